@@ -1,0 +1,42 @@
+# `make run` on a fresh clone gives a running cluster; `make help` lists the rest.
+
+VENV := .venv
+PYTHON_IN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint demo bench chaos clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# Done again only when one of these files is newer than the last time.
+$(STAMP): pyproject.toml constraints.txt ops/setup.sh
+	@ops/setup.sh $(VENV)
+	@touch $@
+
+setup: $(STAMP) ## make .venv with the pinned dependencies and the project
+
+run: $(STAMP) ## start 1 master and 3 replicas in the foreground, data under ./data
+	@$(VENV)/bin/synap cluster
+
+test: $(STAMP) ## run the tests, but for the long ones of `make chaos`
+	@$(PYTHON_IN) -m pytest -m "not chaos"
+
+lint: $(STAMP) ## check style and types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+demo: $(STAMP) ## load a real data set into a cluster and compare the nodes
+	@$(PYTHON_IN) -m ops.demo
+
+bench: $(STAMP) ## measure one node beside webdis and redis-server
+	@$(PYTHON_IN) -m ops.bench
+
+chaos: $(STAMP) ## run the long tests that kill, pause and cut off processes
+	@$(PYTHON_IN) -m pytest -m chaos
+
+clean: ## remove what make made; ./data stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What operators and developers run beside Synap: the demonstration and the benchmark."""
