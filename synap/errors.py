@@ -1,0 +1,315 @@
+"""Every error that Synap raises on purpose, as one tree.
+
+    SynapError
+    ├── StartError                 a node can't start
+    │   ├── ConfigInvalid          the configuration has faults
+    │   ├── PortInUse              something else listens where the node should
+    │   ├── DataDirInUse           another process owns the data directory
+    │   └── DataDirUnusable        the data directory holds something unexpected
+    ├── LogError                   the write-ahead log
+    │   ├── FrameTruncated         the bytes end inside a frame
+    │   ├── FrameCorrupt           the bytes are no frame
+    │   ├── WalCorrupt             a bad frame with more log after it
+    │   ├── WalFailed              the disk refused a write or a sync for good
+    │   ├── OffsetNotRetained      the log no longer reaches back that far
+    │   ├── OffsetUnknown          no frame of the log ends at that offset
+    │   ├── OffsetGap              a frame does not follow the one before it
+    │   └── StaleEpoch             a frame of a reign that has ended
+    ├── StoreError                 the live store
+    │   └── StoreUnusable          it can't be opened or trusted
+    ├── CommandError               the client asked for what can't be done
+    │   ├── InvalidRequest         it can't be read, or asks for what does not go together
+    │   ├── FieldInvalid           a field is missing or of the wrong form
+    │   ├── InvalidValue           the stored or given value does not fit the command
+    │   ├── KeyInvalid             the key is empty or too long
+    │   ├── KeyNotFound            there is no such key
+    │   ├── KeyExists              the destination is taken
+    │   └── ValueTooLarge          over kv_store.max_value_size_bytes
+    ├── WriteRefused               a sound write that this node can't take now
+    │   ├── ReadOnlyReplica        writes go to the master
+    │   ├── WriterUnavailable      no writer took it; nothing changed
+    │   ├── OutcomeUnknown         the writer went away with it
+    │   ├── DiskFull               no room on the disk
+    │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
+    ├── ReadRefused                a sound read that this node can't serve now
+    │   ├── Starting               the live store is not open yet
+    │   ├── NotCaughtUp            X-Synap-Min-Offset was not reached in time
+    │   └── Syncing                the first synchronisation has not ended
+    └── ReplicationError           between master and replica
+        ├── ProtocolViolation      a message that the protocol does not allow
+        ├── LinkLost               the master fell silent
+        ├── NeedsFullResync        the master's log no longer reaches back
+        └── Diverged               the two logs are not one
+
+A class's docstring is its default message. `reason` is the word that clients see and that crosses
+the local channel; `retryable` says whether the same request may be sent again without harm.
+"""
+
+from __future__ import annotations
+
+
+class SynapError(Exception):
+    """Synap failed."""
+
+    reason = "internal_error"
+    retryable = False
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.message)
+
+
+class StartError(SynapError):
+    """The node can't start."""
+
+    reason = "start_failed"
+
+
+class ConfigInvalid(StartError):
+    """The configuration is not valid."""
+
+    reason = "config_invalid"
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class PortInUse(StartError):
+    """A port that the node needs is in use; stop what listens there or choose another one."""
+
+    reason = "port_in_use"
+
+
+class DataDirInUse(StartError):
+    """Another process owns this data directory; stop it first or choose another one."""
+
+    reason = "data_dir_in_use"
+
+
+class DataDirUnusable(StartError):
+    """The data directory can't be used."""
+
+    reason = "data_dir_unusable"
+
+
+class LogError(SynapError):
+    """The write-ahead log failed."""
+
+    reason = "log_error"
+
+
+class FrameTruncated(LogError):
+    """The bytes end inside a frame."""
+
+    reason = "frame_truncated"
+
+
+class FrameCorrupt(LogError):
+    """The bytes are not a whole frame."""
+
+    reason = "frame_corrupt"
+
+
+class WalCorrupt(LogError):
+    """The write-ahead log is damaged before its end."""
+
+    reason = "wal_corrupt"
+
+    def __init__(self, path: str, byte_position: int, detail: str) -> None:
+        self.path = path
+        self.byte_position = byte_position
+        self.detail = detail
+        super().__init__(
+            f"{path} is damaged at byte {byte_position}: {detail}. "
+            "Nothing was changed; restore from a backup or take the node out of service."
+        )
+
+
+class WalFailed(LogError):
+    """The disk refused to write or to sync the log."""
+
+    reason = "wal_failed"
+
+
+class OffsetNotRetained(LogError):
+    """The log no longer holds this offset."""
+
+    reason = "offset_not_retained"
+
+    def __init__(self, offset: int, first_offset: int) -> None:
+        self.offset = offset
+        self.first_offset = first_offset
+        super().__init__(f"offset {offset} is no longer in the log, which begins at {first_offset}")
+
+
+class OffsetUnknown(LogError):
+    """No frame of the log ends at this offset."""
+
+    reason = "offset_unknown"
+
+
+class OffsetGap(LogError):
+    """A frame does not follow the one before it."""
+
+    reason = "offset_gap"
+
+
+class StaleEpoch(LogError):
+    """A frame of a reign that has ended."""
+
+    reason = "stale_epoch"
+
+
+class StoreError(SynapError):
+    """The live store failed."""
+
+    reason = "store_error"
+
+
+class StoreUnusable(StoreError):
+    """The live store can't be opened or trusted."""
+
+    reason = "store_unusable"
+
+
+class CommandError(SynapError):
+    """The command can't be carried out."""
+
+    reason = "invalid_request"
+
+
+class InvalidRequest(CommandError):
+    """The request is not valid."""
+
+    reason = "invalid_request"
+
+
+class FieldInvalid(CommandError):
+    """A field is missing or of the wrong form."""
+
+    reason = "invalid_field"
+
+
+class InvalidValue(CommandError):
+    """The value does not fit the command."""
+
+    reason = "invalid_value"
+
+
+class KeyInvalid(CommandError):
+    """The key is not valid."""
+
+    reason = "key_invalid"
+
+
+class KeyNotFound(CommandError):
+    """Key not found."""
+
+    reason = "key_not_found"
+
+
+class KeyExists(CommandError):
+    """The destination key exists."""
+
+    reason = "key_exists"
+
+
+class ValueTooLarge(CommandError):
+    """The value is too large."""
+
+    reason = "value_too_large"
+
+
+class WriteRefused(SynapError):
+    """The write was refused."""
+
+    reason = "write_refused"
+
+
+class ReadOnlyReplica(WriteRefused):
+    """This node is a replica and takes no writes."""
+
+    reason = "read_only_replica"
+
+
+class WriterUnavailable(WriteRefused):
+    """The writer is not running; nothing was changed, try again."""
+
+    reason = "writer_unavailable"
+    retryable = True
+
+
+class OutcomeUnknown(WriteRefused):
+    """The writer did not answer after it took the write; it may or may not have happened."""
+
+    reason = "outcome_unknown"
+
+
+class DiskFull(WriteRefused):
+    """The disk is full; reads go on, and writes do when there is room."""
+
+    reason = "disk_full"
+    retryable = True
+
+
+class MemoryLimit(WriteRefused):
+    """The store is full; delete keys or raise kv_store.max_memory_mb."""
+
+    reason = "memory_limit"
+    retryable = True
+
+
+class ReadRefused(SynapError):
+    """The read was refused."""
+
+    reason = "read_refused"
+    retryable = True
+
+
+class Starting(ReadRefused):
+    """This node has not opened its store yet; try again."""
+
+    reason = "starting"
+
+
+class NotCaughtUp(ReadRefused):
+    """This node has not applied the offset that the request asks for."""
+
+    reason = "not_caught_up"
+
+
+class Syncing(ReadRefused):
+    """This replica has not finished its first synchronisation."""
+
+    reason = "syncing"
+
+
+class ReplicationError(SynapError):
+    """Replication failed."""
+
+    reason = "replication_error"
+
+
+class ProtocolViolation(ReplicationError):
+    """The peer sent what the protocol does not allow."""
+
+    reason = "protocol_violation"
+
+
+class LinkLost(ReplicationError):
+    """The master fell silent."""
+
+    reason = "link_lost"
+
+
+class NeedsFullResync(ReplicationError):
+    """The master's log no longer reaches back to this replica's offset; a full resync is needed."""
+
+    reason = "needs_full_resync"
+
+
+class Diverged(ReplicationError):
+    """This replica's log is not a beginning of the master's."""
+
+    reason = "diverged"

@@ -1,0 +1,53 @@
+"""Where a log stands, and which reigns it went through.
+
+Pure values: no files, no sockets, no clock. The WAL, the store and replication all speak in these.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+HISTORY_BYTES = 16
+NO_HISTORY = bytes(HISTORY_BYTES)
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A place in the log, just behind the entry `offset`.
+
+    Attributes:
+        epoch: Number of the reign that wrote the entry; 0 before the first entry.
+        offset: Number of the last entry, from 1; 0 before the first.
+        rolling: Rolling checksum of the log up to here; 0 before the first entry. Two nodes agree
+            up to an offset where their positions there are equal.
+    """
+
+    epoch: int
+    offset: int
+    rolling: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}/{self.offset}/{self.rolling:016x}"
+
+
+START = Position(0, 0, 0)
+
+
+class Reign(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One reign of a lineage.
+
+    Attributes:
+        epoch: Its number; goes up by at least one from reign to reign.
+        history: Its random id, 16 bytes.
+        first_offset: The offset of the first entry that it may write.
+    """
+
+    epoch: int
+    history: bytes
+    first_offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.history.hex()}@{self.first_offset}"
+
+
+Lineage = tuple[Reign, ...]
+"""The reigns of a log in their order, oldest first; empty where nothing was ever written."""
