@@ -1,0 +1,99 @@
+"""The file calls that the write-ahead log makes, gathered so that a test can make one fail.
+
+Every method is one system call or little more, and raises `OSError` as the call does; what an error
+means for the log is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from synap import durable
+
+# What the disk says when it has no room, for now or for this user or process.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# Buffers that one writev takes on Linux (IOV_MAX).
+_MAX_BUFFERS = 1024
+
+
+class Files:
+    """The real thing; a test's subclass overrides the call that is to fail."""
+
+    def make_directory(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+    def names(self, directory: Path) -> list[str]:
+        return os.listdir(directory)
+
+    def open(self, path: Path, flags: int) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, 0o640)
+
+    def close(self, file: int) -> None:
+        os.close(file)
+
+    def size(self, file: int) -> int:
+        return os.fstat(file).st_size
+
+    def read(self, file: int, count: int, at: int) -> bytes:
+        return os.pread(file, count, at)
+
+    def write(self, file: int, buffers: Sequence[bytes | memoryview]) -> int:
+        return os.writev(file, buffers)
+
+    def truncate(self, file: int, size: int) -> None:
+        os.ftruncate(file, size)
+
+    def sync(self, file: int) -> None:
+        os.fdatasync(file)
+
+    def sync_directory(self, path: Path) -> None:
+        durable.sync_directory(path)
+
+    def rename(self, source: Path, destination: Path) -> None:
+        os.replace(source, destination)
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    def link_target(self, link: Path) -> str | None:
+        """Return what the symbolic link names, None where there is nothing.
+
+        Raises:
+            OSError: with EINVAL where `link` is no symbolic link.
+        """
+        try:
+            return os.readlink(link)
+        except FileNotFoundError:
+            return None
+
+    def point_link(self, link: Path, target: str) -> None:
+        """Make `link` a symbolic link to `target`, in one step for whoever looks."""
+        temporary = link.with_name(f"{link.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, link)
+
+
+def write_whole(files: Files, file: int, buffers: Sequence[bytes]) -> None:
+    """Append all of `buffers` to `file`, in one call unless the disk takes less.
+
+    A regular file takes less than asked only where room ends; the next call then says why.
+
+    Raises:
+        OSError: a part may have been written.
+    """
+    if len(buffers) > _MAX_BUFFERS:
+        buffers = [b"".join(buffers)]
+    written = files.write(file, buffers)
+    if written == sum(map(len, buffers)):
+        return
+    rest = memoryview(b"".join(buffers))[written:]
+    while rest:
+        written = files.write(file, [rest])
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rest = rest[written:]

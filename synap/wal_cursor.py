@@ -1,0 +1,231 @@
+"""Reading the log while its owner appends.
+
+The owner publishes an `Extent`, one immutable value for each append: which segments there are and
+how far the last one goes. A reader takes the newest extent and never looks behind it, so it sees
+whole frames only and the owner waits for nobody. Catch-up reads by `WalCursor` in chunks; a seek
+decodes little, because each segment remembers some of its frames' ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from operator import attrgetter
+from os import O_RDONLY
+
+import msgspec
+
+from synap.errors import (
+    FrameCorrupt,
+    FrameTruncated,
+    OffsetNotRetained,
+    OffsetUnknown,
+    WalCorrupt,
+    WalFailed,
+)
+from synap.files import Files
+from synap.frame import HEADER_BYTES, Frame, decode_frame, frame_bytes
+from synap.position import Position
+from synap.segment import SEGMENT_HEADER_BYTES, Border, Segment, opened, read_frames
+
+_first_offset = attrgetter("first_offset")
+
+
+class Extent(msgspec.Struct, frozen=True, gc=False):
+    """What of the log may be read.
+
+    Attributes:
+        segments: Oldest first; all but the last are finished.
+        end: Bytes of the last segment up to which it may be read; 0 without segments.
+        position: Where the log stands there.
+    """
+
+    segments: tuple[Segment, ...]
+    end: int
+    position: Position
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of the oldest entry in the files, or of the first that will be there."""
+        return self.segments[0].first_offset if self.segments else 1
+
+    def segment_of(self, offset: int) -> Segment | None:
+        """Return the segment that holds `offset`, or will once it is written."""
+        index = bisect_right(self.segments, offset, key=_first_offset) - 1
+        return self.segments[index] if index >= 0 else None
+
+    def end_of(self, segment: Segment) -> int:
+        return self.end if segment is self.segments[-1] else segment.size
+
+
+class Readers:
+    """What cursors share: the newest extent, and how far they have read.
+
+    Attributes:
+        extent: Set by the log's owner.
+        files: The log's file calls.
+        furthest_offset: Last offset that any of them has seen; it can't be taken back.
+    """
+
+    def __init__(self, files: Files, extent: Extent) -> None:
+        self.files = files
+        self.extent = extent
+        self.furthest_offset = 0
+        # Held while something is read; the owner takes it only to retract.
+        self.lock = threading.Lock()
+
+    def locate(self, offset: int) -> tuple[Segment | None, Border]:
+        """Return where the frame that ends with `offset` ends, and in which segment.
+
+        Raises:
+            OffsetNotRetained: the log begins behind `offset`.
+            OffsetUnknown: no frame ends there.
+        """
+        with self.lock:
+            extent = self.extent
+            known = min(offset, extent.position.offset)
+            self.furthest_offset = max(self.furthest_offset, known)
+            if offset < extent.first_offset - 1:
+                raise OffsetNotRetained(offset, extent.first_offset)
+            if offset == extent.position.offset:
+                segment = extent.segments[-1] if extent.segments else None
+                return segment, Border(extent.position, extent.end)
+            segment = extent.segment_of(offset + 1)
+            if segment is None or offset > extent.position.offset:
+                raise OffsetUnknown(f"the log ends at {extent.position}, before offset {offset}")
+            return segment, self._walk(segment, extent.end_of(segment), offset)
+
+    def _walk(self, segment: Segment, end: int, offset: int) -> Border:
+        border = segment.border_before(offset)
+        if border.position.offset == offset:
+            return border
+        at = border.at
+        try:
+            with opened(self.files, segment.path) as file:
+                for frame in read_frames(self.files, file, at, end):
+                    at += len(frame.encoded)
+                    segment.note(frame.position, at)
+                    if frame.last_offset == offset:
+                        return Border(frame.position, at)
+                    if frame.last_offset > offset:
+                        break
+        except (FrameTruncated, FrameCorrupt) as error:
+            raise WalCorrupt(str(segment.path), at, str(error)) from error
+        except OSError as error:
+            raise WalFailed(f"{segment.path} can't be read: {error}") from error
+        raise OffsetUnknown(f"offset {offset} is inside a frame")
+
+
+class WalCursor:
+    """A reader's place in the log; for one thread, which may be another than the owner's.
+
+    Attributes:
+        offset: Last offset of what was read.
+    """
+
+    def __init__(self, readers: Readers, offset: int) -> None:
+        segment, border = readers.locate(offset)
+        self.offset = offset
+        self._readers = readers
+        self._segment: Segment | None = None
+        self._file = -1
+        self._at = 0
+        if segment is not None:
+            self._enter(segment, border.at)
+
+    def __enter__(self) -> WalCursor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def next(self, limit_bytes: int) -> bytes:
+        """Return the next encoded frames, whole, from one segment; b"" at the log's end.
+
+        At the end it may be called again later. Headers are checked, payloads are not: the frame's
+        receiver checks them.
+
+        Args:
+            limit_bytes: Bound on the length; one frame that is longer comes alone.
+
+        Raises:
+            WalCorrupt: the file does not hold what was written there.
+            WalFailed: it can't be read.
+        """
+        with self._readers.lock:
+            extent = self._readers.extent
+            segment = extent.segment_of(self.offset + 1)
+            if segment is None:
+                return b""
+            try:
+                if segment is not self._segment:
+                    self._enter(segment, SEGMENT_HEADER_BYTES)
+                if self._at == extent.end_of(segment):
+                    return b""
+                chunk = self._read(segment, extent.end_of(segment), limit_bytes)
+            except OSError as error:
+                raise WalFailed(f"{segment.path} can't be read: {error}") from error
+            self._readers.furthest_offset = max(self._readers.furthest_offset, self.offset)
+            return chunk
+
+    def frames(self, chunk_bytes: int = 1024 * 1024) -> Iterator[Frame]:
+        """Yield what follows, decoded and checked, up to the log's end.
+
+        Raises:
+            WalCorrupt: a frame is damaged.
+            WalFailed: the file can't be read.
+        """
+        while chunk := self.next(chunk_bytes):
+            at = 0
+            while at < len(chunk):
+                try:
+                    frame = decode_frame(chunk, at)
+                except FrameCorrupt as error:
+                    raise self._corrupt(error, self._at - len(chunk) + at) from error
+                yield frame
+                at += len(frame.encoded)
+
+    def close(self) -> None:
+        """Close the file; twice does no harm."""
+        if self._file >= 0:
+            self._readers.files.close(self._file)
+            self._file = -1
+
+    def _enter(self, segment: Segment, at: int) -> None:
+        self.close()
+        self._file = self._readers.files.open(segment.path, O_RDONLY)
+        self._segment, self._at = segment, at
+
+    def _read(self, segment: Segment, end: int, limit_bytes: int) -> bytes:
+        left = end - self._at
+        count = min(max(limit_bytes, HEADER_BYTES), left)
+        try:
+            chunk = self._readers.files.read(self._file, count, self._at)
+            size, last = _whole_frames(chunk)
+            if not size:
+                count = min(frame_bytes(chunk), left)
+                chunk = self._readers.files.read(self._file, count, self._at)
+                size, last = _whole_frames(chunk)
+            if not size:
+                raise FrameTruncated("the file ends before its last frame")
+            self.offset = decode_frame(chunk, last).last_offset
+        except (FrameTruncated, FrameCorrupt) as error:
+            raise self._corrupt(error, self._at) from error
+        self._at += size
+        return chunk if size == len(chunk) else chunk[:size]
+
+    def _corrupt(self, error: Exception, at: int) -> WalCorrupt:
+        assert self._segment is not None
+        return WalCorrupt(str(self._segment.path), at, str(error))
+
+
+def _whole_frames(chunk: bytes) -> tuple[int, int]:
+    """Return how many bytes of `chunk` are whole frames, and where the last of them begins."""
+    at = last = 0
+    while len(chunk) - at >= HEADER_BYTES:
+        length = frame_bytes(chunk, at)
+        if at + length > len(chunk):
+            break
+        last, at = at, at + length
+    return at, last
