@@ -1,0 +1,31 @@
+"""The live store: the keys as the log has made them, in an LMDB environment.
+
+The log's owner opens a `Store` and changes it, one `WriteTransaction` at a time; the applied
+position is in the same transaction as the data. Every other process of the node opens a
+`StoreReader`, which sees whole transactions and blocks nobody. All is opened after the fork.
+
+LMDB does not sync here: after a crash of the machine the log rebuilds the store, and the marker
+(see `generations`) says when that is needed. Only this package imports lmdb.
+
+    layout        what the databases hold, byte by byte; pure
+    walks         going through many keys; pure but for the cursors that it is given
+    generations   folders, CURRENT and the marker
+    environment   LMDB opened, and its errors translated
+    reader, transaction, owner    the three handles
+"""
+
+from synap.store.generations import is_trusted
+from synap.store.layout import Applied, ScanPage, StoreFacts
+from synap.store.owner import Store
+from synap.store.reader import StoreReader
+from synap.store.transaction import WriteTransaction
+
+__all__ = [
+    "Applied",
+    "ScanPage",
+    "Store",
+    "StoreFacts",
+    "StoreReader",
+    "WriteTransaction",
+    "is_trusted",
+]

@@ -1,0 +1,202 @@
+"""The folders of the live store, which of them is in use, and whether its pages can be trusted.
+
+    <root>/CURRENT                 names the generation in use
+    <root>/<8 digits>/data.mdb     LMDB's pages
+    <root>/<8 digits>/born         empty; its time of creation can't be copied
+    <root>/<8 digits>/marker.json  where and under which kernel the pages were last written
+
+LMDB runs without syncs of its own, so that its pages are whole only as long as the kernel that
+holds them runs, or after a clean stop. A copy of a live store may hold pages of different moments.
+The marker tells both. It is written in place, so that a start on a full disk needs no free byte.
+
+Knows nothing of LMDB. The store and, before it opens one, the log's owner call it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from synap.durable import sync_directory, write_file
+from synap.errors import StoreUnusable
+
+DATA_FILE = "data.mdb"
+_CURRENT = "CURRENT"
+_MARKER = "marker.json"
+_BORN = "born"
+_FOLDER = re.compile(r"[0-9]{8}")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# One sector: an overwrite in place is there whole or not at all.
+_MARKER_BYTES = 512
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """Where the pages are at home.
+
+    Attributes:
+        boot_id: The kernel's boot under which they were last written; empty where unknown.
+        device: The file system of the data file.
+        inode: The data file's number there. A restored copy can get the number of the file that
+            it replaces, hence `born_ns`.
+        born_ns: Time of creation of the generation's `born` file, which no copy keeps.
+        clean: Whether everything was synced and nothing written since.
+    """
+
+    boot_id: str
+    device: int
+    inode: int
+    born_ns: int
+    clean: bool
+
+
+def folder_of(root: Path, generation: int) -> Path:
+    """Return the folder of a generation, which need not exist."""
+    return root / f"{generation:08d}"
+
+
+def current(root: Path) -> int | None:
+    """Return the generation in use; None where there is none yet.
+
+    Raises:
+        StoreUnusable: CURRENT can't be read, or names a generation that is not there.
+    """
+    try:
+        text = (root / _CURRENT).read_text("ascii").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError) as error:
+        raise StoreUnusable(f"{root / _CURRENT} can't be read: {error}") from error
+    if not _FOLDER.fullmatch(text) or not (root / text / DATA_FILE).exists():
+        raise StoreUnusable(
+            f"{root / _CURRENT} names {text!r}, which is no generation in {root}; "
+            "remove CURRENT to rebuild the store from snapshot and log"
+        )
+    return int(text)
+
+
+def folder_in_use(root: Path) -> Path:
+    """Return the folder of the generation in use.
+
+    Raises:
+        StoreUnusable: as `current`, and where there is none yet.
+    """
+    generation = current(root)
+    if generation is None:
+        raise StoreUnusable(f"there is no live store in {root} yet")
+    return folder_of(root, generation)
+
+
+def add(root: Path) -> Path:
+    """Make the folder of a new generation, above all others, which is not in use yet.
+
+    Raises:
+        StoreUnusable: it can't be made, for want of room or of permission.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = folder_of(root, max(_generations(root), default=0) + 1)
+        folder.mkdir(mode=0o700)
+        (folder / _BORN).touch(mode=0o600, exist_ok=False)
+        sync_directory(folder)
+        sync_directory(root)
+    except OSError as error:
+        raise StoreUnusable(f"no live store can be made in {root}: {error}") from error
+    return folder
+
+
+def make_current(root: Path, generation: int) -> None:
+    """Put a generation in use, durably; what it holds must be durable already."""
+    write_file(root / _CURRENT, b"%08d\n" % generation)
+
+
+def prune(root: Path) -> list[int]:
+    """Remove every generation but the one in use, and return their numbers.
+
+    Processes that have one of them open keep what they have.
+    """
+    kept = current(root)
+    removed = [generation for generation in _generations(root) if generation != kept]
+    for generation in removed:
+        shutil.rmtree(folder_of(root, generation))
+    return removed
+
+
+def mark(folder: Path, *, clean: bool, boot_id: str | None = None) -> None:
+    """Write the generation's marker for here and now, durably.
+
+    Without `clean` this comes before the first page that is written, with it after the last sync.
+
+    Raises:
+        StoreUnusable: the disk refuses.
+    """
+    try:
+        marker = Marker(_boot_id() if boot_id is None else boot_id, *_place(folder), clean)
+        content = msgspec.json.encode(marker).ljust(_MARKER_BYTES - 1) + b"\n"
+        _overwrite(folder / _MARKER, content)
+    except OSError as error:
+        raise StoreUnusable(f"the marker in {folder} can't be written: {error}") from error
+
+
+def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
+    """Say whether the pages of the generation in use are whole, and why.
+
+    They are where nothing was copied or moved, and either the machine has been running since they
+    were written or the last stop was a clean one.
+
+    Args:
+        boot_id: The kernel's boot, by default the running one.
+    """
+    try:
+        generation = current(root)
+    except StoreUnusable as error:
+        return False, error.message
+    if generation is None:
+        return False, "there is no store yet"
+    folder = folder_of(root, generation)
+    try:
+        marker = msgspec.json.decode((folder / _MARKER).read_bytes(), type=Marker)
+        device, inode, born_ns = _place(folder)
+    except (OSError, msgspec.DecodeError) as error:
+        return False, f"the store's marker can't be read: {error}"
+    if marker.device != device:
+        return False, "the store was copied here from another file system"
+    if marker.inode != inode or marker.born_ns != born_ns:
+        return False, "the store was copied here"
+    if marker.clean:
+        return True, "the last stop was clean"
+    now = _boot_id() if boot_id is None else boot_id
+    if not now or marker.boot_id != now:
+        return False, "the machine was restarted without a clean stop of the node"
+    return True, "the machine has been running since the last write"
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    if not path.exists() or path.stat().st_size != _MARKER_BYTES:
+        write_file(path, content, mode=0o600)
+        return
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, content, 0)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _generations(root: Path) -> list[int]:
+    return sorted(int(path.name) for path in root.iterdir() if _FOLDER.fullmatch(path.name))
+
+
+def _place(folder: Path) -> tuple[int, int, int]:
+    data = os.stat(folder / DATA_FILE)
+    return data.st_dev, data.st_ino, os.stat(folder / _BORN).st_ctime_ns
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,152 @@
+"""The log owner's handle on the live store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lmdb
+
+from synap.errors import StoreUnusable
+from synap.store import generations, walks
+from synap.store.environment import Environment
+from synap.store.layout import Applied, StoreFacts
+from synap.store.reader import StoreReader
+from synap.store.transaction import WriteTransaction
+
+
+class Store:
+    """The log owner's handle. One process has it, and changes through one transaction at a time.
+
+    Attributes:
+        applied: How far the log is in the store, as of the last commit.
+    """
+
+    def __init__(self, root: Path, environment: Environment, boot_id: str | None) -> None:
+        """Take over an open environment; `open`, `create` and `prepare` are the ways in."""
+        self._root = root
+        self._environment = environment
+        self._boot_id = boot_id
+        try:
+            self.applied = StoreReader(environment).applied()
+            generations.mark(environment.folder, clean=False, boot_id=boot_id)
+        except BaseException:
+            environment.lmdb.close()
+            raise
+
+    @classmethod
+    def create(cls, root: Path, map_bytes: int) -> Store:
+        """Put an empty generation in use, beside any older one, and open it."""
+        store = cls.prepare(root, map_bytes)
+        store.make_current()
+        return store
+
+    @classmethod
+    def prepare(cls, root: Path, map_bytes: int) -> Store:
+        """Open an empty generation beside the one in use, which stays in use.
+
+        Raises:
+            StoreUnusable: it can't be made, for want of room or of permission.
+        """
+        environment = Environment(generations.add(root), map_bytes=map_bytes, writing=True)
+        return cls(root, environment, None)
+
+    @classmethod
+    def open(cls, root: Path, map_bytes: int, boot_id: str | None = None) -> Store:
+        """Open the generation in use.
+
+        Args:
+            map_bytes: What the file can grow to; more than before is fine while nobody reads.
+            boot_id: The kernel's boot, by default the running one.
+
+        Raises:
+            StoreUnusable: there is none, or it is not to be trusted, or can't be opened.
+        """
+        folder = generations.folder_in_use(root)
+        trusted, reason = generations.is_trusted(root, boot_id)
+        if not trusted:
+            raise StoreUnusable(f"the live store in {folder} can't be trusted: {reason}")
+        return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), boot_id)
+
+    @property
+    def generation(self) -> int:
+        return self._environment.generation
+
+    def make_current(self) -> None:
+        """Sync everything, then put this generation in use."""
+        self.sync()
+        generations.make_current(self._root, self.generation)
+
+    def begin(self) -> WriteTransaction:
+        """Begin the next transaction; the one before must have ended.
+
+        Raises:
+            StoreError: this process did not open the store, or LMDB refuses.
+        """
+        next_offset = self.applied.position.offset + 1
+        return WriteTransaction(self._environment, next_offset, self._set_applied)
+
+    def reader(self) -> StoreReader:
+        """Return a reader on the same environment, of which a process can't open two."""
+        return StoreReader(self._environment)
+
+    def due(self, now_ms: int, limit: int) -> list[bytes]:
+        """Return up to `limit` keys that are expired at `now_ms`, the longest expired first."""
+        with self._environment.reading() as transaction:
+            due = walks.due(transaction.cursor(self._environment.expiry), now_ms)
+            return [key for key, _ in zip(due, range(limit), strict=False)]
+
+    def facts(self) -> StoreFacts:
+        """Return what the store takes up."""
+        environment = self._environment
+        with environment.reading() as transaction:
+            keys = transaction.stat(environment.keys)["entries"]
+            used_bytes = environment.used_bytes(transaction)
+            seen = _open_readers(environment.lmdb.readers())
+        info = environment.lmdb.info()
+        file_bytes = (info["last_pgno"] + 1) * environment.lmdb.stat()["psize"]
+        return StoreFacts(
+            keys=keys,
+            used_bytes=used_bytes,
+            free_bytes=file_bytes - used_bytes,
+            file_bytes=file_bytes,
+            map_bytes=info["map_size"],
+            readers=len(seen) - 1,
+            oldest_reader_age=max(0, info["last_txnid"] - min(seen)),
+        )
+
+    def reader_check(self) -> int:
+        """Free the slots of readers whose process died; return their number."""
+        return self._environment.lmdb.reader_check()
+
+    def sync(self) -> None:
+        """Make every committed transaction durable.
+
+        Raises:
+            StoreError: the disk refused; the store's pages are not to be relied on any more.
+        """
+        try:
+            self._environment.lmdb.sync(True)
+        except lmdb.Error as error:
+            raise self._environment.translate(error) from error
+
+    def close(self, *, clean: bool) -> None:
+        """Close the environment, and its readers with it.
+
+        Args:
+            clean: Make everything durable first and note that, so that the next start can trust
+                the store even after the machine restarted.
+        """
+        if clean:
+            self.sync()
+        self._environment.lmdb.close()
+        if clean:
+            generations.mark(self._environment.folder, clean=True, boot_id=self._boot_id)
+
+    def _set_applied(self, applied: Applied) -> None:
+        self.applied = applied
+
+
+def _open_readers(table: str) -> list[int]:
+    """Return the transaction ids in LMDB's printed table of readers (pid, thread, id or `-`)."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return [int(row[2]) for row in rows if len(row) == 3 and row[2] != "-"]

@@ -1,0 +1,211 @@
+"""Changing the live store: what commands do to it, and what the log's entries do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import lmdb
+
+from synap.commands import NEVER, Record
+from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
+from synap.store import walks
+from synap.store.environment import Environment
+from synap.store.layout import (
+    DEADLINE,
+    POSITION_KEY,
+    RECORD,
+    RECORD_BYTES,
+    Applied,
+    encode_applied,
+)
+
+_unpack = RECORD.unpack_from
+_pack = RECORD.pack
+_pack_deadline = DEADLINE.pack
+
+
+class WriteTransaction:
+    """One change of the store: all of it, or after `abort` nothing.
+
+    It is the `Keyspace` that commands are evaluated against, where each put, removal and clearing
+    also becomes an entry, and it applies entries of the log, where none does.
+
+    Attributes:
+        entries: The effects so far, in order; the first gets the offset behind the store's.
+    """
+
+    __slots__ = (
+        "_accounts", "_applied", "_delete", "_expiry", "_get", "_keys", "_known_expiry_ms",
+        "_known_key", "_next_offset", "_on_applied", "_put", "_transaction", "_translate",
+        "entries",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        environment: Environment,
+        next_offset: int,
+        on_applied: Callable[[Applied], None],
+    ) -> None:
+        """
+        Args:
+            next_offset: The offset of the first entry that is collected.
+            on_applied: Told what `set_applied` said, once it is committed.
+        """
+        transaction = environment.begin_write()
+        self.entries: list[Entry] = []
+        self._on_applied = on_applied
+        self._transaction = transaction
+        self._get = transaction.get
+        self._put = transaction.put
+        self._delete = transaction.delete
+        self._keys = environment.keys
+        self._expiry = environment.expiry
+        self._accounts = environment.accounts
+        self._translate = environment.translate
+        self._applied: Applied | None = None
+        self._next_offset = next_offset
+        # The key that was last looked up or written, and its stored expiry: a command mostly
+        # reads the key that it writes next, and need not look twice.
+        self._known_key: bytes | None = None
+        self._known_expiry_ms = NEVER
+
+    def get(self, key: bytes) -> Record | None:
+        """Return what is stored, expired or not, with this transaction's own changes."""
+        try:
+            raw = self._get(key, None, self._keys)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self._known_key = key
+        if raw is None:
+            self._known_expiry_ms = NEVER
+            return None
+        version, self._known_expiry_ms = _unpack(raw)
+        return Record(version, self._known_expiry_ms, raw[RECORD_BYTES:])
+
+    def put(self, key: bytes, value: bytes, expiry_ms: int) -> int:
+        """Write a key and collect the entry; return its offset, which is the key's version.
+
+        Raises:
+            MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
+        """
+        version = self._next_offset
+        try:
+            self._write(key, value, expiry_ms, version)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self.entries.append(Entry(SET, key, value, expiry_ms))
+        self._next_offset = version + 1
+        return version
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key and collect the entry; no effect where it is not stored."""
+        try:
+            removed = self._erase(key)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        if removed:
+            self.entries.append(Entry(DEL, key))
+            self._next_offset += 1
+
+    def clear(self, now_ms: int) -> int:
+        """Remove every key and collect one entry; return how many of them were not expired."""
+        try:
+            stored = self._transaction.stat(self._keys)["entries"]
+            if not stored:
+                return 0
+            live = stored - walks.count_due(self._transaction.cursor(self._expiry), now_ms)
+            self._erase_all()
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self.entries.append(Entry(FLUSH))
+        self._next_offset += 1
+        return live
+
+    def apply(self, frame_entries: Iterable[Entry], first_offset: int) -> None:
+        """Carry out entries of the log, which are not collected.
+
+        Args:
+            first_offset: The offset of the first one.
+
+        Raises:
+            MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
+        """
+        offset = first_offset
+        try:
+            for entry in frame_entries:
+                if entry.space == ACCOUNTS:
+                    self._apply_account(entry, offset)
+                elif entry.operation == SET:
+                    self._write(entry.key, entry.value, entry.expiry_ms, offset)
+                elif entry.operation == DEL:
+                    self._erase(entry.key)
+                else:
+                    self._erase_all()
+                offset += 1
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self._next_offset = offset
+
+    def set_applied(self, applied: Applied) -> None:
+        """Say where the log stands when this is committed."""
+        try:
+            self._put(POSITION_KEY, encode_applied(applied))
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self._applied = applied
+
+    def commit(self) -> None:
+        """Show everything to readers at once; durability is the log's business.
+
+        Raises:
+            DiskFull, MemoryLimit: nothing changed.
+        """
+        try:
+            self._transaction.commit()
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        if self._applied is not None:
+            self._on_applied(self._applied)
+
+    def abort(self) -> None:
+        """Drop everything; no effect after a commit, whether that succeeded or not."""
+        self._transaction.abort()
+
+    def _write(self, key: bytes, value: bytes, expiry_ms: int, version: int) -> None:
+        old_expiry_ms = self._stored_expiry(key)
+        if old_expiry_ms != expiry_ms:
+            if old_expiry_ms:
+                self._delete(_pack_deadline(old_expiry_ms) + key, b"", self._expiry)
+            if expiry_ms:
+                self._put(_pack_deadline(expiry_ms) + key, b"", True, True, False, self._expiry)
+        self._put(key, _pack(version, expiry_ms) + value, True, True, False, self._keys)
+        self._known_key, self._known_expiry_ms = key, expiry_ms
+
+    def _erase(self, key: bytes) -> bool:
+        expiry_ms = self._stored_expiry(key)
+        if expiry_ms:
+            self._delete(_pack_deadline(expiry_ms) + key, b"", self._expiry)
+        self._known_key, self._known_expiry_ms = key, NEVER
+        return self._delete(key, b"", self._keys)
+
+    def _erase_all(self) -> None:
+        self._transaction.drop(self._keys, False)
+        self._transaction.drop(self._expiry, False)
+        self._known_key = None
+
+    def _stored_expiry(self, key: bytes) -> int:
+        """Return the expiry that the index holds for `key`; NEVER for an absent key."""
+        if key == self._known_key:
+            return self._known_expiry_ms
+        raw = self._get(key, None, self._keys)
+        return NEVER if raw is None else _unpack(raw)[1]
+
+    def _apply_account(self, entry: Entry, version: int) -> None:
+        accounts = self._accounts
+        if entry.operation == SET:
+            record = _pack(version, entry.expiry_ms) + entry.value
+            self._put(entry.key, record, True, True, False, accounts)
+        elif entry.operation == DEL:
+            self._delete(entry.key, b"", accounts)
+        else:
+            self._transaction.drop(accounts, False)

@@ -1,0 +1,150 @@
+"""Walks through many keys of the live store: pages, counts, digests, a key at random.
+
+Each takes cursors of one read transaction and leaves that transaction to the store. A cursor that
+is new stands nowhere, and goes on from the first key.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from lmdb import Cursor
+
+from synap.commands import MAX_KEY_BYTES
+from synap.glob import compile_pattern, literal_prefix
+from synap.store.layout import DEADLINE, DEADLINE_BYTES
+
+_EXPIRY = struct.Struct("<8xQ")
+# Before each entry in the digest: space, key length, record length.
+_DIGESTED = struct.Struct("<BHI")
+
+
+def scan(
+    cursor: Cursor[Any],
+    prefix: bytes,
+    after: bytes | None,
+    *,
+    limit: int,
+    now_ms: int,
+    pattern: bytes | None,
+    max_visited: int,
+) -> tuple[list[bytes], bytes | None]:
+    """Collect live keys in order.
+
+    Args:
+        cursor: On the keys, of a transaction with buffers, so that values aren't copied.
+        prefix: What the keys begin with.
+        after: Only keys behind this one, which need not exist; None for all.
+        limit: At most so many keys.
+        pattern: A glob that they match; None for all.
+        max_visited: Look at most at so many keys, live and matching or not.
+
+    Returns:
+        The keys, and where more may follow, what to give as `after` for them.
+    """
+    prefix = _narrow(prefix, pattern)
+    accepts = compile_pattern(pattern).fullmatch if pattern is not None else None
+    start = prefix if after is None or after < prefix else after + b"\0"
+    # LMDB refuses longer ones, and none is needed: no key is longer than its first bytes.
+    start = start[: MAX_KEY_BYTES + 1]
+    found: list[bytes] = []
+    key = b""
+    if not cursor.set_range(start):
+        return found, None
+    for visited, (raw, record) in enumerate(cursor.iternext()):
+        if raw[: len(prefix)] != prefix:
+            break
+        if visited == max_visited or len(found) == limit:
+            return found, key
+        key = bytes(raw)
+        (expiry_ms,) = _EXPIRY.unpack_from(record)
+        if (not expiry_ms or now_ms < expiry_ms) and (accepts is None or accepts(key)):
+            found.append(key)
+    return found, None
+
+
+def due(deadlines: Cursor[bytes], now_ms: int) -> Iterator[bytes]:
+    """Yield the keys that are expired at `now_ms`, the longest expired first."""
+    bound = DEADLINE.pack(now_ms + 1)
+    for deadline in deadlines.iternext(True, False):
+        if deadline >= bound:
+            return
+        yield deadline[DEADLINE_BYTES:]
+
+
+def count_due(deadlines: Cursor[bytes], now_ms: int) -> int:
+    """Count the keys that are expired at `now_ms`; takes time for each of them."""
+    return sum(1 for _ in due(deadlines, now_ms))
+
+
+def random_key(cursor: Cursor[bytes], random: Random) -> bytes | None:
+    """Return any key, expired or not; None where there is none.
+
+    Goes down the tree of the keys' bytes and takes one branch at random at each fork, so that every
+    key can come, but one in a thin branch comes more often than one in a thick branch.
+    """
+    prefix = b""
+    while cursor.set_range(prefix) if prefix else cursor.first():
+        first, last = cursor.key(), _last_with(cursor, prefix)
+        if first == last:
+            return first
+        shared = _shared_prefix(first, last)
+        prefix = random.choice(_branches(cursor, shared))
+        if prefix == shared:
+            return shared
+    return None
+
+
+def digest(spaces: list[tuple[int, Cursor[bytes]]]) -> str:
+    """Return the SHA-256, in hex, of every entry: each space in turn, each in the keys' order."""
+    state = sha256()
+    for space, cursor in spaces:
+        for key, record in cursor.iternext():
+            state.update(_DIGESTED.pack(space, len(key), len(record)) + key + record)
+    return state.hexdigest()
+
+
+def _narrow(prefix: bytes, pattern: bytes | None) -> bytes:
+    """Return the longer one of `prefix` and what every match of `pattern` begins with."""
+    literal = b"" if pattern is None else literal_prefix(pattern)
+    return literal if literal.startswith(prefix) else prefix
+
+
+def _last_with(cursor: Cursor[bytes], prefix: bytes) -> bytes:
+    """Return the last key that begins with `prefix`; there is one."""
+    stem = prefix.rstrip(b"\xff")
+    behind = stem[:-1] + bytes([stem[-1] + 1]) if stem else b""
+    if behind and cursor.set_range(behind):
+        cursor.prev()
+    else:
+        cursor.last()
+    return cursor.key()
+
+
+def _shared_prefix(first: bytes, last: bytes) -> bytes:
+    for at, (left, right) in enumerate(zip(first, last, strict=False)):
+        if left != right:
+            return first[:at]
+    return min(first, last, key=len)
+
+
+def _branches(cursor: Cursor[bytes], shared: bytes) -> list[bytes]:
+    """Return the beginnings of keys one byte longer than `shared`, and `shared` if it is a key."""
+    found = []
+    probe, end = shared, len(shared)
+    while cursor.set_range(probe) if probe else cursor.first():
+        branch = cursor.key()[: end + 1]
+        if branch[:end] != shared:
+            break
+        found.append(branch)
+        if branch == shared:
+            probe = shared + b"\0"
+        elif branch[end] == 255:
+            break
+        else:
+            probe = shared + bytes([branch[end] + 1])
+    return found
