@@ -1,0 +1,37 @@
+"""Addresses of the form `host:port`, with brackets around an IPv6 host.
+
+Pure: nothing is resolved or opened here.
+"""
+
+from __future__ import annotations
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split `host:port` or `[ipv6]:port` into the host, without brackets, and the port.
+
+    Raises:
+        ValueError: There is no host, or the port is not a number from 1 to 65535.
+    """
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address goes in brackets")
+    if not (colon and host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ValueError("it is not host:port")
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return `host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def following_port(address: str) -> str:
+    """Return `address` with the next port, or with the same where there is none.
+
+    Raises:
+        ValueError: `address` is not host:port.
+    """
+    host, port = split_address(address)
+    return join_address(host, min(port + 1, 65535))

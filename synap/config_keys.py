@@ -1,0 +1,218 @@
+"""The keys of the configuration by section, with their types, limits and defaults.
+
+A key's docstring is its description; `docs/configuration.md` has the same list for operators.
+`synap/config.py` joins the sections and reads the values; nothing else imports this module.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
+
+from synap.addresses import following_port, split_address
+
+_MIB = 1024 * 1024
+# Half of what a frame's payload may hold, so that no value can be too large for the log.
+_LARGEST_VALUE_BYTES = 128 * _MIB
+_WAL_SEGMENTS = 16
+# Type of the errors whose message is made here and shown as it is.
+CONTRADICTION = "contradiction"
+
+Role = Literal["standalone", "master", "replica"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+# A day: longer than any of these waits makes sense, and far below the timers' own limits.
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+
+
+def _checked_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+def _optional_following_port(address: str | None) -> str | None:
+    return None if address is None else following_port(address)
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _cpu_count() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Says in words what a key takes, where its type does not."""
+
+    words: str
+
+
+Address = Annotated[str, AfterValidator(_checked_address), Allowed("host:port")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$"), Allowed("http://host:port")]
+Origins = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split_commas), Allowed("a list of origins")
+]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+]
+
+
+class Section(BaseModel):
+    """A group of keys; unknown ones are faults, and nothing can be changed later."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True
+    )
+
+
+class Server(Section):
+    """The HTTP side of a node."""
+
+    host: str = Field("0.0.0.0", min_length=1)
+    """Address that HTTP listens on."""
+    port: Port = 15500
+    """Port that HTTP listens on."""
+    workers: int = Field(default_factory=_cpu_count, ge=1, le=512)
+    """Gunicorn workers."""
+    node_id: str = Field(default_factory=socket.gethostname, min_length=1, max_length=128)
+    """Name of the node, shown on the master beside its offset and lag."""
+    advertise_url: Url | None = None
+    """What other nodes tell clients to reach this one, as http://host:port."""
+    max_request_size_mb: int = Field(10, ge=1, le=1024)
+    """Largest request body in MiB."""
+    write_timeout_ms: Milliseconds = 5000
+    """How long a write waits for the writer."""
+    cors_origins: Origins = ()
+    """Origins that browsers may call from; none turns CORS off."""
+
+
+class KvStore(Section):
+    """The keys."""
+
+    max_memory_mb: int = Field(4096, ge=0, le=16 * _MIB)
+    """Largest size of the store in MiB; 0 is without limit."""
+    ttl_cleanup_interval_ms: Milliseconds = 100
+    """How often expired keys are removed from the disk; they are hidden at once."""
+    max_value_size_bytes: int = Field(8 * _MIB, ge=1, le=_LARGEST_VALUE_BYTES)
+    """Largest value in bytes."""
+
+
+class Wal(Section):
+    """The write-ahead log."""
+
+    path: Path | None = None
+    """Link to the active segment; <data_dir>/wal/synap.wal where it is not given."""
+    fsync_mode: Literal["always", "periodic", "never"] = "periodic"
+    """When written frames are forced to the disk."""
+    fsync_interval_ms: Milliseconds = 1000
+    """Time between two syncs in the mode `periodic`."""
+    buffer_size_kb: int = Field(64, ge=4, le=65536)
+    """How much the writer collects from its clients into one frame."""
+    max_size_mb: int = Field(1024, ge=1, le=16 * _MIB)
+    """Size of the log to aim at; a segment is a 16th of it. Nothing is removed yet."""
+
+    @property
+    def segment_bytes(self) -> int:
+        """Size at which a segment is finished: a 16th of `max_size_mb`, at least 1 MiB."""
+        return max(_MIB, self.max_size_mb * _MIB // _WAL_SEGMENTS)
+
+
+class Persistence(Section):
+    """What is on the disk."""
+
+    wal: Wal = Wal()
+
+
+class Replication(Section):
+    """Master and replicas.
+
+    A role of `master` or `replica` turns replication on by itself; with `enabled: false` beside it
+    the two contradict each other, which is a fault. `enabled: true` alone leaves a standalone node.
+    """
+
+    enabled: bool = False
+    """On for every master and replica; the role alone says so."""
+    role: Role = "standalone"
+    """Role that a new data directory begins with; the one kept in it wins from then on."""
+    replica_listen_address: Address = "0.0.0.0:15501"
+    """Where a master publishes its frames (PUB)."""
+    sync_listen_address: Address = Field(
+        default_factory=lambda fields: following_port(fields["replica_listen_address"])
+    )
+    """Where a master serves catch-up (ROUTER); the port after the one above."""
+    master_address: Address | None = Field(None, validate_default=True)
+    """The master's PUB socket as host:port; a replica needs it."""
+    master_sync_address: Address | None = Field(
+        default_factory=lambda fields: _optional_following_port(fields["master_address"])
+    )
+    """The master's ROUTER socket; the port after the one above."""
+    heartbeat_interval_ms: Milliseconds = 1000
+    """Time between two heartbeats; three missed ones mean that the link is down."""
+    max_lag_ms: Milliseconds = 10_000
+    """Lag from which a replica counts as lagging."""
+    replica_timeout_secs: int = Field(30, ge=1, le=86_400)
+    """Silence after which the master counts a replica as disconnected."""
+    auto_reconnect: bool = True
+    """Whether a replica looks for its master again after the link went down."""
+    reconnect_delay_ms: Milliseconds = 5000
+    """Wait before the second try to reconnect; the first comes at once."""
+    buffer_size_kb: int = Field(256, ge=4, le=1_048_576)
+    """Socket buffers, and the unit of the send queue's bound."""
+    read_wait_ms: int = Field(1000, ge=0, le=86_400_000)
+    """How long a read waits for the offset in X-Synap-Min-Offset."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _enabled_by_role(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("role") in ("master", "replica"):
+            return {"enabled": True, **given}
+        return given
+
+    @field_validator("role")
+    @classmethod
+    def _agrees_with_enabled(cls, role: Role, info: ValidationInfo) -> Role:
+        if role != "standalone" and info.data.get("enabled") is False:
+            raise PydanticCustomError(
+                CONTRADICTION, "replication.enabled is false; remove it or set it to true"
+            )
+        return role
+
+    @field_validator("master_address")
+    @classmethod
+    def _given_for_a_replica(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is None and info.data.get("role") == "replica":
+            raise PydanticCustomError(
+                CONTRADICTION,
+                "a replica needs its master's PUB socket as host:port, as in 127.0.0.1:15501",
+            )
+        return address
+
+
+class Logging(Section):
+    """What the node says on standard error."""
+
+    level: Level = "info"
+    """Least severe record that is written."""
+    format: Literal["json", "pretty"] = "json"
+    """One JSON object a line, or text for people."""
