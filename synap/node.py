@@ -1,0 +1,147 @@
+"""Who a node is: `node.json` and the locks on its data directory.
+
+The file is written when identity, role or lineage changes and at no other time, so that its time
+stamp tells when that was. The role in it wins over the configuration: a promotion outlives a restart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from synap.config import Config
+from synap.durable import write_file
+from synap.errors import DataDirInUse, DataDirUnusable
+from synap.paths import NodePaths
+from synap.position import HISTORY_BYTES, Lineage, Reign
+
+Role = Literal["standalone", "master", "replica"]
+
+FORMAT = 1
+
+
+class NodeIdentity(msgspec.Struct, frozen=True):
+    """What `node.json` holds.
+
+    Attributes:
+        id: Random name of this data directory, 16 hex digits; never changes.
+        role: What the node is.
+        lineage: The reigns that its log went through; empty on a replica that never synced.
+        format: Version of the data directory's layout.
+    """
+
+    id: str
+    role: Role
+    lineage: Lineage = ()
+    format: int = FORMAT
+
+
+class Node:
+    """A node's identity, kept on disk.
+
+    One process changes it: the log's owner. The supervisor reads the role.
+    """
+
+    def __init__(self, path: Path, identity: NodeIdentity) -> None:
+        self._path = path
+        self.identity = identity
+
+    @classmethod
+    def load_or_create(cls, config: Config, paths: NodePaths) -> Node:
+        """Read `node.json`, or begin a new node in the role that the configuration names.
+
+        Raises:
+            DataDirUnusable: the file is damaged or of a later layout.
+        """
+        try:
+            content = paths.node_file.read_bytes()
+        except FileNotFoundError:
+            return cls._create(config.replication.role, paths)
+        try:
+            identity = msgspec.json.decode(content, type=NodeIdentity)
+        except msgspec.DecodeError as error:
+            raise DataDirUnusable(
+                f"{paths.node_file} is damaged ({error}); restore it from a backup"
+            ) from error
+        if identity.format > FORMAT:
+            raise DataDirUnusable(
+                f"{paths.data_dir} was written by a later version of Synap (layout "
+                f"{identity.format}, this program knows {FORMAT}); upgrade the program"
+            )
+        return cls(paths.node_file, identity)
+
+    @classmethod
+    def _create(cls, role: Role, paths: NodePaths) -> Node:
+        if any(paths.wal_dir.glob("*.wal")):
+            raise DataDirUnusable(
+                f"{paths.node_file} is missing but {paths.wal_dir} holds a log; "
+                "restore node.json or choose an empty data_dir"
+            )
+        lineage = () if role == "replica" else (new_reign(epoch=1, first_offset=1),)
+        node = cls(paths.node_file, NodeIdentity(secrets.token_hex(8), role, lineage))
+        node._save()
+        return node
+
+    @property
+    def id(self) -> str:
+        return self.identity.id
+
+    @property
+    def role(self) -> Role:
+        return self.identity.role
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.identity.lineage
+
+    @property
+    def reign(self) -> Reign | None:
+        """The newest reign, or None on a replica that never synced."""
+        return self.lineage[-1] if self.lineage else None
+
+    def adopt(self, lineage: Lineage) -> None:
+        """Take `lineage` for this node's own and make that durable."""
+        if lineage != self.lineage:
+            self.identity = msgspec.structs.replace(self.identity, lineage=lineage)
+            self._save()
+
+    def _save(self) -> None:
+        content = msgspec.json.format(msgspec.json.encode(self.identity), indent=2)
+        write_file(self._path, content + b"\n")
+
+
+def new_reign(epoch: int, first_offset: int) -> Reign:
+    """Begin a reign with a random history id."""
+    return Reign(epoch, secrets.token_bytes(HISTORY_BYTES), first_offset)
+
+
+def lock_file(path: Path, *, wait_seconds: float = 0.0) -> int:
+    """Lock `path` for as long as the returned descriptor, or a child that has it, lives.
+
+    Args:
+        path: Created where it is missing; never removed.
+        wait_seconds: How long to wait for a holder that is just ending.
+
+    Raises:
+        DataDirInUse: somebody holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise DataDirInUse(
+                    f"{path.parent} is in use by another process; stop it first or choose "
+                    "another data_dir"
+                ) from None
+            time.sleep(0.02)
