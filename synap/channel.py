@@ -1,0 +1,119 @@
+"""The local channel: what HTTP workers and the log's owner say to each other.
+
+A UNIX stream socket in the node's run directory. Each message is its length (4 bytes,
+little-endian) and a MessagePack array of requests, or of answers, which one side had ready in one
+turn of its event loop. Requests of one connection are taken in their order; answers name the
+request by its id. Both ends are processes of one installation, so the format has no version.
+
+This module knows bytes and values alone; `client` and `writer` have the sockets.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from synap import errors
+from synap.commands import Command, Result
+from synap.errors import ProtocolViolation, SynapError
+
+_LENGTH = struct.Struct("<I")
+# Above any honest message: a worker splits what it has into messages of about 1 MiB, and one
+# request is bounded by server.max_request_size_mb.
+MAX_MESSAGE_BYTES = 512 * 1024 * 1024
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One command for the log's owner.
+
+    Attributes:
+        id: Number that the answer repeats; unique on its connection.
+        command: What to do.
+    """
+
+    id: int
+    command: Command
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """What became of one request.
+
+    Attributes:
+        id: The request's.
+        offset: Offset of the command's last entry, or of the log where it had none.
+        result: As `commands.evaluate` returned it; None with an error.
+        error: Class name of the error; empty where there was none.
+        message: The error's message.
+    """
+
+    id: int
+    offset: int
+    result: Result = None
+    error: str = ""
+    message: str = ""
+
+
+Message = TypeVar("Message", Request, Answer)
+
+
+class Decoder(Generic[Message]):
+    """Cuts a byte stream into messages. One for each connection and direction."""
+
+    def __init__(self, message_type: type[Message]) -> None:
+        self._decode = msgspec.msgpack.Decoder(list[message_type]).decode  # type: ignore[valid-type]
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Return what `data` completes, in order.
+
+        Raises:
+            ProtocolViolation: the bytes are no message; the connection is of no more use.
+        """
+        rest = self._rest
+        rest += data
+        taken: list[Message] = []
+        at = 0
+        while len(rest) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(rest, at)
+            if length > MAX_MESSAGE_BYTES:
+                raise ProtocolViolation(f"a message of {length} bytes on the local channel")
+            end = at + _LENGTH.size + length
+            if len(rest) < end:
+                break
+            taken += self._read(memoryview(rest)[at + _LENGTH.size : end])
+            at = end
+        del rest[:at]
+        return taken
+
+    def _read(self, content: memoryview) -> list[Message]:
+        try:
+            return self._decode(content)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolation(f"local channel: {error}") from error
+        finally:
+            content.release()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode(messages: Sequence[Request] | Sequence[Answer]) -> bytes:
+    """Encode `messages` as one message of the channel."""
+    content = _encode(messages)
+    return _LENGTH.pack(len(content)) + content
+
+
+def failure(request_id: int, offset: int, error: SynapError) -> Answer:
+    """Return the answer that tells `error`."""
+    return Answer(request_id, offset, None, type(error).__name__, error.message)
+
+
+def error_of(answer: Answer) -> SynapError:
+    """Return the error that `answer` tells, as an exception of the class that was raised."""
+    error_class = getattr(errors, answer.error, SynapError)
+    error = error_class.__new__(error_class)
+    SynapError.__init__(error, answer.message)
+    return error

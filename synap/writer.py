@@ -1,0 +1,351 @@
+"""The writer: takes the commands of all HTTP workers and makes them one log.
+
+One turn: everything that arrived becomes one LMDB transaction and one frame. Each command is
+evaluated on the keys as the ones before it left them; the frame goes to the WAL, then the
+transaction is committed, then the frame is published, then everybody is answered. There is no timer:
+a turn takes what is there, so a single write does not wait and many share the cost.
+
+The engine runs on one asyncio loop and never waits but for the disk. `workers/writer.py` is the
+process around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, cast
+
+from synap.board import Board, BoardView, NodeDetails, ReplicaFacts
+from synap.channel import Answer, Decoder, Request, encode, failure
+from synap.commands import Limits, evaluate
+from synap.errors import CommandError, DiskFull, MemoryLimit, ProtocolViolation
+from synap.frame import Frame
+from synap.log import Log
+from synap.store import WriteTransaction
+
+logger = logging.getLogger(__name__)
+
+# Bounds of one turn. The count bounds how long a turn holds up heartbeats and acks.
+MAX_TURN_COMMANDS = 4096
+# Above this many waiting commands the workers are not read from, so that theirs wait with them.
+MAX_PENDING_COMMANDS = 16_384
+# Expired keys are removed at most so many at a time; clients' writes go between.
+SWEEP_KEYS = 1000
+_TICK_SECONDS = 0.1
+_DETAILS_EVERY_TICKS = 5
+
+
+class FramePublisher(Protocol):
+    """What the writer needs of the replication side. Nothing here may block."""
+
+    def publish(self, frame: Frame) -> None:
+        """Send a committed frame to whoever listens."""
+
+    def replicas(self) -> tuple[ReplicaFacts, ...]:
+        """Return what is known of each replica."""
+
+
+class Writer:
+    """The engine. All methods belong to the loop that `start` was called on."""
+
+    def __init__(
+        self,
+        log: Log,
+        board: Board,
+        limits: Limits,
+        *,
+        publisher: FramePublisher | None,
+        turn_bytes: int,
+        sweep_interval_ms: int,
+        view: BoardView,
+        on_failure: Callable[[BaseException], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            log: Open, and this process's own.
+            board: Where the writer shows how it stands.
+            limits: What commands may do.
+            publisher: Where frames go; None on a standalone node.
+            turn_bytes: A turn stops collecting when its commands' values reach this.
+            sweep_interval_ms: Time between two looks for expired keys.
+            view: What the board says beyond what the writer itself knows: role, owner, URL.
+            on_failure: Called once when the writer can't go on: the process must end.
+            clock: Wall clock in seconds.
+        """
+        self._log = log
+        self._board = board
+        self._limits = limits
+        self._publisher = publisher
+        self._turn_bytes = turn_bytes
+        self._sweep_interval_seconds = sweep_interval_ms / 1000
+        self._view = view
+        self._on_failure = on_failure
+        self._clock = clock
+        self._pending: deque[tuple[WriterConnection, Request]] = deque()
+        self._connections: set[WriterConnection] = set()
+        self._is_turn_due = False
+        self._is_reading_paused = False
+        self._has_failed = False
+        self._expired_total = 0
+        self._read_only = ""
+        self._ticks = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self, socket_path: Path) -> None:
+        """Listen for HTTP workers and begin to sweep and to tick."""
+        self._loop = asyncio.get_running_loop()
+        socket_path.unlink(missing_ok=True)
+        self._server = await self._loop.create_unix_server(
+            lambda: WriterConnection(self), str(socket_path)
+        )
+        self._tick()
+        self._sweep()
+
+    async def stop(self) -> None:
+        """Take no new commands, carry out those that arrived, answer, and end."""
+        if self._server is None:
+            return
+        self._server.close()
+        while self._pending and not self._has_failed:
+            self._take_turn()
+        for timer in self._timers.values():
+            timer.cancel()
+        for connection in tuple(self._connections):
+            connection.close()
+        await asyncio.sleep(0)
+        self._show()
+
+    def connected(self, connection: WriterConnection) -> None:
+        self._connections.add(connection)
+        if self._is_reading_paused:
+            connection.pause_reading()
+
+    def disconnected(self, connection: WriterConnection) -> None:
+        self._connections.discard(connection)
+
+    def submit(self, connection: WriterConnection, requests: list[Request]) -> None:
+        """Take requests for the next turn, which carries them out in their order."""
+        self._pending.extend([(connection, request) for request in requests])
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._loop.call_soon(self._run_turn)
+        if len(self._pending) > MAX_PENDING_COMMANDS and not self._is_reading_paused:
+            self._is_reading_paused = True
+            for each in self._connections:
+                each.pause_reading()
+
+    def _run_turn(self) -> None:
+        self._is_turn_due = False
+        if self._has_failed:
+            return
+        self._take_turn()
+        if self._pending:
+            self._is_turn_due = True
+            self._loop.call_soon(self._run_turn)
+        if self._is_reading_paused and len(self._pending) < MAX_PENDING_COMMANDS // 2:
+            self._is_reading_paused = False
+            for each in self._connections:
+                each.resume_reading()
+
+    def _take_turn(self) -> None:
+        now_ms = int(self._clock() * 1000)
+        taken: list[tuple[WriterConnection, Request]] = []
+        answers: list[Answer] = []
+        try:
+            transaction = self._log.store.begin()
+            try:
+                self._evaluate_pending(transaction, now_ms, taken, answers)
+            except BaseException:
+                transaction.abort()
+                raise
+            self._end(transaction, now_ms)
+        except (DiskFull, MemoryLimit) as error:
+            offset = self._log.position.offset
+            answers = [failure(request.id, offset, error) for _, request in taken]
+            self._refuse(error)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._answer(taken, answers)
+
+    def _evaluate_pending(
+        self,
+        transaction: WriteTransaction,
+        now_ms: int,
+        taken: list[tuple[WriterConnection, Request]],
+        answers: list[Answer],
+    ) -> None:
+        pending = self._pending
+        limits = self._limits
+        entries = transaction.entries
+        before = self._log.position.offset
+        turn_bytes = seen = 0
+        while pending and len(taken) < MAX_TURN_COMMANDS and turn_bytes < self._turn_bytes:
+            pair = pending.popleft()
+            taken.append(pair)
+            request = pair[1]
+            try:
+                result = evaluate(request.command, transaction, now_ms, limits)
+            except CommandError as error:
+                answers.append(failure(request.id, before + len(entries), error))
+                continue
+            for entry in entries[seen:]:
+                turn_bytes += len(entry.value)
+            seen = len(entries)
+            answers.append(Answer(request.id, before + seen, result))
+
+    def _end(self, transaction: WriteTransaction, now_ms: int) -> None:
+        if not transaction.entries:
+            transaction.abort()
+            return
+        frame = self._log.commit(transaction, now_ms)
+        if self._publisher is not None:
+            self._publisher.publish(frame)
+        if self._read_only:
+            logger.warning("writes go on", extra={"action": "writable"})
+            self._read_only = ""
+            self._show()
+
+    def _answer(
+        self, taken: list[tuple[WriterConnection, Request]], answers: list[Answer]
+    ) -> None:
+        by_connection: dict[WriterConnection, list[Answer]] = {}
+        for (connection, _), answer in zip(taken, answers, strict=True):
+            mine = by_connection.get(connection)
+            if mine is None:
+                by_connection[connection] = [answer]
+            else:
+                mine.append(answer)
+        for connection, mine in by_connection.items():
+            connection.send(encode(mine))
+
+    def _refuse(self, error: DiskFull | MemoryLimit) -> None:
+        if self._read_only != error.reason:
+            logger.error("writes are refused: %s", error, extra={"action": "read_only"})
+            self._read_only = error.reason
+            self._show()
+
+    def _fail(self, error: BaseException) -> None:
+        self._has_failed = True
+        for connection in tuple(self._connections):
+            connection.close()
+        self._on_failure(error)
+
+    def _sweep(self) -> None:
+        if self._has_failed:
+            return
+        delay = self._sweep_interval_seconds
+        now_ms = int(self._clock() * 1000)
+        keys = self._log.store.due(now_ms, SWEEP_KEYS)
+        if keys:
+            try:
+                self._remove_expired(keys, now_ms)
+            except (DiskFull, MemoryLimit) as error:
+                self._refuse(error)
+            except Exception as error:
+                self._fail(error)
+                return
+            else:
+                if len(keys) == SWEEP_KEYS:
+                    delay = 0.0
+        self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
+
+    def _remove_expired(self, keys: list[bytes], now_ms: int) -> None:
+        transaction = self._log.store.begin()
+        try:
+            for key in keys:
+                transaction.remove(key)
+        except BaseException:
+            transaction.abort()
+            raise
+        self._end(transaction, now_ms)
+        self._expired_total += len(keys)
+
+    def _tick(self) -> None:
+        if self._ticks % _DETAILS_EVERY_TICKS == 0:
+            self._show_details()
+        self._ticks += 1
+        self._show()
+        self._timers["tick"] = self._loop.call_later(_TICK_SECONDS, self._tick)
+
+    def _show(self) -> None:
+        view = self._view
+        offset = self._log.position.offset
+        reign = self._log.node.reign
+        assert reign is not None, "a node without a reign has no writer"
+        self._board.publish(
+            BoardView(
+                role=view.role,
+                owner_pid=view.owner_pid,
+                generation=self._log.store.generation,
+                epoch=reign.epoch,
+                history=reign.history,
+                applied_offset=offset,
+                master_offset=offset,
+                tick_ns=time.monotonic_ns(),
+                read_only=self._read_only,
+                master_url=view.master_url,
+                first_sync_done=True,
+            )
+        )
+
+    def _show_details(self) -> None:
+        wal = self._log.wal
+        self._board.publish_details(
+            NodeDetails(
+                wal_bytes=wal.size_bytes,
+                wal_segments=wal.segment_count,
+                wal_first_offset=wal.first_offset,
+                last_fsync_ms=wal.last_sync_ms,
+                expired_total=self._expired_total,
+                replicas=self._publisher.replicas() if self._publisher is not None else (),
+            )
+        )
+
+
+class WriterConnection(asyncio.Protocol):
+    """One HTTP worker's connection."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._decoder = Decoder(Request)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._writer.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            requests = self._decoder.feed(data)
+        except ProtocolViolation as error:
+            logger.error("%s", error, extra={"action": "local_channel"})
+            self._transport.abort()
+            return
+        if requests:
+            self._writer.submit(self, requests)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._writer.disconnected(self)
+
+    def send(self, data: bytes) -> None:
+        """Send an answer; one to a worker that went away is dropped."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close when what was sent is out."""
+        self._transport.close()

@@ -1,0 +1,228 @@
+"""The writer's engine with a real log, a real store and real clients on one loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from synap.board import Board, BoardView, ReplicaFacts
+from synap.client import Done, WriterClient
+from synap.commands import (
+    Append,
+    Command,
+    Delete,
+    Expire,
+    GetSet,
+    Increment,
+    Limits,
+    Set,
+    SetMany,
+    SetResult,
+)
+from synap.config import Config, load_config
+from synap.errors import InvalidValue, ValueTooLarge
+from synap.frame import DEL, Frame
+from synap.log import Log
+from synap.node import Node
+from synap.paths import NodePaths
+from synap.store import StoreReader
+from synap.writer import Writer
+
+
+class Listener:
+    """Keeps what the writer publishes."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+    def publish(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def replicas(self) -> tuple[ReplicaFacts, ...]:
+        return ()
+
+
+class Bench:
+    """A log, a writer on it and a client of it."""
+
+    def __init__(self, log: Log, paths: NodePaths, board: Board) -> None:
+        self.log = log
+        self.paths = paths
+        self.board = board
+        self.listener = Listener()
+        self.is_closed = False
+        self.now = 1_000_000.0
+        self.failures: list[BaseException] = []
+        self.writer = Writer(
+            log,
+            board,
+            Limits(1024 * 1024),
+            publisher=self.listener,
+            turn_bytes=65536,
+            sweep_interval_ms=5,
+            view=BoardView(role="master"),
+            on_failure=self.failures.append,
+            clock=lambda: self.now,
+        )
+
+    def close(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self.board.close()
+            self.log.close(clean=True)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[WriterClient]:
+        await self.writer.start(self.paths.writer_socket)
+        client = WriterClient(self.paths.writer_socket, 10)
+        client.start()
+        try:
+            yield client
+        finally:
+            client.close()
+            await self.writer.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+    overrides = {"data_dir": str(tmp_path / "data"), "replication.role": "master"}
+    return load_config(None, overrides, environ={})
+
+
+@pytest.fixture
+def bench(config: Config) -> Iterator[Bench]:
+    paths = NodePaths.of(config)
+    paths.create()
+    log = Log.open(config, paths, Node.load_or_create(config, paths), _no_failure)
+    board = Board(paths.board_file)
+    bench = Bench(log, paths, board)
+    yield bench
+    bench.close()
+
+
+def _no_failure(error: BaseException) -> None:
+    pytest.fail(f"the log failed: {error}")
+
+
+async def _together(client: WriterClient, *commands: Command) -> list[Done | BaseException]:
+    waits = [client.execute(command) for command in commands]
+    return await asyncio.gather(*waits, return_exceptions=True)
+
+
+def test_turn_many_commands_are_one_frame_in_order(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            done = await _together(
+                client,
+                Set(b"n", b"1"),
+                Increment(b"n", 4),
+                Append(b"n", b"x"),
+                GetSet(b"n", b"z"),
+                Delete((b"n", b"none")),
+            )
+            assert [d.result for d in done] == [SetResult(True, 1), 5, 2, b"5x", 1]
+            assert [d.offset for d in done] == [1, 2, 3, 4, 5]
+            assert [f.count for f in bench.listener.frames] == [5]
+
+    uvloop.run(scenario())
+
+
+def test_turn_failed_command_leaves_the_others(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            first, second, third, fourth = await _together(
+                client,
+                Set(b"s", b"text"),
+                Increment(b"s", 1),
+                Set(b"big", bytes(1024 * 1024 + 1)),
+                Set(b"t", b"2"),
+            )
+            assert isinstance(first, Done) and isinstance(fourth, Done)
+            assert isinstance(second, InvalidValue)
+            assert isinstance(third, ValueTooLarge)
+            assert fourth.offset == 2
+
+    uvloop.run(scenario())
+
+
+def test_turn_without_effects_writes_no_frame(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            (done,) = await _together(client, Delete((b"none",)))
+            assert done == Done(0, 0)
+            assert bench.listener.frames == []
+
+    uvloop.run(scenario())
+
+
+def test_published_frame_is_the_bytes_of_the_log(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            for number in range(20):
+                await client.execute(Set(b"k%d" % number, b"v"))
+
+    uvloop.run(scenario())
+    logged = list(bench.log.wal.frames_after(0))
+    assert [f.encoded for f in logged] == [f.encoded for f in bench.listener.frames]
+
+
+def test_reader_sees_an_acknowledged_write(bench: Bench) -> None:
+    async def scenario() -> Done:
+        async with bench.running() as client:
+            return await client.execute(SetMany(((b"a", b"1"), (b"b", b"2"))))
+
+    done = uvloop.run(scenario())
+    assert bench.log.applied.position.offset == done.offset == 2
+    bench.close()
+    reader = StoreReader.open(bench.paths.store_dir)
+    record, offset = reader.get(b"b")
+    assert record is not None
+    assert (record.value, record.version, offset) == (b"2", 2, 2)
+    reader.close()
+
+
+def test_expired_key_is_removed_by_a_logged_entry(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            now_ms = int(bench.now * 1000)
+            await client.execute(Set(b"k", b"v", expiry_ms=now_ms + 60_000))
+            await client.execute(Set(b"stays", b"v"))
+            assert (await client.execute(Expire(b"stays", now_ms + 90_000))).result is True
+            bench.now += 61
+            deadline = asyncio.get_running_loop().time() + 10
+            while len(bench.listener.frames) < 4:
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.005)
+
+    uvloop.run(scenario())
+    (removal,) = bench.listener.frames[-1].entries()
+    assert (removal.operation, removal.key) == (DEL, b"k")
+
+
+def test_stop_answers_what_arrived(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            await client.execute(Set(b"k", b"v"))
+            waits = [asyncio.ensure_future(client.execute(Set(b"k", b"v"))) for _ in range(100)]
+            while len(bench.listener.frames) < 2:
+                await asyncio.sleep(0)
+            await bench.writer.stop()
+            outcomes = await asyncio.gather(*waits, return_exceptions=True)
+            assert all(isinstance(outcome, Done) for outcome in outcomes)
+
+    uvloop.run(scenario())
+
+
+def test_board_shows_the_writer_at_work(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            await client.execute(Set(b"k", b"v"))
+
+    uvloop.run(scenario())
+    view = bench.board.view()
+    assert (view.role, view.applied_offset, view.epoch) == ("master", 1, 1)
+    assert view.tick_ns > 0
