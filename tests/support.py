@@ -1,0 +1,264 @@
+"""What several tests need: waiting with a deadline, free ports, and real nodes as processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workers.process import PARENT_VARIABLE, child_environment
+
+HOST = "127.0.0.1"
+_LOOK_AGAIN_SECONDS = 0.02
+_START_SECONDS = 20.0
+_STOP_SECONDS = 20.0
+
+Value = TypeVar("Value")
+
+
+def eventually(predicate: Callable[[], Value], deadline_seconds: float = 10.0) -> Value:
+    """Return the first true value of `predicate`.
+
+    Raises:
+        AssertionError: None came in time; with what it returned last.
+    """
+    deadline = time.monotonic() + deadline_seconds
+    while not (value := predicate()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {deadline_seconds} s; last seen: {value!r}")
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return value
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listened on a moment ago, all different."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def free_port() -> int:
+    """Return a port that nobody listened on a moment ago."""
+    return free_ports(1)[0]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids of the direct children of a process; none where it is gone."""
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Return the pids of all processes below `pid`, parents first."""
+    found = children_of(pid)
+    for child in found:
+        found += children_of(child)
+    return found
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Node:
+    """A `synap serve` process on free ports of this machine.
+
+    Args:
+        folder: Holds the data directory, `data`, and the log, `log`.
+        name: The node's id.
+        settings: Keys of the configuration, as `{"replication__role": "master"}`.
+    """
+
+    def __init__(self, folder: Path, name: str, settings: Mapping[str, object]) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.port, self.pub_port, self.sync_port = free_ports(3)
+        self._settings = {
+            "server.host": HOST,
+            "server.port": self.port,
+            "server.workers": 1,
+            "server.node_id": name,
+            "data_dir": self.data_dir,
+            "replication.replica_listen_address": f"{HOST}:{self.pub_port}",
+            "replication.sync_listen_address": f"{HOST}:{self.sync_port}",
+            "logging.format": "pretty",
+            **{key.replace("__", "."): value for key, value in settings.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self._process is not None, "the node was not started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the node's processes have written so far, over all starts."""
+        return (self.folder / "log").read_text()
+
+    def start(self) -> None:
+        """Start it and wait until `/health` answers 200."""
+        self.launch()
+        eventually(self._is_healthy_or_over, _START_SECONDS)
+        assert is_alive(self.pid), self.log
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = child_environment(os.environ, None, self._settings)
+        environment[PARENT_VARIABLE] = ""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "workers.cli", "serve"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> Answer:
+        """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_seconds)
+        sent = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body)
+            sent.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            received = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, received, answer.read())
+        finally:
+            connection.close()
+
+    def is_healthy(self) -> bool:
+        """Whether `/health` answers 200 within a second."""
+        answer = self.answer_or_none("/health")
+        return answer is not None and answer.status == HTTPStatus.OK
+
+    def answer_or_none(self, path: str) -> Answer | None:
+        """Return the answer to a GET; None where there was none within a second."""
+        try:
+            return self.request("GET", path, timeout_seconds=1.0)
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def owner_pid(self) -> int:
+        """The process id of the log's owner; 0 while there is none."""
+        return self._child("workers.writer") or self._child("workers.replica")
+
+    def http_pid(self) -> int:
+        """The process id of Gunicorn's arbiter; 0 while there is none."""
+        return self._child("gunicorn")
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit code when it has ended."""
+        assert self._process is not None
+        return self._process.wait(_STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Kill every process of it at once, as a crash would, and wait until all are gone."""
+        if self._process is None:
+            return
+        pids = [self.pid, *descendants_of(self.pid)]
+        for pid in pids:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.wait()
+        eventually(lambda: not any(map(is_alive, pids)))
+
+    def _is_healthy_or_over(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None or self.is_healthy()
+
+    def _child(self, mark: str) -> int:
+        return next((pid for pid in children_of(self.pid) if mark in command_of(pid)), 0)
+
+
+class Cluster:
+    """One master and `replicas` replicas, each a `Node` in its own folder below `folder`."""
+
+    def __init__(self, folder: Path, replicas: int, **settings: object) -> None:
+        master = {**settings, "replication__role": "master"}
+        self.master = Node(folder / "master", "master", master)
+        replica = {
+            **settings,
+            "replication__role": "replica",
+            "replication__master_address": f"{HOST}:{self.master.pub_port}",
+            "replication__master_sync_address": f"{HOST}:{self.master.sync_port}",
+        }
+        names = [f"replica{number}" for number in range(1, replicas + 1)]
+        self.replicas = [Node(folder / name, name, replica) for name in names]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The master and then the replicas."""
+        return [self.master, *self.replicas]
+
+    def start(self) -> None:
+        """Start every node and wait until all are healthy."""
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            eventually(node.is_healthy, _START_SECONDS)
+
+    def kill(self) -> None:
+        """Kill every process of every node."""
+        for node in self.nodes:
+            node.kill()

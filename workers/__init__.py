@@ -1,0 +1,1 @@
+"""The processes of a node: arguments, signals, exit codes. The engines live in `synap/`."""

@@ -1,0 +1,181 @@
+"""A whole cluster on this machine, in the foreground: one master and its replicas.
+
+Each node is a `synap serve` of its own, under the same supervisor that a node uses for its
+processes. For trying Synap out and for tests; in production each machine runs its own node.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from synap.config import load_config
+from synap.errors import ConfigInvalid
+from workers.child import ChildSpec
+from workers.logs import queued_logging
+from workers.ports import check_ports
+from workers.process import EXIT_REFUSED, child_environment, die_with_parent, python_command
+from workers.supervisor import Supervisor
+
+HOST = "127.0.0.1"
+_PORTS_PER_NODE = 10
+# With what its supervisor needs to end, everything is gone within ten seconds of a Ctrl-C.
+_NODE_STOP_SECONDS = 8.0
+_HEALTH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a cluster is to be.
+
+    Attributes:
+        replicas: Number of replicas.
+        data_dir: Folder of the nodes' data directories: `master`, `replica1`, …
+        base_port: The master's HTTP; PUB and ROUTER follow it. Replica i has ten times i more.
+        workers: Gunicorn workers of each node.
+        log_level: Least severe record that the nodes write.
+    """
+
+    replicas: int
+    data_dir: Path
+    base_port: int
+    workers: int
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """One node of the plan."""
+
+    name: str
+    port: int
+    overrides: Mapping[str, Any]
+
+
+def planned_nodes(plan: Plan) -> list[PlannedNode]:
+    """Return the master and then the replicas.
+
+    Raises:
+        ConfigInvalid: The ports don't fit below 65536.
+    """
+    last_port = plan.base_port + _PORTS_PER_NODE * plan.replicas + 2
+    if not 1 <= plan.base_port <= last_port <= 65535:
+        raise ConfigInvalid(
+            [f"--base-port = {plan.base_port}: ports up to {last_port} must fit into 1 to 65535"]
+        )
+    return [_planned_node(plan, number) for number in range(plan.replicas + 1)]
+
+
+def run_cluster(plan: Plan, console: Console) -> int:
+    """Run the cluster until it is told to stop, and return the exit code.
+
+    What the environment and SYNAP_CONFIG say beyond the plan holds for every node.
+
+    Raises:
+        StartError: A port is in use or the plan is not possible.
+    """
+    die_with_parent()
+    nodes = planned_nodes(plan)
+    check_ports(_addresses(nodes), "choose another --base-port", wait_seconds=0.0)
+    for node in nodes:
+        load_config(None, node.overrides)
+    config = load_config(None, {**nodes[0].overrides, "server.node_id": "cluster"})
+    with queued_logging(config, "supervisor"):
+        supervisor = Supervisor(
+            [_child_of(node) for node in nodes], on_look=Announcement(nodes, console)
+        )
+        code = supervisor.run()
+    console.print("Stopped.")
+    return code
+
+
+class Announcement:
+    """Says once where the nodes listen, when all of them are healthy; called at every look."""
+
+    def __init__(self, nodes: list[PlannedNode], console: Console) -> None:
+        self._nodes = nodes
+        self._waiting = list(nodes)
+        self._console = console
+
+    def __call__(self) -> None:
+        if not self._waiting:
+            return
+        self._waiting = [node for node in self._waiting if not _is_healthy(node.port)]
+        if not self._waiting:
+            self._console.print(_welcome(self._nodes), soft_wrap=True, highlight=False)
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=_HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _welcome(nodes: list[PlannedNode]) -> str:
+    master, replicas = nodes[0], nodes[1:]
+    pub, router = master.port + 1, master.port + 2
+    lines = [
+        f"{master.name:10} http://{HOST}:{master.port}   replication on {pub} and {router}",
+        *(f"{node.name:10} http://{HOST}:{node.port}   read-only" for node in replicas),
+        "",
+        "Write to the master, read from any node:",
+        "",
+        f"  curl -X POST http://{HOST}:{master.port}/kv/set -H 'Content-Type: application/json' \\",
+        """    -d '{"key": "user:100", "value": "Alice", "ttl": 3600}'""",
+        f"  curl http://{HOST}:{nodes[-1].port}/kv/get/user:100",
+        "",
+        "Ctrl-C stops everything.",
+    ]
+    return "\n".join(lines)
+
+
+def _planned_node(plan: Plan, number: int) -> PlannedNode:
+    port = plan.base_port + _PORTS_PER_NODE * number
+    name = f"replica{number}" if number else "master"
+    overrides: dict[str, Any] = {
+        "data_dir": plan.data_dir.absolute() / name,
+        "server.host": HOST,
+        "server.port": port,
+        "server.workers": plan.workers,
+        "server.node_id": name,
+        "server.advertise_url": f"http://{HOST}:{port}",
+        "replication.role": "replica" if number else "master",
+        "replication.replica_listen_address": f"{HOST}:{port + 1}",
+        "replication.sync_listen_address": f"{HOST}:{port + 2}",
+        "logging.level": plan.log_level,
+        "logging.format": "pretty",
+    }
+    if number:
+        overrides["replication.master_address"] = f"{HOST}:{plan.base_port + 1}"
+        overrides["replication.master_sync_address"] = f"{HOST}:{plan.base_port + 2}"
+    return PlannedNode(name, port, overrides)
+
+
+def _child_of(node: PlannedNode) -> ChildSpec:
+    return ChildSpec(
+        name=node.name,
+        command=python_command("workers.cli", "serve"),
+        environment=child_environment(os.environ, None, node.overrides),
+        stop_seconds=_NODE_STOP_SECONDS,
+        refusal_codes=frozenset({EXIT_REFUSED}),
+    )
+
+
+def _addresses(nodes: list[PlannedNode]) -> dict[str, str]:
+    master = nodes[0]
+    return {
+        **{f"HTTP of {node.name}": f"{HOST}:{node.port}" for node in nodes},
+        "PUB of master": master.overrides["replication.replica_listen_address"],
+        "ROUTER of master": master.overrides["replication.sync_listen_address"],
+    }

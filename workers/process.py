@@ -1,0 +1,113 @@
+"""The frame of a node's processes: how one is started, and how it ends.
+
+A child gets its whole configuration by the environment: SYNAP_CONFIG names the file, and
+SYNAP_<SECTION>__<KEY> carries what the command line said. It ends with one of the codes below, and
+it dies with the process that started it, so that a killed supervisor leaves nothing behind that
+holds a port or a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from synap.config import FILE_VARIABLE, Config, load_config, variable_of
+from synap.errors import StartError, StoreUnusable, WalCorrupt
+from workers.logs import queued_logging
+
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+# The process can't start for a reason that a restart won't mend.
+EXIT_REFUSED = 3
+
+PARENT_VARIABLE = "SYNAP_SUPERVISOR_PID"
+_PR_SET_PDEATHSIG = 1
+_PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+logger = logging.getLogger(__name__)
+
+
+def run(name: str, body: Callable[[Config], None]) -> int:
+    """Run one process of a node and return its exit code.
+
+    Args:
+        name: What the process is, for the log.
+        body: The process itself; returns when it was told to stop.
+    """
+    die_with_parent()
+    try:
+        config = load_config(None)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return EXIT_REFUSED
+    with queued_logging(config, name):
+        try:
+            body(config)
+        except (StartError, WalCorrupt, StoreUnusable) as error:
+            logger.critical("%s can't start: %s", name, error, extra={"reason": error.reason})
+            return EXIT_REFUSED
+        except Exception:
+            logger.critical("%s failed", name, exc_info=True)
+            return EXIT_FAILED
+    return EXIT_CLEAN
+
+
+def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Have SIGTERM and SIGINT call `stop` on `loop`."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends.
+
+    Does nothing in a process that no supervisor started. The kernel forgets this at a fork, so a
+    child that forks calls it again in its own children.
+    """
+    expected = os.environ.get(PARENT_VARIABLE)
+    if not expected:
+        return
+    kill_when_orphaned(int(expected))
+
+
+def kill_when_orphaned(parent_pid: int) -> None:
+    """Have the kernel kill this process when `parent_pid`, its parent, ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        # It ended before the line above.
+        os._exit(EXIT_FAILED)
+
+
+def python_command(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs `module`, whatever lies in the current folder."""
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def child_environment(
+    environ: Mapping[str, str], path: Path | None, overrides: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the environment that hands the configuration of this process to a child.
+
+    Args:
+        environ: This process's own environment.
+        path: The configuration file, if there is one.
+        overrides: The command line's values by dotted key.
+    """
+    search_path = [str(_PROJECT_ROOT), environ.get("PYTHONPATH", "")]
+    environment = {
+        **environ,
+        PARENT_VARIABLE: str(os.getpid()),
+        "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
+    }
+    if path is not None:
+        environment[FILE_VARIABLE] = str(path.absolute())
+    for key, value in overrides.items():
+        environment[variable_of(key)] = str(value)
+    return environment

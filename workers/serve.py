@@ -1,0 +1,142 @@
+"""One node in the foreground: the log's owner and Gunicorn under a supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from synap.addresses import join_address
+from synap.board import Board
+from synap.config import FILE_VARIABLE, Config, load_config
+from synap.errors import ConfigInvalid
+from synap.node import Node, lock_file
+from synap.paths import NodePaths
+from workers.child import ChildSpec
+from workers.logs import queued_logging
+from workers.ports import check_ports
+from workers.process import EXIT_REFUSED, child_environment, die_with_parent, python_command
+from workers.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+# Behind the drain of Gunicorn's workers (`graceful_timeout`), so that it can end by itself.
+_HTTP_STOP_SECONDS = 9.0
+# The owner writes out what LMDB has not yet.
+_OWNER_STOP_SECONDS = 30.0
+# A predecessor that was killed is gone within moments.
+_HANDOVER_SECONDS = 3.0
+
+
+def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
+    """Run a node until it is told to stop, and return the exit code.
+
+    Args:
+        path: The configuration file; None for SYNAP_CONFIG's or none.
+        overrides: The command line's values by dotted key.
+
+    Raises:
+        StartError: The configuration or the machine does not allow it.
+    """
+    die_with_parent()
+    path = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
+    config = load_config(path, overrides)
+    paths = NodePaths.of(config)
+    paths.create()
+    # Held until this process ends; children don't inherit it.
+    lock_file(paths.lock_file, wait_seconds=_HANDOVER_SECONDS)
+    node = Node.load_or_create(config, paths)
+    _check_role(config, node)
+    check_ports(
+        _listened_addresses(config, node), "choose another in the configuration", _HANDOVER_SECONDS
+    )
+    # A board that an earlier run left behind must not speak for this one.
+    paths.board_file.unlink(missing_ok=True)
+    with queued_logging(config, "supervisor"):
+        _say_what_starts(config, node)
+        environment = child_environment(os.environ, path, overrides)
+        return Supervisor(node_children(node.role, paths, environment)).run()
+
+
+def node_children(
+    role: str, paths: NodePaths, environment: Mapping[str, str]
+) -> tuple[ChildSpec, ChildSpec]:
+    """Return the children of a node: the log's owner, then Gunicorn."""
+    board = Board(paths.board_file)
+
+    def owner_tick_ns(pid: int) -> int:
+        view = board.view()
+        return view.tick_ns if view.owner_pid == pid else 0
+
+    owner = "replica" if role == "replica" else "writer"
+    return (
+        ChildSpec(
+            name=owner,
+            command=python_command(f"workers.{owner}"),
+            environment=environment,
+            stop_seconds=_OWNER_STOP_SECONDS,
+            stop_stage=1,
+            refusal_codes=frozenset({EXIT_REFUSED}),
+            tick_ns=owner_tick_ns,
+        ),
+        ChildSpec(
+            name="http",
+            command=python_command("gunicorn", "--config", str(gunicorn_file())),
+            environment=environment,
+            stop_seconds=_HTTP_STOP_SECONDS,
+            stop_stage=0,
+            forwards=frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}),
+        ),
+    )
+
+
+def gunicorn_file() -> Path:
+    """Return Gunicorn's configuration: in the installed package, or at the project's top level."""
+    package = Path(__file__).resolve().parent
+    installed = package / "gunicorn.conf.py"
+    return installed if installed.exists() else package.parent / "gunicorn.conf.py"
+
+
+def _check_role(config: Config, node: Node) -> None:
+    if node.role == "replica" and config.replication.master_address is None:
+        raise ConfigInvalid(
+            [
+                "replication.master_address not set: this data directory belongs to a replica, "
+                "which needs its master's PUB socket as host:port"
+            ]
+        )
+
+
+def _listened_addresses(config: Config, node: Node) -> dict[str, str]:
+    addresses = {"HTTP": join_address(config.server.host, config.server.port)}
+    if node.role == "master":
+        addresses["replication, PUB"] = config.replication.replica_listen_address
+        addresses["replication, ROUTER"] = config.replication.sync_listen_address
+    return addresses
+
+
+def _say_what_starts(config: Config, node: Node) -> None:
+    address = join_address(config.server.host, config.server.port)
+    logger.info("%s %s on http://%s", node.role, config.server.node_id, address)
+    if node.role != config.replication.role:
+        logger.warning(
+            "the data directory makes this node a %s; replication.role says %s and is not used",
+            node.role,
+            config.replication.role,
+        )
+    if not _is_loopback(config.server.host):
+        logger.warning(
+            "%s can be reached from other machines, and every client may do everything",
+            address,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,108 @@
+"""The writer process: owner of a master's or standalone node's log.
+
+Thin: it opens the log, builds the engine and runs it on one uvloop until it is told to stop or the
+engine says that it can't go on. `python -m workers.writer`, configured by the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+import uvloop
+
+from synap.addresses import join_address
+from synap.board import Board, BoardView
+from synap.commands import Limits
+from synap.config import Config
+from synap.errors import DataDirUnusable
+from synap.log import Log
+from synap.node import Node
+from synap.paths import NodePaths
+from synap.replication.publisher import Publisher
+from synap.writer import Writer
+from workers.process import run, stop_on_signals
+
+
+def serve(config: Config) -> None:
+    """Own the log until SIGTERM or SIGINT.
+
+    Raises:
+        StartError, WalCorrupt, StoreUnusable: the log can't be opened.
+        WalFailed: the disk refused it while it was in use.
+    """
+    paths = NodePaths.of(config)
+    paths.create()
+    node = Node.load_or_create(config, paths)
+    if node.role == "replica":
+        raise DataDirUnusable(
+            f"{paths.data_dir} belongs to a replica; its log is owned by workers.replica"
+        )
+    uvloop.run(_serve(config, paths, node))
+
+
+async def _serve(config: Config, paths: NodePaths, node: Node) -> None:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def fail(error: BaseException) -> None:
+        if not ended.done():
+            ended.set_exception(error)
+
+    def fail_from_thread(error: BaseException) -> None:
+        loop.call_soon_threadsafe(fail, error)
+
+    log = Log.open(config, paths, node, fail_from_thread)
+    board = Board(paths.board_file)
+    publisher = Publisher(config, log) if node.role == "master" else None
+    writer = build_writer(config, log, board, publisher, fail)
+    stop_on_signals(loop, lambda: None if ended.done() else ended.set_result(None))
+    is_clean = False
+    try:
+        if publisher is not None:
+            await publisher.start()
+        await writer.start(paths.writer_socket)
+        await ended
+        is_clean = True
+    finally:
+        await writer.stop()
+        if publisher is not None:
+            await publisher.stop()
+        board.close()
+        log.close(clean=is_clean)
+
+
+def build_writer(
+    config: Config,
+    log: Log,
+    board: Board,
+    publisher: Publisher | None,
+    on_failure: Callable[[BaseException], None],
+) -> Writer:
+    """Build the engine that `config` describes."""
+    server = config.server
+    return Writer(
+        log,
+        board,
+        Limits(config.kv_store.max_value_size_bytes),
+        publisher=publisher,
+        turn_bytes=config.persistence.wal.buffer_size_kb * 1024,
+        sweep_interval_ms=config.kv_store.ttl_cleanup_interval_ms,
+        view=BoardView(
+            role=log.node.role,
+            owner_pid=os.getpid(),
+            master_url=server.advertise_url or f"http://{join_address(server.host, server.port)}",
+        ),
+        on_failure=on_failure,
+    )
+
+
+def main() -> int:
+    """Run the process and return its exit code."""
+    return run("writer", serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
