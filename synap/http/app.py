@@ -1,0 +1,79 @@
+"""The application, put together by hand.
+
+Gunicorn calls `create_app_from_environment`; tests call `create_app` with a configuration of their
+own. Making the application opens nothing: the lifespan's start does, in the worker after the fork.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+from falcon.asgi import Response
+
+from synap.client import WriterClient
+from synap.config import Config, load_config
+from synap.http import errors, key_ops, keys, node
+from synap.http.calls import Calls
+from synap.http.local import LocalNode
+from synap.http.request import App, Request
+from synap.http.resource import LAG_MS, MASTER, OFFSET
+from synap.http.routing import RawPathRouter
+
+logger = logging.getLogger(__name__)
+
+
+def create_app_from_environment() -> App:
+    """Return the application of the node that SYNAP_CONFIG and the environment describe.
+
+    Raises:
+        ConfigInvalid: the configuration has faults.
+    """
+    return create_app(load_config(None))
+
+
+def create_app(config: Config) -> App:
+    """Return the application of one node; opens nothing yet."""
+    local = LocalNode(config)
+    client = WriterClient(local.paths.writer_socket, config.server.write_timeout_ms / 1000)
+    app = App(
+        request_type=Request,
+        router=RawPathRouter(),
+        middleware=[Lifespan(local, client), *_cors(config)],
+    )
+    errors.install(app, local)
+    calls = Calls(local, client)
+    for theme in (keys, key_ops, node):
+        theme.add_routes(app, local, calls)
+    return app
+
+
+class Lifespan:
+    """Opens and closes what the worker holds. Sees no request, so that none pays for it."""
+
+    def __init__(self, local: LocalNode, client: WriterClient) -> None:
+        self._local = local
+        self._client = client
+
+    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        self._local.start()
+        self._client.start()
+        logger.info("the worker serves", extra={"action": "worker_start"})
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        self._client.close()
+        self._local.close()
+
+
+def _cors(config: Config) -> list[falcon.CORSMiddleware[Request, Response]]:
+    origins = config.server.cors_origins
+    if not origins:
+        return []
+    allowed = "*" if "*" in origins else list(origins)
+    return [
+        falcon.CORSMiddleware(
+            allow_origins=allowed, expose_headers=[OFFSET, LAG_MS, MASTER, "ETag"]
+        )
+    ]

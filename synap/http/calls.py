@@ -1,0 +1,249 @@
+"""What a client may ask of this node, as typed calls.
+
+Every entry point goes through here, so that the REST resources and whatever else speaks to clients
+agree. A write is a command (see `synap.commands`) handed to the log's owner. A read looks into the
+store and comes with the offset that it saw; all reads of one call see one state of the store.
+Nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from synap import commands
+from synap.client import Done, WriterClient
+from synap.commands import MAX_KEY_BYTES, Command, Record, check_key, is_live
+from synap.counters import Counter
+from synap.errors import InvalidRequest, KeyInvalid, KeyNotFound, ReadOnlyReplica
+from synap.http.local import LocalNode
+from synap.store import StoreReader
+
+# A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
+MAX_PAGE_KEYS = 10_000
+# Stored keys that one page looks at. A pattern that few of them fit gets short pages with cursors.
+MAX_PAGE_VISITED = 20_000
+# Reads of more keys than this are done beside the event loop: about a millisecond on it.
+_MANY_KEYS = 500
+
+_GETS, _HITS, _MISSES = int(Counter.GETS), int(Counter.HITS), int(Counter.MISSES)
+_SETS, _DELS = int(Counter.SETS), int(Counter.DELS)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a scan.
+
+    Attributes:
+        keys: In the order of their bytes.
+        cursor: Where the next page begins; None behind the last one.
+        offset: The applied offset that the page shows.
+    """
+
+    keys: list[str]
+    cursor: str | None
+    offset: int
+
+
+class KeyStats(msgspec.Struct, frozen=True):
+    """What `/kv/stats` tells; the counts are those of all workers.
+
+    Attributes:
+        total_keys: Keys that exist.
+        total_memory_bytes: Bytes of the store's used pages.
+        gets: Keys that were asked for, `hits` of them found and `misses` not.
+        sets: Keys that were written.
+        dels: Keys that were removed by clients.
+        offset: The applied offset that `total_keys` belongs to.
+    """
+
+    total_keys: int
+    total_memory_bytes: int
+    gets: int
+    hits: int
+    misses: int
+    sets: int
+    dels: int
+    offset: int
+
+    def shown(self) -> dict[str, object]:
+        """Return the form of the contract, ready for JSON."""
+        return {
+            "total_keys": self.total_keys,
+            "total_memory_bytes": self.total_memory_bytes,
+            "operations": {
+                "gets": self.gets,
+                "sets": self.sets,
+                "dels": self.dels,
+                "hits": self.hits,
+                "misses": self.misses,
+            },
+            "hit_rate": self.hits / self.gets if self.gets else 0.0,
+        }
+
+
+def now_ms() -> int:
+    """Return the wall clock in ms, which expiry goes by."""
+    return time.time_ns() // 1_000_000
+
+
+class Calls:
+    """The calls, on one node."""
+
+    def __init__(self, node: LocalNode, client: WriterClient) -> None:
+        self._node = node
+        self._client = client
+
+    async def write(self, command: Command) -> Done:
+        """Have the log's owner carry out `command`.
+
+        Raises:
+            ReadOnlyReplica: this node is a replica; nothing changed.
+            CommandError, WriteRefused: as WriterClient.execute.
+        """
+        if self._node.view.role == "replica":
+            raise ReadOnlyReplica("this node is a replica and takes no writes; ask the master")
+        done = await self._client.execute(command)
+        self._count(command, done.result)
+        return done
+
+    def get(self, key: bytes) -> tuple[Record | None, int]:
+        """Return what `key` holds now, or None, and the offset.
+
+        Args:
+            key: Checked already.
+        """
+        record, offset = self._node.reader().get(key)
+        counts = self._node.counts
+        counts[_GETS] += 1
+        if record is not None and (record.expiry_ms == 0 or is_live(record, now_ms())):
+            counts[_HITS] += 1
+            return record, offset
+        counts[_MISSES] += 1
+        return None, offset
+
+    def look(self, key: bytes) -> tuple[Record | None, int]:
+        """Return the same as `get` without counting it as one."""
+        record, offset = self._node.reader().get(key)
+        return (record if is_live(record, now_ms()) else None), offset
+
+    async def get_many(self, keys: Sequence[bytes]) -> tuple[list[bytes | None], int]:
+        """Return the value of each key, None where it is missing, and the offset.
+
+        Raises:
+            KeyInvalid: one is empty or too long.
+        """
+        for key in keys:
+            check_key(key)
+        if len(keys) > _MANY_KEYS:
+            records, offset = await self._node.read_in_thread(StoreReader.get_many, keys)
+        else:
+            records, offset = self._node.reader().get_many(keys)
+        now = now_ms()
+        values = [r.value if r is not None and is_live(r, now) else None for r in records]
+        misses = values.count(None)
+        counts = self._node.counts
+        counts[_GETS] += len(values)
+        counts[_HITS] += len(values) - misses
+        counts[_MISSES] += misses
+        return values, offset
+
+    async def scan(
+        self, *, prefix: bytes, pattern: bytes | None, cursor: str | None, limit: int
+    ) -> Page:
+        """Return the next page of the existing keys that begin with `prefix` and fit `pattern`.
+
+        Args:
+            prefix: b"" for all keys.
+            pattern: Glob pattern, or None.
+            cursor: From the page before; None for the first.
+            limit: Most keys in the page, from 1; at most MAX_PAGE_KEYS count.
+
+        Raises:
+            InvalidRequest: the limit is below 1, the cursor is not from an earlier page, or the
+                prefix or the pattern is longer than any key.
+        """
+        if limit < 1:
+            raise InvalidRequest("parameter 'limit' is below 1")
+        for name, text in (("prefix", prefix), ("pattern", pattern or b"")):
+            if len(text) > MAX_KEY_BYTES:
+                raise InvalidRequest(f"parameter '{name}' is over {MAX_KEY_BYTES} bytes")
+        found = await self._node.read_in_thread(
+            StoreReader.scan,
+            prefix,
+            None if cursor is None else _key_of_cursor(cursor),
+            min(limit, MAX_PAGE_KEYS),
+            now_ms(),
+            pattern=pattern,
+            max_visited=MAX_PAGE_VISITED,
+        )
+        following = None if found.next is None else _cursor_of_key(found.next)
+        return Page([key.decode() for key in found.keys], following, found.offset)
+
+    async def random_key(self) -> tuple[str | None, int]:
+        """Return some existing key, or None where there is none, and the offset."""
+        key, offset = await self._node.read_in_thread(_random_key)
+        return (None if key is None else key.decode()), offset
+
+    async def digest(self) -> tuple[int, int, str]:
+        """Return the applied offset, the number of stored entries and the digest of them all."""
+        return await self._node.read_in_thread(StoreReader.digest)
+
+    async def stats(self) -> KeyStats:
+        """Return the counts of keys, bytes and operations."""
+        keys, used_bytes, offset = await self._node.read_in_thread(_measure)
+        total = self._node.total
+        return KeyStats(
+            keys, used_bytes,
+            total(Counter.GETS), total(Counter.HITS), total(Counter.MISSES),
+            total(Counter.SETS), total(Counter.DELS), offset,
+        )  # fmt: skip
+
+    def _count(self, command: Command, result: commands.Result) -> None:
+        counts = self._node.counts
+        if isinstance(command, commands.Set):
+            counts[_SETS] += result.written  # type: ignore[union-attr]
+        elif isinstance(command, commands.SetMany):
+            counts[_SETS] += len(command.pairs) if result else 0
+        elif isinstance(command, commands.Delete):
+            counts[_DELS] += max(result, 0)  # type: ignore[type-var,operator]
+        elif isinstance(command, _WRITING):
+            counts[_SETS] += 1
+
+
+_WRITING = (commands.Increment, commands.Append, commands.SetRange, commands.GetSet)
+
+
+def seconds_left(record: Record) -> int | None:
+    """Return the whole seconds that a key has left, which was just seen; None where for ever."""
+    seconds = commands.ttl_seconds(record, now_ms())
+    return None if seconds is None else max(seconds, 0)
+
+
+def not_found(key: bytes) -> KeyNotFound:
+    """Return the error which says that `key` does not exist."""
+    return KeyNotFound(f"Key not found: {key.decode()}")
+
+
+def _random_key(reader: StoreReader) -> tuple[bytes | None, int]:
+    return reader.random_key(now_ms()), reader.applied().position.offset
+
+
+def _measure(reader: StoreReader) -> tuple[int, int, int]:
+    return reader.count(now_ms()), reader.used_bytes(), reader.applied().position.offset
+
+
+def _cursor_of_key(key: bytes) -> str:
+    # The key itself: a place in the order of the keys, the same on every node and for ever.
+    return base64.urlsafe_b64encode(key).decode().rstrip("=")
+
+
+def _key_of_cursor(cursor: str) -> bytes:
+    try:
+        key = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        check_key(key)
+        return key
+    except (ValueError, KeyInvalid) as error:
+        raise InvalidRequest("parameter 'cursor' is not from an earlier page") from error

@@ -1,0 +1,127 @@
+"""Errors as a client sees them: one table, one JSON form, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import falcon
+import orjson
+from falcon.asgi import Response
+
+from synap import errors
+from synap.errors import ReadOnlyReplica, SynapError
+from synap.http.local import LocalNode
+from synap.http.request import App, Request
+
+logger = logging.getLogger(__name__)
+
+# Status by class; the nearest class up the tree that stands here counts. `reason` and `retryable`
+# are the class's own.
+STATUS: dict[type[SynapError], int] = {
+    SynapError: 500,
+    errors.CommandError: 400,
+    errors.FieldInvalid: 422,
+    errors.KeyNotFound: 404,
+    errors.ValueTooLarge: 413,
+    errors.WriteRefused: 503,
+    errors.ReadOnlyReplica: 421,
+    errors.DiskFull: 507,
+    errors.MemoryLimit: 507,
+    errors.ReadRefused: 503,
+}
+
+# Reasons of what HTTP itself refuses, before there is a command.
+_HTTP_REASONS = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def status_of(error: SynapError) -> int:
+    """Return the HTTP status of an error's class."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def body_of(message: str, status: int, reason: str, retryable: bool, **more: Any) -> bytes:
+    """Return the JSON form of an error."""
+    return orjson.dumps(
+        {"error": message, "code": status, "reason": reason, "retryable": retryable, **more}
+    )
+
+
+def answer_error(resp: Response, error: SynapError) -> None:
+    """Answer with `error`; headers that were set before stay."""
+    status = status_of(error)
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = body_of(error.message, status, error.reason, error.retryable)
+
+
+def install(app: App, node: LocalNode) -> None:
+    """Make `app` answer every error in the form of the contract.
+
+    Args:
+        app: Falcon's application.
+        node: Knows where writes go instead, for the refusal at a replica.
+    """
+
+    async def on_read_only(
+        req: Request, resp: Response, error: ReadOnlyReplica, params: dict[str, Any]
+    ) -> None:
+        answer_error(resp, error)
+        master = node.master_url
+        resp.data = body_of(error.message, 421, error.reason, error.retryable, master=master)
+        if master is not None:
+            resp.set_header("X-Synap-Master", master)
+
+    app.add_error_handler(Exception, _on_unexpected)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(SynapError, _on_synap_error)
+    app.add_error_handler(ReadOnlyReplica, on_read_only)
+
+
+async def _on_synap_error(
+    req: Request, resp: Response, error: SynapError, params: dict[str, Any]
+) -> None:
+    answer_error(resp, error)
+    if resp.status == 500:
+        _log_unexpected(req, error)
+
+
+async def _on_http_error(
+    req: Request, resp: Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    status = error.status_code
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    if error.headers is not None:
+        resp.set_headers(error.headers)
+    message = error.description or _describe(req, status) or error.title or f"HTTP {status}"
+    resp.data = body_of(message, status, _HTTP_REASONS.get(status, "http_error"), False)
+
+
+async def _on_unexpected(
+    req: Request, resp: Response, error: Exception, params: dict[str, Any]
+) -> None:
+    _log_unexpected(req, error)
+    answer_error(resp, SynapError("the request failed inside the node; its log says why"))
+
+
+def _describe(req: Request, status: int) -> str:
+    if status == 404:
+        return f"there is no {req.path}"
+    if status == 405:
+        return f"{req.path} does not know the method {req.method}"
+    return ""
+
+
+def _log_unexpected(req: Request, error: Exception) -> None:
+    route = req.uri_template or "no route"
+    logger.error(
+        "a request to %s failed", route, exc_info=error,
+        extra={"action": "http_request", "route": route, "method": req.method},
+    )  # fmt: skip

@@ -1,0 +1,136 @@
+"""What the HTTP tests share: a client, and the application alone on a board that the test writes.
+
+Most tests ask a whole node (`tests.support.Node`). Those about states that a healthy node is in for
+a moment at most run the application without an owner of the log, in a thread of their own process.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import uvicorn
+
+from synap.board import Board, BoardView
+from synap.config import Config, load_config
+from synap.http.app import create_app
+from synap.paths import NodePaths
+from synap.position import Position
+from synap.store import Applied, Store
+from tests.support import HOST, Answer, eventually
+
+DEADLINE_SECONDS = 20.0
+_MAP_BYTES = 64 * 1024 * 1024
+
+
+class Client:
+    """Asks the HTTP server on `port`; each request has a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request as it stands; the path is escaped already."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=DEADLINE_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            received = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, received, answer.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        return self.send("GET", path, headers=headers)
+
+    def post(self, path: str, body: object) -> Answer:
+        """Post JSON; bytes are taken for JSON as they stand."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.send("POST", path, content, {"Content-Type": "application/json"})
+
+    def put(self, key: str, value: object, **more: object) -> int:
+        """Set a key, insist that it worked, and return the offset."""
+        answer = self.post("/kv/set", {"key": key, "value": value, **more})
+        assert answer.status == 200, answer.body
+        return offset_of(answer)
+
+    def read(self, key: str) -> Any:
+        """Return a key's value; None where it is missing."""
+        answer = self.get(f"/kv/get/{quote(key, safe='')}")
+        return None if answer.status == 404 else answer.json()
+
+
+def offset_of(answer: Answer) -> int:
+    """Return the offset that an answer names."""
+    return int(answer.headers["x-synap-offset"])
+
+
+def error_of(answer: Answer) -> tuple[int, str, bool]:
+    """Return status, reason and retryable of an error, having checked its form."""
+    body = answer.json()
+    assert body["code"] == answer.status
+    assert answer.headers["content-type"] == "application/json"
+    assert body["error"]
+    return answer.status, body["reason"], body["retryable"]
+
+
+def make_config(folder: Path, **settings: object) -> Config:
+    """Return a configuration with its data in `folder`; `server__port=1` sets `server.port`."""
+    dotted = {name.replace("__", "."): value for name, value in settings.items()}
+    return load_config(None, {"data_dir": str(folder / "data"), **dotted}, environ={})
+
+
+@contextmanager
+def serving(config: Config) -> Iterator[Client]:
+    """Serve the application alone."""
+    listener = socket.create_server((HOST, 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(config), log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive(), DEADLINE_SECONDS)
+        assert server.started, "the application did not start"
+        yield Client(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(DEADLINE_SECONDS)
+        listener.close()
+
+
+@contextmanager
+def open_board(config: Config) -> Iterator[Board]:
+    """Open the node's board, to write on it as an owner would."""
+    paths = NodePaths.of(config)
+    paths.create()
+    board = Board(paths.board_file)
+    board.publish(BoardView())
+    try:
+        yield board
+    finally:
+        board.close()
+
+
+def make_generation(config: Config, offset: int, **values: str) -> int:
+    """Make a generation of the live store that holds `values`; return its number."""
+    store = Store.create(NodePaths.of(config).store_dir, _MAP_BYTES)
+    transaction = store.begin()
+    for key, value in values.items():
+        transaction.put(key.encode(), value.encode(), 0)
+    transaction.set_applied(Applied(Position(1, offset, 0), 1, 0, 0))
+    transaction.commit()
+    generation = store.generation
+    store.close(clean=True)
+    return generation
