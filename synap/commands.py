@@ -55,7 +55,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     """What the node's configuration allows.
 
     Attributes:
-        max_value_bytes: The longest value that a command may leave behind.
+        max_value_bytes: The longest value that a command that writes bytes may leave behind.
     """
 
     max_value_bytes: int
@@ -377,7 +377,7 @@ def _set_range(command: SetRange, keyspace: Keyspace, now_ms: int, limits: Limit
     old, expiry_ms = (b"", NEVER) if record is None else (record.value, record.expiry_ms)
     if not value:
         return len(old)
-    _check_value(at + len(value), limits)
+    _check_value(max(at + len(value), len(old)), limits)
     new = old[:at].ljust(at, b"\0") + value + old[at + len(value) :]
     keyspace.put(command.key, new, expiry_ms)
     return len(new)

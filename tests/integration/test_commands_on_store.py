@@ -126,10 +126,10 @@ class Model:
     def increment(self, c: Increment) -> object:
         row = self.visible(c.key)
         text = row[0].decode("latin-1") if row else "0"
-        if not text.lstrip("-").isdecimal() or str(int(text)) != text or abs(int(text)) >= 2**63:
+        if not text.lstrip("-").isdecimal() or str(int(text)) != text:
             raise Refused("invalid_value")
         total = int(text) + c.amount
-        if not -(2**63) <= total < 2**63:
+        if any(not -(2**63) <= number < 2**63 for number in (int(text), total)):
             raise Refused("invalid_value")
         self.write(c.key, str(total).encode(), row[1] if row else None)
         return total

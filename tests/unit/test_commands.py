@@ -391,6 +391,11 @@ def test_value_over_the_limit_is_refused_with_nothing_changed(command: Command) 
     assert keys.records == {b"k": Record(101, NEVER, b"v")}
 
 
+def test_set_range_inside_a_value_over_the_limit_is_refused() -> None:
+    with pytest.raises(ValueTooLarge):
+        Keys(k=bytes(33)).run(SetRange(b"k", 0, b"v"))
+
+
 @pytest.mark.parametrize("key", [b"", bytes(MAX_KEY_BYTES + 1)])
 @pytest.mark.parametrize(
     "make",
