@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
 import orjson
 from falcon.asgi import Response
 
@@ -142,5 +143,5 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         }
     facts["current_offset"] = offset
     if node.role == "master":
-        facts["replicas"] = details.replicas
+        facts["replicas"] = msgspec.to_builtins(details.replicas)
     return facts
