@@ -1,0 +1,406 @@
+"""The replica's side of a link, as a state machine without sockets, threads or a clock.
+
+`subscriber` hands it what arrives and how late it is, sends what lies in `outbox`, and drops the
+link when a method raises `LinkLost` or `ProtocolViolation`. The log comes in by an interface, so
+that a simulation can drive many followers over a fake network and fake disks.
+
+Joining without a gap: a first heartbeat shows that the subscription is live; then comes the hello;
+frames of the stream are kept meanwhile; the welcome is followed by a fetch up to the first frame
+kept; what the offset shows as seen is dropped.
+
+Source: docs/protocol.md, "The replica's states"; after the ZeroMQ guide's Clone pattern.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from synap.errors import FrameCorrupt, LinkLost, OffsetGap, ProtocolViolation, StaleEpoch
+from synap.frame import Frame
+from synap.position import NO_HISTORY, Lineage
+from synap.replication import messages, plan
+from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
+from synap.replication.messages import (
+    Ack,
+    Answer,
+    Chunk,
+    Credit,
+    Fetch,
+    Heartbeat,
+    Hello,
+    Published,
+    Refusal,
+    Request,
+    Streamed,
+    Welcome,
+    read_frames,
+)
+from synap.replication.progress import (
+    NS_PER_MS,
+    LinkState,
+    OffsetClock,
+    StreamBuffer,
+    is_silent,
+    lag_ms,
+)
+
+# Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
+STREAM_BUFFER_BYTES = 32 * 1024 * 1024
+# One append: bounds how long the disk keeps the loop from the sockets.
+APPEND_BYTES = 4 * 1024 * 1024
+# Chunks in flight: the master reads the next ones while this side writes to its disk.
+CREDIT = 4
+# An answer may wait for the master's disk, so its deadline does not shrink with the heartbeat.
+_LEAST_ANSWER_NS = 2_000_000_000
+
+_REFUSED_STATES = {
+    messages.DIVERGED: LinkState.DIVERGED,
+    messages.NEEDS_FULL_RESYNC: LinkState.SYNCING,
+}
+
+
+class _Stage(Enum):
+    DOWN = auto()
+    LISTENING = auto()
+    GREETED = auto()
+    REFUSED = auto()
+    JOINED = auto()
+
+
+class _Transfer:
+    """The fetch under way."""
+
+    def __init__(self, missing_until: int, request: int, now_ns: int) -> None:
+        self.until_offset = missing_until
+        self.request = request
+        self.sequence = 0
+        self.moved_ns = now_ns
+
+
+class Follower:
+    """Follows one master over any number of links, one at a time.
+
+    Attributes:
+        outbox: Requests to send, oldest first; the caller takes them out.
+    """
+
+    def __init__(self, log: ReplicaLog, options: FollowerOptions, applied_time_ms: int) -> None:
+        """
+        Args:
+            log: This node's log; the follower alone appends to it.
+            options: How to follow.
+            applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
+        """
+        self.outbox: list[Request] = []
+        self._log = log
+        self._options = options
+        self._applied_time_ms = applied_time_ms
+        self._buffer = StreamBuffer(STREAM_BUFFER_BYTES)
+        self._clock = OffsetClock()
+        self._stage = _Stage.DOWN
+        self._transfer: _Transfer | None = None
+        self._last_request = 0
+        self._interval_ns = options.heartbeat_interval_ms * NS_PER_MS
+        self._began_ns = self._greeted_ns = self._contact_ns = self._synced_ns = 0
+        self._history = NO_HISTORY
+        self._master_offset = 0
+        self._target_offset = 0
+        self._acked_offset = -1
+        self._is_level = False
+        self._has_synced = log.position.offset > 0
+        self._refusal = Refusal("")
+        self._loss = ""
+        self._master_url = ""
+        self._gaps = 0
+
+    def connect(self, now_ns: int) -> None:
+        """Begin on a new link: whatever was under way on the one before is forgotten."""
+        self._stage = _Stage.LISTENING
+        self._began_ns = now_ns
+        self._reset()
+
+    def disconnect(self, reason: str) -> None:
+        """Give the link up; `reason` says why."""
+        self._stage = _Stage.DOWN
+        self._loss = reason
+        self._is_level = False
+        self._reset()
+
+    def hear(self, message: Streamed, bulk: bytes, now_ns: int) -> None:
+        """Take a message of the stream.
+
+        Raises:
+            ProtocolViolation: Its frame is damaged.
+        """
+        if isinstance(message, Heartbeat):
+            self._hear_heartbeat(message, now_ns)
+        else:
+            self._hear_frame(message, bulk, now_ns)
+
+    def receive(self, message: Answer, bulk: bytes, now_ns: int) -> None:
+        """Take a message of the sync channel.
+
+        Raises:
+            ProtocolViolation: Its frames are damaged or do not follow this log.
+            DiskFull, MemoryLimit, WalFailed: The log could not take its frames.
+        """
+        if isinstance(message, Chunk):
+            self._receive_chunk(message, bulk, now_ns)
+        elif isinstance(message, Welcome):
+            self._receive_welcome(message, now_ns)
+        else:
+            self._receive_refusal(message, now_ns)
+
+    def settle(self, now_ns: int) -> bool:
+        """Append what the stream brought, fetch what is missing, acknowledge.
+
+        Call it when everything at hand was handed over.
+
+        Returns:
+            Whether more can be appended at once.
+
+        Raises:
+            ProtocolViolation: Frames of the stream do not follow this log.
+            DiskFull, MemoryLimit, WalFailed: The log could not take them.
+        """
+        if self._stage is not _Stage.JOINED:
+            return False
+        frames = self._buffer.take(self._log.position.offset, APPEND_BYTES)
+        if frames:
+            self._append(frames, now_ns)
+        offset = self._log.position.offset
+        missing = self._buffer.missing(offset, self._master_offset)
+        if self._transfer is None and missing is not None:
+            self._fetch(missing.until_offset, now_ns)
+        if offset != self._acked_offset:
+            self._acknowledge(now_ns)
+        return bool(frames) and missing is None and offset < self._master_offset
+
+    def tick(self, now_ns: int) -> None:
+        """Look at the clock; call it several times a heartbeat, with nothing left unread.
+
+        Raises:
+            LinkLost: The master was silent for too long, or owes an answer.
+        """
+        if self._is_silent(now_ns):
+            heard_ns = max(self._contact_ns, self._began_ns)
+            raise LinkLost(f"heard nothing for {(now_ns - heard_ns) // NS_PER_MS} ms")
+        answer_ns = max(3 * self._interval_ns, _LEAST_ANSWER_NS)
+        if self._stage is _Stage.GREETED and now_ns - self._greeted_ns > answer_ns:
+            raise LinkLost("the sync address does not answer the hello")
+        if self._transfer is not None and now_ns - self._transfer.moved_ns > answer_ns:
+            raise LinkLost("the catch-up makes no progress")
+        rejoin_ns = self._options.rejoin_ms * NS_PER_MS
+        if self._stage is _Stage.REFUSED and now_ns - self._greeted_ns > rejoin_ns:
+            self._say_hello(now_ns)
+
+    def status(self, now_ns: int) -> FollowerStatus:
+        """Return how the link stands."""
+        lineage = self._log.lineage
+        state = self._state(now_ns)
+        return FollowerStatus(
+            state=state,
+            reason=self._refusal.reason,
+            note=self._refusal.detail or (self._loss if state is LinkState.DISCONNECTED else ""),
+            position=self._log.position,
+            master_offset=self._master_offset,
+            history=lineage[-1].history if lineage else NO_HISTORY,
+            epoch=lineage[-1].epoch if lineage else 0,
+            master_url=self._master_url,
+            lag_since_ns=self._clock.since_ns(self._log.position.offset),
+            last_contact_ns=self._contact_ns,
+            synced_ns=self._synced_ns,
+            heartbeat_ns=self._interval_ns,
+            has_synced=self._has_synced,
+            gaps=self._gaps,
+        )
+
+    def _reset(self) -> None:
+        self.outbox.clear()
+        self._buffer.clear()
+        self._transfer = None
+        self._acked_offset = -1
+
+    def _state(self, now_ns: int) -> LinkState:
+        refused = _REFUSED_STATES.get(self._refusal.reason)
+        if self._stage in (_Stage.DOWN, _Stage.LISTENING) or self._is_silent(now_ns):
+            if refused is LinkState.DIVERGED:
+                return refused
+            return LinkState.DISCONNECTED if self._loss else LinkState.CONNECTING
+        if self._stage is not _Stage.JOINED:
+            return refused or LinkState.CONNECTING
+        if not self._is_level:
+            return LinkState.CATCHING_UP
+        since_ns = self._clock.since_ns(self._log.position.offset)
+        lag = lag_ms(now_ns, since_ns, self._contact_ns, self._interval_ns)
+        return LinkState.LAGGING if lag > self._options.max_lag_ms else LinkState.IN_SYNC
+
+    def _is_silent(self, now_ns: int) -> bool:
+        return is_silent(now_ns, max(self._contact_ns, self._began_ns), self._interval_ns)
+
+    def _hear_heartbeat(self, beat: Heartbeat, now_ns: int) -> None:
+        self._contact_ns = now_ns
+        own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
+        self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
+        if self._stage is _Stage.LISTENING or beat.history != self._history:
+            self._history = beat.history
+            self._loss = ""
+            self._master_offset = 0
+            self._buffer.clear()
+            self._say_hello(now_ns)
+        offset = self._log.position.offset
+        if beat.last_offset > max(self._master_offset, offset):
+            # The heartbeat tells of entries that the stream did not bring.
+            self._note_gap(beat.last_offset, beat.clock_ms, now_ns)
+        # A catch-up may have gone ahead of heartbeats that wait in the queue.
+        self._master_offset = max(self._master_offset, beat.last_offset)
+        if self._stage is _Stage.JOINED:
+            self._look_level(now_ns)
+        if self._stage in (_Stage.JOINED, _Stage.REFUSED):
+            self._acknowledge(now_ns)
+
+    def _note_gap(self, heard_offset: int, clock_ms: int, now_ns: int) -> None:
+        # The first entry that is missing is younger than the last one applied, both by the master's
+        # clock, and younger than the moment at which nothing was missing.
+        since_ns = now_ns
+        if self._applied_time_ms:
+            age_ms = max(0, clock_ms - self._applied_time_ms)
+            since_ns = max(1, self._synced_ns, now_ns - age_ms * NS_PER_MS)
+        self._clock.note(heard_offset, since_ns)
+        if self._stage is _Stage.JOINED:
+            self._gaps += 1
+
+    def _hear_frame(self, message: Published, bulk: bytes, now_ns: int) -> None:
+        if message.history != self._history or self._stage is _Stage.REFUSED:
+            return
+        frames = read_frames(bulk)
+        self._contact_ns = now_ns
+        for frame in frames:
+            if frame.last_offset <= self._log.position.offset:
+                continue
+            expected = max(self._master_offset, self._log.position.offset) + 1
+            if frame.first_offset > expected and self._stage is _Stage.JOINED:
+                self._gaps += 1
+            self._clock.note(frame.last_offset, now_ns)
+            self._master_offset = max(self._master_offset, frame.last_offset)
+            self._buffer.keep(frame)
+
+    def _say_hello(self, now_ns: int) -> None:
+        self._stage = _Stage.GREETED
+        self._greeted_ns = now_ns
+        self._transfer = None
+        lineage = self._log.lineage[-messages.MAX_REIGNS :]
+        position = self._log.position
+        self.outbox.append(Hello(self._options.replica, position, lineage, self._options.url))
+
+    def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:
+        if self._stage is not _Stage.GREETED:
+            return
+        self._master_url = welcome.url
+        own = self._log.position
+        lineage = self._log.lineage
+        objection = plan.objection(own, lineage, welcome.lineage, welcome.position)
+        if objection is not None:
+            self._refuse(
+                Refusal(
+                    messages.DIVERGED,
+                    objection.reason,
+                    common_offset=objection.common_offset,
+                    url=welcome.url,
+                )
+            )
+            return
+        if welcome.lineage != lineage:
+            self._adopt(welcome.lineage)
+        self._stage = _Stage.JOINED
+        self._refusal = Refusal("")
+        self._is_level = False
+        self._target_offset = welcome.position.offset
+        self._master_offset = max(self._master_offset, welcome.position.offset)
+        self._look_level(now_ns)
+
+    def _adopt(self, lineage: Lineage) -> None:
+        try:
+            self._log.adopt(lineage)
+        except (OffsetGap, StaleEpoch) as error:
+            raise ProtocolViolation(f"the master's lineage does not follow: {error}") from error
+
+    def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
+        if refusal.request:
+            self._receive_transfer_refusal(refusal)
+        elif refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
+            if self._stage is _Stage.GREETED:
+                self._refuse(refusal)
+        elif refusal.reason == messages.HELLO_WANTED:
+            # One hello answers any number of these: the ones behind it meet the stage GREETED.
+            if self._stage in (_Stage.JOINED, _Stage.REFUSED):
+                self._say_hello(now_ns)
+        elif self._stage is _Stage.GREETED:
+            raise LinkLost(f"the master refuses the hello: {refusal.reason} {refusal.detail}")
+
+    def _receive_transfer_refusal(self, refusal: Refusal) -> None:
+        if self._transfer is None or refusal.request != self._transfer.request:
+            return
+        if refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
+            self._refuse(refusal)
+        else:
+            raise LinkLost(f"the master refuses the catch-up: {refusal.reason} {refusal.detail}")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._stage = _Stage.REFUSED
+        self._refusal = refusal
+        self._master_url = refusal.url or self._master_url
+        self._transfer = None
+        self._is_level = False
+        self._buffer.clear()
+
+    def _fetch(self, until_offset: int, now_ns: int) -> None:
+        self._last_request += 1
+        self._transfer = _Transfer(until_offset, self._last_request, now_ns)
+        after = self._log.position.offset
+        self.outbox.append(Fetch(self._last_request, after, until_offset, CREDIT))
+
+    def _receive_chunk(self, chunk: Chunk, bulk: bytes, now_ns: int) -> None:
+        transfer = self._transfer
+        if transfer is None or chunk.request != transfer.request:
+            return
+        if chunk.sequence != transfer.sequence:
+            # A chunk went with a connection; settle() fetches again from where the log stands.
+            self._transfer = None
+            return
+        self._contact_ns = now_ns
+        offset = self._log.position.offset
+        frames = [frame for frame in read_frames(bulk) if frame.last_offset > offset]
+        if frames:
+            self._clock.note(frames[-1].last_offset, now_ns)
+            self._master_offset = max(self._master_offset, frames[-1].last_offset)
+            self._append(frames, now_ns)
+        elif not chunk.is_last and self._log.position.offset < transfer.until_offset:
+            raise ProtocolViolation("a chunk without a frame before the transfer's end")
+        transfer.sequence += 1
+        transfer.moved_ns = now_ns
+        if chunk.is_last:
+            self._transfer = None
+        else:
+            self.outbox.append(Credit(transfer.request, 1))
+
+    def _append(self, frames: list[Frame], now_ns: int) -> None:
+        try:
+            self._log.append_frames(frames)
+        except (OffsetGap, StaleEpoch, FrameCorrupt) as error:
+            raise ProtocolViolation(f"the master's frames do not follow: {error}") from error
+        self._applied_time_ms = frames[-1].time_ms
+        self._clock.forget(frames[-1].last_offset)
+        self._look_level(now_ns)
+
+    def _look_level(self, now_ns: int) -> None:
+        offset = self._log.position.offset
+        if offset >= self._target_offset:
+            self._is_level = self._has_synced = True
+        if offset >= self._master_offset:
+            self._synced_ns = now_ns
+
+    def _acknowledge(self, now_ns: int) -> None:
+        position = self._log.position
+        self._acked_offset = position.offset
+        self.outbox.append(Ack(position.offset, position.epoch, self._state(now_ns)))

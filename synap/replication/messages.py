@@ -1,0 +1,299 @@
+"""The messages between master and replica, and their bytes.
+
+A message has one or two parts. The first one:
+
+    at  size  field
+     0     4  magic "SYNR"
+     4     1  protocol version, 1
+     5        MessagePack array: the kind's number, then its fields in the order given here
+
+The second part is bulk, encoded frames as they are in the log, and is there for `Published` and
+`Chunk` alone. Kinds 1 to 31 go from replica to master, 33 to 63 from master to replica, 65 to 95 in
+the stream. Fields that a later program appends are skipped. Sizes are checked before anything is
+decoded; what is no message raises `ProtocolViolation`.
+
+Source: docs/protocol.md, "Messages".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from synap.errors import FrameCorrupt, FrameTruncated, ProtocolViolation
+from synap.frame import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, decode_frame
+from synap.position import HISTORY_BYTES, Lineage, Position
+
+MAGIC = b"SYNR"
+PROTOCOL_VERSION = 1
+_PREFIX = MAGIC + bytes([PROTOCOL_VERSION])
+
+# A lineage has one reign for each promotion and takes about 30 bytes of a message for each.
+MAX_REIGNS = 1000
+# First part: a whole lineage and some room. Nothing a replica sends is larger.
+MAX_HEAD_BYTES = 64 * 1024
+# Second part: one chunk, which is larger than a chunk's usual size where it is one large frame.
+MAX_BULK_BYTES = MAX_PAYLOAD_BYTES + HEADER_BYTES
+# Chunks that a master lets a replica have in flight, whatever credit it gives.
+MAX_CREDIT = 16
+
+_MAX_OFFSET = 2**63 - 1
+# An hour between two heartbeats is beyond any use, and keeps a lying master from muting a replica.
+_MAX_INTERVAL_MS = 3_600_000
+
+Offset = Annotated[int, Meta(ge=0, le=_MAX_OFFSET)]
+Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Milliseconds = Annotated[int, Meta(ge=0, le=_MAX_OFFSET)]
+IntervalMs = Annotated[int, Meta(ge=1, le=_MAX_INTERVAL_MS)]
+History = Annotated[bytes, Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Word = Annotated[str, Meta(max_length=64)]
+Text = Annotated[str, Meta(max_length=2048)]
+
+# Words of `Refusal.reason`.
+NEEDS_FULL_RESYNC = "needs_full_resync"
+DIVERGED = "diverged"
+HELLO_WANTED = "hello_wanted"
+BUSY = "busy"
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A replica names itself and says where its log stands.
+
+    Attributes:
+        replica: Its `server.node_id`.
+        position: The end of its log.
+        lineage: The reigns of its log; empty where it holds nothing.
+        url: Its `server.advertise_url`; may be empty.
+    """
+
+    replica: Name
+    position: Position
+    lineage: Lineage = ()
+    url: Text = ""
+
+    def __post_init__(self) -> None:
+        _check_position(self.position)
+        _check_lineage(self.lineage)
+
+
+class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """A replica asks for the frames behind `after_offset`.
+
+    Attributes:
+        request: Number that the chunks repeat; higher than in the replica's fetches before.
+        after_offset: Last offset that the replica holds.
+        until_offset: The transfer may end when this offset is sent.
+        credit: Chunks that the master may send before it hears more.
+    """
+
+    request: Number
+    after_offset: Offset
+    until_offset: Offset
+    credit: Number
+
+
+class Credit(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A replica has put chunks of transfer `request` into its log and takes as many more."""
+
+    request: Number
+    chunks: Number
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A replica's WAL holds every entry up to `offset`, synced as its own `fsync_mode` says.
+
+    Attributes:
+        offset: Last offset in its WAL and live store.
+        epoch: Epoch of the entry there; 0 before the first.
+        state: How its link stands, in the words of `progress.LinkState`.
+    """
+
+    offset: Offset
+    epoch: Offset
+    state: Word
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
+    """The replica's log is a beginning of the master's, which still holds what follows it.
+
+    Attributes:
+        master: The master's `server.node_id`.
+        position: The end of the master's log.
+        lineage: The reigns of the master's log, oldest first.
+        url: Where clients reach the master; may be empty.
+    """
+
+    master: Name
+    position: Position
+    lineage: Lineage
+    url: Text = ""
+
+    def __post_init__(self) -> None:
+        _check_position(self.position)
+        _check_lineage(self.lineage)
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=34):
+    """The master does not do what was asked.
+
+    Attributes:
+        reason: NEEDS_FULL_RESYNC, DIVERGED, HELLO_WANTED or BUSY; an unknown word is like BUSY.
+        detail: A sentence for the operator.
+        request: The transfer that it is about; 0 for the link as a whole.
+        common_offset: With DIVERGED the last offset that both logs may agree on.
+        url: Where clients reach the master; may be empty.
+    """
+
+    reason: Word
+    detail: Text = ""
+    request: Number = 0
+    common_offset: Offset = 0
+    url: Text = ""
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=35):
+    """Whole frames of a transfer in the order of the log; the bulk part holds their bytes.
+
+    Attributes:
+        request: The fetch that it answers.
+        sequence: Its number in the transfer, from 0.
+        is_last: The transfer has ended with it; then it may hold no frame.
+    """
+
+    request: Number
+    sequence: Number
+    is_last: bool
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
+    """The master is alive, and its log ends at `last_offset`.
+
+    Attributes:
+        history: Id of the newest reign.
+        epoch: Its number.
+        last_offset: Last offset in the master's log; 0 on an empty one.
+        clock_ms: The master's wall clock.
+        interval_ms: Time to the next heartbeat at most.
+    """
+
+    history: History
+    epoch: Offset
+    last_offset: Offset
+    clock_ms: Milliseconds
+    interval_ms: IntervalMs
+
+
+class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
+    """One frame that was just committed; the bulk part holds its bytes.
+
+    Attributes:
+        history: Id of the reign that wrote it.
+    """
+
+    history: History
+
+
+Request = Hello | Fetch | Credit | Ack
+Answer = Welcome | Refusal | Chunk
+Streamed = Heartbeat | Published
+Message = Request | Answer | Streamed
+
+_WITH_BULK = (Chunk, Published)
+Direction = TypeVar("Direction")
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message, bulk: bytes | None = None) -> list[bytes]:
+    """Return the parts of `message`.
+
+    Args:
+        message: Any message.
+        bulk: The second part, for `Chunk` and `Published` alone.
+    """
+    head = _PREFIX + _encoder.encode(message)
+    return [head] if bulk is None else [head, bulk]
+
+
+class Codec(Generic[Direction]):
+    """Decodes the messages of one direction."""
+
+    def __init__(self, direction: object) -> None:
+        self._decoder = msgspec.msgpack.Decoder(direction)
+
+    def decode(self, parts: Sequence[bytes]) -> tuple[Direction, bytes]:
+        """Return the message and its bulk part, which is empty where it has none.
+
+        Raises:
+            ProtocolViolation: The parts are no message of this direction and version.
+        """
+        if not 1 <= len(parts) <= 2:
+            raise ProtocolViolation(f"a message of {len(parts)} parts")
+        head = parts[0]
+        if len(head) > MAX_HEAD_BYTES or len(parts[-1]) > MAX_BULK_BYTES:
+            raise ProtocolViolation(f"a message of {sum(map(len, parts))} bytes")
+        _check_prefix(head)
+        try:
+            message = self._decoder.decode(memoryview(head)[len(_PREFIX) :])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolViolation(f"a message that can't be read: {error}") from error
+        if (len(parts) == 2) != isinstance(message, _WITH_BULK):
+            raise ProtocolViolation(f"a {type(message).__name__} of {len(parts)} parts")
+        return message, parts[1] if len(parts) == 2 else b""
+
+
+requests: Codec[Request] = Codec(Request)
+answers: Codec[Answer] = Codec(Answer)
+stream: Codec[Streamed] = Codec(Streamed)
+
+
+def read_frames(bulk: bytes) -> list[Frame]:
+    """Decode the frames of a bulk part, each checked by its CRCs.
+
+    Raises:
+        ProtocolViolation: The bytes are not whole frames.
+    """
+    frames = []
+    at = 0
+    try:
+        while at < len(bulk):
+            frame = decode_frame(bulk, at)
+            at += len(frame.encoded)
+            frames.append(frame)
+    except (FrameCorrupt, FrameTruncated) as error:
+        raise ProtocolViolation(f"a damaged frame at byte {at}: {error}") from error
+    return frames
+
+
+def _check_prefix(head: bytes) -> None:
+    if head[: len(MAGIC)] != MAGIC:
+        raise ProtocolViolation("a message without the protocol's magic")
+    version = head[len(MAGIC) : len(_PREFIX)]
+    if version != _PREFIX[-1:]:
+        raise ProtocolViolation(
+            f"the peer speaks protocol version {version[0] if version else 'none'}, "
+            f"this program speaks {PROTOCOL_VERSION}; upgrade the older one"
+        )
+
+
+def _check_position(position: Position) -> None:
+    if not (0 <= position.epoch <= _MAX_OFFSET and 0 <= position.offset <= _MAX_OFFSET):
+        raise ValueError("a position out of range")
+    if not 0 <= position.rolling < 2**64:
+        raise ValueError("a rolling checksum out of range")
+
+
+def _check_lineage(lineage: Lineage) -> None:
+    if len(lineage) > MAX_REIGNS:
+        raise ValueError(f"a lineage of {len(lineage)} reigns")
+    before_epoch, before_offset = 0, 1
+    for reign in lineage:
+        if len(reign.history) != HISTORY_BYTES:
+            raise ValueError("a history id of the wrong length")
+        in_order = before_epoch < reign.epoch and before_offset <= reign.first_offset
+        if not (in_order and reign.epoch <= _MAX_OFFSET and reign.first_offset <= _MAX_OFFSET):
+            raise ValueError("a lineage out of order")
+        before_epoch, before_offset = reign.epoch, reign.first_offset

@@ -1,0 +1,310 @@
+"""The master's side of replication: publishes frames, serves catch-up, knows its replicas.
+
+The engine lives on the writer's loop and never makes it wait: sending drops where a queue is full,
+and the log is read for replicas in a thread of its own. `workers/writer.py` starts and stops it,
+the writer calls `publish` after each commit.
+
+Source: docs/protocol.md, "The master".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+from synap.addresses import join_address
+from synap.board import ReplicaFacts
+from synap.config import Config
+from synap.errors import OffsetNotRetained, ProtocolViolation
+from synap.frame import Frame
+from synap.position import Lineage, Position
+from synap.replication import messages
+from synap.replication.catch_up import CatchUpService, ReadableLog, Reader
+from synap.replication.messages import (
+    DIVERGED,
+    HELLO_WANTED,
+    MAX_REIGNS,
+    NEEDS_FULL_RESYNC,
+    Ack,
+    Answer,
+    Credit,
+    Fetch,
+    Heartbeat,
+    Hello,
+    Published,
+    Refusal,
+    Request,
+    Welcome,
+    encode,
+)
+from synap.replication.plan import CatchUp, Diverged, FullResync, MasterFacts, Plan, decide
+from synap.replication.progress import NS_PER_MS, OffsetClock
+from synap.replication.roster import ReplicaProgress, Roster
+from synap.replication.sockets import Endpoint, Sockets
+
+logger = logging.getLogger(__name__)
+
+_SUBSCRIBED = b"\x01"
+_UNSUBSCRIBED = b"\x00"
+# A port that is open to the world hears a lot of nonsense; the log says so this often.
+_COMPLAIN_EVERY_NS = 10_000_000_000
+
+
+class MasterLog(Protocol):
+    """What a publisher needs of its node's log."""
+
+    @property
+    def wal(self) -> ReadableLog:
+        """The frames on disk."""
+
+    @property
+    def position(self) -> Position:
+        """The end of the log."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The reigns of the log, at least one."""
+
+
+class Publisher:
+    """The engine. All methods belong to the loop that `start` was called on.
+
+    Attributes:
+        violations: Messages that were none.
+    """
+
+    def __init__(self, config: Config, log: MasterLog) -> None:
+        """
+        Args:
+            config: Addresses, intervals and bounds; `replication` and `server`.
+            log: The master's log, which outlives the publisher.
+        """
+        replication, server = config.replication, config.server
+        self.violations = 0
+        self._replication = replication
+        self._name = server.node_id
+        self._url = server.advertise_url or f"http://{join_address(server.host, server.port)}"
+        self._log = log
+        self._timeout_ns = replication.replica_timeout_secs * 1_000_000_000
+        self._largest_streamed = replication.buffer_size_kb * 1024
+        self._roster = Roster(timeout_ns=self._timeout_ns, max_lag_ms=replication.max_lag_ms)
+        self._clock = OffsetClock()
+        self._complained_ns = -_COMPLAIN_EVERY_NS
+        self._greeting: set[bytes] = set()
+        self._is_running = False
+
+    async def start(self) -> None:
+        """Bind both sockets and begin to send heartbeats.
+
+        Raises:
+            StartError: An address can't be bound.
+        """
+        replication = self._replication
+        self._loop = asyncio.get_running_loop()
+        self._sockets = Sockets(self._largest_streamed)
+        self._reader = Reader()
+        interval_ms, timeout_ms = replication.heartbeat_interval_ms, self._timeout_ns // NS_PER_MS
+        try:
+            self._stream: Endpoint = self._sockets.bind_stream(
+                replication.replica_listen_address, interval_ms, timeout_ms, self._hear_subscription
+            )
+            self._sync: Endpoint = self._sockets.bind_sync(
+                replication.sync_listen_address, interval_ms, timeout_ms, self._receive
+            )
+        except BaseException:
+            self._sockets.close()
+            self._reader.close()
+            raise
+        self._catch_up = CatchUpService(self._log.wal, self._reader, self._send_bulk)
+        self._is_running = True
+        self._beat_timer: asyncio.Handle = self._loop.call_soon(self._beat)
+        logger.info(
+            "publishing on %s, catch-up on %s", self._stream.address, self._sync.address,
+            extra={"action": "publish", "offset": self._log.position.offset},
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Close both sockets, where `start` had bound them; replicas notice by the silence."""
+        if not self._is_running:
+            return
+        self._is_running = False
+        self._beat_timer.cancel()
+        self._reader.close()
+        self._catch_up.close()
+        self._sockets.close()
+
+    def publish(self, frame: Frame) -> None:
+        """Send a committed frame to whoever listens; never waits.
+
+        A frame that is larger than `replication.buffer_size_kb` is announced by a heartbeat
+        instead, and fetched: so what is queued for a stalled replica is bounded in bytes.
+        """
+        self._clock.note(frame.last_offset, time.monotonic_ns())
+        if len(frame.encoded) > self._largest_streamed:
+            self._send_heartbeat()
+        else:
+            history = self._log.lineage[-1].history
+            self._stream.send(encode(Published(history), frame.encoded))
+
+    def replicas(self) -> tuple[ReplicaFacts, ...]:
+        """Return every replica that was heard since the start, by name."""
+        now_ns = time.monotonic_ns()
+        offset = self._log.position.offset
+        return tuple(map(_facts, self._roster.progress(offset, self._clock, now_ns)))
+
+    def _beat(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._send_heartbeat()
+        for peer, name in self._roster.expire(now_ns):
+            self._catch_up.drop(peer)
+            logger.warning(
+                "replica %s is silent", name, extra={"action": "disconnected", "replica": name}
+            )
+        self._catch_up.expire(now_ns, self._timeout_ns)
+        interval = self._replication.heartbeat_interval_ms / 1000
+        self._beat_timer = self._loop.call_later(interval, self._beat)
+
+    def _send_heartbeat(self) -> None:
+        reign = self._log.lineage[-1]
+        self._stream.send(
+            encode(
+                Heartbeat(
+                    reign.history,
+                    reign.epoch,
+                    self._log.position.offset,
+                    time.time_ns() // NS_PER_MS,
+                    self._replication.heartbeat_interval_ms,
+                )
+            )
+        )
+
+    def _hear_subscription(self, parts: list[bytes], address: str) -> None:
+        # A new subscriber needs a heartbeat to begin, and need not wait for the next one.
+        if parts[0].startswith(_SUBSCRIBED):
+            self._send_heartbeat()
+        elif not parts[0].startswith(_UNSUBSCRIBED):
+            self._complain(ProtocolViolation("no subscription"), address)
+
+    def _receive(self, parts: list[bytes], address: str) -> None:
+        peer = parts[0]
+        try:
+            request, _ = messages.requests.decode(parts[1:])
+        except ProtocolViolation as error:
+            self._complain(error, address)
+            return
+        self._answer(peer, address, request, time.monotonic_ns())
+
+    def _answer(self, peer: bytes, address: str, request: Request, now_ns: int) -> None:
+        if isinstance(request, Hello):
+            self._read_facts(peer, address, request)
+        elif not self._roster.knows(peer):
+            self._send(peer, Refusal(HELLO_WANTED, "say hello first"))
+        elif isinstance(request, Fetch):
+            self._catch_up.fetch(peer, request, now_ns)
+        elif isinstance(request, Credit):
+            self._catch_up.credit(peer, request, now_ns)
+        else:
+            self._take_ack(peer, request, address, now_ns)
+
+    def _take_ack(self, peer: bytes, ack: Ack, address: str, now_ns: int) -> None:
+        if ack.offset > self._log.position.offset and ack.state != DIVERGED:
+            self._complain(ProtocolViolation(f"an ack of offset {ack.offset}"), address)
+            self._send(peer, Refusal(HELLO_WANTED, "the ack is ahead of this log"))
+            return
+        self._roster.acknowledge(peer, ack, now_ns, _wall_ms())
+
+    def _read_facts(self, peer: bytes, address: str, hello: Hello) -> None:
+        """Look up, in the reader's thread, what the decision needs."""
+        if peer in self._greeting:
+            return
+        self._greeting.add(peer)
+        wal = self._log.wal
+
+        def position_there() -> Position | None:
+            try:
+                return wal.position_at(hello.position.offset)
+            except OffsetNotRetained:
+                return None
+
+        def deliver(found: asyncio.Future[Position | None]) -> None:
+            self._greeting.discard(peer)
+            if found.cancelled() or not self._is_running:
+                return
+            if found.exception() is not None:
+                logger.error("a hello can't be answered: %s", found.exception())
+                self._send(peer, Refusal(messages.BUSY, str(found.exception())))
+                return
+            self._welcome(peer, address, hello, found.result())
+
+        self._reader.read(position_there, deliver)
+
+    def _welcome(
+        self, peer: bytes, address: str, hello: Hello, at_replica: Position | None
+    ) -> None:
+        log = self._log
+        facts = MasterFacts(log.lineage, log.position, log.wal.first_offset, at_replica)
+        answer = decide(hello.position, hello.lineage, facts)
+        replaced = self._roster.greet(peer, address, hello, answer, time.monotonic_ns(), _wall_ms())
+        if replaced is not None:
+            self._catch_up.drop(replaced)
+        _tell(hello, address, answer)
+        self._send(peer, self._message_of(answer))
+
+    def _message_of(self, answer: Plan) -> Answer:
+        if isinstance(answer, FullResync):
+            return Refusal(NEEDS_FULL_RESYNC, answer.reason, url=self._url)
+        if isinstance(answer, Diverged):
+            return Refusal(
+                DIVERGED, answer.reason, common_offset=answer.common_offset, url=self._url
+            )
+        lineage = self._log.lineage[-MAX_REIGNS:]
+        return Welcome(self._name, self._log.position, lineage, self._url)
+
+    def _send(self, peer: bytes, message: Answer) -> bool:
+        return self._sync.send([peer, *encode(message)])
+
+    def _send_bulk(self, peer: bytes, message: Answer, bulk: bytes | None) -> bool:
+        return self._sync.send([peer, *encode(message, bulk)])
+
+    def _complain(self, violation: ProtocolViolation, address: str) -> None:
+        self.violations += 1
+        now_ns = time.monotonic_ns()
+        if now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
+            self._complained_ns = now_ns
+            logger.warning(
+                "dropped a message from %s: %s", address or "somebody", violation,
+                extra={"action": "violation", "violations": self.violations},
+            )  # fmt: skip
+
+
+def _facts(replica: ReplicaProgress) -> ReplicaFacts:
+    return ReplicaFacts(
+        id=replica.id,
+        address=replica.address,
+        offset=replica.offset,
+        lag_entries=replica.lag_entries,
+        lag_ms=replica.lag_ms,
+        status=replica.status.value,
+        last_ack=replica.last_ack_ms,
+    )
+
+
+def _tell(hello: Hello, address: str, answer: Plan) -> None:
+    fields = {"replica": hello.replica, "offset": hello.position.offset}
+    if isinstance(answer, CatchUp):
+        logger.info(
+            "replica %s at %s joins at %s", hello.replica, address, hello.position,
+            extra={"action": "catch_up", **fields},
+        )  # fmt: skip
+    else:
+        action = DIVERGED if isinstance(answer, Diverged) else NEEDS_FULL_RESYNC
+        logger.warning(
+            "replica %s at %s is refused: %s", hello.replica, address, answer.reason,
+            extra={"action": action, **fields},
+        )  # fmt: skip
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // NS_PER_MS

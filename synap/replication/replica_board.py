@@ -1,0 +1,102 @@
+"""Shows how a replica stands on its node's board, for the HTTP workers and the supervisor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from synap.addresses import join_address, split_address
+from synap.board import Board, BoardView, NodeDetails, SnapshotFacts
+from synap.log import Log
+from synap.replication.link import FollowerStatus
+from synap.replication.progress import NS_PER_MS, LinkState
+
+_DETAILS_EVERY_NS = 500 * NS_PER_MS
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+class ReplicaBoard:
+    """The subscriber's `StatusBoard`."""
+
+    def __init__(
+        self,
+        board: Board,
+        log: Log,
+        master_address: str,
+        snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
+    ) -> None:
+        """
+        Args:
+            board: Open; this process alone writes to it.
+            log: The node's log.
+            master_address: The master's PUB socket.
+            snapshots: Tells how the node's snapshots stand.
+        """
+        self._board = board
+        self._log = log
+        self._master_address = master_address
+        self._snapshots = snapshots
+        self._detailed_ns = 0
+        self._detailed: tuple[LinkState, str] | None = None
+
+    def show(self, status: FollowerStatus) -> None:
+        """Show `status`, and now and then the details."""
+        now_ns = time.monotonic_ns()
+        self._board.publish(
+            BoardView(
+                role="replica",
+                status=status.state.value,
+                owner_pid=os.getpid(),
+                generation=self._log.store.generation,
+                epoch=status.epoch,
+                history=status.history,
+                applied_offset=status.position.offset,
+                master_offset=status.master_offset,
+                lag_since_ns=status.lag_since_ns,
+                last_contact_ns=status.last_contact_ns,
+                heartbeat_ns=status.heartbeat_ns,
+                tick_ns=now_ns,
+                master_url=reachable_url(status.master_url, self._master_address),
+                first_sync_done=status.has_synced,
+            )
+        )
+        detailed = (status.state, status.note)
+        if now_ns - self._detailed_ns >= _DETAILS_EVERY_NS or detailed != self._detailed:
+            self._detailed_ns, self._detailed = now_ns, detailed
+            self._show_details(status, now_ns)
+
+    def _show_details(self, status: FollowerStatus, now_ns: int) -> None:
+        wal = self._log.wal
+        last_sync_ms = 0
+        if status.synced_ns:
+            last_sync_ms = (time.time_ns() - now_ns + status.synced_ns) // NS_PER_MS
+        note = f"{status.reason}: {status.note}" if status.reason else status.note
+        self._board.publish_details(
+            NodeDetails(
+                wal_bytes=wal.size_bytes,
+                wal_segments=wal.segment_count,
+                wal_first_offset=wal.first_offset,
+                last_fsync_ms=wal.last_sync_ms,
+                master_address=self._master_address,
+                last_sync_ms=last_sync_ms,
+                link_note=note,
+                snapshots=self._snapshots(),
+            )
+        )
+
+
+def reachable_url(url: str, master_address: str) -> str:
+    """Return `url` with the host of `master_address` where it names a wildcard address.
+
+    A master that listens on all addresses and is told no `server.advertise_url` can't know the one
+    that others reach it by; its replica does.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        host, port = split_address(rest)
+    except ValueError:
+        return url
+    if host not in _WILDCARDS:
+        return url
+    return f"{scheme}://{join_address(split_address(master_address)[0], port)}"

@@ -1,0 +1,177 @@
+"""What a master knows of its replicas, from their hellos and acks.
+
+Plain values: `publisher` hands in what arrives and the monotonic time. A replica is known by its
+connection while that is alive and by its own name beyond that, so that one that reconnects replaces
+itself, and one that went away is still shown, as `disconnected`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from synap.replication.messages import Ack, Hello
+from synap.replication.plan import Diverged, FullResync, Plan
+from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock, lag_entries
+
+# Replicas shown, those that went away among them. The longest silent one makes room.
+MAX_REPLICAS = 256
+
+_STATES = frozenset(LinkState)
+
+
+class ReplicaProgress(msgspec.Struct, frozen=True):
+    """One replica.
+
+    Attributes:
+        id: Its `server.node_id`.
+        address: Where its connection comes from.
+        url: Where clients reach it; may be empty.
+        offset: Last offset in its WAL that it told.
+        lag_entries: How many entries of the master's log are behind that.
+        lag_ms: Age of the oldest of them, by this master's clock.
+        status: In the words of the HTTP contract.
+        last_ack_ms: Wall clock at which it was last heard.
+    """
+
+    id: str
+    address: str
+    url: str
+    offset: int
+    lag_entries: int
+    lag_ms: int
+    status: LinkState
+    last_ack_ms: int
+
+
+@dataclass(slots=True)
+class _Replica:
+    peer: bytes
+    address: str
+    url: str
+    offset: int
+    state: LinkState
+    heard_ns: int
+    heard_wall_ms: int
+    is_connected: bool = True
+
+
+class Roster:
+    """Every replica that was heard since the master started."""
+
+    def __init__(self, *, timeout_ns: int, max_lag_ms: int) -> None:
+        """
+        Args:
+            timeout_ns: Silence after which a replica counts as disconnected.
+            max_lag_ms: Lag from which it counts as lagging.
+        """
+        self._timeout_ns = timeout_ns
+        self._max_lag_ms = max_lag_ms
+        self._by_id: dict[str, _Replica] = {}
+        self._ids: dict[bytes, str] = {}
+
+    def knows(self, peer: bytes) -> bool:
+        """Say whether this connection has said hello and is alive."""
+        return peer in self._ids
+
+    def greet(
+        self, peer: bytes, address: str, hello: Hello, answer: Plan, now_ns: int, wall_ms: int
+    ) -> bytes | None:
+        """Enter the replica behind a connection that said hello.
+
+        Returns:
+            The connection that it replaces, if any.
+        """
+        before = self._by_id.pop(hello.replica, None)
+        gone = None
+        if before is not None and before.is_connected and before.peer != peer:
+            gone = before.peer
+            del self._ids[gone]
+        self._forget_name_of(peer)
+        self._make_room()
+        state = _state_of(answer)
+        self._by_id[hello.replica] = _Replica(
+            peer, address, hello.url, hello.position.offset, state, now_ns, wall_ms
+        )
+        self._ids[peer] = hello.replica
+        return gone
+
+    def acknowledge(self, peer: bytes, ack: Ack, now_ns: int, wall_ms: int) -> bool:
+        """Take an ack; return False for a connection that never said hello or was forgotten."""
+        name = self._ids.get(peer)
+        if name is None:
+            return False
+        replica = self._by_id[name]
+        replica.offset = ack.offset
+        replica.heard_ns = now_ns
+        replica.heard_wall_ms = wall_ms
+        if ack.state in _STATES:
+            replica.state = LinkState(ack.state)
+        return True
+
+    def expire(self, now_ns: int) -> list[tuple[bytes, str]]:
+        """Forget the connections that are silent for too long; return them with their names."""
+        silent = [
+            (replica.peer, name)
+            for name, replica in self._by_id.items()
+            if replica.is_connected and now_ns - replica.heard_ns > self._timeout_ns
+        ]
+        for peer, name in silent:
+            self._by_id[name].is_connected = False
+            del self._ids[peer]
+        return silent
+
+    def progress(
+        self, last_offset: int, clock: OffsetClock, now_ns: int
+    ) -> tuple[ReplicaProgress, ...]:
+        """Return every replica by name.
+
+        Args:
+            last_offset: The end of the master's log.
+            clock: When each offset was written.
+            now_ns: Monotonic clock.
+        """
+        return tuple(
+            self._progress_of(name, replica, last_offset, clock, now_ns)
+            for name, replica in sorted(self._by_id.items())
+        )
+
+    def _progress_of(
+        self, name: str, replica: _Replica, last_offset: int, clock: OffsetClock, now_ns: int
+    ) -> ReplicaProgress:
+        since_ns = clock.since_ns(replica.offset)
+        lag = (now_ns - since_ns) // NS_PER_MS if since_ns else 0
+        status = replica.state
+        if not replica.is_connected:
+            status = LinkState.DISCONNECTED
+        elif status is LinkState.IN_SYNC and lag > self._max_lag_ms:
+            status = LinkState.LAGGING
+        return ReplicaProgress(
+            id=name,
+            address=replica.address,
+            url=replica.url,
+            offset=replica.offset,
+            lag_entries=lag_entries(last_offset, replica.offset),
+            lag_ms=lag,
+            status=status,
+            last_ack_ms=replica.heard_wall_ms,
+        )
+
+    def _forget_name_of(self, peer: bytes) -> None:
+        name = self._ids.pop(peer, None)
+        if name is not None:
+            self._by_id.pop(name, None)
+
+    def _make_room(self) -> None:
+        if len(self._by_id) < MAX_REPLICAS:
+            return
+        name = min(self._by_id, key=lambda name: self._by_id[name].heard_ns)
+        replica = self._by_id.pop(name)
+        self._ids.pop(replica.peer, None)
+
+
+def _state_of(answer: Plan) -> LinkState:
+    if isinstance(answer, Diverged):
+        return LinkState.DIVERGED
+    return LinkState.SYNCING if isinstance(answer, FullResync) else LinkState.CATCHING_UP

@@ -1,0 +1,273 @@
+"""The replica's side of replication: keeps a link to the master and hands what comes to the rules.
+
+The engine owns the node's log through its `Follower`, which decides; here are the sockets, the
+clock and the reconnects. Everything runs on one loop and its thread: appending to the log holds the
+loop up for one bounded batch, meanwhile the sockets' queues fill, and beyond those PUB drops, which
+the offsets show.
+
+A lost link drops both sockets, so that host names are resolved again; the first retry comes at
+once.
+
+Source: docs/protocol.md, "The replica".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from synap.config import Config
+from synap.errors import DiskFull, MemoryLimit, ReplicationError
+from synap.replication import messages
+from synap.replication.follower import Follower
+from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
+from synap.replication.progress import LinkState, retry_delay_ms
+from synap.replication.sockets import Endpoint, Sockets
+
+logger = logging.getLogger(__name__)
+
+# Looks at the clock in each expected heartbeat; also how fresh the status is while nothing comes.
+_TICKS_PER_HEARTBEAT = 4
+_LONGEST_TICK_SECONDS = 0.1
+# A link that lived so many heartbeats was a good one: the next retry is the first one again.
+_GOOD_LINK_HEARTBEATS = 10
+
+_TROUBLES = frozenset(
+    (LinkState.DISCONNECTED, LinkState.DIVERGED, LinkState.SYNCING, LinkState.LAGGING)
+)
+
+
+class StatusBoard(Protocol):
+    """Where a subscriber shows how it stands. Nothing here may block."""
+
+    def show(self, status: FollowerStatus) -> None:
+        """Show `status` to the node's other processes; called at every tick and every change."""
+
+
+class Subscriber:
+    """The engine. All methods belong to the loop that `run` was called on."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: ReplicaLog,
+        board: StatusBoard,
+        *,
+        applied_time_ms: int,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        Args:
+            config: The master's addresses, intervals and bounds; `replication` and `server`.
+            log: This node's log, open; the subscriber alone appends to it.
+            board: Where the status goes.
+            applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
+            draw: Random numbers from [0, 1) for the back-off.
+        """
+        replication = config.replication
+        assert replication.master_address is not None
+        assert replication.master_sync_address is not None
+        self._replication = replication
+        self._stream_address = replication.master_address
+        self._sync_address = replication.master_sync_address
+        self._board = board
+        self._draw = draw
+        self._follower = Follower(
+            log,
+            FollowerOptions(
+                replica=config.server.node_id,
+                url=config.server.advertise_url or "",
+                heartbeat_interval_ms=replication.heartbeat_interval_ms,
+                max_lag_ms=replication.max_lag_ms,
+                rejoin_ms=replication.reconnect_delay_ms,
+            ),
+            applied_time_ms,
+        )
+        self._tick_seconds = min(
+            replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS
+        )
+        self._shown: FollowerStatus | None = None
+        self._should_stop = False
+        # Set where a wait should end early: on `stop`, and where a link has failed.
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the master until `stop`, reconnecting as often as it takes.
+
+        Raises:
+            WalFailed, StoreError: The log is of no more use; the process must end.
+        """
+        attempt = -1
+        good_seconds = _GOOD_LINK_HEARTBEATS * self._replication.heartbeat_interval_ms / 1000
+        while True:
+            began = time.monotonic()
+            failure = await self._follow()
+            if failure is None:
+                return
+            attempt = 0 if time.monotonic() - began > good_seconds else attempt + 1
+            self._follower.disconnect(failure)
+            logger.warning(
+                "the link to %s is down: %s", self._stream_address, failure,
+                extra={"action": "disconnected", "attempt": attempt},
+            )  # fmt: skip
+            await self._wait_to_retry(attempt)
+
+    def stop(self) -> None:
+        """Have `run` return soon; what is appended stays, the rest is fetched the next time."""
+        self._should_stop = True
+        self._wake.set()
+
+    async def _follow(self) -> str | None:
+        """Follow on one link; return why it ended, or None where `stop` was called."""
+        link = _Link(self._follower, self._show, self._wake.set)
+        try:
+            link.open(
+                self._stream_address,
+                self._sync_address,
+                self._replication.buffer_size_kb * 1024,
+            )
+            while not self._should_stop:
+                await self._pause(self._tick_seconds)
+                link.tick()
+        except (ReplicationError, DiskFull, MemoryLimit) as error:
+            return str(error)
+        finally:
+            link.close()
+        return None
+
+    async def _wait_to_retry(self, attempt: int) -> None:
+        """Wait as long as the back-off says, or for `stop`; the board is kept fresh."""
+        delay_ms = retry_delay_ms(attempt, self._replication.reconnect_delay_ms, self._draw())
+        deadline = time.monotonic() + delay_ms / 1000
+        while not self._should_stop:
+            self._show()
+            left_seconds = deadline - time.monotonic()
+            if not self._replication.auto_reconnect:
+                left_seconds = self._tick_seconds
+            if left_seconds <= 0:
+                return
+            await self._pause(min(left_seconds, self._tick_seconds))
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+    def _show(self) -> None:
+        status = self._follower.status(time.monotonic_ns())
+        shown, self._shown = self._shown, status
+        if shown is None or (shown.state, shown.note) != (status.state, status.note):
+            _tell(status)
+        self._board.show(status)
+
+
+class _Link:
+    """One pair of sockets, from their connecting to their end."""
+
+    def __init__(
+        self, follower: Follower, show: Callable[[], None], wake: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            follower: Decides what to do with what arrives.
+            show: Called when that may have changed the status.
+            wake: Called when the link has failed; the next `tick` says why.
+        """
+        self._follower = follower
+        self._show = show
+        self._wake = wake
+        self._failure: Exception | None = None
+        self._sockets: Sockets | None = None
+
+    def open(self, stream_address: str, sync_address: str, buffer_bytes: int) -> None:
+        """Connect.
+
+        Raises:
+            ReplicationError: An address can't be used.
+        """
+        self._sockets = Sockets(buffer_bytes)
+        self._follower.connect(time.monotonic_ns())
+        self._sync: Endpoint = self._sockets.connect_sync(
+            sync_address, partial(self._take, self._receive), self._settle
+        )
+        self._stream: Endpoint = self._sockets.connect_stream(
+            stream_address, partial(self._take, self._hear), self._settle
+        )
+
+    def tick(self) -> None:
+        """Look at the clock, after everything at hand was read: a held-up loop is no silence.
+
+        Raises:
+            ReplicationError: The link has failed.
+            SynapError: The log has.
+        """
+        self._stream.drain()
+        self._sync.drain()
+        if self._failure is not None:
+            raise self._failure
+        self._follower.tick(time.monotonic_ns())
+        self._flush()
+        self._show()
+
+    def close(self) -> None:
+        """Drop both sockets."""
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = None
+
+    def _take(self, handle: Callable[[list[bytes], int], None], parts: list[bytes], _: str) -> None:
+        self._guard(partial(handle, parts, time.monotonic_ns()))
+
+    def _hear(self, parts: list[bytes], now_ns: int) -> None:
+        self._follower.hear(*messages.stream.decode(parts), now_ns)
+
+    def _receive(self, parts: list[bytes], now_ns: int) -> None:
+        self._follower.receive(*messages.answers.decode(parts), now_ns)
+
+    def _settle(self) -> None:
+        self._guard(self._settle_all)
+
+    def _settle_all(self) -> None:
+        if self._follower.settle(time.monotonic_ns()):
+            asyncio.get_running_loop().call_soon(self._settle)
+        self._flush()
+        self._show()
+
+    def _flush(self) -> None:
+        outbox = self._follower.outbox
+        for request in outbox:
+            self._sync.send(messages.encode(request))
+        outbox.clear()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        # A callback of the loop has nobody to raise to, so `tick` does it.
+        if self._failure is not None or self._sockets is None:
+            return
+        try:
+            step()
+        except Exception as error:
+            self._failure = error
+            self._wake()
+
+
+def _tell(status: FollowerStatus) -> None:
+    level = logging.WARNING if status.state in _TROUBLES else logging.INFO
+    logger.log(
+        level,
+        "replica is %s at offset %d of %d%s",
+        status.state,
+        status.position.offset,
+        status.master_offset,
+        f": {status.note}" if status.note else "",
+        extra={
+            "action": status.reason or status.state.value,
+            "offset": status.position.offset,
+            "epoch": status.epoch,
+        },
+    )
