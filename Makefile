@@ -35,7 +35,7 @@ bench: $(STAMP) ## measure one node beside webdis and redis-server
 	@$(PYTHON_IN) -m ops.bench
 
 chaos: $(STAMP) ## run the long tests that kill, pause and cut off processes
-	@$(PYTHON_IN) -m pytest -m chaos
+	@$(PYTHON_IN) -m pytest -m chaos -s
 
 clean: ## remove what make made; ./data stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from synap.node import Node
 from synap.paths import NodePaths
 from synap.replication.replica_board import ReplicaBoard
 from synap.replication.subscriber import Subscriber
+from workers.owner import OwnerWork
 from workers.process import run, stop_on_signals
 
 
@@ -54,12 +55,14 @@ async def _serve(config: Config, paths: NodePaths, node: Node, master_address: s
 
     log = Log.open(config, paths, node, fail_from_thread)
     board = Board(paths.board_file)
+    work = OwnerWork(config, paths, log)
     is_clean = False
     try:
+        await work.start()
         subscriber = Subscriber(
             config,
             log,
-            ReplicaBoard(board, log, master_address),
+            ReplicaBoard(board, log, master_address, work.snapshots.facts),
             applied_time_ms=log.applied.time_ms,
         )
         stop_on_signals(loop, subscriber.stop)
@@ -69,6 +72,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node, master_address: s
             each.result()
         is_clean = True
     finally:
+        await work.stop()
         board.close()
         log.close(clean=is_clean)
 

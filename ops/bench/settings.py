@@ -1,0 +1,25 @@
+"""How long and how hard a run measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every group of rows is given.
+
+    Attributes:
+        folder: Where the systems keep their data while they are measured; on the disk to measure.
+        rounds: Times that each system is measured for each row.
+        seconds: Length of one measurement.
+        keys: Number of distinct keys.
+        connections: Open HTTP connections of the load.
+    """
+
+    folder: Path
+    rounds: int = 5
+    seconds: int = 10
+    keys: int = 100_000
+    connections: int = 32
