@@ -46,6 +46,9 @@ _FRAMING_NAMES = frozenset(
 
 _SLASH = ord("/")
 
+# Printable ASCII without the blank and the fragment's mark.
+_PLAIN_TARGET_BYTES = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
+
 _METHODS = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 }
@@ -96,6 +99,9 @@ class RequestReader:
         self._max_body_bytes = max_body_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._parse = self._parser.feed_data
+        self._known_tail: bytes | None = None
+        self._known_headers: Headers = []
+        self._may_repeat: Headers | None = None
         self._target = b""
         self._headers: Headers = []
         self._framing: Headers = []
@@ -119,8 +125,9 @@ class RequestReader:
         Returns:
             What to answer where the input is refused; it must not be fed again.
         """
-        if self.phase == BETWEEN:
-            self.phase = IN_HEAD
+        is_at_border = self.phase == BETWEEN
+        if is_at_border and self._known_tail is not None and self._take_known_head(data):
+            return None
         try:
             self._parse(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -130,7 +137,11 @@ class RequestReader:
             return self._refusal_for(stopped.__context__)
         except httptools.HttpParserError:
             return None if self.is_over else wire.MALFORMED
-        return self._check_unfinished_head(data) if self.phase == IN_HEAD else None
+        if self.phase == IN_HEAD:
+            return self._check_unfinished_head(data)
+        if is_at_border and self._may_repeat is not None:
+            self._learn_head(data, self._may_repeat)
+        return None
 
     def _refusal_for(self, cause: BaseException | None) -> Refusal:
         if isinstance(cause, Refused):
@@ -138,11 +149,46 @@ class RequestReader:
         logger.error("A request could not be read", exc_info=cause)
         return wire.MALFORMED
 
+    # Heads that repeat
+
+    def _take_known_head(self, data: bytes) -> bool:
+        """Serve a GET that differs from one before it in its target alone, without the parser.
+
+        A client that keeps its connection repeats its headers byte for byte. Where a read is
+        exactly `GET `, a target of plain characters and the known rest of a head, parsing it
+        again could find nothing new; that saves a fifth of what a small GET costs.
+        """
+        tail = self._known_tail
+        if tail is None or not (data.endswith(tail) and data.startswith(b"GET /")):
+            return False
+        target = data[4 : -len(tail)]
+        if target.translate(None, _PLAIN_TARGET_BYTES):
+            return False
+        cycle = self._begin_cycle("GET", target, self._known_headers.copy(), True)
+        cycle.is_plain = True
+        self._client.submit(cycle)
+        return True
+
+    def _learn_head(self, data: bytes, headers: Headers) -> None:
+        """Know the head again that was just read, where it was all of a read.
+
+        The read began between two requests and ended so; with one blank line in it, at its end,
+        it was one request without a body.
+        """
+        self._may_repeat = None
+        is_alone = data.endswith(b"\r\n\r\n") and data.count(b"\r\n\r\n") == 1
+        if is_alone and data.startswith(b"GET /"):
+            self._known_tail = data[data.index(b" HTTP/1.1\r\n") :]
+            self._known_headers = headers
+
     # Callbacks of the parser
+
+    def on_message_begin(self) -> None:
+        """Learn that a request begins; blank lines before it are none."""
+        self.phase = IN_HEAD
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the request target."""
-        self.phase = IN_HEAD
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -163,12 +209,25 @@ class RequestReader:
         if self._head_bytes or len(headers) > MAX_HEADERS:
             self._head_bytes = 0
             _check_head_sizes(target, headers)
-        method = parser.get_method()
-        scope = self._base_scope.copy()
-        scope["method"] = _METHODS.get(method) or _rare_method(method)
-        scope["headers"] = headers
         if target[0] != _SLASH or b"#" in target:
             target = _origin_form(target)
+        name = parser.get_method()
+        method = _METHODS.get(name) or _rare_method(name)
+        keep_alive = parser.should_keep_alive()
+        self.incoming = cycle = self._begin_cycle(method, target, headers, keep_alive)
+        # Without a Connection header only HTTP/1.1 is kept alive, so this is a plain request of it.
+        if keep_alive and len(framing) == 1 and framing[0][0] == b"host":
+            cycle.is_plain = method != "HEAD"
+        else:
+            self._apply_framing(cycle, framing)
+        may_repeat = cycle.is_plain and method == "GET" and not cycle.has_more_body
+        self._may_repeat = headers.copy() if may_repeat else None
+        self.phase = IN_BODY
+
+    def _begin_cycle(self, method: str, target: bytes, headers: Headers, keep_alive: bool) -> Cycle:
+        scope = self._base_scope.copy()
+        scope["method"] = method
+        scope["headers"] = headers
         raw_path, _, query = target.partition(b"?") if b"?" in target else (target, b"", b"")
         path = str(raw_path, "ascii")
         scope["path"] = unquote(path) if "%" in path else path
@@ -176,14 +235,7 @@ class RequestReader:
         scope["query_string"] = query
         if self._state:
             scope["state"] = self._state.copy()
-        keep_alive = parser.should_keep_alive()
-        self.incoming = cycle = Cycle(self._client, scope, keep_alive)
-        # Without a Connection header only HTTP/1.1 is kept alive, so this is a plain request of it.
-        if keep_alive and len(framing) == 1 and framing[0][0] == b"host":
-            cycle.is_plain = method != b"HEAD"
-        else:
-            self._apply_framing(cycle, framing)
-        self.phase = IN_BODY
+        return Cycle(self._client, scope, keep_alive)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

@@ -1,0 +1,67 @@
+"""What one client may ask of a worker: sizes, numbers and times.
+
+Pure. The limits on a request's head are fixed and stand in `reader`; these are the operator's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+# While draining: how long a silent connection is kept. A busy client's next request is on its way
+# within the first; one that was only just accepted gets the second to say what it wants.
+IDLE_GRACE_SECONDS = 1.0
+FRESH_GRACE_SECONDS = 3.0
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one connection may ask of the worker.
+
+    Attributes:
+        max_body_bytes: Largest request body; 413 beyond it.
+        max_connections: Open connections of the process; idle ones make room for new ones.
+        head_seconds: From a request's first byte to the end of its head; 408 beyond it.
+        body_seconds: In which a body must bring another KiB, or its end; 408 beyond it.
+        idle_seconds: Silence between two requests before the connection is closed.
+        write_seconds: In which a client must read something of what waits for it.
+        linger_seconds: How long a refused client's rest is read away, so that it sees the answer.
+    """
+
+    max_body_bytes: int = 10 * 1024 * 1024
+    max_connections: int = 1000
+    head_seconds: float = 10.0
+    body_seconds: float = 20.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 30.0
+    linger_seconds: float = 2.0
+
+
+class Ticks(msgspec.Struct, frozen=True):
+    """The limits' times in ticks, rounded up, with one tick more because the first is a part."""
+
+    head: int
+    body: int
+    idle: int
+    write: int
+    linger: int
+    idle_grace: int
+    fresh_grace: int
+
+    @classmethod
+    def of(cls, limits: HttpLimits, tick_seconds: float) -> Ticks:
+        """Return the ticks of `limits`."""
+        return cls(
+            *(
+                math.ceil(seconds / tick_seconds) + 1
+                for seconds in (
+                    limits.head_seconds,
+                    limits.body_seconds,
+                    limits.idle_seconds,
+                    limits.write_seconds,
+                    limits.linger_seconds,
+                    IDLE_GRACE_SECONDS,
+                    FRESH_GRACE_SECONDS,
+                )
+            )
+        )

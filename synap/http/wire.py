@@ -1,0 +1,146 @@
+"""What goes on the wire in every answer: status lines, header lines, refusals.
+
+Pure: bytes out of values, no clock and no socket. Called by `cycle` for the application's answers
+and by `connection` for the worker's own, where a request never reaches the application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+import msgspec
+import orjson
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+# Lines of a head, without their line ends.
+CLOSE_LINE = b"connection: close"
+KEEP_ALIVE_LINE = b"connection: keep-alive"
+CHUNKED_LINE = b"transfer-encoding: chunked"
+
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus
+}
+
+BODILESS_STATUSES = frozenset({204, 304})
+
+_PLAIN_STATUS_LINES = {
+    status: line
+    for status, line in STATUS_LINES.items()
+    if status >= 200 and status not in BODILESS_STATUSES
+}
+
+Headers = list[tuple[bytes, bytes]]
+
+# Headers of an answer that are the worker's business; an application's own are taken out. Most
+# answers have none of them.
+_OWN_NAMES = frozenset({b"transfer-encoding", b"connection", b"date"})
+
+JSON_TYPE = (b"content-type", b"application/json")
+
+_join_header = b": ".join
+
+
+class AnswerInvalid(RuntimeError):
+    """The application's answer can't be put on the wire."""
+
+
+def split_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Headers, bytes | None, bool]:
+    """Take out of an application's headers what the worker decides.
+
+    Args:
+        headers: With names in lower case, as ASGI has them.
+
+    Returns:
+        The headers to write; the Content-Length among them, None where there is none; whether the
+        application wants the connection closed.
+    """
+    kept = headers if isinstance(headers, list) else list(headers)
+    fields = dict(kept)
+    length = fields.get(b"content-length")
+    if _OWN_NAMES.isdisjoint(fields):
+        return kept, length, False
+    wants_close = b"close" in fields.get(b"connection", b"").lower()
+    return [header for header in kept if header[0] not in _OWN_NAMES], length, wants_close
+
+
+def plain_answer(
+    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, date_line: bytes
+) -> bytes | None:
+    """Return a whole answer that needs nothing of the worker but the Date.
+
+    Returns:
+        None where it is not as plain as most are: a usual status, the right Content-Length, each
+        header once, no line break in one, none that is the worker's business.
+    """
+    fields = dict(headers)
+    length = fields.get(b"content-length")
+    status_line = _PLAIN_STATUS_LINES.get(status)
+    if length != b"%d" % len(body) or not _OWN_NAMES.isdisjoint(fields) or not status_line:
+        return None
+    lines = b"\r\n".join(map(_join_header, headers))
+    if len(lines) - len(lines.translate(None, b"\r\n")) != 2 * len(fields) - 2:
+        return None
+    return b"\r\n".join((status_line, lines, date_line, b"", body))
+
+
+def head(status: int, headers: Headers, *lines: bytes) -> bytes:
+    """Return a whole head: status line, headers, the worker's own lines, the blank line.
+
+    Raises:
+        AnswerInvalid: A CR or LF inside a header, which would begin another.
+    """
+    status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+    parts = [status_line, *map(_join_header, headers), *lines, b"", b""]
+    rendered = b"\r\n".join(parts)
+    breaks = len(parts) - 1
+    if rendered.count(b"\n") != breaks or rendered.count(b"\r") != breaks:
+        raise AnswerInvalid("a header of the answer holds a line break")
+    return rendered
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An answer of the worker's own, in the error form of the HTTP contract."""
+
+    status: int
+    reason: str
+    message: str
+    retryable: bool = False
+
+    def body(self) -> bytes:
+        """Return the JSON body: error, code, reason, retryable."""
+        return orjson.dumps(
+            {
+                "error": self.message,
+                "code": self.status,
+                "reason": self.reason,
+                "retryable": self.retryable,
+            }
+        )
+
+    def encode(self, date_line: bytes) -> bytes:
+        """Return the whole answer, which ends its connection."""
+        body = self.body()
+        headers = [JSON_TYPE, (b"content-length", b"%d" % len(body))]
+        return head(self.status, headers, date_line, CLOSE_LINE) + body
+
+
+MALFORMED = Refusal(400, "invalid_request", "The request is not valid HTTP/1.1.")
+INCOMPLETE = Refusal(400, "invalid_request", "The request ended before it was complete.")
+FRAMING_CONFLICT = Refusal(
+    400, "invalid_request", "Content-Length, Transfer-Encoding and Host may each be given once."
+)
+HOST_MISSING = Refusal(400, "invalid_request", "An HTTP/1.1 request needs a Host header.")
+UPGRADE_WITH_BODY = Refusal(400, "invalid_request", "A request to upgrade can't have a body.")
+EXPECTATION_UNKNOWN = Refusal(417, "expectation_failed", "Only 'Expect: 100-continue' is known.")
+HEAD_TIMEOUT = Refusal(408, "request_timeout", "The request's head came too slowly.", True)
+BODY_TIMEOUT = Refusal(408, "request_timeout", "The request's body came too slowly.", True)
+BODY_TOO_LARGE = Refusal(413, "body_too_large", "The body is over the limit of this server.")
+TARGET_TOO_LONG = Refusal(414, "uri_too_long", "The request line is over the limit of 8 KiB.")
+HEADERS_TOO_LARGE = Refusal(
+    431, "headers_too_large", "The headers are over the limit of 16 KiB or of 100 fields."
+)
+INTERNAL_ERROR = Refusal(500, "internal_error", "The server failed to answer this request.")
+OVERLOADED = Refusal(503, "overloaded", "The server has too many connections.", True)
