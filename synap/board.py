@@ -24,7 +24,8 @@ from zlib import crc32
 
 import msgspec
 
-from synap.errors import SynapError
+from synap.errors import DataDirUnusable, SynapError
+from synap.files import reserve
 
 _VIEW_BYTES = 4096
 _DETAILS_BYTES = 1024 * 1024 - _VIEW_BYTES
@@ -83,6 +84,26 @@ class ReplicaFacts(msgspec.Struct, frozen=True):
     last_ack: int
 
 
+class SnapshotFacts(msgspec.Struct, frozen=True):
+    """How the node's snapshots stand.
+
+    Attributes:
+        count: Snapshots in the folder.
+        last_offset: Offset of the newest; 0 for none.
+        last_ms: Wall clock when it was taken; 0 for none.
+        last_bytes: Size of its image.
+        last_seconds: How long it took to write and verify it, where this owner did.
+        error: Why the last try failed; empty where it did not.
+    """
+
+    count: int = 0
+    last_offset: int = 0
+    last_ms: int = 0
+    last_bytes: int = 0
+    last_seconds: float = 0.0
+    error: str = ""
+
+
 class NodeDetails(msgspec.Struct, frozen=True):
     """What the node's status endpoints tell beyond the view.
 
@@ -96,6 +117,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         last_sync_ms: Wall clock at which this replica last had all that its master had.
         link_note: What an operator should know of the link; empty for nothing.
         replicas: On a master, every replica that was heard since its start.
+        evicted_total: Keys that this owner removed to make room.
+        used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
+        limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
     """
 
     wal_bytes: int = 0
@@ -107,6 +131,10 @@ class NodeDetails(msgspec.Struct, frozen=True):
     last_sync_ms: int = 0
     link_note: str = ""
     replicas: tuple[ReplicaFacts, ...] = ()
+    snapshots: SnapshotFacts = SnapshotFacts()
+    evicted_total: int = 0
+    used_bytes: int = 0
+    limit_bytes: int = 0
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)
@@ -118,7 +146,7 @@ class _Area(Generic[Content]):
     def __init__(self, memory: memoryview, content_type: type[Content]) -> None:
         self._memory = memory
         self._sequence = memory[:8].cast("Q")
-        self._decoder = msgspec.msgpack.Decoder(content_type)
+        self._decoder: msgspec.msgpack.Decoder[Content] = msgspec.msgpack.Decoder(content_type)
         self._read_at = -1
         self._read: Content = content_type()
 
@@ -157,16 +185,30 @@ class Board:
     """The mapped file. Any process may open it, before or after the owner; one writes."""
 
     def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            DataDirUnusable: the run directory has no room for it.
+        """
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(file).st_size != _VIEW_BYTES + _DETAILS_BYTES:
                 os.ftruncate(file, _VIEW_BYTES + _DETAILS_BYTES)
+            reserve(file, _VIEW_BYTES + _DETAILS_BYTES)
             self._map = mmap.mmap(file, _VIEW_BYTES + _DETAILS_BYTES)
+        except OSError as error:
+            raise DataDirUnusable(
+                f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
+            ) from error
         finally:
             os.close(file)
         self._memory = memoryview(self._map)
         self._view = _Area(self._memory[:_VIEW_BYTES], BoardView)
         self._details = _Area(self._memory[_VIEW_BYTES:], NodeDetails)
+
+    def clear(self) -> None:
+        """Show nothing, as a new board does. For the supervisor, before there is an owner."""
+        self._view.write(BoardView())
+        self._details.write(NodeDetails())
 
     def publish(self, view: BoardView) -> None:
         """Show `view` from now on. For the log's owner alone."""

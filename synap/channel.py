@@ -5,7 +5,10 @@ little-endian) and a MessagePack array of requests, or of answers, which one sid
 turn of its event loop. Requests of one connection are taken in their order; answers name the
 request by its id. Both ends are processes of one installation, so the format has no version.
 
-This module knows bytes and values alone; `client` and `writer` have the sockets.
+What asks the owner for work of its own, such as a snapshot, goes the same way over a socket of its
+own (`synap.admin`), so that the writes' path knows nothing of it.
+
+This module knows bytes and values alone; `client`, `writer` and `admin` have the sockets.
 """
 
 from __future__ import annotations
@@ -56,7 +59,50 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
     message: str = ""
 
 
-Message = TypeVar("Message", Request, Answer)
+class TakeSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Take a snapshot that holds all that is in the log now."""
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True):
+    """A durable, verified snapshot.
+
+    Attributes:
+        offset: Last offset in it.
+        path: Its image.
+    """
+
+    offset: int
+    path: str
+
+
+AdminCommand = TakeSnapshot
+
+
+class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Work for the log's owner itself; alone on a connection to the admin socket.
+
+    Attributes:
+        command: What to do.
+    """
+
+    command: AdminCommand
+
+
+class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """What became of it.
+
+    Attributes:
+        result: What was made; None with an error.
+        error: Class name of the error; empty where there was none.
+        message: The error's message.
+    """
+
+    result: SnapshotTaken | None = None
+    error: str = ""
+    message: str = ""
+
+
+Message = TypeVar("Message", Request, Answer, AdminRequest, AdminAnswer)
 
 
 class Decoder(Generic[Message]):
@@ -100,7 +146,9 @@ class Decoder(Generic[Message]):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def encode(messages: Sequence[Request] | Sequence[Answer]) -> bytes:
+def encode(
+    messages: Sequence[Request] | Sequence[Answer] | Sequence[AdminRequest] | Sequence[AdminAnswer],
+) -> bytes:
     """Encode `messages` as one message of the channel."""
     content = _encode(messages)
     return _LENGTH.pack(len(content)) + content
@@ -111,9 +159,9 @@ def failure(request_id: int, offset: int, error: SynapError) -> Answer:
     return Answer(request_id, offset, None, type(error).__name__, error.message)
 
 
-def error_of(answer: Answer) -> SynapError:
+def error_of(answer: Answer | AdminAnswer) -> SynapError:
     """Return the error that `answer` tells, as an exception of the class that was raised."""
     error_class = getattr(errors, answer.error, SynapError)
-    error = error_class.__new__(error_class)
+    error: SynapError = error_class.__new__(error_class)
     SynapError.__init__(error, answer.message)
     return error

@@ -97,7 +97,8 @@ class WriterClient(asyncio.Protocol):
                 f"{MAX_WAITING} writes are waiting for the writer; nothing was changed, try again"
             )
         self._last_id = request_id = self._last_id + 1
-        self._waiting[request_id] = future = self._loop.create_future()
+        future: asyncio.Future[Done] = self._loop.create_future()
+        self._waiting[request_id] = future
         self._unsent.append(Request(request_id, command))
         if not self._is_flush_due:
             self._begin_turn(request_id)

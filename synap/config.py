@@ -81,6 +81,11 @@ class Config(BaseSettings):
         """The link to the active segment, also where `persistence.wal.path` is not given."""
         return self.persistence.wal.path or self.data_dir / "wal" / "synap.wal"
 
+    @property
+    def snapshots_dir(self) -> Path:
+        """The snapshots' folder, also where `persistence.snapshot.directory` is not given."""
+        return self.persistence.snapshot.directory or self.data_dir / "snapshots"
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -165,6 +170,7 @@ def render(config: Config) -> str:
     """Return the effective values as YAML."""
     values = config.model_dump(mode="json")
     values["persistence"]["wal"]["path"] = str(config.wal_path)
+    values["persistence"]["snapshot"]["directory"] = str(config.snapshots_dir)
     return yaml.safe_dump(values, sort_keys=False)
 
 

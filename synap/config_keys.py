@@ -77,6 +77,27 @@ Level = Annotated[
     BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
 ]
 
+# The short names that other versions of Synap gave to the policies.
+_POLICY_ALIASES = {
+    "none": "noeviction",
+    "lru": "allkeys-lru",
+    "lfu": "allkeys-lfu",
+    "ttl": "volatile-ttl",
+}
+
+
+def _policy_of_alias(value: object) -> object:
+    return _POLICY_ALIASES.get(value, value) if isinstance(value, str) else value
+
+
+EvictionPolicy = Annotated[
+    Literal[
+        "noeviction", "allkeys-lru", "volatile-lru", "allkeys-lfu", "volatile-lfu",
+        "allkeys-random", "volatile-random", "volatile-ttl",
+    ],
+    BeforeValidator(_policy_of_alias),
+]  # fmt: skip
+
 
 class Section(BaseModel):
     """A group of keys; unknown ones are faults, and nothing can be changed later."""
@@ -111,7 +132,9 @@ class KvStore(Section):
     """The keys."""
 
     max_memory_mb: int = Field(4096, ge=0, le=16 * _MIB)
-    """Largest size of the store in MiB; 0 is without limit."""
+    """Largest size of the store's used pages in MiB; 0 is without limit."""
+    eviction_policy: EvictionPolicy = "noeviction"
+    """What goes when the store is full; `noeviction` refuses writes instead."""
     ttl_cleanup_interval_ms: Milliseconds = 100
     """How often expired keys are removed from the disk; they are hidden at once."""
     max_value_size_bytes: int = Field(8 * _MIB, ge=1, le=_LARGEST_VALUE_BYTES)
@@ -130,7 +153,7 @@ class Wal(Section):
     buffer_size_kb: int = Field(64, ge=4, le=65536)
     """How much the writer collects from its clients into one frame."""
     max_size_mb: int = Field(1024, ge=1, le=16 * _MIB)
-    """Size of the log to aim at; a segment is a 16th of it. Nothing is removed yet."""
+    """Size from which segments go that two snapshots cover; a segment is a 16th of it."""
 
     @property
     def segment_bytes(self) -> int:
@@ -138,10 +161,30 @@ class Wal(Section):
         return max(_MIB, self.max_size_mb * _MIB // _WAL_SEGMENTS)
 
 
+class Snapshot(Section):
+    """Images of the store, from which a node recovers and which let the log be cut."""
+
+    enabled: bool = True
+    """Whether snapshots are taken by themselves; `POST /snapshot` takes one in any case."""
+    directory: Path | None = None
+    """Folder of the snapshots; <data_dir>/snapshots where it is not given."""
+    interval_secs: int = Field(300, ge=1, le=31_536_000)
+    """Longest time between two snapshots while something changes."""
+    operation_threshold: int = Field(10_000, ge=1, le=10**15)
+    """Changes after which a snapshot is due sooner."""
+    min_interval_secs: int = Field(30, ge=1, le=31_536_000)
+    """Shortest time between two snapshots that are due by themselves."""
+    max_snapshots: int = Field(10, ge=1, le=10_000)
+    """Snapshots that are kept; the older ones are removed."""
+    compression: bool = False
+    """Whether snapshots are compressed, by Zstandard."""
+
+
 class Persistence(Section):
     """What is on the disk."""
 
     wal: Wal = Wal()
+    snapshot: Snapshot = Snapshot()
 
 
 class Replication(Section):

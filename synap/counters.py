@@ -14,7 +14,8 @@ import mmap
 import os
 from pathlib import Path
 
-from synap.errors import SynapError
+from synap.errors import DataDirUnusable, SynapError
+from synap.files import reserve
 
 # More rows than Gunicorn has workers, with those of a reload that still drain.
 _ROWS = 1024
@@ -47,10 +48,9 @@ class Counters:
 
         Raises:
             SynapError: every row is taken.
+            DataDirUnusable: the run directory has no room for the file.
         """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._file).st_size < _ROWS * _ROW_BYTES:
-            os.ftruncate(self._file, _ROWS * _ROW_BYTES)
+        self._file = _open(path)
         self._map = mmap.mmap(self._file, _ROWS * _ROW_BYTES)
         self._cells = memoryview(self._map).cast("Q")
         try:
@@ -62,7 +62,7 @@ class Counters:
 
     def total(self, counter: Counter) -> int:
         """Return the sum of one column over all rows, those of ended workers included."""
-        return sum(self._cells[counter :: _COLUMNS])
+        return sum(self._cells[counter::_COLUMNS])
 
     def close(self) -> None:
         """Give the row back; its numbers stay in the sums."""
@@ -81,3 +81,26 @@ class Counters:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
                     raise
         raise SynapError(f"all {_ROWS} rows of counters are taken")
+
+
+def reserve_counters(path: Path) -> None:
+    """Make the file of a node's counters where it is missing.
+
+    Raises:
+        DataDirUnusable: the run directory has no room for it.
+    """
+    os.close(_open(path))
+
+
+def _open(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(file).st_size < _ROWS * _ROW_BYTES:
+            os.ftruncate(file, _ROWS * _ROW_BYTES)
+        reserve(file, _ROWS * _ROW_BYTES)
+    except OSError as error:
+        os.close(file)
+        raise DataDirUnusable(
+            f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
+        ) from error
+    return file

@@ -17,6 +17,13 @@
     │   └── StaleEpoch             a frame of a reign that has ended
     ├── StoreError                 the live store
     │   └── StoreUnusable          it can't be opened or trusted
+    ├── SnapshotError              a snapshot can't be taken
+    │   └── SnapshotInvalid        a file is no sound snapshot
+    ├── BackupError                backups, restores and repairs
+    │   ├── BackupInvalid          a file is no sound backup
+    │   ├── BackupFailed           a backup could not be fetched or written
+    │   ├── RestoreRefused         what is asked for can't be restored
+    │   └── RepairRefused          what is asked for can't be repaired
     ├── CommandError               the client asked for what can't be done
     │   ├── InvalidRequest         it can't be read, or asks for what does not go together
     │   ├── FieldInvalid           a field is missing or of the wrong form
@@ -33,6 +40,7 @@
     │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
     ├── ReadRefused                a sound read that this node can't serve now
     │   ├── Starting               the live store is not open yet
+    │   ├── BackupRunning          another backup is being taken
     │   ├── NotCaughtUp            X-Synap-Min-Offset was not reached in time
     │   └── Syncing                the first synchronisation has not ended
     └── ReplicationError           between master and replica
@@ -122,7 +130,7 @@ class WalCorrupt(LogError):
         self.detail = detail
         super().__init__(
             f"{path} is damaged at byte {byte_position}: {detail}. "
-            "Nothing was changed; restore from a backup or take the node out of service."
+            "Nothing was changed; `synap wal repair` on its folder shows what can be kept."
         )
 
 
@@ -171,6 +179,60 @@ class StoreUnusable(StoreError):
     """The live store can't be opened or trusted."""
 
     reason = "store_unusable"
+
+
+class SnapshotError(SynapError):
+    """The snapshot could not be taken."""
+
+    reason = "snapshot_failed"
+    retryable = True
+
+
+class SnapshotInvalid(SnapshotError):
+    """The file is no sound snapshot."""
+
+    reason = "snapshot_invalid"
+    retryable = False
+
+    def __init__(self, path: object, why: str) -> None:
+        self.path = str(path)
+        self.why = why
+        super().__init__(f"{path} is no sound snapshot: {why}")
+
+
+class BackupError(SynapError):
+    """A backup or restore failed."""
+
+    reason = "backup_error"
+
+
+class BackupInvalid(BackupError):
+    """The file is no sound backup."""
+
+    reason = "backup_invalid"
+
+    def __init__(self, path: object, why: str) -> None:
+        self.path = str(path)
+        self.why = why
+        super().__init__(f"{path} is no sound backup: {why}")
+
+
+class BackupFailed(BackupError):
+    """The backup could not be fetched or written."""
+
+    reason = "backup_failed"
+
+
+class RestoreRefused(BackupError):
+    """This can't be restored."""
+
+    reason = "restore_refused"
+
+
+class RepairRefused(BackupError):
+    """This can't be repaired."""
+
+    reason = "repair_refused"
 
 
 class CommandError(SynapError):
@@ -271,6 +333,12 @@ class Starting(ReadRefused):
     """This node has not opened its store yet; try again."""
 
     reason = "starting"
+
+
+class BackupRunning(ReadRefused):
+    """Another backup of this node is being taken; try again when it has ended."""
+
+    reason = "backup_running"
 
 
 class NotCaughtUp(ReadRefused):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,9 @@ class Files:
     def sync_directory(self, path: Path) -> None:
         durable.sync_directory(path)
 
+    def has_room(self, directory: Path, count: int) -> bool:
+        return has_room(directory, count)
+
     def rename(self, source: Path, destination: Path) -> None:
         os.replace(source, destination)
 
@@ -76,6 +80,33 @@ class Files:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         os.replace(temporary, link)
+
+
+def has_room(directory: Path, count: int) -> bool:
+    """Say whether `count` bytes can be had in `directory` now, by having them for a moment.
+
+    What the file system tells of its free blocks leaves out quotas.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            os.posix_fallocate(file.fileno(), 0, count)
+    except OSError as error:
+        return error.errno not in NO_ROOM
+    return True
+
+
+def reserve(file: int, size: int) -> None:
+    """Give an open file of up to `size` bytes all its blocks, before anybody maps it.
+
+    A mapped hole is filled when it is first written, and where the disk is full then, the process
+    is ended by SIGBUS. Needs no room where the blocks are there already.
+
+    Raises:
+        OSError: there is no room.
+    """
+    # What is whole is left alone: without fallocate, the C library rewrites a byte of each block.
+    if os.fstat(file).st_blocks * 512 < size:
+        os.posix_fallocate(file, 0, size)
 
 
 def write_whole(files: Files, file: int, buffers: Sequence[bytes]) -> None:

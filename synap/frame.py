@@ -162,7 +162,7 @@ def encode_frame(
         parts.append(value)
     count = len(parts) // 3
     payload = b"".join(parts)
-    if not 0 < count or len(payload) > MAX_PAYLOAD_BYTES:
+    if count < 1 or len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"{count} entries of {len(payload)} bytes make no frame")
     first_offset = previous.offset + 1
     body = _BODY.pack(

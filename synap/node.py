@@ -1,7 +1,9 @@
 """Who a node is: `node.json` and the locks on its data directory.
 
 The file is written when identity, role or lineage changes and at no other time, so that its time
-stamp tells when that was. The role in it wins over the configuration: a promotion outlives a restart.
+stamp tells when that was. The role in it wins over the configuration, so that a promotion outlives
+a restart. One exception: a standalone node becomes a master where the configuration says so, for it
+holds all that a master needs.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ class NodeIdentity(msgspec.Struct, frozen=True):
         role: What the node is.
         lineage: The reigns that its log went through; empty on a replica that never synced.
         format: Version of the data directory's layout.
+        has_synced: Whether its data was ever a whole state; False on a replica until its first
+            synchronisation has ended, so that a restart in the middle does not hide that.
     """
 
     id: str
     role: Role
     lineage: Lineage = ()
     format: int = FORMAT
+    has_synced: bool = True
 
 
 class Node:
@@ -60,21 +65,18 @@ class Node:
             DataDirUnusable: the file is damaged or of a later layout.
         """
         try:
-            content = paths.node_file.read_bytes()
+            identity = read_identity(paths.node_file)
         except FileNotFoundError:
             return cls._create(config.replication.role, paths)
-        try:
-            identity = msgspec.json.decode(content, type=NodeIdentity)
-        except msgspec.DecodeError as error:
-            raise DataDirUnusable(
-                f"{paths.node_file} is damaged ({error}); restore it from a backup"
-            ) from error
         if identity.format > FORMAT:
             raise DataDirUnusable(
                 f"{paths.data_dir} was written by a later version of Synap (layout "
                 f"{identity.format}, this program knows {FORMAT}); upgrade the program"
             )
-        return cls(paths.node_file, identity)
+        node = cls(paths.node_file, identity)
+        if (identity.role, config.replication.role) == ("standalone", "master"):
+            node._become_master()
+        return node
 
     @classmethod
     def _create(cls, role: Role, paths: NodePaths) -> Node:
@@ -83,8 +85,14 @@ class Node:
                 f"{paths.node_file} is missing but {paths.wal_dir} holds a log; "
                 "restore node.json or choose an empty data_dir"
             )
-        lineage = () if role == "replica" else (new_reign(epoch=1, first_offset=1),)
-        node = cls(paths.node_file, NodeIdentity(secrets.token_hex(8), role, lineage))
+        is_replica = role == "replica"
+        identity = NodeIdentity(
+            id=secrets.token_hex(8),
+            role=role,
+            lineage=() if is_replica else (new_reign(epoch=1, first_offset=1),),
+            has_synced=not is_replica,
+        )
+        node = cls(paths.node_file, identity)
         node._save()
         return node
 
@@ -111,9 +119,47 @@ class Node:
             self.identity = msgspec.structs.replace(self.identity, lineage=lineage)
             self._save()
 
+    def note_synced(self) -> None:
+        """Say, durably, that the data was a whole state once."""
+        if not self.identity.has_synced:
+            self.identity = msgspec.structs.replace(self.identity, has_synced=True)
+            self._save()
+
+    def begin_reign(self, after_offset: int) -> Reign:
+        """Begin a new epoch behind `after_offset`, where this node's log ends, durably.
+
+        Reigns of the lineage that wrote nothing up to there are dropped; their numbers stay used.
+        """
+        kept = tuple(reign for reign in self.lineage if reign.first_offset <= after_offset)
+        epoch = max((reign.epoch for reign in self.lineage), default=0) + 1
+        reign = new_reign(epoch, after_offset + 1)
+        self.adopt((*kept, reign))
+        return reign
+
+    def _become_master(self) -> None:
+        self.identity = msgspec.structs.replace(self.identity, role="master")
+        self._save()
+
     def _save(self) -> None:
-        content = msgspec.json.format(msgspec.json.encode(self.identity), indent=2)
-        write_file(self._path, content + b"\n")
+        write_identity(self._path, self.identity)
+
+
+def read_identity(path: Path) -> NodeIdentity:
+    """Read the `node.json` at `path`; the layout's version is not looked at.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataDirUnusable: it is damaged.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NodeIdentity)
+    except msgspec.DecodeError as error:
+        raise DataDirUnusable(f"{path} is damaged ({error}); restore it from a backup") from error
+
+
+def write_identity(path: Path, identity: NodeIdentity) -> None:
+    """Write `identity` as the `node.json` at `path`, durably."""
+    write_file(path, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
 
 
 def new_reign(epoch: int, first_offset: int) -> Reign:

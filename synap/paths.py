@@ -31,8 +31,10 @@ class NodePaths:
         wal_link: Link to the active segment; segments lie beside it.
         store_dir: Generations of the live store.
         snapshots_dir: Snapshots and their manifests.
+        foreign_dir: What belongs to another history and was put aside.
         run_dir: Sockets and shared memory; gone with the machine.
         writer_socket: Where the log's owner takes writes.
+        admin_socket: Where it takes requests for its own work, such as a snapshot.
         board_file: Status of the log's owner, in shared memory.
         counters_file: Operation counts of all HTTP workers, in shared memory.
     """
@@ -43,8 +45,10 @@ class NodePaths:
     wal_link: Path
     store_dir: Path
     snapshots_dir: Path
+    foreign_dir: Path
     run_dir: Path
     writer_socket: Path
+    admin_socket: Path
     board_file: Path
     counters_file: Path
 
@@ -64,9 +68,11 @@ class NodePaths:
             lock_file=data_dir / "node.lock",
             wal_link=Path(wal_path).absolute() if wal_path else data_dir / "wal" / "synap.wal",
             store_dir=data_dir / "store",
-            snapshots_dir=data_dir / "snapshots",
+            snapshots_dir=config.snapshots_dir.absolute(),
+            foreign_dir=data_dir / "foreign",
             run_dir=run_dir,
             writer_socket=run_dir / "writer.sock",
+            admin_socket=run_dir / "admin.sock",
             board_file=run_dir / "board",
             counters_file=run_dir / "counters",
         )
@@ -78,7 +84,7 @@ class NodePaths:
             DataDirUnusable: one can't be created, or the run directory is somebody else's.
         """
         try:
-            for folder in (self.data_dir, self.wal_dir, self.store_dir):
+            for folder in (self.data_dir, self.wal_dir, self.store_dir, self.snapshots_dir):
                 folder.mkdir(parents=True, exist_ok=True)
             self.run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run_dir.mkdir(mode=0o700, exist_ok=True)

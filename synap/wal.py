@@ -1,6 +1,6 @@
 """The write-ahead log: encoded frames in segment files, appended by one owner.
 
-    Wal             open, append, roll over, retract, close          this module
+    Wal             open, append, roll over, retract, retire, close  this module
     ActiveSegment   the file at the end, and its successor           wal_active
     WalCursor       reading beside the owner                         wal_cursor
     Syncer          fsync modes, and what a failed sync means        wal_sync
@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -24,7 +27,7 @@ import msgspec
 from synap.errors import LogError, OffsetGap, OffsetUnknown, StaleEpoch, WalFailed
 from synap.files import Files
 from synap.frame import Frame, follows
-from synap.position import NO_HISTORY, Position, Reign
+from synap.position import NO_HISTORY, START, Position, Reign
 from synap.segment import SEGMENT_HEADER_BYTES, Border, Mark, Segment, SegmentHeader
 from synap.wal_active import ActiveSegment, check_link
 from synap.wal_cursor import Extent, Readers, WalCursor
@@ -93,6 +96,7 @@ class Wal:
         self._syncer = syncer
         self._active = ActiveSegment(files, syncer, options.link)
         self._before_append: Border | None = None
+        self._retired: deque[Path] = deque()
         segments = found.segments
         end = segments[-1].size if segments else 0
         self._readers = Readers(files, Extent(segments, end, found.position))
@@ -111,6 +115,7 @@ class Wal:
         options: WalOptions,
         *,
         resume: tuple[Position, Mark] | None = None,
+        base: Position = START,
         on_sync_failure: Callable[[BaseException], None],
         files: Files | None = None,
     ) -> Wal:
@@ -120,6 +125,7 @@ class Wal:
             resume: Position and mark of a live store that is trusted; only what follows is read.
                 Where they do not fit the files, and without them, everything is checked. The log's
                 end may then lie before the position: the caller has to look.
+            base: Where the log stands where there is no segment.
             on_sync_failure: Called from the syncing thread when a sync failed.
             files: The file calls; tests give their own.
 
@@ -132,7 +138,7 @@ class Wal:
         try:
             files.make_directory(options.directory)
             check_link(files, options.link)
-            found = recover(files, options.directory, options.stem, resume)
+            found = recover(files, options.directory, options.stem, resume, base)
             if found.cut:
                 cut_tail(files, found.cut)
                 _warn_of_cut(found)
@@ -200,6 +206,10 @@ class Wal:
         """How long the last sync took."""
         return self._syncer.last_sync_seconds
 
+    def has_room(self, count: int) -> bool:
+        """Say whether the disk has `count` bytes for the log now."""
+        return self._readers.files.has_room(self._options.directory, count)
+
     def begin_reign(self, reign: Reign) -> None:
         """Begin a segment headed by `reign`; all frames up to the next call are of its epoch.
 
@@ -216,7 +226,10 @@ class Wal:
             return
         if reign.epoch <= self.epoch:
             raise StaleEpoch(f"reign {reign} does not come after epoch {self.epoch} of the log")
-        if reign.first_offset != self.position.offset + 1:
+        next_offset = self.position.offset + 1
+        # A log that begins behind an image may begin in the middle of a reign.
+        is_begun = not self.segment_count and reign.first_offset < next_offset
+        if reign.first_offset != next_offset and not is_begun:
             raise OffsetGap(f"reign {reign} does not begin where the log ends, at {self.position}")
         self._begin_segment(reign.epoch, reign.history)
 
@@ -306,6 +319,54 @@ class Wal:
             return self._readers.locate(offset)[1].position
         except OffsetUnknown:
             return None
+
+    def retire(self, covered_offset: int, max_bytes: int) -> int:
+        """Let go of the oldest segments as long as the log is longer than `max_bytes`.
+
+        The active one stays, and so does what an open cursor has yet to read. Their files are there
+        until `remove_retired`.
+
+        Args:
+            covered_offset: Entries up to here can be had from snapshots.
+
+        Returns:
+            The number of segments that went.
+        """
+        readers = self._readers
+        # A reader at work may hold it for the time of a read: then the next call will do.
+        if not readers.lock.acquire(blocking=False):
+            return 0
+        try:
+            extent = readers.extent
+            needed = readers.needed_offset()
+            if needed is not None:
+                covered_offset = min(covered_offset, needed - 1)
+            surplus = self.size_bytes - max_bytes
+            count = 0
+            for segment, following in pairwise(extent.segments):
+                if surplus <= 0 or following.first_offset > covered_offset + 1:
+                    break
+                surplus -= segment.size
+                count += 1
+            if count:
+                self._retired.extend(segment.path for segment in extent.segments[:count])
+                readers.extent = Extent(extent.segments[count:], extent.end, extent.position)
+        finally:
+            readers.lock.release()
+        return count
+
+    def remove_retired(self) -> None:
+        """Remove the files of retired segments, oldest first; in any one thread.
+
+        Raises:
+            OSError: one can't be removed; it and those behind it are tried again the next time.
+        """
+        while self._retired:
+            # Each is gone for good before the next one goes: a crash leaves no hole.
+            with suppress(FileNotFoundError):
+                self._readers.files.remove(self._retired[0])
+            self._readers.files.sync_directory(self._options.directory)
+            self._retired.popleft()
 
     def close(self) -> None:
         """Sync what is not durable, in every mode, and close; twice does no harm.

@@ -48,7 +48,7 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
     @property
     def first_offset(self) -> int:
         """Offset of the oldest entry in the files, or of the first that will be there."""
-        return self.segments[0].first_offset if self.segments else 1
+        return self.segments[0].first_offset if self.segments else self.position.offset + 1
 
     def segment_of(self, offset: int) -> Segment | None:
         """Return the segment that holds `offset`, or will once it is written."""
@@ -72,8 +72,23 @@ class Readers:
         self.files = files
         self.extent = extent
         self.furthest_offset = 0
-        # Held while something is read; the owner takes it only to retract.
+        # Held while something is read; the owner takes it only to retract and to retire.
         self.lock = threading.Lock()
+        self._open: set[WalCursor] = set()
+
+    def enter(self, cursor: WalCursor) -> None:
+        """Keep what `cursor` has yet to read from going."""
+        with self.lock:
+            self._open.add(cursor)
+
+    def leave(self, cursor: WalCursor) -> None:
+        """Let it go; twice does no harm."""
+        with self.lock:
+            self._open.discard(cursor)
+
+    def needed_offset(self) -> int | None:
+        """Return the first offset that an open cursor has yet to read; under the lock."""
+        return min((cursor.offset + 1 for cursor in self._open), default=None)
 
     def locate(self, offset: int) -> tuple[Segment | None, Border]:
         """Return where the frame that ends with `offset` ends, and in which segment.
@@ -125,14 +140,19 @@ class WalCursor:
     """
 
     def __init__(self, readers: Readers, offset: int) -> None:
-        segment, border = readers.locate(offset)
         self.offset = offset
         self._readers = readers
         self._segment: Segment | None = None
         self._file = -1
         self._at = 0
-        if segment is not None:
-            self._enter(segment, border.at)
+        readers.enter(self)
+        try:
+            segment, border = readers.locate(offset)
+            if segment is not None:
+                self._enter(segment, border.at)
+        except BaseException:
+            readers.leave(self)
+            raise
 
     def __enter__(self) -> WalCursor:
         return self
@@ -187,13 +207,17 @@ class WalCursor:
                 at += len(frame.encoded)
 
     def close(self) -> None:
-        """Close the file; twice does no harm."""
+        """Close the file, and let go of what was not read; twice does no harm."""
+        self._close_file()
+        self._readers.leave(self)
+
+    def _close_file(self) -> None:
         if self._file >= 0:
             self._readers.files.close(self._file)
             self._file = -1
 
     def _enter(self, segment: Segment, at: int) -> None:
-        self.close()
+        self._close_file()
         self._file = self._readers.files.open(segment.path, O_RDONLY)
         self._segment, self._at = segment, at
 

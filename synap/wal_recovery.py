@@ -65,21 +65,26 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 def recover(
-    files: Files, directory: Path, stem: str, resume: tuple[Position, Mark] | None
+    files: Files,
+    directory: Path,
+    stem: str,
+    resume: tuple[Position, Mark] | None,
+    base: Position = START,
 ) -> Recovered:
     """Read the log in `directory` and find its end.
 
     Args:
         resume: Where the live store stands. What lies before it is taken as sound, unless the files
             do not bear the mark out; then, as without it, everything is checked.
+        base: Where the log stands where there is no segment.
 
     Raises:
         WalCorrupt: the log is damaged before its end.
         OSError: it can't be read.
     """
-    segments, cut = _read_segments(files, directory, stem)
+    segments, cut = _read_segments(files, directory, stem, base)
     if not segments:
-        return Recovered((), START, 0, cut)
+        return Recovered((), base, 0, cut)
     index, border = _resume_at(files, segments, resume) or (0, segments[0].border_before(0))
     scan = _Scan(files, segments, border, cut)
     for later in range(index, len(segments)):
@@ -156,7 +161,9 @@ class _Scan:
         self.cut = Cut(segment.path, at, size - at)
 
 
-def _read_segments(files: Files, directory: Path, stem: str) -> tuple[list[Segment], Cut | None]:
+def _read_segments(
+    files: Files, directory: Path, stem: str, base: Position
+) -> tuple[list[Segment], Cut | None]:
     """Read all headers; a last segment whose header is torn comes back as the cut."""
     paths = segment_paths(files, directory, stem)
     segments: list[Segment] = []
@@ -170,7 +177,7 @@ def _read_segments(files: Files, directory: Path, stem: str) -> tuple[list[Segme
             if header is not None:
                 segments.append(Segment(path, header, size))
                 continue
-            if path != paths[-1][1] or (not segments and first_offset != 1):
+            if path != paths[-1][1] or (not segments and first_offset != base.offset + 1):
                 raise WalCorrupt(str(path), 0, "the segment's header is damaged")
             if _find_frame(files, file, 0, size, first_offset - 1) is not None:
                 raise WalCorrupt(str(path), 0, "the header is damaged, and a frame follows")

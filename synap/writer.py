@@ -2,8 +2,8 @@
 
 One turn: everything that arrived becomes one LMDB transaction and one frame. Each command is
 evaluated on the keys as the ones before it left them; the frame goes to the WAL, then the
-transaction is committed, then the frame is published, then everybody is answered. There is no timer:
-a turn takes what is there, so a single write does not wait and many share the cost.
+transaction is committed, then the frame is published, then everybody is answered. There is no
+timer: a turn takes what is there, so a single write does not wait and many share the cost.
 
 The engine runs on one asyncio loop and never waits but for the disk. `workers/writer.py` is the
 process around it.
@@ -19,10 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
-from synap.board import Board, BoardView, NodeDetails, ReplicaFacts
+from synap.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
 from synap.channel import Answer, Decoder, Request, encode, failure
 from synap.commands import Limits, evaluate
 from synap.errors import CommandError, DiskFull, MemoryLimit, ProtocolViolation
+from synap.evictor import NOTHING, Evictor, Removal
 from synap.frame import Frame
 from synap.log import Log
 from synap.store import WriteTransaction
@@ -37,6 +38,11 @@ MAX_PENDING_COMMANDS = 16_384
 SWEEP_KEYS = 1000
 _TICK_SECONDS = 0.1
 _DETAILS_EVERY_TICKS = 5
+# Looks whether a full disk has room again.
+_ROOM_EVERY_TICKS = 5
+# Room that ends the refusal of writes: for the log and for the store, each, and so much that the
+# next few writes don't begin it anew.
+ROOM_TO_RESUME_BYTES = 4 * 1024 * 1024
 
 
 class FramePublisher(Protocol):
@@ -63,6 +69,8 @@ class Writer:
         sweep_interval_ms: int,
         view: BoardView,
         on_failure: Callable[[BaseException], None],
+        evictor: Evictor | None = None,
+        snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -75,6 +83,8 @@ class Writer:
             sweep_interval_ms: Time between two looks for expired keys.
             view: What the board says beyond what the writer itself knows: role, owner, URL.
             on_failure: Called once when the writer can't go on: the process must end.
+            evictor: Keeps the memory limit; None without one.
+            snapshots: Tells how the node's snapshots stand.
             clock: Wall clock in seconds.
         """
         self._log = log
@@ -85,6 +95,8 @@ class Writer:
         self._sweep_interval_seconds = sweep_interval_ms / 1000
         self._view = view
         self._on_failure = on_failure
+        self._evictor = evictor
+        self._snapshots = snapshots
         self._clock = clock
         self._pending: deque[tuple[WriterConnection, Request]] = deque()
         self._connections: set[WriterConnection] = set()
@@ -157,15 +169,28 @@ class Writer:
         now_ms = int(self._clock() * 1000)
         taken: list[tuple[WriterConnection, Request]] = []
         answers: list[Answer] = []
+        evictor = self._evictor
+        removal = NOTHING
         try:
+            self._log.replay_rest()
+            if evictor is not None and evictor.is_tight:
+                removal = evictor.before_turn(now_ms)
             transaction = self._log.store.begin()
             try:
-                self._evaluate_pending(transaction, now_ms, taken, answers)
+                evicted = self._remove(transaction, removal) if removal else 0
+                turn_bytes = self._evaluate_pending(transaction, now_ms, taken, answers)
             except BaseException:
                 transaction.abort()
                 raise
             self._end(transaction, now_ms)
+            self._expired_total += len(removal.expired)
+            if evictor is not None:
+                evictor.after_turn(transaction.entries, turn_bytes, evicted)
+                if evictor.is_refusing or self._read_only:
+                    self._show_memory_limit(evictor)
         except (DiskFull, MemoryLimit) as error:
+            if not taken:
+                taken, self._pending = list(self._pending), deque()
             offset = self._log.position.offset
             answers = [failure(request.id, offset, error) for _, request in taken]
             self._refuse(error)
@@ -180,16 +205,23 @@ class Writer:
         now_ms: int,
         taken: list[tuple[WriterConnection, Request]],
         answers: list[Answer],
-    ) -> None:
+    ) -> int:
+        """Carry out commands up to a turn's bounds; return the bytes of the values they wrote."""
         pending = self._pending
         limits = self._limits
+        evictor = self._evictor
+        refuses = evictor.refuses if evictor is not None and evictor.is_refusing else None
         entries = transaction.entries
         before = self._log.position.offset
-        turn_bytes = seen = 0
+        turn_bytes = 0
+        seen = len(entries)
         while pending and len(taken) < MAX_TURN_COMMANDS and turn_bytes < self._turn_bytes:
             pair = pending.popleft()
             taken.append(pair)
             request = pair[1]
+            if refuses is not None and refuses(request.command, transaction, now_ms, limits):
+                answers.append(failure(request.id, before + len(entries), MemoryLimit()))
+                continue
             try:
                 result = evaluate(request.command, transaction, now_ms, limits)
             except CommandError as error:
@@ -199,6 +231,16 @@ class Writer:
                 turn_bytes += len(entry.value)
             seen = len(entries)
             answers.append(Answer(request.id, before + seen, result))
+        return turn_bytes
+
+    def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
+        """Remove keys as a DEL entry each; return how many evicted ones were there."""
+        for key in removal.expired:
+            transaction.remove(key)
+        before = len(transaction.entries)
+        for key in removal.evicted:
+            transaction.remove(key)
+        return len(transaction.entries) - before
 
     def _end(self, transaction: WriteTransaction, now_ms: int) -> None:
         if not transaction.entries:
@@ -207,14 +249,12 @@ class Writer:
         frame = self._log.commit(transaction, now_ms)
         if self._publisher is not None:
             self._publisher.publish(frame)
-        if self._read_only:
-            logger.warning("writes go on", extra={"action": "writable"})
-            self._read_only = ""
-            self._show()
+        # Room for this one is no room for the next: a full disk is looked at by `_tick`.
+        is_refusing = self._evictor is not None and self._evictor.is_refusing
+        if self._read_only == MemoryLimit.reason and not is_refusing:
+            self._resume()
 
-    def _answer(
-        self, taken: list[tuple[WriterConnection, Request]], answers: list[Answer]
-    ) -> None:
+    def _answer(self, taken: list[tuple[WriterConnection, Request]], answers: list[Answer]) -> None:
         by_connection: dict[WriterConnection, list[Answer]] = {}
         for (connection, _), answer in zip(taken, answers, strict=True):
             mine = by_connection.get(connection)
@@ -231,6 +271,11 @@ class Writer:
             self._read_only = error.reason
             self._show()
 
+    def _resume(self) -> None:
+        logger.warning("writes go on", extra={"action": "writable"})
+        self._read_only = ""
+        self._show()
+
     def _fail(self, error: BaseException) -> None:
         self._has_failed = True
         for connection in tuple(self._connections):
@@ -238,41 +283,73 @@ class Writer:
         self._on_failure(error)
 
     def _sweep(self) -> None:
+        """Remove a bite of what has expired, or of what the memory limit wants gone."""
         if self._has_failed:
             return
         delay = self._sweep_interval_seconds
         now_ms = int(self._clock() * 1000)
-        keys = self._log.store.due(now_ms, SWEEP_KEYS)
-        if keys:
-            try:
-                self._remove_expired(keys, now_ms)
-            except (DiskFull, MemoryLimit) as error:
-                self._refuse(error)
-            except Exception as error:
-                self._fail(error)
-                return
-            else:
-                if len(keys) == SWEEP_KEYS:
-                    delay = 0.0
+        evictor = self._evictor
+        try:
+            removal = Removal(self._log.store.due(now_ms, SWEEP_KEYS))
+            is_unfinished = len(removal.expired) == SWEEP_KEYS
+            if evictor is not None:
+                is_unfinished |= evictor.rest()
+                if evictor.is_tight and not removal:
+                    removal = evictor.before_turn(now_ms)
+            if removal:
+                self._remove_alone(removal, now_ms)
+            if evictor is not None:
+                self._show_memory_limit(evictor)
+        except (DiskFull, MemoryLimit) as error:
+            self._refuse(error)
+        except Exception as error:
+            self._fail(error)
+            return
+        else:
+            if is_unfinished:
+                delay = 0.0
         self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
 
-    def _remove_expired(self, keys: list[bytes], now_ms: int) -> None:
+    def _remove_alone(self, removal: Removal, now_ms: int) -> None:
+        self._log.replay_rest()
         transaction = self._log.store.begin()
         try:
-            for key in keys:
-                transaction.remove(key)
+            evicted = self._remove(transaction, removal)
         except BaseException:
             transaction.abort()
             raise
         self._end(transaction, now_ms)
-        self._expired_total += len(keys)
+        self._expired_total += len(removal.expired)
+        if self._evictor is not None:
+            self._evictor.after_turn(transaction.entries, 0, evicted)
+
+    def _show_memory_limit(self, evictor: Evictor) -> None:
+        if self._read_only == DiskFull.reason:
+            return
+        if evictor.is_refusing:
+            self._refuse(MemoryLimit())
+        elif self._read_only == MemoryLimit.reason:
+            self._resume()
 
     def _tick(self) -> None:
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
             self._show_details()
+        if self._read_only == DiskFull.reason and self._ticks % _ROOM_EVERY_TICKS == 0:
+            self._look_for_room()
         self._ticks += 1
         self._show()
         self._timers["tick"] = self._loop.call_later(_TICK_SECONDS, self._tick)
+
+    def _look_for_room(self) -> None:
+        """End the refusal for a full disk where there is room again, before any client tries."""
+        try:
+            if self._log.has_room(ROOM_TO_RESUME_BYTES):
+                self._log.replay_rest()
+                self._resume()
+        except (DiskFull, MemoryLimit) as error:
+            self._refuse(error)
+        except Exception as error:
+            self._fail(error)
 
     def _show(self) -> None:
         view = self._view
@@ -297,6 +374,7 @@ class Writer:
 
     def _show_details(self) -> None:
         wal = self._log.wal
+        evictor = self._evictor
         self._board.publish_details(
             NodeDetails(
                 wal_bytes=wal.size_bytes,
@@ -304,7 +382,11 @@ class Writer:
                 wal_first_offset=wal.first_offset,
                 last_fsync_ms=wal.last_sync_ms,
                 expired_total=self._expired_total,
+                evicted_total=evictor.evicted_total if evictor is not None else 0,
+                used_bytes=evictor.used_bytes if evictor is not None else 0,
+                limit_bytes=evictor.limit_bytes if evictor is not None else 0,
                 replicas=self._publisher.replicas() if self._publisher is not None else (),
+                snapshots=self._snapshots(),
             )
         )
 

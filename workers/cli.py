@@ -12,9 +12,11 @@ from rich.console import Console
 
 from synap import __version__
 from synap.config import load_config, render
-from synap.errors import StartError
+from synap.errors import StartError, SynapError
+from workers import cli_backup, cli_wal
 from workers.cluster import Plan, run_cluster
-from workers.process import EXIT_REFUSED
+from workers.http_call import CallFailed, post
+from workers.process import EXIT_FAILED, EXIT_REFUSED
 from workers.serve import serve
 
 app = typer.Typer(
@@ -25,11 +27,14 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+cli_backup.register(app)
+cli_wal.register(app)
 
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="YAML file; else the one in SYNAP_CONFIG."),
 ]
+NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 Setting = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, as server.port=15500."),
@@ -86,6 +91,13 @@ def cluster_command(
     raise typer.Exit(run_cluster(plan, Console()))
 
 
+@app.command("snapshot")
+def snapshot_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
+    """Have a running node take a snapshot, and wait until it is durable and verified."""
+    taken = post(url, "/snapshot")
+    typer.echo(f"{taken['file']}, offset {taken['offset']}")
+
+
 @config_app.command("check")
 def check_command(
     file: Annotated[Path, typer.Argument(help="The YAML file to check.")],
@@ -115,6 +127,9 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"synap: {line}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)
+    except (CallFailed, SynapError, OSError) as error:
+        print(f"synap: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
 
 
 def _settings(given: list[str] | None) -> dict[str, Any]:

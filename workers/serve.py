@@ -13,6 +13,7 @@ from typing import Any
 from synap.addresses import join_address
 from synap.board import Board
 from synap.config import FILE_VARIABLE, Config, load_config
+from synap.counters import reserve_counters
 from synap.errors import ConfigInvalid
 from synap.node import Node, lock_file
 from synap.paths import NodePaths
@@ -54,19 +55,20 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     check_ports(
         _listened_addresses(config, node), "choose another in the configuration", _HANDOVER_SECONDS
     )
-    # A board that an earlier run left behind must not speak for this one.
-    paths.board_file.unlink(missing_ok=True)
+    reserve_counters(paths.counters_file)
+    board = Board(paths.board_file)
+    # What an earlier run left on it must not speak for this one. A new file would need room.
+    board.clear()
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
-        return Supervisor(node_children(node.role, paths, environment)).run()
+        return Supervisor(node_children(node.role, board, environment)).run()
 
 
 def node_children(
-    role: str, paths: NodePaths, environment: Mapping[str, str]
+    role: str, board: Board, environment: Mapping[str, str]
 ) -> tuple[ChildSpec, ChildSpec]:
     """Return the children of a node: the log's owner, then Gunicorn."""
-    board = Board(paths.board_file)
 
     def owner_tick_ns(pid: int) -> int:
         view = board.view()

@@ -13,16 +13,20 @@ from collections.abc import Callable
 
 import uvloop
 
+from synap.access import AccessTable
 from synap.addresses import join_address
-from synap.board import Board, BoardView
+from synap.board import Board, BoardView, SnapshotFacts
 from synap.commands import Limits
 from synap.config import Config
 from synap.errors import DataDirUnusable
+from synap.eviction import POLICIES
+from synap.evictor import Evictor
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
 from synap.replication.publisher import Publisher
 from synap.writer import Writer
+from workers.owner import OwnerWork
 from workers.process import run, stop_on_signals
 
 
@@ -57,16 +61,20 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> None:
     log = Log.open(config, paths, node, fail_from_thread)
     board = Board(paths.board_file)
     publisher = Publisher(config, log) if node.role == "master" else None
-    writer = build_writer(config, log, board, publisher, fail)
+    work = OwnerWork(config, paths, log)
+    evictor = _evictor(config, paths, log)
+    writer = build_writer(config, log, board, publisher, fail, evictor, work.snapshots.facts)
     stop_on_signals(loop, lambda: None if ended.done() else ended.set_result(None))
     is_clean = False
     try:
         if publisher is not None:
             await publisher.start()
+        await work.start()
         await writer.start(paths.writer_socket)
         await ended
         is_clean = True
     finally:
+        await work.stop()
         await writer.stop()
         if publisher is not None:
             await publisher.stop()
@@ -80,6 +88,8 @@ def build_writer(
     board: Board,
     publisher: Publisher | None,
     on_failure: Callable[[BaseException], None],
+    evictor: Evictor | None = None,
+    snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
 ) -> Writer:
     """Build the engine that `config` describes."""
     server = config.server
@@ -96,7 +106,18 @@ def build_writer(
             master_url=server.advertise_url or f"http://{join_address(server.host, server.port)}",
         ),
         on_failure=on_failure,
+        evictor=evictor,
+        snapshots=snapshots,
     )
+
+
+def _evictor(config: Config, paths: NodePaths, log: Log) -> Evictor | None:
+    limit_bytes = config.kv_store.max_memory_mb * 1024 * 1024
+    if not limit_bytes:
+        return None
+    policy = POLICIES[config.kv_store.eviction_policy]
+    access = AccessTable.of(policy, paths.run_dir, limit_bytes)
+    return Evictor(log.store, policy, limit_bytes, access=access)
 
 
 def main() -> int:

@@ -9,17 +9,27 @@ Nothing here knows HTTP.
 from __future__ import annotations
 
 import base64
+import os
 import time
 from collections.abc import Sequence
 
 import msgspec
 
 from synap import commands
+from synap.backup import Backup, take_backup
 from synap.client import Done, WriterClient
 from synap.commands import MAX_KEY_BYTES, Command, Record, check_key, is_live
 from synap.counters import Counter
-from synap.errors import InvalidRequest, KeyInvalid, KeyNotFound, ReadOnlyReplica
+from synap.errors import (
+    BackupRunning,
+    DataDirInUse,
+    InvalidRequest,
+    KeyInvalid,
+    KeyNotFound,
+    ReadOnlyReplica,
+)
 from synap.http.local import LocalNode
+from synap.node import lock_file
 from synap.store import StoreReader
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
@@ -120,6 +130,9 @@ class Calls:
         counts[_GETS] += 1
         if record is not None and (record.expiry_ms == 0 or is_live(record, now_ms())):
             counts[_HITS] += 1
+            touch = self._node.touch
+            if touch is not None:
+                touch(key)
             return record, offset
         counts[_MISSES] += 1
         return None, offset
@@ -143,6 +156,11 @@ class Calls:
             records, offset = self._node.reader().get_many(keys)
         now = now_ms()
         values = [r.value if r is not None and is_live(r, now) else None for r in records]
+        touch = self._node.touch
+        if touch is not None:
+            for key, value in zip(keys, values, strict=True):
+                if value is not None:
+                    touch(key)
         misses = values.count(None)
         counts = self._node.counts
         counts[_GETS] += len(values)
@@ -191,6 +209,15 @@ class Calls:
         """Return the applied offset, the number of stored entries and the digest of them all."""
         return await self._node.read_in_thread(StoreReader.digest)
 
+    async def backup(self) -> Backup:
+        """Take a backup; whoever gets it closes it.
+
+        Raises:
+            BackupRunning: another one of this node is not closed yet.
+            DiskFull: there is no room for the copy.
+        """
+        return await self._node.read_in_thread(_back_up, self._node)
+
     async def stats(self) -> KeyStats:
         """Return the counts of keys, bytes and operations."""
         keys, used_bytes, offset = await self._node.read_in_thread(_measure)
@@ -225,6 +252,21 @@ def seconds_left(record: Record) -> int | None:
 def not_found(key: bytes) -> KeyNotFound:
     """Return the error which says that `key` does not exist."""
     return KeyNotFound(f"Key not found: {key.decode()}")
+
+
+def _back_up(reader: StoreReader, node: LocalNode) -> Backup:
+    paths = node.paths
+    try:
+        lock = lock_file(paths.run_dir / "backup.lock")
+    except DataDirInUse as error:
+        raise BackupRunning from error
+    try:
+        return take_backup(
+            reader, paths.snapshots_dir, paths.node_file, node.config.server.node_id, now_ms(), lock
+        )
+    except BaseException:
+        os.close(lock)
+        raise
 
 
 def _random_key(reader: StoreReader) -> tuple[bytes | None, int]:

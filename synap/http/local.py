@@ -14,10 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
+from synap.access import AccessTable
 from synap.board import Board, BoardView, NodeDetails
 from synap.config import Config
 from synap.counters import Counter, Counters
 from synap.errors import NotCaughtUp, ReadRefused, Starting, StoreError, Syncing
+from synap.eviction import POLICIES
 from synap.paths import NodePaths
 from synap.replication.progress import lag_ms
 from synap.store import StoreReader
@@ -42,12 +44,16 @@ class LocalNode:
         paths: Where its files are.
         counts: This worker's row of counters, by `Counter`. Add to it in place.
         is_replica: Whether the store that `reader` last returned was a replica's.
+        touch: Marks a use of a key, where the node evicts by uses; else None. A replica evicts
+            nothing by itself.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.paths = NodePaths.of(config)
         self.is_replica = False
+        self.touch: Callable[[bytes], None] | None = None
+        self._access: AccessTable | None = None
         self._read_wait_seconds = config.replication.read_wait_ms / 1000
         self._reader: StoreReader | None = None
         self._seen: BoardView | None = None
@@ -58,6 +64,12 @@ class LocalNode:
         self.paths.create()
         self._board = Board(self.paths.board_file)
         self._counters = Counters(self.paths.counters_file)
+        kv_store = self.config.kv_store
+        self._access = AccessTable.of(
+            POLICIES[kv_store.eviction_policy],
+            self.paths.run_dir,
+            kv_store.max_memory_mb * 1024 * 1024,
+        )
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="reading")
         self.counts = self._counters.row
 
@@ -69,6 +81,9 @@ class LocalNode:
                 reader.close()
         self._counters.close()
         self._board.close()
+        self.touch = None
+        if self._access is not None:
+            self._access.close()
 
     @property
     def view(self) -> BoardView:
@@ -163,6 +178,7 @@ class LocalNode:
             self._reopen()
         self._seen = view
         self.is_replica = view.role == "replica"
+        self.touch = None if self._access is None or self.is_replica else self._access.touch
         assert self._reader is not None
         return self._reader
 

@@ -14,7 +14,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap import __version__
-from synap.board import BoardView
+from synap.board import BoardView, SnapshotFacts
 from synap.errors import ReadRefused
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
@@ -86,6 +86,8 @@ class Facts(Resource):
             "memory": {
                 "used_bytes": stats.total_memory_bytes,
                 "limit_bytes": config.kv_store.max_memory_mb * 1024 * 1024,
+                "policy": config.kv_store.eviction_policy,
+                "evicted_total": details.evicted_total,
             },
             "kv": stats.shown() | {"expired_total": details.expired_total},
             "persistence": {
@@ -94,6 +96,9 @@ class Facts(Resource):
                 "wal_first_offset": details.wal_first_offset,
                 "fsync_mode": config.persistence.wal.fsync_mode,
                 "last_fsync": details.last_fsync_ms or None,
+                "snapshots": details.snapshots.count,
+                "last_snapshot": _last_snapshot(details.snapshots),
+                "snapshot_error": details.snapshots.error or None,
                 "read_only": self._node.view.read_only or None,
             },
             "replication": replication_facts(self._node),
@@ -119,6 +124,17 @@ class Facts(Resource):
                 "log_owner": self._node.view.owner_pid or None,
             },
         }
+
+
+def _last_snapshot(facts: SnapshotFacts) -> dict[str, object] | None:
+    if not facts.last_ms:
+        return None
+    return {
+        "offset": facts.last_offset,
+        "time": facts.last_ms,
+        "bytes": facts.last_bytes,
+        "seconds": round(facts.last_seconds, 3),
+    }
 
 
 def replication_facts(node: LocalNode) -> dict[str, object]:

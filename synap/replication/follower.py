@@ -107,7 +107,6 @@ class Follower:
         self._target_offset = 0
         self._acked_offset = -1
         self._is_level = False
-        self._has_synced = log.position.offset > 0
         self._refusal = Refusal("")
         self._loss = ""
         self._master_url = ""
@@ -211,7 +210,7 @@ class Follower:
             last_contact_ns=self._contact_ns,
             synced_ns=self._synced_ns,
             heartbeat_ns=self._interval_ns,
-            has_synced=self._has_synced,
+            has_synced=self._log.has_synced,
             gaps=self._gaps,
         )
 
@@ -396,7 +395,9 @@ class Follower:
     def _look_level(self, now_ns: int) -> None:
         offset = self._log.position.offset
         if offset >= self._target_offset:
-            self._is_level = self._has_synced = True
+            self._is_level = True
+            if not self._log.has_synced:
+                self._log.note_synced()
         if offset >= self._master_offset:
             self._synced_ns = now_ns
 

@@ -26,6 +26,13 @@ class ReplicaLog(Protocol):
     def lineage(self) -> Lineage:
         """The reigns of the log."""
 
+    @property
+    def has_synced(self) -> bool:
+        """Whether it ever held all that its master had."""
+
+    def note_synced(self) -> None:
+        """Make `has_synced` true for good."""
+
     def append_frames(self, frames: Sequence[Frame]) -> None:
         """Log and apply frames as one; raises OffsetGap or StaleEpoch and changes nothing."""
 

@@ -11,21 +11,32 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     walks         going through many keys; pure but for the cursors that it is given
     generations   folders, CURRENT and the marker
     environment   LMDB opened, and its errors translated
+    image         a whole store as one file
+    room          the pages' number, samples of the keys, and tidying
     reader, transaction, owner    the three handles
 """
 
-from synap.store.generations import is_trusted
+from synap.store.generations import MACHINE_RESTARTED, is_trusted
+from synap.store.image import ImageFacts, digest_image, look_into
 from synap.store.layout import Applied, ScanPage, StoreFacts
 from synap.store.owner import Store
 from synap.store.reader import StoreReader
+from synap.store.room import KeySize, Room, StoreSize
 from synap.store.transaction import WriteTransaction
 
 __all__ = [
+    "MACHINE_RESTARTED",
     "Applied",
+    "ImageFacts",
+    "KeySize",
+    "Room",
     "ScanPage",
     "Store",
     "StoreFacts",
     "StoreReader",
+    "StoreSize",
     "WriteTransaction",
+    "digest_image",
     "is_trusted",
+    "look_into",
 ]

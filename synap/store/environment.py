@@ -12,6 +12,7 @@ from typing import Any
 import lmdb
 
 from synap.errors import DiskFull, MemoryLimit, StoreError, StoreUnusable, SynapError
+from synap.files import NO_ROOM, has_room, reserve
 
 # Well above a node's HTTP workers, each of which takes a slot for each thread that reads at once.
 _MAX_READERS = 1024
@@ -100,16 +101,20 @@ class Environment:
         """Return the error that Synap raises for one of LMDB's."""
         if isinstance(error, lmdb.MapFullError):
             return MemoryLimit()
-        if isinstance(error, lmdb.DiskError) or self._is_short_write(error):
+        if isinstance(error, lmdb.DiskError) or self._is_want_of_room(error):
             return DiskFull()
         return StoreError(f"LMDB: {error}")
 
-    def _is_short_write(self, error: lmdb.Error) -> bool:
-        """Say whether the disk took less than it was given, which LMDB reports as EIO."""
-        if not str(error).endswith(os.strerror(errno.EIO)):
-            return False
-        disk = os.statvfs(self.folder)
-        return disk.f_bavail * disk.f_frsize < _FULL_DISK_BYTES
+    def _is_want_of_room(self, error: lmdb.Error) -> bool:
+        """Say whether the disk, or a quota, took nothing or less than it was given.
+
+        LMDB has no name of its own for the first and reports the second as EIO.
+        """
+        message = str(error)
+        if any(message.endswith(os.strerror(number)) for number in NO_ROOM):
+            return True
+        is_short = message.endswith(os.strerror(errno.EIO))
+        return is_short and not has_room(self.folder, _FULL_DISK_BYTES)
 
     def used_bytes(self, transaction: lmdb.Transaction[bytes]) -> int:
         """Return the bytes of all pages with data in them, and of the two meta pages."""
@@ -123,12 +128,11 @@ class Environment:
 def _reserve_lock_file(path: Path) -> None:
     """Give LMDB's table of readers its blocks.
 
-    LMDB makes it as a hole and maps it: where the disk is full, the next new reader would be ended
-    by SIGBUS. This comes before LMDB opens it, for closing a file drops a process's locks on it.
+    LMDB makes it as a hole and maps it. This comes before LMDB opens it, for closing a file drops a
+    process's locks on it.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if os.fstat(file).st_blocks * 512 < _LOCK_FILE_BYTES:
-            os.posix_fallocate(file, 0, _LOCK_FILE_BYTES)
+        reserve(file, _LOCK_FILE_BYTES)
     finally:
         os.close(file)

@@ -26,10 +26,13 @@ from synap.errors import StoreUnusable
 
 DATA_FILE = "data.mdb"
 _CURRENT = "CURRENT"
+_SET_ASIDE = "CURRENT.set-aside"
 _MARKER = "marker.json"
 _BORN = "born"
 _FOLDER = re.compile(r"[0-9]{8}")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MACHINE_RESTARTED = "the machine was restarted without a clean stop of the node"
+"""Why a store is not trusted that is at home where it lies."""
 # One sector: an overwrite in place is there whole or not at all.
 _MARKER_BYTES = 512
 
@@ -98,7 +101,8 @@ def add(root: Path) -> Path:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        folder = folder_of(root, max(_generations(root), default=0) + 1)
+        # Also above one that is gone: whoever has it open must see that this is another one.
+        folder = folder_of(root, max([*_generations(root), _last_current(root)]) + 1)
         folder.mkdir(mode=0o700)
         (folder / _BORN).touch(mode=0o600, exist_ok=False)
         sync_directory(folder)
@@ -111,6 +115,20 @@ def add(root: Path) -> Path:
 def make_current(root: Path, generation: int) -> None:
     """Put a generation in use, durably; what it holds must be durable already."""
     write_file(root / _CURRENT, b"%08d\n" % generation)
+
+
+def set_aside(root: Path) -> bool:
+    """Put the generation in use out of use, durably; its folder stays until the next one is.
+
+    Returns:
+        Whether there was one.
+    """
+    try:
+        os.replace(root / _CURRENT, root / _SET_ASIDE)
+    except FileNotFoundError:
+        return False
+    sync_directory(root)
+    return True
 
 
 def prune(root: Path) -> list[int]:
@@ -170,8 +188,16 @@ def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
         return True, "the last stop was clean"
     now = _boot_id() if boot_id is None else boot_id
     if not now or marker.boot_id != now:
-        return False, "the machine was restarted without a clean stop of the node"
+        return False, MACHINE_RESTARTED
     return True, "the machine has been running since the last write"
+
+
+def place_of(folder: Path) -> tuple[int, int, int] | None:
+    """Return what tells the generation's files from a copy that took their place; None if lost."""
+    try:
+        return _place(folder)
+    except OSError:
+        return None
 
 
 def _overwrite(path: Path, content: bytes) -> None:
@@ -184,6 +210,15 @@ def _overwrite(path: Path, content: bytes) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _last_current(root: Path) -> int:
+    """Return the number in CURRENT, whether the generation is there or not; 0 for none."""
+    try:
+        text = (root / _CURRENT).read_text("ascii").strip()
+    except (OSError, UnicodeError):
+        return 0
+    return int(text) if _FOLDER.fullmatch(text) else 0
 
 
 def _generations(root: Path) -> list[int]:

@@ -5,7 +5,8 @@
     accounts  an account's key                      the same
     expiry    expiry in ms u64 big-endian, key      empty; for `keys` that expire
     (main)    "position"                            epoch, offset, rolling checksum, segment,
-                                                    byte position, time in ms: six u64
+                                                    byte position, time in ms: six u64; history:
+                                                    16 bytes
 
 All numbers but those in the expiry index's keys are little-endian. An expiry of 0 is none. The
 position is in the main database, which every commit writes anyway, so that it costs no page.
@@ -18,7 +19,7 @@ import struct
 import msgspec
 
 from synap.commands import Record
-from synap.position import START, Position
+from synap.position import NO_HISTORY, START, Position
 
 POSITION_KEY = b"position"
 RECORD = struct.Struct("<QQ")
@@ -27,7 +28,7 @@ RECORD_BYTES = RECORD.size
 DEADLINE = struct.Struct(">Q")
 DEADLINE_BYTES = DEADLINE.size
 
-APPLIED = struct.Struct("<QQQQQQ")
+APPLIED = struct.Struct("<QQQQQQ16s")
 
 
 class Applied(msgspec.Struct, frozen=True, gc=False):
@@ -38,12 +39,14 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
         segment: First offset of the WAL segment that holds its frame.
         byte_position: Where in that segment the next frame begins.
         time_ms: The master's wall clock in that frame.
+        history: Id of the reign that wrote it.
     """
 
     position: Position
     segment: int
     byte_position: int
     time_ms: int
+    history: bytes = NO_HISTORY
 
 
 class ScanPage(msgspec.Struct, frozen=True, gc=False):
@@ -91,13 +94,14 @@ def decode_record(raw: bytes) -> Record:
 def encode_applied(applied: Applied) -> bytes:
     at = applied.position
     return APPLIED.pack(
-        at.epoch, at.offset, at.rolling, applied.segment, applied.byte_position, applied.time_ms
-    )
+        at.epoch, at.offset, at.rolling,
+        applied.segment, applied.byte_position, applied.time_ms, applied.history,
+    )  # fmt: skip
 
 
 def decode_applied(raw: bytes) -> Applied:
-    epoch, offset, rolling, segment, byte_position, time_ms = APPLIED.unpack(raw)
-    return Applied(Position(epoch, offset, rolling), segment, byte_position, time_ms)
+    epoch, offset, rolling, segment, byte_position, time_ms, history = APPLIED.unpack(raw)
+    return Applied(Position(epoch, offset, rolling), segment, byte_position, time_ms, history)
 
 
 # What stands for the position of a store that has none yet.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import lmdb
 
 from synap.errors import StoreUnusable
+from synap.files import has_room
 from synap.store import generations, walks
 from synap.store.environment import Environment
 from synap.store.layout import Applied, StoreFacts
 from synap.store.reader import StoreReader
+from synap.store.room import Room
 from synap.store.transaction import WriteTransaction
 
 
@@ -29,6 +34,7 @@ class Store:
         try:
             self.applied = StoreReader(environment).applied()
             generations.mark(environment.folder, clean=False, boot_id=boot_id)
+            self._place = generations.place_of(environment.folder)
         except BaseException:
             environment.lmdb.close()
             raise
@@ -41,14 +47,25 @@ class Store:
         return store
 
     @classmethod
-    def prepare(cls, root: Path, map_bytes: int) -> Store:
-        """Open an empty generation beside the one in use, which stays in use.
+    def prepare(
+        cls, root: Path, map_bytes: int, fill: Callable[[Path], None] | None = None
+    ) -> Store:
+        """Open a new generation beside the one in use, which stays in use.
+
+        Args:
+            fill: Puts an image into the new generation's folder; without it the store is empty.
 
         Raises:
             StoreUnusable: it can't be made, for want of room or of permission.
         """
-        environment = Environment(generations.add(root), map_bytes=map_bytes, writing=True)
-        return cls(root, environment, None)
+        folder = generations.add(root)
+        try:
+            if fill is not None:
+                fill(folder)
+            return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), None)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     @classmethod
     def open(cls, root: Path, map_bytes: int, boot_id: str | None = None) -> Store:
@@ -76,6 +93,10 @@ class Store:
         self.sync()
         generations.make_current(self._root, self.generation)
 
+    def remove_others(self) -> None:
+        """Remove all other generations; processes that have one open keep what they have."""
+        generations.prune(self._root)
+
     def begin(self) -> WriteTransaction:
         """Begin the next transaction; the one before must have ended.
 
@@ -88,6 +109,10 @@ class Store:
     def reader(self) -> StoreReader:
         """Return a reader on the same environment, of which a process can't open two."""
         return StoreReader(self._environment)
+
+    def room(self, random: Random) -> Room:
+        """Return what measures, samples and tidies this store."""
+        return Room(self._environment, random)
 
     def due(self, now_ms: int, limit: int) -> list[bytes]:
         """Return up to `limit` keys that are expired at `now_ms`, the longest expired first."""
@@ -114,9 +139,20 @@ class Store:
             oldest_reader_age=max(0, info["last_txnid"] - min(seen)),
         )
 
+    def has_room(self, count: int) -> bool:
+        """Say whether the disk has `count` bytes for the store now."""
+        return has_room(self._environment.folder, count)
+
     def reader_check(self) -> int:
-        """Free the slots of readers whose process died; return their number."""
-        return self._environment.lmdb.reader_check()
+        """Free the slots of readers whose process died; return their number.
+
+        Raises:
+            StoreError: LMDB refuses.
+        """
+        try:
+            return self._environment.lmdb.reader_check()
+        except lmdb.Error as error:
+            raise self._environment.translate(error) from error
 
     def sync(self) -> None:
         """Make every committed transaction durable.
@@ -139,7 +175,8 @@ class Store:
         if clean:
             self.sync()
         self._environment.lmdb.close()
-        if clean:
+        # Files that took the place of these while they were open are not what was synced.
+        if clean and generations.place_of(self._environment.folder) == self._place:
             generations.mark(self._environment.folder, clean=True, boot_id=self._boot_id)
 
     def _set_applied(self, applied: Applied) -> None:

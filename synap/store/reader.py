@@ -13,6 +13,7 @@ from synap.commands import Record, is_live
 from synap.frame import ACCOUNTS, KEYS
 from synap.store import generations, walks
 from synap.store.environment import Environment, this_process
+from synap.store.image import ImageFacts, facts_in
 from synap.store.layout import (
     APPLIED,
     NOTHING_APPLIED,
@@ -148,6 +149,20 @@ class StoreReader:
         """Return the bytes of the pages that hold data."""
         with self._environment.reading() as transaction:
             return self._environment.used_bytes(transaction)
+
+    def copy_to(self, file: int) -> ImageFacts:
+        """Write an image of the store to the open `file`, and return what it holds.
+
+        The free pages are left out. It reads the whole store in one transaction and holds up no
+        writer; as long as it takes, the store's file grows by what is written meanwhile.
+
+        Raises:
+            StoreError: the store can't be read, or the file not written.
+        """
+        environment = self._environment
+        with environment.reading() as transaction:
+            environment.lmdb.copyfd(file, compact=True, txn=transaction)
+            return facts_in(transaction, environment.keys)
 
     def digest(self) -> tuple[int, int, str]:
         """Return applied offset, number of stored keys, and SHA-256 over all that is stored.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import lmdb
 
 from synap.commands import NEVER, Record
-from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
+from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry, Frame
 from synap.store import walks
 from synap.store.environment import Environment
 from synap.store.layout import (
@@ -146,6 +146,44 @@ class WriteTransaction:
             raise self._translate(error) from error
         self._next_offset = offset
 
+    def apply_many(self, frames: Iterable[Frame]) -> None:
+        """Carry out many frames of the log at once: of each key only the last effect.
+
+        Many times faster than `apply` for each, and holds all that it writes in memory.
+
+        Raises:
+            MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
+        """
+        latest: dict[bytes, bytes] = {}
+        expiries: dict[bytes, int] = {}
+        offset = self._next_offset
+        try:
+            for frame in frames:
+                offset = frame.first_offset
+                for entry in frame.entries():
+                    key = entry.key
+                    if entry.space == ACCOUNTS:
+                        self._apply_account(entry, offset)
+                    elif entry.operation == SET:
+                        latest[key] = _pack(offset, entry.expiry_ms) + entry.value
+                        if entry.expiry_ms:
+                            expiries[key] = entry.expiry_ms
+                        elif expiries:
+                            expiries.pop(key, None)
+                    elif entry.operation == DEL:
+                        latest[key] = b""
+                        expiries.pop(key, None)
+                    else:
+                        self._erase_all()
+                        latest.clear()
+                        expiries.clear()
+                    offset += 1
+            self._write_many(latest, expiries)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self._known_key = None
+        self._next_offset = offset
+
     def set_applied(self, applied: Applied) -> None:
         """Say where the log stands when this is committed."""
         try:
@@ -181,6 +219,29 @@ class WriteTransaction:
         self._put(key, _pack(version, expiry_ms) + value, True, True, False, self._keys)
         self._known_key, self._known_expiry_ms = key, expiry_ms
 
+    def _write_many(self, latest: dict[bytes, bytes], expiries: dict[bytes, int]) -> None:
+        """Write each key's record, or remove the key where that is empty.
+
+        Args:
+            expiries: Of the keys that expire.
+        """
+        keys = sorted(latest)
+        was_empty = not self._transaction.stat(self._keys)["entries"]
+        cursor = self._transaction.cursor(self._keys)
+        stored = iter(()) if was_empty else cursor.getmulti(keys)
+        old = {key: expiry for key, raw in stored if (expiry := _unpack(raw)[1])}
+        for key, expiry_ms in old.items():
+            if expiries.get(key) != expiry_ms:
+                self._delete(_pack_deadline(expiry_ms) + key, b"", self._expiry)
+        for key, expiry_ms in expiries.items():
+            if old.get(key) != expiry_ms:
+                self._put(_pack_deadline(expiry_ms) + key, b"", True, True, False, self._expiry)
+        # In order, so that each page is gone to once; into nothing they only have to be appended.
+        removed: list[bytes] = []
+        cursor.putmulti(_written(keys, latest, removed), append=was_empty)
+        for key in removed:
+            self._delete(key, b"", self._keys)
+
     def _erase(self, key: bytes) -> bool:
         expiry_ms = self._stored_expiry(key)
         if expiry_ms:
@@ -209,3 +270,15 @@ class WriteTransaction:
             self._delete(entry.key, b"", accounts)
         else:
             self._transaction.drop(accounts, False)
+
+
+def _written(
+    keys: list[bytes], latest: dict[bytes, bytes], removed: list[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys that have a record, with it, and collect the others in `removed`."""
+    for key in keys:
+        record = latest[key]
+        if record:
+            yield key, record
+        else:
+            removed.append(key)

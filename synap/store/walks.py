@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -79,6 +80,19 @@ def due(deadlines: Cursor[bytes], now_ms: int) -> Iterator[bytes]:
 def count_due(deadlines: Cursor[bytes], now_ms: int) -> int:
     """Count the keys that are expired at `now_ms`; takes time for each of them."""
     return sum(1 for _ in due(deadlines, now_ms))
+
+
+def run(cursor: Cursor[bytes], start: bytes, count: int) -> tuple[list[bytes], bytes]:
+    """Return the next keys, and where the next run starts.
+
+    Args:
+        start: The first key, or one that has gone; b"" for the first of all, which also follows
+            the last.
+    """
+    if not (start and cursor.set_range(start)) and not cursor.first():
+        return [], b""
+    found = list(islice(cursor.iternext(True, False), count + 1))
+    return (found[:-1], found[-1]) if len(found) > count else (found, b"")
 
 
 def random_key(cursor: Cursor[bytes], random: Random) -> bytes | None:

@@ -35,6 +35,9 @@ _BACK_OFF_SECONDS = 0.01
 # Leaves the processors to the node, which shares them.
 _READ_PAUSE_SECONDS = 0.002
 
+# Nothing changed where such an answer says that the request may be sent again.
+_REFUSALS = (http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.INSUFFICIENT_STORAGE)
+
 _NO_ANSWER = (OSError, http.client.HTTPException)
 
 
@@ -71,6 +74,7 @@ class Writer:
         units: Every unit it ever wrote, the retired ones too.
         groups: The units of several keys in use, for readers that look for half a write.
         acknowledged: Number of acknowledged writes.
+        refused: Number of writes that the node refused without changing anything.
         last_success: Monotonic time at which the last acknowledged write was sent.
         unexpected: What no node should answer, in words.
     """
@@ -78,6 +82,7 @@ class Writer:
     def __init__(self, url: str, name: str) -> None:
         self.units: list[Unit] = []
         self.acknowledged = 0
+        self.refused = 0
         self.last_success = 0.0
         self.unexpected: list[str] = []
         self._url = url
@@ -119,9 +124,11 @@ class Writer:
             unit.acknowledged = self._number
             self._note_success(answer, sent)
             return True
-        if not _is_refusal(answer):
+        if _is_refusal(answer):
+            self.refused += 1
+        else:
             unit.in_doubt = self._number
-            if answer.status != http.HTTPStatus.SERVICE_UNAVAILABLE:
+            if answer.status not in _REFUSALS:
                 self.unexpected.append(f"{answer.status} for a write: {answer.body!r}")
         return False
 
@@ -217,6 +224,11 @@ class Load:
         """Number of acknowledged writes so far."""
         return sum(writer.acknowledged for writer in self.writers)
 
+    @property
+    def refused(self) -> int:
+        """Number of refused writes so far."""
+        return sum(writer.refused for writer in self.writers)
+
     def has_acknowledged(self, count: int) -> bool:
         """Say whether `count` writes or more were acknowledged so far."""
         return self.acknowledged >= count
@@ -244,9 +256,7 @@ def _send(client: Client, keys: Sequence[str], value: str) -> Answer:
 
 
 def _is_refusal(answer: Answer) -> bool:
-    if answer.status != http.HTTPStatus.SERVICE_UNAVAILABLE:
-        return False
-    return answer.json()["retryable"] is True
+    return answer.status in _REFUSALS and answer.json()["retryable"] is True
 
 
 def _batches(units: list[Unit]) -> Iterator[list[Unit]]:

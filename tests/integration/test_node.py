@@ -35,6 +35,9 @@ def test_node_new_replica_has_no_lineage(tmp_path: Path, monkeypatch: pytest.Mon
     config, paths = _paths(tmp_path, monkeypatch, "replica")
     node = Node.load_or_create(config, paths)
     assert node.reign is None
+    assert not node.identity.has_synced
+    node.note_synced()
+    assert Node.load_or_create(config, paths).identity.has_synced
     reign = new_reign(4, 10)
     node.adopt((reign,))
     assert Node.load_or_create(config, paths).reign == reign

@@ -141,7 +141,8 @@ def test_turn_failed_command_leaves_the_others(bench: Bench) -> None:
                 Set(b"big", bytes(1024 * 1024 + 1)),
                 Set(b"t", b"2"),
             )
-            assert isinstance(first, Done) and isinstance(fourth, Done)
+            assert isinstance(first, Done)
+            assert isinstance(fourth, Done)
             assert isinstance(second, InvalidValue)
             assert isinstance(third, ValueTooLarge)
             assert fourth.offset == 2

@@ -41,6 +41,15 @@ def test_version_prints_the_package_version() -> None:
         ("config",),
         ("config", "check"),
         ("config", "show"),
+        ("backup",),
+        ("restore",),
+        ("inspect",),
+        ("wal",),
+        ("wal", "check"),
+        ("wal", "show"),
+        ("wal", "repair"),
+        ("store",),
+        ("store", "rebuild"),
     ],
 )
 def test_command_has_help(command: tuple[str, ...]) -> None:

@@ -1,5 +1,7 @@
 """The local channel's codec: any cut of the stream gives the same messages."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ def test_decoder_any_cut_gives_the_same_messages(cuts: list[int]) -> None:
     edges = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
     got = [
         message
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
         for message in decoder.feed(stream[start:end])
     ]
     assert got == REQUESTS

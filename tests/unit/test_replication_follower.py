@@ -40,6 +40,10 @@ class MemoryLog:
     def __init__(self, frames: Sequence[Frame] = (), lineage: Lineage = ()) -> None:
         self.frames = list(frames)
         self.lineage = lineage
+        self.has_synced = bool(self.frames)
+
+    def note_synced(self) -> None:
+        self.has_synced = True
 
     @property
     def position(self) -> Position:

@@ -1,0 +1,267 @@
+"""Takes the node's snapshots, and lets the log's old segments go that they cover.
+
+The engine lives on the loop of the log's owner, on a master and on a replica. The work is done by a
+process of its own (`workers/snapshot.py`), which reads the store as every HTTP worker does: neither
+the owner's loop nor its interpreter lock waits for it.
+
+The log is kept back to the second newest snapshot, so that the newest one may turn out to be
+damaged, and so that a copy of the data directory that takes a while has a snapshot and the log
+behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from synap import errors
+from synap.board import SnapshotFacts
+from synap.channel import AdminCommand, SnapshotTaken
+from synap.config import Config
+from synap.errors import SnapshotError, SynapError
+from synap.log import Log
+from synap.paths import NodePaths
+from synap.position import Lineage
+from synap.snapshot import Manifest, prune, snapshots, write_snapshot
+from synap.snapshot_rule import SnapshotPolicy, is_due
+from synap.store import StoreReader
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+
+
+class SnapshotJob(msgspec.Struct, frozen=True):
+    """What the process is to do.
+
+    Attributes:
+        store_dir: Root of the live store.
+        directory: Where the snapshot goes.
+        lineage: That of the log.
+        compress: Whether the image is compressed.
+        keep: How many snapshots stay.
+        now_ms: Wall clock.
+    """
+
+    store_dir: str
+    directory: str
+    lineage: Lineage
+    compress: bool
+    keep: int
+    now_ms: int
+
+
+class SnapshotOutcome(msgspec.Struct, frozen=True):
+    """What became of a job: an error's class name and message, both empty where it is done."""
+
+    error: str = ""
+    message: str = ""
+
+
+def carry_out(job: bytes) -> bytes:
+    """Write the snapshot and prune the older ones; for a process of its own.
+
+    Args:
+        job: An encoded SnapshotJob.
+
+    Returns:
+        The encoded SnapshotOutcome.
+    """
+    return msgspec.json.encode(_carry_out(msgspec.json.decode(job, type=SnapshotJob)))
+
+
+def _carry_out(job: SnapshotJob) -> SnapshotOutcome:
+    directory = Path(job.directory)
+    try:
+        reader = StoreReader.open(Path(job.store_dir))
+        try:
+            write_snapshot(reader, directory, job.lineage, compress=job.compress, now_ms=job.now_ms)
+        finally:
+            reader.close()
+        prune(directory, job.keep)
+    except SynapError as error:
+        return SnapshotOutcome(type(error).__name__, error.message)
+    except OSError as error:
+        return SnapshotOutcome("SnapshotError", str(error))
+    return SnapshotOutcome()
+
+
+class Snapshotter:
+    """The engine. All methods belong to the loop that `start` was called on."""
+
+    def __init__(
+        self,
+        config: Config,
+        paths: NodePaths,
+        log: Log,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> None:
+        """
+        Args:
+            config: `persistence`.
+            paths: The node's.
+            log: Open, and this process's own.
+            command: Starts the process that takes a job from its input.
+            environment: The process's whole environment.
+        """
+        self._options = config.persistence.snapshot
+        self._policy = SnapshotPolicy(
+            self._options.interval_secs,
+            self._options.operation_threshold,
+            self._options.min_interval_secs,
+        )
+        self._max_wal_bytes = config.persistence.wal.max_size_mb * 1024 * 1024
+        self._paths = paths
+        self._log = log
+        self._command = command
+        self._environment = environment
+        self._one_at_a_time = asyncio.Lock()
+        self._known: list[tuple[Path, Manifest]] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._tried = time.monotonic()
+        self._took_seconds = 0.0
+        self._error = ""
+
+    async def start(self) -> None:
+        """Look at what is there and begin to watch the log."""
+        self._known = snapshots(self._paths.snapshots_dir)
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End; a snapshot under way is given up, and what it wrote is cleared at the next start."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    def facts(self) -> SnapshotFacts:
+        """Return how the snapshots stand."""
+        if not self._known:
+            return SnapshotFacts(error=self._error)
+        newest = self._known[0][1]
+        return SnapshotFacts(
+            count=len(self._known),
+            last_offset=newest.position.offset,
+            last_ms=newest.created_ms,
+            last_bytes=newest.bytes,
+            last_seconds=self._took_seconds,
+            error=self._error,
+        )
+
+    async def handle(self, command: AdminCommand) -> SnapshotTaken:
+        """Answer a request to the log's owner: see `take`."""
+        return await self.take()
+
+    async def take(self) -> SnapshotTaken:
+        """Take a snapshot that holds what the log holds now; one that does already is enough.
+
+        Raises:
+            SnapshotError, DiskFull: it could not be taken.
+        """
+        wanted = self._log.position.offset
+        async with self._one_at_a_time:
+            if not self._known or self._known[0][1].position.offset < wanted or self._is_gone():
+                await self._write()
+            path, manifest = self._known[0]
+        return SnapshotTaken(manifest.position.offset, str(path))
+
+    def _is_gone(self) -> bool:
+        path, manifest = self._known[0]
+        try:
+            return path.stat().st_size != manifest.bytes
+        except OSError:
+            return True
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self._retire()
+            if self._options.enabled and self._is_due():
+                # The error was told; the next try comes when one is due again.
+                with suppress(SynapError):
+                    await self.take()
+
+    def _is_due(self) -> bool:
+        newest = self._known[0][1].position.offset if self._known else 0
+        return is_due(
+            self._policy,
+            entries=self._log.position.offset - newest,
+            seconds=time.monotonic() - self._tried,
+            last_took_seconds=self._took_seconds,
+        )
+
+    async def _retire(self) -> None:
+        wal = self._log.wal
+        covering = self._known[: min(2, self._options.max_snapshots)]
+        if wal.size_bytes <= self._max_wal_bytes or len(covering) < min(
+            2, self._options.max_snapshots
+        ):
+            return
+        count = wal.retire(covering[-1][1].position.offset, self._max_wal_bytes)
+        if not count:
+            return
+        try:
+            await asyncio.to_thread(wal.remove_retired)
+        except OSError as error:
+            logger.error("a segment can't be removed: %s", error, extra={"action": "wal_retire"})
+            return
+        logger.info(
+            "%d segments went, the log begins at offset %d", count, wal.first_offset,
+            extra={"action": "wal_retire", "first_offset": wal.first_offset},
+        )  # fmt: skip
+
+    async def _write(self) -> None:
+        began = self._tried = time.monotonic()
+        outcome = await self._run(
+            SnapshotJob(
+                store_dir=str(self._paths.store_dir),
+                directory=str(self._paths.snapshots_dir),
+                lineage=self._log.lineage,
+                compress=self._options.compression,
+                keep=self._options.max_snapshots,
+                now_ms=time.time_ns() // 1_000_000,
+            )
+        )
+        self._took_seconds = time.monotonic() - began
+        self._known = await asyncio.to_thread(snapshots, self._paths.snapshots_dir)
+        self._error = outcome.message
+        if outcome.error:
+            logger.error("no snapshot: %s", outcome.message, extra={"action": "snapshot"})
+            raise getattr(errors, outcome.error, SnapshotError)(outcome.message)
+        if not self._known:
+            raise SnapshotError("the snapshot was removed as soon as it was taken")
+        offset, size = self._known[0][1].position.offset, self._known[0][1].bytes
+        logger.info(
+            "snapshot of offset %d, %d bytes, %.2f s", offset, size, self._took_seconds,
+            extra={"action": "snapshot", "offset": offset},
+        )  # fmt: skip
+
+    async def _run(self, job: SnapshotJob) -> SnapshotOutcome:
+        process = self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=dict(self._environment),
+        )
+        try:
+            output, _ = await process.communicate(msgspec.json.encode(job))
+        finally:
+            self._process = None
+        try:
+            return msgspec.json.decode(output, type=SnapshotOutcome)
+        except msgspec.DecodeError:
+            return SnapshotOutcome(
+                "SnapshotError", f"the process that takes it ended with {process.returncode}"
+            )
