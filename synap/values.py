@@ -10,12 +10,19 @@ Pure: the HTTP layer calls it with raw JSON and with stored bytes.
 
 from __future__ import annotations
 
+import re
+from itertools import accumulate
+
 import msgspec
 
 from synap.errors import InvalidRequest
 
-# What to tell a client whose JSON is nested deeper than the decoder's recursion goes.
-NESTED_TOO_DEEP = "the JSON is nested too deep"
+# Below what the decoder's recursion takes on any version of Python, so that all agree.
+MAX_NESTING = 500
+NESTED_TOO_DEEP = f"the JSON is nested too deep; the limit is {MAX_NESTING} levels"
+
+_STRING_OR_PLAIN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^"\[\]{}]+', re.DOTALL)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 _decode_string = msgspec.json.Decoder(str).decode
 _compact = msgspec.json.format
@@ -59,8 +66,16 @@ def _compact_text(raw: msgspec.Raw) -> bytes:
     try:
         text = _compact(raw, indent=-1)
         text.decode()  # the formatter lets strings through as they are
-        return text
     except UnicodeDecodeError as error:
         raise InvalidRequest("the value is not UTF-8") from error
     except RecursionError as error:
         raise InvalidRequest(NESTED_TOO_DEEP) from error
+    if text.count(b"[") + text.count(b"{") > MAX_NESTING and _nesting(text) > MAX_NESTING:
+        raise InvalidRequest(NESTED_TOO_DEEP)
+    return text
+
+
+def _nesting(text: bytes) -> int:
+    """Return how many levels deep well-formed JSON goes."""
+    brackets = _STRING_OR_PLAIN.sub(b"", text)
+    return max(accumulate(_STEPS[bracket] for bracket in brackets), default=0)
