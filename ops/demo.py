@@ -121,7 +121,8 @@ class LagWatch:
     Attributes:
         entries: Largest difference seen between a replica's offset and the master's, which is asked
             just after it; so rather too large than too small.
-        milliseconds: Largest age of an entry not yet applied, by a replica's own account.
+        milliseconds: Largest age of an entry that a replica had not acknowledged, by the master's
+            account, or not applied, by its own.
     """
 
     def __init__(self, nodes: Nodes) -> None:
@@ -149,11 +150,12 @@ class LagWatch:
     def _look(self, master: Client, replica: Client) -> None:
         try:
             health = replica.get("/health/replication")
-            offset = master.get("/health/replication")["current_offset"]
+            at_master = master.get("/health/replication")
         except _NO_ANSWER:
             return
-        self.entries = max(self.entries, offset - health["local_offset"])
-        self.milliseconds = max(self.milliseconds, health["lag_ms"])
+        self.entries = max(self.entries, at_master["current_offset"] - health["local_offset"])
+        lags_ms = [facts["lag_ms"] for facts in at_master["replicas"]]
+        self.milliseconds = max(self.milliseconds, health["lag_ms"], *lags_ms)
 
 
 def stored_text(package: Package) -> str:
