@@ -34,8 +34,8 @@ demo: $(STAMP) ## load a real data set into a cluster and compare the nodes
 bench: $(STAMP) ## measure one node beside webdis and redis-server
 	@$(PYTHON_IN) -m ops.bench
 
-chaos: $(STAMP) ## run the long tests that kill, pause and cut off processes
-	@$(PYTHON_IN) -m pytest -m chaos -s
+chaos: $(STAMP) ## run the tests that kill, fill up and cut off, in their long forms
+	@SYNAP_CHAOS_ROUNDS=$${SYNAP_CHAOS_ROUNDS:-500} $(PYTHON_IN) -m pytest tests/chaos -s
 
 clean: ## remove what make made; ./data stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

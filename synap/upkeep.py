@@ -1,7 +1,7 @@
 """What must be done on a node now and then, whatever its role: slots of dead readers are freed.
 
 LMDB keeps the pages that a reader may still see. A reader that was killed inside a transaction left
-its slot behind, and the file would grow until somebody clears it.
+its slot behind, and the file grows with every write until somebody clears it.
 
 The log's owner runs it (`workers/owner.py`), on its loop.
 """
@@ -16,11 +16,13 @@ from synap.log import Log
 
 logger = logging.getLogger(__name__)
 
-_INTERVAL_SECONDS = 60.0
+# Bounds what a dead reader costs to the pages of so many seconds' writes. A look asks the kernel
+# once for each process that reads.
+_INTERVAL_SECONDS = 1.0
 
 
 class Upkeep:
-    """Frees the slots of dead readers, at the start and every minute.
+    """Frees the slots of dead readers, at the start and every second.
 
     Args:
         log: Open, and this process's own.

@@ -10,18 +10,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops.bench import machine, throughput
+from ops.bench import footprint, machine, restart, snapshots, throughput
 from ops.bench.report import Section, keep, print_section
 from ops.bench.settings import Settings
 
 # A group is a module of its own; it comes into the benchmark by its line here.
-GROUPS: dict[str, Callable[[Settings], Section]] = {"throughput": throughput.run}
+GROUPS: dict[str, Callable[[Settings], Section]] = {
+    "throughput": throughput.run,
+    "restart": restart.run,
+    "snapshots": snapshots.run,
+    "footprint": footprint.run,
+}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 def main(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Under two minutes, for a look; keeps nothing.")
+        bool, typer.Option("--quick", help="A few minutes, for a look; keeps nothing.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each system.")] = 5,
     seconds: Annotated[int, typer.Option(min=1, help="Length of a measurement.")] = 10,
@@ -35,7 +40,7 @@ def main(
     console = Console()
     settings = Settings(folder, rounds, seconds)
     if quick:
-        settings = replace(settings, rounds=3, seconds=3)
+        settings = replace(settings, rounds=3, seconds=3, stored=100_000)
     unknown = set(only or ()) - set(GROUPS)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: allowed is {', '.join(GROUPS)}")

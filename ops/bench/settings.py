@@ -16,6 +16,7 @@ class Settings:
         seconds: Length of one measurement.
         keys: Number of distinct keys.
         connections: Open HTTP connections of the load.
+        stored: Number of distinct keys where it is about a large store.
     """
 
     folder: Path
@@ -23,3 +24,4 @@ class Settings:
     seconds: int = 10
     keys: int = 100_000
     connections: int = 32
+    stored: int = 1_000_000

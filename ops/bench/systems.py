@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -63,14 +65,22 @@ class SynapNode:
     Args:
         folder: An empty place for its data.
         fsync_mode: "always", "periodic" or "never".
+        settings: Other keys of the configuration.
+
+    Attributes:
+        data_dir: Where its data is; it may be started again on that.
     """
 
     name = "Synap"
     dialect = "synap"
 
-    def __init__(self, folder: Path, fsync_mode: str) -> None:
+    def __init__(
+        self, folder: Path, fsync_mode: str, settings: Mapping[str, object] | None = None
+    ) -> None:
+        self.data_dir = folder / "data"
         self._folder = folder
         self._fsync_mode = fsync_mode
+        self._settings = settings or {}
         self._cleanup = ExitStack()
         self.url = ""
 
@@ -78,7 +88,7 @@ class SynapNode:
         port, pub_port, sync_port = free_ports(3)
         self.url = f"http://127.0.0.1:{port}"
         settings = {
-            "data_dir": self._folder / "data",
+            "data_dir": self.data_dir,
             "server.host": "127.0.0.1",
             "server.port": port,
             "replication.role": "master",
@@ -86,6 +96,7 @@ class SynapNode:
             "replication.sync_listen_address": f"127.0.0.1:{sync_port}",
             "persistence.wal.fsync_mode": self._fsync_mode,
             "logging.level": "warning",
+            **self._settings,
         }
         command = [sys.executable, "-m", "workers.cli", "serve"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
@@ -99,6 +110,20 @@ class SynapNode:
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+
+    def snapshot(self) -> None:
+        """Take a snapshot; returns when it is durable.
+
+        Raises:
+            UnexpectedAnswer: it could not be taken.
+        """
+        with Client(self.url, timeout_seconds=300) as client:
+            client.post("/snapshot", {})
 
     def write(self, pairs: Iterable[Pair]) -> None:
         document = {"pairs": [{"key": key, "value": value} for key, value in pairs]}

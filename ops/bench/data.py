@@ -1,0 +1,63 @@
+"""A large store: filling a system with keys, and looking whether it holds them."""
+
+from __future__ import annotations
+
+import http.client
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+from ops.bench.errors import MeasurementFailed
+from ops.bench.systems import Pair, System
+from ops.bench.wrk import key_name, value_text
+from ops.client import UnexpectedAnswer
+from ops.processes import StartFailed
+
+# What a measurement can fail by; anything else is a fault of the benchmark.
+FAULTS = (
+    MeasurementFailed,
+    StartFailed,
+    UnexpectedAnswer,
+    OSError,
+    http.client.HTTPException,
+    ValueError,
+)
+# As many writes as share a frame of the log where many clients write at once.
+PAIRS_A_REQUEST = 50
+_SAMPLES = 500
+_TAG = "first"
+
+
+def pairs_of(start: int, end: int) -> Iterator[list[Pair]]:
+    """Yield the pairs of the keys from `start` up to `end`, in batches, in an order of no pattern.
+
+    Keys that come in order would fill the pages of a tree better than keys do.
+    """
+    numbers = list(range(start, end))
+    random.Random(1).shuffle(numbers)
+    each = iter(numbers)
+    while batch := [key_name(number) for number in islice(each, PAIRS_A_REQUEST)]:
+        yield [(key, value_text(key, _TAG)) for key in batch]
+
+
+def fill(system: System, start: int, end: int) -> None:
+    """Write the keys from `start` up to `end`.
+
+    Raises:
+        MeasurementFailed: it did not acknowledge them.
+    """
+    for pairs in pairs_of(start, end):
+        system.write(pairs)
+
+
+def check_samples(system: System, keys: int) -> None:
+    """Look whether the system holds what `fill` wrote.
+
+    Raises:
+        MeasurementFailed: a sample is missing or wrong.
+    """
+    for number in random.sample(range(keys), min(_SAMPLES, keys)):
+        key = key_name(number)
+        value = system.read(key)
+        if value != value_text(key, _TAG):
+            raise MeasurementFailed(f"{key} holds {value!r}")
