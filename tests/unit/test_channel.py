@@ -30,11 +30,7 @@ def test_decoder_any_cut_gives_the_same_messages(cuts: list[int]) -> None:
     stream = encode(REQUESTS[:2]) + encode(REQUESTS[2:])
     decoder = Decoder(Request)
     edges = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
-    got = [
-        message
-        for start, end in pairwise(edges)
-        for message in decoder.feed(stream[start:end])
-    ]
+    got = [message for start, end in pairwise(edges) for message in decoder.feed(stream[start:end])]
     assert got == REQUESTS
 
 
