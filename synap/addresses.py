@@ -5,6 +5,8 @@ Pure: nothing is resolved or opened here.
 
 from __future__ import annotations
 
+_WILDCARDS = ("0.0.0.0", "::")
+
 
 def split_address(address: str) -> tuple[str, int]:
     """Split `host:port` or `[ipv6]:port` into the host, without brackets, and the port.
@@ -35,3 +37,17 @@ def following_port(address: str) -> str:
     """
     host, port = split_address(address)
     return join_address(host, min(port + 1, 65535))
+
+
+def reachable_url(url: str, host: str) -> str:
+    """Return `url` with `host` in place of a wildcard address.
+
+    A node that listens on all addresses and is told no `server.advertise_url` can't know the one
+    that others reach it by; whoever has a connection with it does.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        named, port = split_address(rest)
+    except ValueError:
+        return url
+    return f"{scheme}://{join_address(host, port)}" if named in _WILDCARDS and host else url

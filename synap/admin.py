@@ -15,9 +15,9 @@ from synap.channel import (
     AdminAnswer,
     AdminCommand,
     AdminRequest,
+    AdminResult,
     Decoder,
     Message,
-    SnapshotTaken,
     encode,
     error_of,
 )
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _READ_BYTES = 65536
 
-Handler = Callable[[AdminCommand], Awaitable[SnapshotTaken]]
+Handler = Callable[[AdminCommand], Awaitable[AdminResult]]
 
 
 class AdminServer:
@@ -80,7 +80,7 @@ class AdminServer:
             return AdminAnswer(None, type(error).__name__, error.message)
 
 
-async def ask(socket_path: Path, command: AdminCommand, timeout_seconds: float) -> SnapshotTaken:
+async def ask(socket_path: Path, command: AdminCommand, timeout_seconds: float) -> AdminResult:
     """Have the log's owner carry out `command`.
 
     Raises:

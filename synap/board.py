@@ -82,6 +82,7 @@ class ReplicaFacts(msgspec.Struct, frozen=True):
     lag_ms: int
     status: str
     last_ack: int
+    url: str = ""
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True):

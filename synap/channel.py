@@ -29,16 +29,19 @@ _LENGTH = struct.Struct("<I")
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Request(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """One command for the log's owner.
 
     Attributes:
         id: Number that the answer repeats; unique on its connection.
         command: What to do.
+        min_replicas: Replicas that must hold it before it is answered; the configuration may ask
+            for more.
     """
 
     id: int
     command: Command
+    min_replicas: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -63,7 +66,7 @@ class TakeSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Take a snapshot that holds all that is in the log now."""
 
 
-class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True):
+class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A durable, verified snapshot.
 
     Attributes:
@@ -75,7 +78,63 @@ class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True):
     path: str
 
 
-AdminCommand = TakeSnapshot
+class Promote(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Become a master, in a reign of its own.
+
+    Attributes:
+        force: Also where that loses something.
+    """
+
+    force: bool
+
+
+class Follow(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Become a replica.
+
+    Attributes:
+        master_address: The master's PUB socket.
+        master_sync_address: Its ROUTER socket.
+        force: Also where that loses something.
+    """
+
+    master_address: str
+    master_sync_address: str
+    force: bool
+
+
+class AcceptMaster(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Give a diverged replica's data up for its master's."""
+
+
+class MasterAccepted(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The replica fetches its master's snapshot; its own data is put aside when that is whole.
+
+    Attributes:
+        directory: Where its own data will be.
+    """
+
+    directory: str
+
+
+class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The role that a node has from now on; where it changed, its owner is being replaced.
+
+    Attributes:
+        role: `master` or `replica`.
+        epoch: Number of the newest reign.
+        offset: Where the log ends.
+        is_changed: Whether the owner is being replaced.
+        lost: What was given up by force; a sentence each.
+    """
+
+    role: str
+    epoch: int
+    offset: int
+    is_changed: bool
+    lost: tuple[str, ...] = ()
+
+
+AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster
 
 
 class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -88,6 +147,9 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
     command: AdminCommand
 
 
+AdminResult = SnapshotTaken | RoleTaken | MasterAccepted
+
+
 class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):
     """What became of it.
 
@@ -97,7 +159,7 @@ class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):
         message: The error's message.
     """
 
-    result: SnapshotTaken | None = None
+    result: AdminResult | None = None
     error: str = ""
     message: str = ""
 

@@ -85,8 +85,12 @@ class WriterClient(asyncio.Protocol):
         self._fail_sent()
         self._fail_unsent("this worker is stopping")
 
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command, min_replicas: int = 0) -> Done:
         """Have the log's owner carry out `command`.
+
+        Args:
+            command: What to do.
+            min_replicas: Replicas that must hold it before this returns.
 
         Raises:
             CommandError: the command can't be carried out; nothing changed.
@@ -99,7 +103,7 @@ class WriterClient(asyncio.Protocol):
         self._last_id = request_id = self._last_id + 1
         future: asyncio.Future[Done] = self._loop.create_future()
         self._waiting[request_id] = future
-        self._unsent.append(Request(request_id, command))
+        self._unsent.append(Request(request_id, command, min_replicas))
         if not self._is_flush_due:
             self._begin_turn(request_id)
         return await future

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from synap.addresses import following_port, split_address
+from synap.addresses import following_port, join_address, split_address
 
 _MIB = 1024 * 1024
 # Half of what a frame's payload may hold, so that no value can be too large for the log.
@@ -127,6 +127,11 @@ class Server(Section):
     cors_origins: Origins = ()
     """Origins that browsers may call from; none turns CORS off."""
 
+    @property
+    def own_url(self) -> str:
+        """What this node calls itself; its host may be a wildcard, which only others can mend."""
+        return self.advertise_url or f"http://{join_address(self.host, self.port)}"
+
 
 class KvStore(Section):
     """The keys."""
@@ -222,6 +227,10 @@ class Replication(Section):
     """Wait before the second try to reconnect; the first comes at once."""
     buffer_size_kb: int = Field(256, ge=4, le=1_048_576)
     """Socket buffers, and the unit of the send queue's bound."""
+    min_replicas_to_write: int = Field(0, ge=0, le=256)
+    """Replicas that hold a write in their WAL before it is answered; a request may ask for more."""
+    ack_timeout_ms: Milliseconds = 1000
+    """How long a write waits for these; keep it below server.write_timeout_ms."""
     read_wait_ms: int = Field(1000, ge=0, le=86_400_000)
     """How long a read waits for the offset in X-Synap-Min-Offset."""
 

@@ -36,6 +36,8 @@
     │   ├── ReadOnlyReplica        writes go to the master
     │   ├── WriterUnavailable      no writer took it; nothing changed
     │   ├── OutcomeUnknown         the writer went away with it
+    │   ├── QuorumTimeout          logged here, but too few replicas have it in time
+    │   ├── ReignEnded             a higher epoch was met; this master takes no more writes
     │   ├── DiskFull               no room on the disk
     │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
     ├── ReadRefused                a sound read that this node can't serve now
@@ -43,11 +45,14 @@
     │   ├── BackupRunning          another backup is being taken
     │   ├── NotCaughtUp            X-Synap-Min-Offset was not reached in time
     │   └── Syncing                the first synchronisation has not ended
+    ├── RoleError                  a change of role can't be made
+    │   └── ForceWanted            it would lose something, and was not forced
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
         ├── NeedsFullResync        the master's log no longer reaches back
-        └── Diverged               the two logs are not one
+        ├── Diverged               the two logs are not one
+        └── NothingToAccept        the replica waits for no word of the operator
 
 A class's docstring is its default message. `reason` is the word that clients see and that crosses
 the local channel; `retryable` says whether the same request may be sent again without harm.
@@ -308,6 +313,27 @@ class OutcomeUnknown(WriteRefused):
     reason = "outcome_unknown"
 
 
+class QuorumTimeout(WriteRefused):
+    """The write is logged on the master; whether replicas have it is unknown."""
+
+    reason = "quorum_timeout"
+
+
+class ReignEnded(WriteRefused):
+    """This master has met a higher epoch and takes no writes.
+
+    `synap follow` makes it a replica of the new master, `synap promote --force` a master again.
+    """
+
+    reason = "stale_epoch"
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(
+            f"this master has met epoch {epoch}, which is above its own, and takes no writes; "
+            "`synap follow` makes it a replica of the new master"
+        )
+
+
 class DiskFull(WriteRefused):
     """The disk is full; reads go on, and writes do when there is room."""
 
@@ -353,6 +379,18 @@ class Syncing(ReadRefused):
     reason = "syncing"
 
 
+class RoleError(SynapError):
+    """The role can't be changed."""
+
+    reason = "role_error"
+
+
+class ForceWanted(RoleError):
+    """The change of role would lose something; say force to have it done all the same."""
+
+    reason = "force_wanted"
+
+
 class ReplicationError(SynapError):
     """Replication failed."""
 
@@ -381,3 +419,9 @@ class Diverged(ReplicationError):
     """This replica's log is not a beginning of the master's."""
 
     reason = "diverged"
+
+
+class NothingToAccept(ReplicationError):
+    """This replica is not diverged from a master that it hears; there is nothing to accept."""
+
+    reason = "nothing_to_accept"

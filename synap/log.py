@@ -11,21 +11,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
+from synap import switch
 from synap.config import Config
-from synap.errors import DiskFull, MemoryLimit, StaleEpoch
-from synap.files import Files
+from synap.errors import DiskFull, MemoryLimit, StaleEpoch, StoreUnusable
+from synap.files import NO_ROOM, Files
 from synap.frame import Frame, encode_frame
 from synap.node import Node, lock_file
 from synap.paths import NodePaths
 from synap.position import Lineage, Position, Reign
-from synap.recovery import Recovery, recover, replay
+from synap.recovery import MAP_BYTES, Recovery, recover, replay, wal_options
+from synap.snapshot import Manifest, unpack_image
 from synap.store import Applied, Store, WriteTransaction
 from synap.wal import Wal
 
 # How long a new owner waits for one that was killed to be gone.
 _HANDOVER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A received snapshot, ready to take the place of log and live store."""
+
+    manifest: Manifest
+    store: Store
 
 
 class Log:
@@ -38,8 +50,22 @@ class Log:
         recovery: What opening did.
     """
 
-    def __init__(self, lock: int, node: Node, wal: Wal, store: Store, recovery: Recovery) -> None:
+    def __init__(
+        self,
+        lock: int,
+        node: Node,
+        opened: tuple[Wal, Store, Recovery],
+        config: Config,
+        paths: NodePaths,
+        on_sync_failure: Callable[[BaseException], None],
+        files: Files | None,
+    ) -> None:
+        wal, store, recovery = opened
         self._lock = lock
+        self._config = config
+        self._paths = paths
+        self._on_sync_failure = on_sync_failure
+        self._files = files
         self.node = node
         self.wal = wal
         self.store = store
@@ -70,11 +96,11 @@ class Log:
         """
         lock = lock_file(paths.wal_dir / "owner.lock", wait_seconds=_HANDOVER_SECONDS)
         try:
-            wal, store, recovery = recover(config, paths, node, on_sync_failure, files)
+            opened = recover(config, paths, node, on_sync_failure, files)
         except BaseException:
             os.close(lock)
             raise
-        return cls(lock, node, wal, store, recovery)
+        return cls(lock, node, opened, config, paths, on_sync_failure, files)
 
     @property
     def position(self) -> Position:
@@ -154,6 +180,69 @@ class Log:
     def adopt(self, lineage: Lineage) -> None:
         """Take the lineage of the master that this node's log follows, or will follow."""
         self.node.adopt(lineage)
+
+    def prepare(self, image: Path, manifest: Manifest) -> Prepared:
+        """Verify a received snapshot and unpack it beside the live store; in any thread.
+
+        Raises:
+            SnapshotInvalid: it is not what the manifest says.
+            DiskFull, StoreUnusable: it can't be unpacked.
+        """
+
+        def fill(folder: Path) -> None:
+            try:
+                unpack_image(image, manifest, folder)
+            except OSError as error:
+                kind = DiskFull if error.errno in NO_ROOM else StoreUnusable
+                raise kind(f"{image} can't be unpacked to {folder}: {error}") from error
+
+        self.store.remove_others()
+        return Prepared(manifest, Store.prepare(self._paths.store_dir, MAP_BYTES, fill))
+
+    def begin_switch(
+        self, prepared: Prepared, lineage: Lineage, kept_after: int | None, keeps_store: bool
+    ) -> switch.Switch:
+        """Decide durably that a prepared snapshot takes the place of log and live store.
+
+        Args:
+            lineage: The reigns of the master's log.
+            kept_after: Own entries behind this offset are put aside; None for none.
+            keeps_store: The live store is put aside too.
+
+        Raises:
+            OSError, StoreError: the disk refuses; nothing has changed.
+        """
+        prepared.store.sync()
+        begun = switch.Switch(
+            generation=prepared.store.generation,
+            position=prepared.manifest.position,
+            lineage=lineage,
+            kept_after=kept_after,
+            old_generation=self.store.generation if keeps_store else 0,
+        )
+        switch.begin(self._paths, begun)
+        return begun
+
+    def finish_switch(self, begun: switch.Switch) -> Wal:
+        """Do the disk's part of it, and return the new log for `enter`; in any thread.
+
+        Nothing may be appended meanwhile. Where it raises, the process must end; the next start
+        goes on from there.
+        """
+        self.wal.close()
+        switch.finish(self._paths, self.node, begun)
+        return Wal.open(
+            wal_options(self._config, self._paths),
+            base=begun.position,
+            on_sync_failure=self._on_sync_failure,
+            files=self._files,
+        )
+
+    def enter(self, wal: Wal, prepared: Prepared) -> None:
+        """Go on with the new log and live store."""
+        old, self.store, self.wal = self.store, prepared.store, wal
+        self._is_behind = False
+        old.close(clean=False)
 
     def close(self, *, clean: bool) -> None:
         """Close everything.

@@ -38,6 +38,10 @@ class NodeIdentity(msgspec.Struct, frozen=True):
         format: Version of the data directory's layout.
         has_synced: Whether its data was ever a whole state; False on a replica until its first
             synchronisation has ended, so that a restart in the middle does not hide that.
+        master_address: PUB socket of the master that it was told to follow; empty where that is
+            the configuration's. A promoted master keeps the address of the one before it.
+        master_sync_address: That master's ROUTER socket; as above.
+        ended_by_epoch: The higher epoch that this master has met, which ends its reign; 0 for none.
     """
 
     id: str
@@ -45,6 +49,9 @@ class NodeIdentity(msgspec.Struct, frozen=True):
     lineage: Lineage = ()
     format: int = FORMAT
     has_synced: bool = True
+    master_address: str = ""
+    master_sync_address: str = ""
+    ended_by_epoch: int = 0
 
 
 class Node:
@@ -135,6 +142,48 @@ class Node:
         reign = new_reign(epoch, after_offset + 1)
         self.adopt((*kept, reign))
         return reign
+
+    def promote(self, after_offset: int, addresses: tuple[str, str] | None) -> Reign:
+        """Become a master in a new reign behind `after_offset`, where the log ends, durably.
+
+        Args:
+            after_offset: Last offset of the log.
+            addresses: PUB and ROUTER socket of the master until now; None where there was none.
+        """
+        before = self.identity
+        epoch = max([before.ended_by_epoch, *(reign.epoch for reign in self.lineage)]) + 1
+        reign = new_reign(epoch, after_offset + 1)
+        kept = tuple(each for each in self.lineage if each.first_offset <= after_offset)
+        pub, sync = addresses or (before.master_address, before.master_sync_address)
+        self.identity = msgspec.structs.replace(
+            before, role="master", lineage=(*kept, reign), has_synced=True,
+            master_address=pub, master_sync_address=sync, ended_by_epoch=0,
+        )  # fmt: skip
+        self._save()
+        return reign
+
+    def follow(self, master_address: str, master_sync_address: str) -> None:
+        """Become a replica of the master at these addresses, durably; the data stays."""
+        self.identity = msgspec.structs.replace(
+            self.identity, role="replica", master_address=master_address,
+            master_sync_address=master_sync_address, ended_by_epoch=0,
+        )  # fmt: skip
+        self._save()
+
+    def end_reign(self, epoch: int) -> None:
+        """Say, durably, that `epoch` has ended the reign of this master."""
+        if epoch > self.identity.ended_by_epoch:
+            self.identity = msgspec.structs.replace(self.identity, ended_by_epoch=epoch)
+            self._save()
+
+    def master_addresses(self, config: Config) -> tuple[str, str] | None:
+        """Return PUB and ROUTER socket of the master; what it was told wins over `config`."""
+        if self.identity.master_address:
+            return self.identity.master_address, self.identity.master_sync_address
+        replication = config.replication
+        if replication.master_address is None or replication.master_sync_address is None:
+            return None
+        return replication.master_address, replication.master_sync_address
 
     def _become_master(self) -> None:
         self.identity = msgspec.structs.replace(self.identity, role="master")

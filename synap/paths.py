@@ -32,6 +32,8 @@ class NodePaths:
         store_dir: Generations of the live store.
         snapshots_dir: Snapshots and their manifests.
         foreign_dir: What belongs to another history and was put aside.
+        diverged_dir: What this replica's master does not hold and was put aside.
+        resync_file: A full resync that is being switched in.
         run_dir: Sockets and shared memory; gone with the machine.
         writer_socket: Where the log's owner takes writes.
         admin_socket: Where it takes requests for its own work, such as a snapshot.
@@ -46,6 +48,8 @@ class NodePaths:
     store_dir: Path
     snapshots_dir: Path
     foreign_dir: Path
+    diverged_dir: Path
+    resync_file: Path
     run_dir: Path
     writer_socket: Path
     admin_socket: Path
@@ -70,6 +74,8 @@ class NodePaths:
             store_dir=data_dir / "store",
             snapshots_dir=config.snapshots_dir.absolute(),
             foreign_dir=data_dir / "foreign",
+            diverged_dir=data_dir / "diverged",
+            resync_file=data_dir / "resync.json",
             run_dir=run_dir,
             writer_socket=run_dir / "writer.sock",
             admin_socket=run_dir / "admin.sock",

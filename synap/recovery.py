@@ -4,6 +4,7 @@
     it is not                           the newest snapshot that verifies, and the frames behind it
     there is no snapshot                the log from its first frame
     files of another history            put aside, before anything else
+    a full resync was being switched in it is finished first
 
 What is rebuilt is a new generation of the store, which is put in use when it is whole. A master
 that may have lost the end of its log, or was copied, begins a new epoch, so that nobody takes what
@@ -20,8 +21,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synap import switch
 from synap.config import Config
 from synap.errors import (
+    DataDirUnusable,
     DiskFull,
     OffsetNotRetained,
     SnapshotInvalid,
@@ -130,6 +133,7 @@ class _Recoverer:
     def run(self) -> tuple[Wal, Store]:
         began = time.monotonic()
         paths, recovery = self._paths, self.recovery
+        self._finish_switch()
         if paths.snapshots_dir.exists():
             clear_leftovers(paths.snapshots_dir)
         try:
@@ -145,7 +149,8 @@ class _Recoverer:
             self._replay(wal, store)
             if recovery.source != "store":
                 store.make_current()
-                store.remove_others()
+            # Also what a full resync prepared and a crash left unused.
+            store.remove_others()
         except BaseException:
             self._close()
             raise
@@ -153,6 +158,17 @@ class _Recoverer:
         recovery.put_aside = tuple(self._foreign.moved)
         recovery.seconds = time.monotonic() - began
         return wal, store
+
+    def _finish_switch(self) -> None:
+        begun = switch.pending(self._paths)
+        if begun is None:
+            return
+        try:
+            switch.finish(self._paths, self._node, begun)
+        except OSError as error:
+            raise DataDirUnusable(
+                f"the full resync to {begun.position} can't be finished: {error}"
+            ) from error
 
     def _put_foreign_aside(self) -> None:
         known = {reign.history for reign in self._node.lineage}

@@ -211,6 +211,79 @@ def clear_leftovers(directory: Path) -> list[Path]:
     return leftovers
 
 
+class ReceivedImage:
+    """An image that comes in pieces, under a name that makes it no snapshot yet.
+
+    What an interrupted process leaves of it is removed by `clear_leftovers`.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self, directory: Path, size: int) -> None:
+        """Begin one, with room for `size` bytes; one that was begun before goes.
+
+        Raises:
+            OSError: the disk refuses, or has no room for it.
+        """
+        self.path = directory / f"snapshot.received.bin{_TEMPORARY}"
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._unsynced = 0
+        try:
+            # Better known now than after most of it has come.
+            os.posix_fallocate(self._file, 0, size)
+        except OSError:
+            self.discard()
+            raise
+
+    def write(self, at_byte: int, content: bytes) -> None:
+        """Put a piece where it belongs.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        rest = memoryview(content)
+        while rest:
+            written = os.pwrite(self._file, rest, at_byte)
+            at_byte += written
+            rest = rest[written:]
+        self._unsynced += len(content)
+        if self._unsynced >= _SYNC_BYTES:
+            os.fdatasync(self._file)
+            self._unsynced = 0
+
+    def sync(self) -> None:
+        """Make it durable."""
+        os.fsync(self._file)
+
+    def put_in_place(self, manifest: Manifest) -> Path:
+        """Make a snapshot of it, which was verified and synced.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        directory = self.path.parent
+        path = snapshot_path(directory, manifest.position.offset)
+        _write_synced(_manifest_path(self.path), _encode(manifest))
+        os.replace(_manifest_path(self.path), _manifest_path(path))
+        os.replace(self.path, path)
+        sync_directory(directory)
+        self.close()
+        return path
+
+    def discard(self) -> None:
+        """Remove it."""
+        self.close()
+        for path in (self.path, _manifest_path(self.path)):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file, which stays; twice does no harm."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
 class _ManifestFile(msgspec.Struct):
     """The manifest as JSON: the bytes in hex, everything by name."""
 

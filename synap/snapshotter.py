@@ -14,15 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from synap import errors
 from synap.board import SnapshotFacts
-from synap.channel import AdminCommand, SnapshotTaken
+from synap.channel import SnapshotTaken
 from synap.config import Config
 from synap.errors import SnapshotError, SynapError
 from synap.log import Log
@@ -160,10 +160,6 @@ class Snapshotter:
             error=self._error,
         )
 
-    async def handle(self, command: AdminCommand) -> SnapshotTaken:
-        """Answer a request to the log's owner: see `take`."""
-        return await self.take()
-
     async def take(self) -> SnapshotTaken:
         """Take a snapshot that holds what the log holds now; one that does already is enough.
 
@@ -177,6 +173,17 @@ class Snapshotter:
             path, manifest = self._known[0]
         return SnapshotTaken(manifest.position.offset, str(path))
 
+    def known(self) -> list[tuple[Path, Manifest]]:
+        """Return the snapshots that there are, newest first."""
+        return self._known
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Take no snapshot and retire nothing meanwhile; then look again at what is there."""
+        async with self._one_at_a_time:
+            yield
+            self._known = await asyncio.to_thread(snapshots, self._paths.snapshots_dir)
+
     def _is_gone(self) -> bool:
         path, manifest = self._known[0]
         try:
@@ -187,7 +194,9 @@ class Snapshotter:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._retire()
+            if not self._one_at_a_time.locked():
+                async with self._one_at_a_time:
+                    await self._retire()
             if self._options.enabled and self._is_due():
                 # The error was told; the next try comes when one is due again.
                 with suppress(SynapError):

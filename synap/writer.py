@@ -19,13 +19,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
+import msgspec
+
 from synap.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
 from synap.channel import Answer, Decoder, Request, encode, failure
 from synap.commands import Limits, evaluate
-from synap.errors import CommandError, DiskFull, MemoryLimit, ProtocolViolation
+from synap.errors import (
+    CommandError,
+    DiskFull,
+    MemoryLimit,
+    ProtocolViolation,
+    QuorumTimeout,
+    ReignEnded,
+    WriterUnavailable,
+)
 from synap.evictor import NOTHING, Evictor, Removal
 from synap.frame import Frame
 from synap.log import Log
+from synap.replication.quorum import Waiting
 from synap.store import WriteTransaction
 
 logger = logging.getLogger(__name__)
@@ -34,8 +45,13 @@ logger = logging.getLogger(__name__)
 MAX_TURN_COMMANDS = 4096
 # Above this many waiting commands the workers are not read from, so that theirs wait with them.
 MAX_PENDING_COMMANDS = 16_384
+# Answers that wait for replicas. Beyond it a write that would wait is refused before it is logged.
+MAX_WAITING_ANSWERS = 65_536
 # Expired keys are removed at most so many at a time; clients' writes go between.
 SWEEP_KEYS = 1000
+_TOO_MANY = (
+    f"{MAX_WAITING_ANSWERS} writes wait for replicas to have them; nothing was changed, try again"
+)
 _TICK_SECONDS = 0.1
 _DETAILS_EVERY_TICKS = 5
 # Looks whether a full disk has room again.
@@ -54,6 +70,21 @@ class FramePublisher(Protocol):
     def replicas(self) -> tuple[ReplicaFacts, ...]:
         """Return what is known of each replica."""
 
+    def held_offset(self, replicas: int) -> int:
+        """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
+
+
+class Quorum(msgspec.Struct, frozen=True):
+    """How many replicas a write waits for.
+
+    Attributes:
+        min_replicas: What every write waits for; a request may ask for more.
+        timeout_ms: How long.
+    """
+
+    min_replicas: int = 0
+    timeout_ms: int = 1000
+
 
 class Writer:
     """The engine. All methods belong to the loop that `start` was called on."""
@@ -71,6 +102,7 @@ class Writer:
         on_failure: Callable[[BaseException], None],
         evictor: Evictor | None = None,
         snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
+        quorum: Quorum = Quorum(),  # noqa: B008 - it is frozen
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -85,6 +117,7 @@ class Writer:
             on_failure: Called once when the writer can't go on: the process must end.
             evictor: Keeps the memory limit; None without one.
             snapshots: Tells how the node's snapshots stand.
+            quorum: How many replicas a write waits for.
             clock: Wall clock in seconds.
         """
         self._log = log
@@ -97,6 +130,9 @@ class Writer:
         self._on_failure = on_failure
         self._evictor = evictor
         self._snapshots = snapshots
+        self._quorum = quorum
+        self._waiting: Waiting[tuple[WriterConnection, Answer, int]] = Waiting()
+        self._ended_by_epoch = log.node.identity.ended_by_epoch
         self._clock = clock
         self._pending: deque[tuple[WriterConnection, Request]] = deque()
         self._connections: set[WriterConnection] = set()
@@ -104,7 +140,7 @@ class Writer:
         self._is_reading_paused = False
         self._has_failed = False
         self._expired_total = 0
-        self._read_only = ""
+        self._read_only = ReignEnded.reason if self._ended_by_epoch else ""
         self._ticks = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._server: asyncio.Server | None = None
@@ -126,12 +162,36 @@ class Writer:
         self._server.close()
         while self._pending and not self._has_failed:
             self._take_turn()
+        self._give_up(self._waiting.take_all())
         for timer in self._timers.values():
             timer.cancel()
         for connection in tuple(self._connections):
             connection.close()
         await asyncio.sleep(0)
         self._show()
+
+    def end_reign(self, epoch: int) -> None:
+        """Take no writes any more, for good: `epoch` is above this master's own."""
+        if epoch <= self._ended_by_epoch:
+            return
+        self._log.node.end_reign(epoch)
+        self._ended_by_epoch = epoch
+        self._read_only = ReignEnded.reason
+        logger.error(
+            "writes are refused: %s", ReignEnded(epoch),
+            extra={"action": "stale_epoch", "epoch": epoch},
+        )  # fmt: skip
+        self._show()
+
+    def look_at_acks(self) -> None:
+        """Send the answers for which enough replicas have acknowledged by now."""
+        publisher = self._publisher
+        if publisher is None or not len(self._waiting):
+            return
+        for replicas in self._waiting.numbers():
+            held = self._waiting.take_held(replicas, publisher.held_offset(replicas))
+            if held:
+                self._send(held)
 
     def connected(self, connection: WriterConnection) -> None:
         self._connections.add(connection)
@@ -169,8 +229,12 @@ class Writer:
         now_ms = int(self._clock() * 1000)
         taken: list[tuple[WriterConnection, Request]] = []
         answers: list[Answer] = []
+        waits: dict[int, int] = {}
         evictor = self._evictor
         removal = NOTHING
+        if self._ended_by_epoch:
+            self._refuse_pending(ReignEnded(self._ended_by_epoch))
+            return
         try:
             self._log.replay_rest()
             if evictor is not None and evictor.is_tight:
@@ -178,7 +242,7 @@ class Writer:
             transaction = self._log.store.begin()
             try:
                 evicted = self._remove(transaction, removal) if removal else 0
-                turn_bytes = self._evaluate_pending(transaction, now_ms, taken, answers)
+                turn_bytes = self._evaluate_pending(transaction, now_ms, taken, answers, waits)
             except BaseException:
                 transaction.abort()
                 raise
@@ -193,10 +257,13 @@ class Writer:
                 taken, self._pending = list(self._pending), deque()
             offset = self._log.position.offset
             answers = [failure(request.id, offset, error) for _, request in taken]
+            waits.clear()
             self._refuse(error)
         except Exception as error:
             self._fail(error)
             return
+        if waits:
+            taken, answers = self._hold(taken, answers, waits)
         self._answer(taken, answers)
 
     def _evaluate_pending(
@@ -205,8 +272,13 @@ class Writer:
         now_ms: int,
         taken: list[tuple[WriterConnection, Request]],
         answers: list[Answer],
+        waits: dict[int, int],
     ) -> int:
-        """Carry out commands up to a turn's bounds; return the bytes of the values they wrote."""
+        """Carry out commands up to a turn's bounds; return the bytes of the values they wrote.
+
+        Args:
+            waits: Gets the number of replicas that an answer waits for, by its place in `answers`.
+        """
         pending = self._pending
         limits = self._limits
         evictor = self._evictor
@@ -215,12 +287,19 @@ class Writer:
         before = self._log.position.offset
         turn_bytes = 0
         seen = len(entries)
+        floor = self._quorum.min_replicas
         while pending and len(taken) < MAX_TURN_COMMANDS and turn_bytes < self._turn_bytes:
             pair = pending.popleft()
             taken.append(pair)
             request = pair[1]
             if refuses is not None and refuses(request.command, transaction, now_ms, limits):
                 answers.append(failure(request.id, before + len(entries), MemoryLimit()))
+                continue
+            wanted = request.min_replicas
+            if wanted < floor:
+                wanted = floor
+            if wanted and len(self._waiting) + len(waits) >= MAX_WAITING_ANSWERS:
+                answers.append(failure(request.id, before + seen, WriterUnavailable(_TOO_MANY)))
                 continue
             try:
                 result = evaluate(request.command, transaction, now_ms, limits)
@@ -230,8 +309,62 @@ class Writer:
             for entry in entries[seen:]:
                 turn_bytes += len(entry.value)
             seen = len(entries)
+            if wanted:
+                waits[len(answers)] = wanted
             answers.append(Answer(request.id, before + seen, result))
         return turn_bytes
+
+    def _hold(
+        self,
+        taken: list[tuple[WriterConnection, Request]],
+        answers: list[Answer],
+        waits: dict[int, int],
+    ) -> tuple[list[tuple[WriterConnection, Request]], list[Answer]]:
+        """Let answers wait for their replicas; return the others."""
+        deadline = self._loop.time() + self._quorum.timeout_ms / 1000
+        for place, wanted in waits.items():
+            answer = answers[place]
+            self._waiting.add(wanted, answer.offset, deadline, (taken[place][0], answer, wanted))
+        self.look_at_acks()
+        if "quorum" not in self._timers:
+            self._set_quorum_timer()
+        others = [place for place in range(len(answers)) if place not in waits]
+        return [taken[place] for place in others], [answers[place] for place in others]
+
+    def _set_quorum_timer(self) -> None:
+        self._timers.pop("quorum", None)
+        deadline = self._waiting.next_deadline()
+        if deadline is not None:
+            self._timers["quorum"] = self._loop.call_at(deadline, self._end_waits)
+
+    def _end_waits(self) -> None:
+        self._give_up(self._waiting.take_late(self._loop.time()))
+        self._set_quorum_timer()
+
+    def _give_up(self, late: list[tuple[WriterConnection, Answer, int]]) -> None:
+        """Answer writes that too few replicas hold; they stay logged."""
+        told = []
+        for connection, answer, wanted in late:
+            error = QuorumTimeout(
+                f"fewer than {wanted} replicas have acknowledged offset {answer.offset} within "
+                f"{self._quorum.timeout_ms} ms; the write is logged on the master, its outcome "
+                "elsewhere is unknown"
+            )
+            told.append((connection, failure(answer.id, answer.offset, error), wanted))
+        if told:
+            self._send(told)
+
+    def _send(self, held: list[tuple[WriterConnection, Answer, int]]) -> None:
+        by_connection: dict[WriterConnection, list[Answer]] = {}
+        for connection, answer, _ in held:
+            by_connection.setdefault(connection, []).append(answer)
+        for connection, mine in by_connection.items():
+            connection.send(encode(mine))
+
+    def _refuse_pending(self, error: ReignEnded) -> None:
+        taken, self._pending = list(self._pending), deque()
+        offset = self._log.position.offset
+        self._answer(taken, [failure(request.id, offset, error) for _, request in taken])
 
     def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
         """Remove keys as a DEL entry each; return how many evicted ones were there."""
@@ -284,7 +417,7 @@ class Writer:
 
     def _sweep(self) -> None:
         """Remove a bite of what has expired, or of what the memory limit wants gone."""
-        if self._has_failed:
+        if self._has_failed or self._ended_by_epoch:
             return
         delay = self._sweep_interval_seconds
         now_ms = int(self._clock() * 1000)

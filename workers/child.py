@@ -21,6 +21,8 @@ class ChildSpec:
         stop_stage: Children of a lower stage are stopped before those of a higher one.
         forwards: Signals that the supervisor passes on to it.
         refusal_codes: Exit codes that say that a restart won't help.
+        renewal_codes: Exit codes that ask for the next start at once, and are no failure.
+        renew: Tells before each start what the child is by now; None where that never changes.
         tick_ns: Tells for a pid when that process last showed life (CLOCK_MONOTONIC); 0 where it
             has not begun to. A child without one counts as alive while it runs.
     """
@@ -32,6 +34,8 @@ class ChildSpec:
     stop_stage: int = 0
     forwards: frozenset[signal.Signals] = frozenset()
     refusal_codes: frozenset[int] = frozenset()
+    renewal_codes: frozenset[int] = frozenset()
+    renew: Callable[[], ChildSpec] | None = None
     tick_ns: Callable[[int], int] | None = None
 
 
@@ -122,6 +126,8 @@ class Child:
         """Start it, in a process group of its own: a terminal's Ctrl-C is the supervisor's."""
         self.start_at = None
         self.started = now
+        if self.spec.renew is not None:
+            self.spec = self.spec.renew()
         self._process = subprocess.Popen(
             self.spec.command,
             env=self.spec.environment,

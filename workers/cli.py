@@ -13,7 +13,7 @@ from rich.console import Console
 from synap import __version__
 from synap.config import load_config, render
 from synap.errors import StartError, SynapError
-from workers import cli_backup, cli_wal
+from workers import cli_backup, cli_cluster, cli_replication, cli_wal
 from workers.cluster import Plan, run_cluster
 from workers.http_call import CallFailed, post
 from workers.process import EXIT_FAILED, EXIT_REFUSED
@@ -29,6 +29,8 @@ config_app = typer.Typer(help="Check and show the configuration.", no_args_is_he
 app.add_typer(config_app, name="config")
 cli_backup.register(app)
 cli_wal.register(app)
+cli_replication.register(app)
+cli_cluster.register(app)
 
 ConfigFile = Annotated[
     Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -15,21 +16,36 @@ class CallFailed(Exception):
     """The node could not be reached, or refused; the message says which and why."""
 
 
-def post(url: str, path: str) -> dict[str, Any]:
-    """Send an empty POST to the node at `url` and return its answer.
+def post(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Send a POST to the node at `url`, empty without a body, and return its answer.
 
     Raises:
         CallFailed: there was no answer, or an error.
     """
-    request = urllib.request.Request(url.rstrip("/") + path, data=b"", method="POST")
+    data = b"" if body is None else json.dumps(body).encode()
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    request = urllib.request.Request(url.rstrip("/") + path, data, headers, method="POST")
+    return _send(request, _TIMEOUT_SECONDS)
+
+
+def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
+    """Send a GET to the node at `url` and return its answer.
+
+    Raises:
+        CallFailed: there was no answer, or an error.
+    """
+    return _send(urllib.request.Request(url.rstrip("/") + path), timeout_seconds)
+
+
+def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:
-            raise CallFailed(f"{url}{path}: {_message_of(error)}") from error
-    except (OSError, ValueError) as error:
-        raise CallFailed(f"{url} does not answer: {error}") from error
+            raise CallFailed(f"{request.full_url}: {_message_of(error)}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise CallFailed(f"{request.full_url} does not answer: {error}") from error
 
 
 def _message_of(error: urllib.error.HTTPError) -> str:

@@ -5,30 +5,78 @@ Its snapshots, and what must be done now and then.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
+from collections.abc import Awaitable, Callable
 
-from synap.admin import AdminServer
+from synap.admin import AdminServer, Handler
+from synap.board import Board
+from synap.channel import AcceptMaster, AdminCommand, AdminResult, MasterAccepted, TakeSnapshot
 from synap.config import Config
+from synap.errors import NothingToAccept
 from synap.log import Log
 from synap.paths import NodePaths
+from synap.roles import Office
 from synap.snapshotter import Snapshotter
 from synap.upkeep import Upkeep
+from workers.ports import check_ports
 from workers.process import child_environment, python_command
+
+# What was answered is on its way before the owner ends.
+_LEAVE_SECONDS = 0.05
+
+
+def office(
+    config: Config,
+    board: Board,
+    loop: asyncio.AbstractEventLoop,
+    leave: Callable[[], None],
+    end_writing: Callable[[], Awaitable[None]],
+    held_offset: Callable[[], int] = int,
+) -> Office:
+    """Return what a change of role needs of this owner.
+
+    Args:
+        leave: Ends the owner.
+        end_writing: Stops whatever appends to the log.
+        held_offset: Last offset that a replica of this node holds.
+    """
+    replication = config.replication
+    listening = {
+        "replication, PUB": replication.replica_listen_address,
+        "replication, ROUTER": replication.sync_listen_address,
+    }
+
+    def leave_soon() -> None:
+        loop.call_later(_LEAVE_SECONDS, leave)
+
+    return Office(
+        view=board.view,
+        held_offset=held_offset,
+        end_writing=end_writing,
+        leave=leave_soon,
+        check=lambda: check_ports(listening, "choose another in the configuration"),
+        now_ns=time.monotonic_ns,
+    )
 
 
 class OwnerWork:
-    """The snapshots, and the socket on which they are asked for.
+    """The snapshots, and the socket on which these and changes of role are asked for.
 
     Attributes:
         snapshots: Takes them.
+        accept_master: Takes the operator's word on a diverged replica; set by a replica.
     """
 
-    def __init__(self, config: Config, paths: NodePaths, log: Log) -> None:
+    def __init__(self, config: Config, paths: NodePaths, log: Log, handle_role: Handler) -> None:
         environment = child_environment(os.environ, None, {})
         command = python_command("workers.snapshot")
         self.snapshots = Snapshotter(config, paths, log, command, environment)
         self._upkeep = Upkeep(log)
-        self._admin = AdminServer(self.snapshots.handle)
+        self._admin = AdminServer(self._handle)
+        self._handle_role = handle_role
+        self.accept_master: Callable[[], MasterAccepted] = _nothing_to_accept
         self._socket = paths.admin_socket
 
     async def start(self) -> None:
@@ -42,3 +90,14 @@ class OwnerWork:
         self._upkeep.stop()
         await self._admin.stop()
         await self.snapshots.stop()
+
+    async def _handle(self, command: AdminCommand) -> AdminResult:
+        if isinstance(command, TakeSnapshot):
+            return await self.snapshots.take()
+        if isinstance(command, AcceptMaster):
+            return self.accept_master()
+        return await self._handle_role(command)
+
+
+def _nothing_to_accept() -> MasterAccepted:
+    raise NothingToAccept

@@ -26,6 +26,8 @@ EXIT_CLEAN = 0
 EXIT_FAILED = 1
 # The process can't start for a reason that a restart won't mend.
 EXIT_REFUSED = 3
+# The node's role has changed: the owner of the new one is to be started at once.
+EXIT_ROLE_CHANGED = 4
 
 PARENT_VARIABLE = "SYNAP_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
@@ -34,12 +36,12 @@ _PROJECT_ROOT = Path(__file__).resolve().parent.parent
 logger = logging.getLogger(__name__)
 
 
-def run(name: str, body: Callable[[Config], None]) -> int:
+def run(name: str, body: Callable[[Config], int]) -> int:
     """Run one process of a node and return its exit code.
 
     Args:
         name: What the process is, for the log.
-        body: The process itself; returns when it was told to stop.
+        body: The process itself; returns its exit code when it was told to stop.
     """
     die_with_parent()
     try:
@@ -49,14 +51,13 @@ def run(name: str, body: Callable[[Config], None]) -> int:
         return EXIT_REFUSED
     with queued_logging(config, name):
         try:
-            body(config)
+            return body(config)
         except (StartError, WalCorrupt, StoreUnusable) as error:
             logger.critical("%s can't start: %s", name, error, extra={"reason": error.reason})
             return EXIT_REFUSED
         except Exception:
             logger.critical("%s failed", name, exc_info=True)
             return EXIT_FAILED
-    return EXIT_CLEAN
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 import uvloop
 
 from synap.board import Board
+from synap.channel import MasterAccepted
 from synap.config import Config
 from synap.errors import ConfigInvalid, DataDirUnusable
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
+from synap.replication.installer import Installer
 from synap.replication.replica_board import ReplicaBoard
 from synap.replication.subscriber import Subscriber
-from workers.owner import OwnerWork
-from workers.process import run, stop_on_signals
+from synap.roles import Roles, config_with_master
+from workers.owner import OwnerWork, office
+from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 
-def serve(config: Config) -> None:
-    """Own the log and follow the master until SIGTERM or SIGINT.
+def serve(config: Config) -> int:
+    """Own the log and follow the master until SIGTERM or SIGINT, or until the role changes.
+
+    Returns:
+        The exit code.
 
     Raises:
         StartError, WalCorrupt, StoreUnusable: The log can't be opened.
@@ -37,44 +44,90 @@ def serve(config: Config) -> None:
         raise DataDirUnusable(
             f"{paths.data_dir} belongs to a {node.role}; its log is owned by workers.writer"
         )
-    if config.replication.master_address is None:
+    addresses = node.master_addresses(config)
+    if addresses is None:
         raise ConfigInvalid(["replication.master_address is not set; a replica needs its master"])
-    uvloop.run(_serve(config, paths, node, config.replication.master_address))
+    return uvloop.run(_serve(config_with_master(config, *addresses), paths, node))
 
 
-async def _serve(config: Config, paths: NodePaths, node: Node, master_address: str) -> None:
+async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
-    failed: asyncio.Future[None] = loop.create_future()
+    left: asyncio.Future[None] = loop.create_future()
+
+    def leave() -> None:
+        if not left.done():
+            left.set_result(None)
 
     def fail(error: BaseException) -> None:
-        if not failed.done():
-            failed.set_exception(error)
+        if not left.done():
+            left.set_exception(error)
 
     def fail_from_thread(error: BaseException) -> None:
         loop.call_soon_threadsafe(fail, error)
 
     log = Log.open(config, paths, node, fail_from_thread)
     board = Board(paths.board_file)
-    work = OwnerWork(config, paths, log)
+    engine = _Engine()
+    roles = Roles(config, log, office(config, board, loop, leave, engine.stop))
+    work = OwnerWork(config, paths, log, roles.handle)
     is_clean = False
     try:
         await work.start()
+        master_address = config.replication.master_address
+        assert master_address is not None, "it was looked at before the loop began"
         subscriber = Subscriber(
             config,
             log,
             ReplicaBoard(board, log, master_address, work.snapshots.facts),
             applied_time_ms=log.applied.time_ms,
+            installer=Installer(log, paths.snapshots_dir, work.snapshots.paused),
         )
-        stop_on_signals(loop, subscriber.stop)
-        following = asyncio.create_task(subscriber.run())
-        ended, _ = await asyncio.wait((following, failed), return_when=asyncio.FIRST_COMPLETED)
-        for each in ended:
-            each.result()
+
+        def accept_master() -> MasterAccepted:
+            subscriber.accept()
+            return MasterAccepted(str(paths.diverged_dir))
+
+        work.accept_master = accept_master
+        stop_on_signals(loop, leave)
+        engine.start(subscriber, fail)
+        await left
         is_clean = True
     finally:
+        await engine.stop()
         await work.stop()
         board.close()
         log.close(clean=is_clean)
+    return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
+
+
+class _Engine:
+    """The subscriber and its task."""
+
+    def __init__(self) -> None:
+        self._subscriber: Subscriber | None = None
+
+    def start(self, subscriber: Subscriber, on_failure: Callable[[BaseException], None]) -> None:
+        """Begin to follow.
+
+        Args:
+            subscriber: Not running yet.
+            on_failure: Called where it ends by an error.
+        """
+
+        def look(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                on_failure(error)
+
+        self._subscriber = subscriber
+        self._task = asyncio.create_task(subscriber.run())
+        self._task.add_done_callback(look)
+
+    async def stop(self) -> None:
+        """Follow no longer; returns when nothing is appended any more."""
+        if self._subscriber is not None:
+            self._subscriber.stop()
+            await asyncio.wait((self._task,))
 
 
 def main() -> int:

@@ -15,12 +15,18 @@ from synap.board import Board
 from synap.config import FILE_VARIABLE, Config, load_config
 from synap.counters import reserve_counters
 from synap.errors import ConfigInvalid
-from synap.node import Node, lock_file
+from synap.node import Node, lock_file, read_identity
 from synap.paths import NodePaths
 from workers.child import ChildSpec
 from workers.logs import queued_logging
 from workers.ports import check_ports
-from workers.process import EXIT_REFUSED, child_environment, die_with_parent, python_command
+from workers.process import (
+    EXIT_REFUSED,
+    EXIT_ROLE_CHANGED,
+    child_environment,
+    die_with_parent,
+    python_command,
+)
 from workers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -62,11 +68,11 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
-        return Supervisor(node_children(node.role, board, environment)).run()
+        return Supervisor(node_children(paths, board, environment)).run()
 
 
 def node_children(
-    role: str, board: Board, environment: Mapping[str, str]
+    paths: NodePaths, board: Board, environment: Mapping[str, str]
 ) -> tuple[ChildSpec, ChildSpec]:
     """Return the children of a node: the log's owner, then Gunicorn."""
 
@@ -74,17 +80,23 @@ def node_children(
         view = board.view()
         return view.tick_ns if view.owner_pid == pid else 0
 
-    owner = "replica" if role == "replica" else "writer"
-    return (
-        ChildSpec(
-            name=owner,
-            command=python_command(f"workers.{owner}"),
+    def owner() -> ChildSpec:
+        # The role may have changed since the last start, by a promotion.
+        name = "replica" if read_identity(paths.node_file).role == "replica" else "writer"
+        return ChildSpec(
+            name=name,
+            command=python_command(f"workers.{name}"),
             environment=environment,
             stop_seconds=_OWNER_STOP_SECONDS,
             stop_stage=1,
             refusal_codes=frozenset({EXIT_REFUSED}),
+            renewal_codes=frozenset({EXIT_ROLE_CHANGED}),
+            renew=owner,
             tick_ns=owner_tick_ns,
-        ),
+        )
+
+    return (
+        owner(),
         ChildSpec(
             name="http",
             command=python_command("gunicorn", "--config", str(gunicorn_file())),
@@ -104,7 +116,7 @@ def gunicorn_file() -> Path:
 
 
 def _check_role(config: Config, node: Node) -> None:
-    if node.role == "replica" and config.replication.master_address is None:
+    if node.role == "replica" and node.master_addresses(config) is None:
         raise ConfigInvalid(
             [
                 "replication.master_address not set: this data directory belongs to a replica, "
@@ -129,6 +141,14 @@ def _say_what_starts(config: Config, node: Node) -> None:
             "the data directory makes this node a %s; replication.role says %s and is not used",
             node.role,
             config.replication.role,
+        )
+    told = node.identity.master_address
+    if node.role == "replica" and told not in ("", config.replication.master_address):
+        logger.warning("the node follows %s, as it was told by `synap follow`", told)
+    if node.identity.ended_by_epoch:
+        logger.warning(
+            "the node takes no writes: it has met epoch %d; `synap follow` makes it a replica",
+            node.identity.ended_by_epoch,
         )
     if not _is_loopback(config.server.host):
         logger.warning(

@@ -102,6 +102,10 @@ class Supervisor:
             logger.critical("%s can't run; the node ends. Its reason is above", name, extra=facts)
             self._exit_code = EXIT_REFUSED
             return
+        if code in child.spec.renewal_codes:
+            logger.info("%s ended to be replaced", name, extra={"action": "renewed"})
+            child.start_at = now
+            return
         delay = child.policy.delay_after(child.started, now)
         if delay is None:
             logger.critical(

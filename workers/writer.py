@@ -14,7 +14,6 @@ from collections.abc import Callable
 import uvloop
 
 from synap.access import AccessTable
-from synap.addresses import join_address
 from synap.board import Board, BoardView, SnapshotFacts
 from synap.commands import Limits
 from synap.config import Config
@@ -24,14 +23,19 @@ from synap.evictor import Evictor
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
+from synap.replication.herald import Herald
 from synap.replication.publisher import Publisher
-from synap.writer import Writer
-from workers.owner import OwnerWork
-from workers.process import run, stop_on_signals
+from synap.roles import Roles
+from synap.writer import Quorum, Writer
+from workers.owner import OwnerWork, office
+from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 
-def serve(config: Config) -> None:
-    """Own the log until SIGTERM or SIGINT.
+def serve(config: Config) -> int:
+    """Own the log until SIGTERM or SIGINT, or until the role changes.
+
+    Returns:
+        The exit code.
 
     Raises:
         StartError, WalCorrupt, StoreUnusable: the log can't be opened.
@@ -44,10 +48,10 @@ def serve(config: Config) -> None:
         raise DataDirUnusable(
             f"{paths.data_dir} belongs to a replica; its log is owned by workers.replica"
         )
-    uvloop.run(_serve(config, paths, node))
+    return uvloop.run(_serve(config, paths, node))
 
 
-async def _serve(config: Config, paths: NodePaths, node: Node) -> None:
+async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 
@@ -58,28 +62,46 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> None:
     def fail_from_thread(error: BaseException) -> None:
         loop.call_soon_threadsafe(fail, error)
 
+    def leave() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    async def end_writing() -> None:
+        await writer.stop()
+
+    def held_offset() -> int:
+        return publisher.held_offset(1) if publisher is not None else 0
+
     log = Log.open(config, paths, node, fail_from_thread)
     board = Board(paths.board_file)
-    publisher = Publisher(config, log) if node.role == "master" else None
-    work = OwnerWork(config, paths, log)
+    roles = Roles(config, log, office(config, board, loop, leave, end_writing, held_offset))
+    work = OwnerWork(config, paths, log, roles.handle)
+    publisher = Publisher(config, log, work.snapshots) if node.role == "master" else None
     evictor = _evictor(config, paths, log)
     writer = build_writer(config, log, board, publisher, fail, evictor, work.snapshots.facts)
-    stop_on_signals(loop, lambda: None if ended.done() else ended.set_result(None))
+    herald = _herald(config, log)
+    stop_on_signals(loop, leave)
     is_clean = False
     try:
         if publisher is not None:
+            publisher.watch(writer.look_at_acks, writer.end_reign)
             await publisher.start()
         await work.start()
         await writer.start(paths.writer_socket)
+        if herald is not None:
+            herald.start()
         await ended
         is_clean = True
     finally:
+        if herald is not None:
+            await herald.stop()
         await work.stop()
         await writer.stop()
         if publisher is not None:
             await publisher.stop()
         board.close()
         log.close(clean=is_clean)
+    return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
 
 
 def build_writer(
@@ -103,12 +125,24 @@ def build_writer(
         view=BoardView(
             role=log.node.role,
             owner_pid=os.getpid(),
-            master_url=server.advertise_url or f"http://{join_address(server.host, server.port)}",
+            master_url=server.own_url,
         ),
         on_failure=on_failure,
         evictor=evictor,
         snapshots=snapshots,
+        quorum=Quorum(
+            config.replication.min_replicas_to_write if publisher is not None else 0,
+            config.replication.ack_timeout_ms,
+        ),
     )
+
+
+def _herald(config: Config, log: Log) -> Herald | None:
+    """Return what tells the master before this one, on a master that was promoted."""
+    address = log.node.identity.master_sync_address
+    if log.node.role != "master" or not address or log.node.identity.ended_by_epoch:
+        return None
+    return Herald(log, config.server.node_id, config.server.own_url, address)
 
 
 def _evictor(config: Config, paths: NodePaths, log: Log) -> Evictor | None:

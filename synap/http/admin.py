@@ -6,7 +6,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap.admin import ask
-from synap.channel import TakeSnapshot
+from synap.channel import SnapshotTaken, TakeSnapshot
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
@@ -26,6 +26,7 @@ class Snapshots(Resource):
 
     async def on_post(self, req: Request, resp: Response) -> None:
         taken = await ask(self._node.paths.admin_socket, TakeSnapshot(), _SNAPSHOT_SECONDS)
+        assert isinstance(taken, SnapshotTaken)
         self.stamp_read(resp, taken.offset)
         resp.data = orjson.dumps(
             {

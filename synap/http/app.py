@@ -15,7 +15,7 @@ from falcon.asgi import Response
 
 from synap.client import WriterClient
 from synap.config import Config, load_config
-from synap.http import admin, backup, errors, key_ops, keys, node
+from synap.http import admin, backup, errors, key_ops, keys, node, roles
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
@@ -45,7 +45,7 @@ def create_app(config: Config) -> App:
     )
     errors.install(app, local)
     calls = Calls(local, client)
-    for theme in (keys, key_ops, node, backup, admin):
+    for theme in (keys, key_ops, node, backup, admin, roles):
         theme.add_routes(app, local, calls)
     return app
 

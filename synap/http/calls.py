@@ -106,16 +106,25 @@ class Calls:
         self._node = node
         self._client = client
 
-    async def write(self, command: Command) -> Done:
+    async def write(self, command: Command, min_replicas: int = 0) -> Done:
         """Have the log's owner carry out `command`.
+
+        Args:
+            command: What to do.
+            min_replicas: Replicas that must hold it before this returns; the configuration may ask
+                for more.
 
         Raises:
             ReadOnlyReplica: this node is a replica; nothing changed.
+            InvalidRequest: replicas are asked for, and this node can't have any.
             CommandError, WriteRefused: as WriterClient.execute.
         """
-        if self._node.view.role == "replica":
+        role = self._node.view.role
+        if role == "replica":
             raise ReadOnlyReplica("this node is a replica and takes no writes; ask the master")
-        done = await self._client.execute(command)
+        if min_replicas and role == "standalone":
+            raise InvalidRequest("this node is standalone: no replica can hold its writes")
+        done = await self._client.execute(command, min_replicas)
         self._count(command, done.result)
         return done
 

@@ -29,6 +29,7 @@ STATUS: dict[type[SynapError], int] = {
     errors.DiskFull: 507,
     errors.MemoryLimit: 507,
     errors.ReadRefused: 503,
+    errors.RoleError: 409,
 }
 
 # Reasons of what HTTP itself refuses, before there is a command.

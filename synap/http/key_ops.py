@@ -50,19 +50,24 @@ class Moves(Resource):
 
     async def on_post_rename(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _destination_body)
-        await self._move(resp, key, body, body.rename(key, nx=False))
+        await self._move(req, resp, key, body, body.rename(key, nx=False))
 
     async def on_post_renamenx(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _destination_body)
-        await self._move(resp, key, body, body.rename(key, nx=True))
+        await self._move(req, resp, key, body, body.rename(key, nx=True))
 
     async def on_post_copy(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _destination_body)
-        await self._move(resp, key, body, body.copy(key))
+        await self._move(req, resp, key, body, body.copy(key))
 
     async def _move(
-        self, resp: Response, key: bytes, body: bodies.DestinationBody, command: Command
+        self,
+        req: Request,
+        resp: Response,
+        key: bytes,
+        body: bodies.DestinationBody,
+        command: Command,
     ) -> None:
-        done = await self._calls.write(command)
+        done = await self.write(req, command)
         names = {"source": key.decode(), "destination": body.destination}
         self.answer_write(resp, done.offset, {"success": done.result} | names)

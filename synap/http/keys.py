@@ -79,7 +79,7 @@ class WholeKeys(Resource):
 
     async def on_post_set(self, req: Request, resp: Response) -> None:
         body = _set_body(await req.json_body(self._max_body_bytes))
-        done = await self._calls.write(body.command(now_ms))
+        done = await self.write(req, body.command(now_ms))
         result = done.result
         assert isinstance(result, SetResult)
         answer = {"success": True, "key": body.key, "written": result.written}
@@ -88,7 +88,7 @@ class WholeKeys(Resource):
         self.answer_write(resp, done.offset, answer)
 
     async def on_delete_removal(self, req: Request, resp: Response, key: bytes) -> None:
-        done = await self._calls.write(Delete((key,)))
+        done = await self.write(req, Delete((key,)))
         self.answer_write(resp, done.offset, {"deleted": bool(done.result), "key": key.decode()})
 
 
@@ -97,12 +97,12 @@ class ManyKeys(Resource):
 
     async def on_post_mset(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _pairs_body)
-        done = await self._calls.write(body.command(nx=False))
+        done = await self.write(req, body.command(nx=False))
         self.answer_write(resp, done.offset, {"success": done.result})
 
     async def on_post_msetnx(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _pairs_body)
-        done = await self._calls.write(body.command(nx=True))
+        done = await self.write(req, body.command(nx=True))
         self.answer_write(resp, done.offset, {"success": done.result})
 
     async def on_post_mget(self, req: Request, resp: Response) -> None:
@@ -113,7 +113,7 @@ class ManyKeys(Resource):
 
     async def on_post_mdel(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _keys_body)
-        done = await self._calls.write(Delete(body.encoded()))
+        done = await self.write(req, Delete(body.encoded()))
         self.answer_write(resp, done.offset, {"deleted": done.result})
 
     async def on_get_scan(self, req: Request, resp: Response) -> None:
@@ -148,7 +148,7 @@ class Numbers(Resource):
     async def _add(self, req: Request, resp: Response, sign: int) -> None:
         body = await self.read_body(req, _amount_body)
         amount = sign * body.checked_amount()
-        done = await self._calls.write(Increment(body.key.encode(), amount))
+        done = await self.write(req, Increment(body.key.encode(), amount))
         self.answer_write(resp, done.offset, {"value": done.result})
 
 
@@ -157,7 +157,7 @@ class Parts(Resource):
 
     async def on_post_append(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _value_body)
-        done = await self._calls.write(Append(key, stored_bytes(body.value)))
+        done = await self.write(req, Append(key, stored_bytes(body.value)))
         self.answer_write(resp, done.offset, {"length": done.result})
 
     async def on_get_getrange(self, req: Request, resp: Response, key: bytes) -> None:
@@ -172,7 +172,7 @@ class Parts(Resource):
     async def on_post_setrange(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _range_body)
         command = SetRange(key, body.checked_offset(), stored_bytes(body.value))
-        done = await self._calls.write(command)
+        done = await self.write(req, command)
         self.answer_write(resp, done.offset, {"length": done.result})
 
     async def on_get_strlen(self, req: Request, resp: Response, key: bytes) -> None:
@@ -182,7 +182,7 @@ class Parts(Resource):
 
     async def on_post_getset(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _value_body)
-        done = await self._calls.write(GetSet(key, stored_bytes(body.value)))
+        done = await self.write(req, GetSet(key, stored_bytes(body.value)))
         assert done.result is None or isinstance(done.result, bytes)
         self.answer_write(resp, done.offset, _readable_or_none(done.result))
 
@@ -192,11 +192,11 @@ class Deadlines(Resource):
 
     async def on_post_expire(self, req: Request, resp: Response, key: bytes) -> None:
         body = await self.read_body(req, _ttl_body)
-        done = await self._calls.write(Expire(key, bodies.expiry_after(body.ttl, now_ms())))
+        done = await self.write(req, Expire(key, bodies.expiry_after(body.ttl, now_ms())))
         self.answer_write(resp, done.offset, {"result": done.result})
 
     async def on_post_persist(self, req: Request, resp: Response, key: bytes) -> None:
-        done = await self._calls.write(Persist(key))
+        done = await self.write(req, Persist(key))
         self.answer_write(resp, done.offset, {"result": done.result})
 
     async def on_get_ttl(self, req: Request, resp: Response, key: bytes) -> None:

@@ -137,19 +137,28 @@ def _last_snapshot(facts: SnapshotFacts) -> dict[str, object] | None:
     }
 
 
+def _ms_since(at_ns: int) -> int | None:
+    return (time.monotonic_ns() - at_ns) // 1_000_000 if at_ns else None
+
+
 def replication_facts(node: LocalNode) -> dict[str, object]:
     """Return the form of `/health/replication`, by role."""
     view, details = node.view, node.details
     offset = node.applied_offset()
     facts: dict[str, object] = {
         "role": node.role,
+        "node_id": node.config.server.node_id,
+        "url": node.config.server.own_url,
         "history": view.history.hex(),
         "epoch": view.epoch,
+        "read_only": view.read_only or None,
     }
     if node.role == "replica":
         return facts | {
             "master_address": details.master_address or node.config.replication.master_address,
+            "master_url": node.master_url,
             "master_offset": view.master_offset,
+            "last_contact_ms": _ms_since(view.last_contact_ns),
             "local_offset": offset,
             "lag_entries": lag_entries(view.master_offset, offset),
             "lag_ms": node.lag_ms(),

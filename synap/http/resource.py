@@ -8,6 +8,8 @@ from typing import TypeVar
 import orjson
 from falcon.asgi import Response
 
+from synap.client import Done
+from synap.commands import Command
 from synap.errors import InvalidRequest
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
@@ -19,6 +21,9 @@ OFFSET = "X-Synap-Offset"
 LAG_MS = "X-Synap-Lag-Ms"
 MASTER = "X-Synap-Master"
 MIN_OFFSET = b"x-synap-min-offset"
+MIN_REPLICAS = b"x-synap-min-replicas"
+# As many as a master keeps an eye on.
+_MAX_REPLICAS = 256
 # The log's offsets have 64 bits.
 _MAX_OFFSET = 2**64 - 1
 
@@ -41,6 +46,17 @@ class Resource:
         text = req.raw_headers.get(MIN_OFFSET)
         if text is not None:
             await self._node.wait_applied(_parse_offset(text))
+
+    async def write(self, req: Request, command: Command) -> Done:
+        """Have the log's owner carry out `command`, on the request's conditions; see `Calls.write`.
+
+        Raises:
+            InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+        """
+        text = req.raw_headers.get(MIN_REPLICAS)
+        if text is None:
+            return await self._calls.write(command)
+        return await self._calls.write(command, _parse_replicas(text))
 
     async def read_body(self, req: Request, decode: Callable[[bytes], Body]) -> Body:
         """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""
@@ -94,4 +110,10 @@ def text_param(req: Request, name: str) -> str | None:
 def _parse_offset(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20 or int(text) > _MAX_OFFSET:
         raise InvalidRequest("header X-Synap-Min-Offset is not an offset")
+    return int(text)
+
+
+def _parse_replicas(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 3 or int(text) > _MAX_REPLICAS:
+        raise InvalidRequest(f"header X-Synap-Min-Replicas is not from 0 to {_MAX_REPLICAS}")
     return int(text)

@@ -8,6 +8,8 @@ Joining without a gap: a first heartbeat shows that the subscription is live; th
 frames of the stream are kept meanwhile; the welcome is followed by a fetch up to the first frame
 kept; what the offset shows as seen is dropped.
 
+A refusal that a snapshot mends begins a full resync (`resync`), with the disk's work in `jobs`.
+
 Source: docs/protocol.md, "The replica's states"; after the ZeroMQ guide's Clone pattern.
 """
 
@@ -15,7 +17,14 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from synap.errors import FrameCorrupt, LinkLost, OffsetGap, ProtocolViolation, StaleEpoch
+from synap.errors import (
+    FrameCorrupt,
+    LinkLost,
+    NothingToAccept,
+    OffsetGap,
+    ProtocolViolation,
+    StaleEpoch,
+)
 from synap.frame import Frame
 from synap.position import NO_HISTORY, Lineage
 from synap.replication import messages, plan
@@ -31,6 +40,8 @@ from synap.replication.messages import (
     Published,
     Refusal,
     Request,
+    SnapshotChunk,
+    SnapshotOffer,
     Streamed,
     Welcome,
     read_frames,
@@ -43,6 +54,7 @@ from synap.replication.progress import (
     is_silent,
     lag_ms,
 )
+from synap.replication.resync import Install, Job, Resync
 
 # Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
 STREAM_BUFFER_BYTES = 32 * 1024 * 1024
@@ -64,6 +76,7 @@ class _Stage(Enum):
     LISTENING = auto()
     GREETED = auto()
     REFUSED = auto()
+    SYNCING = auto()
     JOINED = auto()
 
 
@@ -82,6 +95,8 @@ class Follower:
 
     Attributes:
         outbox: Requests to send, oldest first; the caller takes them out.
+        jobs: What the disk must do for a full resync, oldest first; the caller takes them out and
+            tells `done` what became of each.
     """
 
     def __init__(self, log: ReplicaLog, options: FollowerOptions, applied_time_ms: int) -> None:
@@ -111,6 +126,10 @@ class Follower:
         self._loss = ""
         self._master_url = ""
         self._gaps = 0
+        # The newest reign of the master that the operator accepted; empty for none.
+        self._accepted: Lineage = ()
+        self._resync = Resync(self.outbox, self._next_request, options.rejoin_ms)
+        self.jobs: list[Job] = self._resync.jobs
 
     def connect(self, now_ns: int) -> None:
         """Begin on a new link: whatever was under way on the one before is forgotten."""
@@ -145,6 +164,12 @@ class Follower:
         """
         if isinstance(message, Chunk):
             self._receive_chunk(message, bulk, now_ns)
+        elif isinstance(message, SnapshotOffer):
+            self._contact_ns = now_ns
+            self._resync.take_offer(message, now_ns)
+        elif isinstance(message, SnapshotChunk):
+            self._contact_ns = now_ns
+            self._resync.take_chunk(message, bulk, now_ns)
         elif isinstance(message, Welcome):
             self._receive_welcome(message, now_ns)
         else:
@@ -175,6 +200,31 @@ class Follower:
             self._acknowledge(now_ns)
         return bool(frames) and missing is None and offset < self._master_offset
 
+    def done(self, job: Job, is_good: bool, now_ns: int) -> None:
+        """Learn what became of a job; where it put a snapshot in place, the log is another one."""
+        is_installed = self._resync.done(job, is_good, now_ns)
+        if not is_installed:
+            return
+        assert isinstance(job, Install)
+        self._applied_time_ms = job.offer.time_ms
+        self._accepted = ()
+        self._refusal = Refusal("")
+        self._clock.forget(job.offer.position.offset)
+        if self._stage is _Stage.SYNCING:
+            self._say_hello(now_ns)
+
+    def accept(self, now_ns: int) -> None:
+        """Take the operator's word that the master's data may replace this replica's.
+
+        Raises:
+            NothingToAccept: The replica is not `diverged`, or does not hear its master.
+        """
+        is_diverged = self._refusal.reason == messages.DIVERGED
+        if self._stage is not _Stage.REFUSED or not is_diverged or not self._options.can_resync:
+            raise NothingToAccept
+        self._accepted = self._refusal.lineage[-1:]
+        self._say_hello(now_ns)
+
     def tick(self, now_ns: int) -> None:
         """Look at the clock; call it several times a heartbeat, with nothing left unread.
 
@@ -189,6 +239,8 @@ class Follower:
             raise LinkLost("the sync address does not answer the hello")
         if self._transfer is not None and now_ns - self._transfer.moved_ns > answer_ns:
             raise LinkLost("the catch-up makes no progress")
+        if self._stage is _Stage.SYNCING:
+            self._resync.tick(now_ns, answer_ns)
         rejoin_ns = self._options.rejoin_ms * NS_PER_MS
         if self._stage is _Stage.REFUSED and now_ns - self._greeted_ns > rejoin_ns:
             self._say_hello(now_ns)
@@ -218,7 +270,12 @@ class Follower:
         self.outbox.clear()
         self._buffer.clear()
         self._transfer = None
+        self._resync.halt()
         self._acked_offset = -1
+
+    def _next_request(self) -> int:
+        self._last_request += 1
+        return self._last_request
 
     def _state(self, now_ns: int) -> LinkState:
         refused = _REFUSED_STATES.get(self._refusal.reason)
@@ -226,6 +283,8 @@ class Follower:
             if refused is LinkState.DIVERGED:
                 return refused
             return LinkState.DISCONNECTED if self._loss else LinkState.CONNECTING
+        if self._stage is _Stage.SYNCING:
+            return LinkState.SYNCING
         if self._stage is not _Stage.JOINED:
             return refused or LinkState.CONNECTING
         if not self._is_level:
@@ -246,7 +305,7 @@ class Follower:
             self._loss = ""
             self._master_offset = 0
             self._buffer.clear()
-            self._say_hello(now_ns)
+            self._greet(now_ns)
         offset = self._log.position.offset
         if beat.last_offset > max(self._master_offset, offset):
             # The heartbeat tells of entries that the stream did not bring.
@@ -255,7 +314,7 @@ class Follower:
         self._master_offset = max(self._master_offset, beat.last_offset)
         if self._stage is _Stage.JOINED:
             self._look_level(now_ns)
-        if self._stage in (_Stage.JOINED, _Stage.REFUSED):
+        if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
             self._acknowledge(now_ns)
 
     def _note_gap(self, heard_offset: int, clock_ms: int, now_ns: int) -> None:
@@ -270,7 +329,10 @@ class Follower:
             self._gaps += 1
 
     def _hear_frame(self, message: Published, bulk: bytes, now_ns: int) -> None:
-        if message.history != self._history or self._stage is _Stage.REFUSED:
+        if message.history != self._history:
+            return
+        if self._stage in (_Stage.REFUSED, _Stage.SYNCING):
+            self._contact_ns = now_ns
             return
         frames = read_frames(bulk)
         self._contact_ns = now_ns
@@ -284,7 +346,15 @@ class Follower:
             self._master_offset = max(self._master_offset, frame.last_offset)
             self._buffer.keep(frame)
 
+    def _greet(self, now_ns: int) -> None:
+        """Say hello, or when the snapshot is in place that is being installed."""
+        if self._resync.is_installing:
+            self._stage = _Stage.SYNCING
+        else:
+            self._say_hello(now_ns)
+
     def _say_hello(self, now_ns: int) -> None:
+        self._resync.halt()
         self._stage = _Stage.GREETED
         self._greeted_ns = now_ns
         self._transfer = None
@@ -326,14 +396,15 @@ class Follower:
 
     def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
         if refusal.request:
-            self._receive_transfer_refusal(refusal)
+            if not self._resync.take_refusal(refusal, now_ns):
+                self._receive_transfer_refusal(refusal)
         elif refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
             if self._stage is _Stage.GREETED:
-                self._refuse(refusal)
+                self._mend(refusal, now_ns)
         elif refusal.reason == messages.HELLO_WANTED:
             # One hello answers any number of these: the ones behind it meet the stage GREETED.
-            if self._stage in (_Stage.JOINED, _Stage.REFUSED):
-                self._say_hello(now_ns)
+            if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
+                self._greet(now_ns)
         elif self._stage is _Stage.GREETED:
             raise LinkLost(f"the master refuses the hello: {refusal.reason} {refusal.detail}")
 
@@ -345,6 +416,26 @@ class Follower:
         else:
             raise LinkLost(f"the master refuses the catch-up: {refusal.reason} {refusal.detail}")
 
+    def _mend(self, refusal: Refusal, now_ns: int) -> None:
+        """Begin a full resync where the refusal is one that a snapshot mends by the rules."""
+        log = self._log
+        # The word was about that master, not about one that took its address since.
+        is_known = bool(self._accepted) and self._accepted[0] in refusal.lineage
+        is_accepted = is_known and refusal.reason == messages.DIVERGED
+        self._refuse(refusal)
+        # Where the lineages agree and the logs don't, nobody knows from where on: the operator must
+        # look. Elsewhere this side's own comparison decides, not the master's word.
+        is_lineage_alike = refusal.reason == messages.DIVERGED and not refusal.common_offset
+        if not self._options.can_resync or (is_lineage_alike and not is_accepted):
+            return
+        remedy = plan.remedy(
+            log.position, log.lineage, refusal.lineage, refusal.position, is_accepted=is_accepted
+        )
+        if isinstance(remedy, plan.Hold):
+            return
+        self._stage = _Stage.SYNCING
+        self._resync.begin(refusal.lineage, remedy, now_ns)
+
     def _refuse(self, refusal: Refusal) -> None:
         self._stage = _Stage.REFUSED
         self._refusal = refusal
@@ -354,10 +445,10 @@ class Follower:
         self._buffer.clear()
 
     def _fetch(self, until_offset: int, now_ns: int) -> None:
-        self._last_request += 1
-        self._transfer = _Transfer(until_offset, self._last_request, now_ns)
+        request = self._next_request()
+        self._transfer = _Transfer(until_offset, request, now_ns)
         after = self._log.position.offset
-        self.outbox.append(Fetch(self._last_request, after, until_offset, CREDIT))
+        self.outbox.append(Fetch(request, after, until_offset, CREDIT))
 
     def _receive_chunk(self, chunk: Chunk, bulk: bytes, now_ns: int) -> None:
         transfer = self._transfer

@@ -49,6 +49,7 @@ class FollowerOptions(msgspec.Struct, frozen=True):
         heartbeat_interval_ms: Heartbeats expected; a master that says more is believed.
         max_lag_ms: Lag from which the link counts as lagging.
         rejoin_ms: Time between two hellos to a master that refuses this replica.
+        can_resync: Whether somebody carries out the disk's part of a full resync.
     """
 
     replica: str
@@ -56,6 +57,7 @@ class FollowerOptions(msgspec.Struct, frozen=True):
     heartbeat_interval_ms: int
     max_lag_ms: int
     rejoin_ms: int
+    can_resync: bool = False
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):

@@ -7,10 +7,11 @@ A message has one or two parts. The first one:
      4     1  protocol version, 1
      5        MessagePack array: the kind's number, then its fields in the order given here
 
-The second part is bulk, encoded frames as they are in the log, and is there for `Published` and
-`Chunk` alone. Kinds 1 to 31 go from replica to master, 33 to 63 from master to replica, 65 to 95 in
-the stream. Fields that a later program appends are skipped. Sizes are checked before anything is
-decoded; what is no message raises `ProtocolViolation`.
+The second part is bulk: encoded frames as they are in the log for `Published` and `Chunk`, bytes of
+a snapshot's image for `SnapshotChunk`. No other message has one. Kinds 1 to 31 go from replica to
+master, 33 to 63 from master to replica, 65 to 95 in the stream. Fields that a later program appends
+are skipped. Sizes are checked before anything is decoded; what is no message raises
+`ProtocolViolation`.
 
 Source: docs/protocol.md, "Messages".
 """
@@ -18,14 +19,15 @@ Source: docs/protocol.md, "Messages".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
+from zlib import crc32
 
 import msgspec
 from msgspec import Meta
 
 from synap.errors import FrameCorrupt, FrameTruncated, ProtocolViolation
 from synap.frame import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, decode_frame
-from synap.position import HISTORY_BYTES, Lineage, Position
+from synap.position import HISTORY_BYTES, START, Lineage, Position
 
 MAGIC = b"SYNR"
 PROTOCOL_VERSION = 1
@@ -37,6 +39,9 @@ MAX_REIGNS = 1000
 MAX_HEAD_BYTES = 64 * 1024
 # Second part: one chunk, which is larger than a chunk's usual size where it is one large frame.
 MAX_BULK_BYTES = MAX_PAYLOAD_BYTES + HEADER_BYTES
+# Bytes of a snapshot in one chunk at most; the master sends a part of it.
+MAX_SNAPSHOT_CHUNK_BYTES = 8 * 1024 * 1024
+SHA256_BYTES = 32
 # Chunks that a master lets a replica have in flight, whatever credit it gives.
 MAX_CREDIT = 16
 
@@ -52,12 +57,15 @@ History = Annotated[bytes, Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYT
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Word = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=2048)]
+WaitMs = Annotated[int, Meta(ge=0, le=_MAX_INTERVAL_MS)]
+Checksum = Annotated[bytes, Meta(max_length=SHA256_BYTES)]
 
 # Words of `Refusal.reason`.
 NEEDS_FULL_RESYNC = "needs_full_resync"
 DIVERGED = "diverged"
 HELLO_WANTED = "hello_wanted"
 BUSY = "busy"
+WAIT = "wait"
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -67,13 +75,16 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
         replica: Its `server.node_id`.
         position: The end of its log.
         lineage: The reigns of its log; empty where it holds nothing.
-        url: Its `server.advertise_url`; may be empty.
+        url: Where clients reach it; may be empty.
+        is_master: It is a master that was promoted and tells the one before it so; it follows
+            nobody.
     """
 
     replica: Name
     position: Position
     lineage: Lineage = ()
     url: Text = ""
+    is_master: bool = False
 
     def __post_init__(self) -> None:
         _check_position(self.position)
@@ -117,6 +128,22 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=4):
     state: Word
 
 
+class FetchSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A replica asks for a snapshot, or for the rest of one.
+
+    Attributes:
+        request: Number that offer and chunks repeat; higher than in all fetches before.
+        sha256: Of the snapshot that the replica holds a beginning of; empty for none.
+        after_byte: How much of that it holds.
+        credit: Chunks that the master may send before it hears more; `Credit` gives more.
+    """
+
+    request: Number
+    sha256: Checksum
+    after_byte: Offset
+    credit: Number
+
+
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
     """The replica's log is a beginning of the master's, which still holds what follows it.
 
@@ -141,11 +168,15 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=34):
     """The master does not do what was asked.
 
     Attributes:
-        reason: NEEDS_FULL_RESYNC, DIVERGED, HELLO_WANTED or BUSY; an unknown word is like BUSY.
+        reason: NEEDS_FULL_RESYNC, DIVERGED, HELLO_WANTED, WAIT or BUSY; an unknown word is like
+            BUSY.
         detail: A sentence for the operator.
         request: The transfer that it is about; 0 for the link as a whole.
         common_offset: With DIVERGED the last offset that both logs may agree on.
         url: Where clients reach the master; may be empty.
+        wait_ms: With WAIT, when the replica may ask again.
+        lineage: The reigns of the master's log, in the answer to a hello; empty otherwise.
+        position: The end of the master's log, in the answer to a hello.
     """
 
     reason: Word
@@ -153,6 +184,13 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=34):
     request: Number = 0
     common_offset: Offset = 0
     url: Text = ""
+    wait_ms: WaitMs = 0
+    lineage: Lineage = ()
+    position: Position = START
+
+    def __post_init__(self) -> None:
+        _check_position(self.position)
+        _check_lineage(self.lineage)
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=35):
@@ -167,6 +205,54 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=35):
     request: Number
     sequence: Number
     is_last: bool
+
+
+class SnapshotOffer(msgspec.Struct, frozen=True, array_like=True, tag=36):
+    """The snapshot that a transfer sends; chunks follow.
+
+    Attributes:
+        request: The fetch that it answers.
+        lineage: The reigns of the log up to the snapshot.
+        position: Where the log stood.
+        time_ms: The master's wall clock in the last frame up to there.
+        created_ms: Its wall clock when the snapshot was written.
+        keys: Stored keys.
+        size: Bytes of the image as it is sent.
+        sha256: Of all of them.
+        compression: How the image is compressed.
+        at_byte: The first byte that is sent: what the replica holds of this snapshot, or 0.
+    """
+
+    request: Number
+    lineage: Lineage
+    position: Position
+    time_ms: Milliseconds
+    created_ms: Milliseconds
+    keys: Offset
+    size: Annotated[int, Meta(ge=1, le=_MAX_OFFSET)]
+    sha256: Annotated[bytes, Meta(min_length=SHA256_BYTES, max_length=SHA256_BYTES)]
+    compression: Literal["none", "zstd"]
+    at_byte: Offset
+
+    def __post_init__(self) -> None:
+        _check_position(self.position)
+        _check_lineage(self.lineage)
+        if not self.lineage or self.at_byte > self.size:
+            raise ValueError("an offer of no lineage, or of bytes behind its end")
+
+
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=37):
+    """The bytes of an image from `at_byte` on; the bulk part holds them.
+
+    Attributes:
+        request: The fetch that it answers.
+        at_byte: Place of the first of them.
+        crc: CRC-32 of the bulk part.
+    """
+
+    request: Number
+    at_byte: Offset
+    crc: Number
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
@@ -197,12 +283,12 @@ class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
     history: History
 
 
-Request = Hello | Fetch | Credit | Ack
-Answer = Welcome | Refusal | Chunk
+Request = Hello | Fetch | Credit | Ack | FetchSnapshot
+Answer = Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk
 Streamed = Heartbeat | Published
 Message = Request | Answer | Streamed
 
-_WITH_BULK = (Chunk, Published)
+_WITH_BULK = (Chunk, Published, SnapshotChunk)
 Direction = TypeVar("Direction")
 _encoder = msgspec.msgpack.Encoder()
 
@@ -212,7 +298,7 @@ def encode(message: Message, bulk: bytes | None = None) -> list[bytes]:
 
     Args:
         message: Any message.
-        bulk: The second part, for `Chunk` and `Published` alone.
+        bulk: The second part, for `Chunk`, `Published` and `SnapshotChunk` alone.
     """
     head = _PREFIX + _encoder.encode(message)
     return [head] if bulk is None else [head, bulk]
@@ -266,6 +352,18 @@ def read_frames(bulk: bytes) -> list[Frame]:
     except (FrameCorrupt, FrameTruncated) as error:
         raise ProtocolViolation(f"a damaged frame at byte {at}: {error}") from error
     return frames
+
+
+def check_image_bytes(chunk: SnapshotChunk, bulk: bytes) -> None:
+    """Check the bytes of an image against their chunk.
+
+    Raises:
+        ProtocolViolation: They are damaged, none, or too many.
+    """
+    if not 0 < len(bulk) <= MAX_SNAPSHOT_CHUNK_BYTES:
+        raise ProtocolViolation(f"a snapshot's chunk of {len(bulk)} bytes")
+    if crc32(bulk) != chunk.crc:
+        raise ProtocolViolation(f"damaged bytes of a snapshot at {chunk.at_byte}")
 
 
 def _check_prefix(head: bytes) -> None:

@@ -61,6 +61,28 @@ class Diverged(msgspec.Struct, frozen=True):
 Plan = CatchUp | FullResync | Diverged
 
 
+class Switch(msgspec.Struct, frozen=True):
+    """A refused replica takes the master's snapshot in place of its own state.
+
+    Attributes:
+        kept_after: Its own entries behind this offset are put aside, for the master's log does not
+            hold them; None where there are none.
+        keeps_store: Its live store is put aside too: nothing of it is the master's.
+    """
+
+    kept_after: int | None = None
+    keeps_store: bool = False
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A refused replica keeps its data and its reads, and waits for the operator's word."""
+
+    reason: str
+
+
+Remedy = Switch | Hold
+
+
 def decide(replica: Position, lineage: Lineage, master: MasterFacts) -> Plan:
     """Decide what a replica gets whose log ends at `replica` and went through `lineage`."""
     asked, held = replica.offset, master.first_offset
@@ -94,6 +116,38 @@ def objection(
     if own.offset == 0:
         return None
     return _disagreement(own, lineage, offered, master)
+
+
+def remedy(
+    own: Position, lineage: Lineage, offered: Lineage, master: Position, *, is_accepted: bool
+) -> Remedy:
+    """Return what a replica does that a master does not welcome, or that is offered a snapshot.
+
+    Args:
+        own: The end of the replica's log.
+        lineage: Its reigns.
+        offered: The master's reigns, or the snapshot's.
+        master: The end of the master's log, or where the snapshot stands.
+        is_accepted: The operator has accepted this master's data in place of the replica's.
+    """
+    if not offered:
+        return Hold("the master names no lineage")
+    if own.offset == 0:
+        return Switch()
+    if is_accepted:
+        return Switch(kept_after=0, keeps_store=True)
+    disagreement = _disagreement(own, lineage, offered, master)
+    if disagreement is None:
+        return Switch()
+    common = disagreement.common_offset
+    if common == 0 or own.offset <= common:
+        return Hold(disagreement.reason)
+    if lineage[-1].epoch > offered[-1].epoch:
+        return Hold(
+            f"the replica has seen epoch {lineage[-1].epoch}, the master's reign of epoch "
+            f"{offered[-1].epoch} has ended"
+        )
+    return Switch(kept_after=common)
 
 
 def _disagreement(

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
-from synap.addresses import join_address
+from synap.addresses import reachable_url
 from synap.board import ReplicaFacts
 from synap.config import Config
 from synap.errors import OffsetNotRetained, ProtocolViolation
@@ -31,6 +32,7 @@ from synap.replication.messages import (
     Answer,
     Credit,
     Fetch,
+    FetchSnapshot,
     Heartbeat,
     Hello,
     Published,
@@ -40,14 +42,20 @@ from synap.replication.messages import (
     encode,
 )
 from synap.replication.plan import CatchUp, Diverged, FullResync, MasterFacts, Plan, decide
-from synap.replication.progress import NS_PER_MS, OffsetClock
+from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock
+from synap.replication.reigns import epoch_above
 from synap.replication.roster import ReplicaProgress, Roster
+from synap.replication.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.sockets import Endpoint, Sockets
 
 logger = logging.getLogger(__name__)
 
+# States of a replica whose offset is one of another log.
+_ELSEWHERE = (LinkState.DIVERGED, LinkState.SYNCING)
 _SUBSCRIBED = b"\x01"
 _UNSUBSCRIBED = b"\x00"
+# A replica that waits for its turn asks so often, or every replication.reconnect_delay_ms.
+_LONGEST_WAIT_MS = 1000
 # A port that is open to the world hears a lot of nonsense; the log says so this often.
 _COMPLAIN_EVERY_NS = 10_000_000_000
 
@@ -73,20 +81,26 @@ class Publisher:
 
     Attributes:
         violations: Messages that were none.
+        snapshots: The full resyncs under way, once started.
     """
 
-    def __init__(self, config: Config, log: MasterLog) -> None:
+    def __init__(
+        self, config: Config, log: MasterLog, snapshots: SnapshotSource | None = None
+    ) -> None:
         """
         Args:
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
+            snapshots: Its snapshots; without them nobody gets a full resync.
         """
         replication, server = config.replication, config.server
         self.violations = 0
         self._replication = replication
         self._name = server.node_id
-        self._url = server.advertise_url or f"http://{join_address(server.host, server.port)}"
+        self._url = server.own_url
         self._log = log
+        self._source = snapshots
+        self.snapshots: SnapshotService | None = None
         self._timeout_ns = replication.replica_timeout_secs * 1_000_000_000
         self._largest_streamed = replication.buffer_size_kb * 1024
         self._roster = Roster(timeout_ns=self._timeout_ns, max_lag_ms=replication.max_lag_ms)
@@ -94,6 +108,18 @@ class Publisher:
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._greeting: set[bytes] = set()
         self._is_running = False
+        self._on_ack: Callable[[], None] = _nothing
+        self._on_higher_epoch: Callable[[int], None] = _forget
+
+    def watch(self, on_ack: Callable[[], None], on_higher_epoch: Callable[[int], None]) -> None:
+        """Set who is told; neither may block.
+
+        Args:
+            on_ack: Called when `held_offset` may have changed.
+            on_higher_epoch: Called with an epoch that ends the reign of this master.
+        """
+        self._on_ack = on_ack
+        self._on_higher_epoch = on_higher_epoch
 
     async def start(self) -> None:
         """Bind both sockets and begin to send heartbeats.
@@ -118,6 +144,11 @@ class Publisher:
             self._reader.close()
             raise
         self._catch_up = CatchUpService(self._log.wal, self._reader, self._send_bulk)
+        if self._source is not None:
+            self.snapshots = SnapshotService(
+                self._log.wal, self._source, self._reader, self._send_bulk,
+                wait_ms=min(replication.reconnect_delay_ms, _LONGEST_WAIT_MS),
+            )  # fmt: skip
         self._is_running = True
         self._beat_timer: asyncio.Handle = self._loop.call_soon(self._beat)
         logger.info(
@@ -133,6 +164,8 @@ class Publisher:
         self._beat_timer.cancel()
         self._reader.close()
         self._catch_up.close()
+        if self.snapshots is not None:
+            await self.snapshots.close()
         self._sockets.close()
 
     def publish(self, frame: Frame) -> None:
@@ -154,15 +187,21 @@ class Publisher:
         offset = self._log.position.offset
         return tuple(map(_facts, self._roster.progress(offset, self._clock, now_ns)))
 
+    def held_offset(self, replicas: int) -> int:
+        """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
+        return self._roster.held_offset(replicas, self._log.lineage)
+
     def _beat(self) -> None:
         now_ns = time.monotonic_ns()
         self._send_heartbeat()
         for peer, name in self._roster.expire(now_ns):
-            self._catch_up.drop(peer)
+            self._drop(peer)
             logger.warning(
                 "replica %s is silent", name, extra={"action": "disconnected", "replica": name}
             )
         self._catch_up.expire(now_ns, self._timeout_ns)
+        if self.snapshots is not None:
+            self.snapshots.expire(now_ns, self._timeout_ns)
         interval = self._replication.heartbeat_interval_ms / 1000
         self._beat_timer = self._loop.call_later(interval, self._beat)
 
@@ -202,22 +241,48 @@ class Publisher:
         elif not self._roster.knows(peer):
             self._send(peer, Refusal(HELLO_WANTED, "say hello first"))
         elif isinstance(request, Fetch):
+            # It has what it was sent, and reads on from there.
+            self._drop(peer)
             self._catch_up.fetch(peer, request, now_ns)
+        elif isinstance(request, FetchSnapshot):
+            self._fetch_snapshot(peer, request, now_ns)
         elif isinstance(request, Credit):
             self._catch_up.credit(peer, request, now_ns)
+            if self.snapshots is not None:
+                self.snapshots.credit(peer, request, now_ns)
         else:
             self._take_ack(peer, request, address, now_ns)
 
+    def _fetch_snapshot(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
+        self._catch_up.drop(peer)
+        if self.snapshots is None:
+            self._send(peer, Refusal(messages.BUSY, "there are no snapshots here", fetch.request))
+        else:
+            self.snapshots.fetch(peer, fetch, now_ns)
+
+    def _drop(self, peer: bytes) -> None:
+        self._catch_up.drop(peer)
+        if self.snapshots is not None:
+            self.snapshots.drop(peer)
+
     def _take_ack(self, peer: bytes, ack: Ack, address: str, now_ns: int) -> None:
-        if ack.offset > self._log.position.offset and ack.state != DIVERGED:
+        if ack.offset > self._log.position.offset and ack.state not in _ELSEWHERE:
             self._complain(ProtocolViolation(f"an ack of offset {ack.offset}"), address)
             self._send(peer, Refusal(HELLO_WANTED, "the ack is ahead of this log"))
             return
-        self._roster.acknowledge(peer, ack, now_ns, _wall_ms())
+        if self._roster.acknowledge(peer, ack, now_ns, _wall_ms()):
+            self._on_ack()
 
     def _read_facts(self, peer: bytes, address: str, hello: Hello) -> None:
         """Look up, in the reader's thread, what the decision needs."""
         if peer in self._greeting:
+            return
+        epoch = epoch_above(hello.lineage, self._log.lineage, from_master=hello.is_master)
+        if epoch:
+            self._on_higher_epoch(epoch)
+        if hello.is_master:
+            refusal = Refusal(DIVERGED, "this node has heard of the reign", url=self._url)
+            self._send(peer, refusal)
             return
         self._greeting.add(peer)
         wal = self._log.wal
@@ -248,19 +313,25 @@ class Publisher:
         answer = decide(hello.position, hello.lineage, facts)
         replaced = self._roster.greet(peer, address, hello, answer, time.monotonic_ns(), _wall_ms())
         if replaced is not None:
-            self._catch_up.drop(replaced)
+            self._drop(replaced)
         _tell(hello, address, answer)
         self._send(peer, self._message_of(answer))
 
     def _message_of(self, answer: Plan) -> Answer:
         if isinstance(answer, FullResync):
-            return Refusal(NEEDS_FULL_RESYNC, answer.reason, url=self._url)
+            return self._refusal(NEEDS_FULL_RESYNC, answer.reason, 0)
         if isinstance(answer, Diverged):
-            return Refusal(
-                DIVERGED, answer.reason, common_offset=answer.common_offset, url=self._url
-            )
+            return self._refusal(DIVERGED, answer.reason, answer.common_offset)
         lineage = self._log.lineage[-MAX_REIGNS:]
         return Welcome(self._name, self._log.position, lineage, self._url)
+
+    def _refusal(self, reason: str, detail: str, common_offset: int) -> Refusal:
+        """Return a refusal that tells the replica all that it decides by."""
+        log = self._log
+        return Refusal(
+            reason, detail, common_offset=common_offset, url=self._url,
+            lineage=log.lineage[-MAX_REIGNS:], position=log.position,
+        )  # fmt: skip
 
     def _send(self, peer: bytes, message: Answer) -> bool:
         return self._sync.send([peer, *encode(message)])
@@ -288,6 +359,7 @@ def _facts(replica: ReplicaProgress) -> ReplicaFacts:
         lag_ms=replica.lag_ms,
         status=replica.status.value,
         last_ack=replica.last_ack_ms,
+        url=reachable_url(replica.url, replica.address),
     )
 
 
@@ -304,6 +376,14 @@ def _tell(hello: Hello, address: str, answer: Plan) -> None:
             "replica %s at %s is refused: %s", hello.replica, address, answer.reason,
             extra={"action": action, **fields},
         )  # fmt: skip
+
+
+def _nothing() -> None:
+    """Tell nobody of an ack."""
+
+
+def _forget(epoch: int) -> None:
+    """Tell nobody of a higher epoch."""
 
 
 def _wall_ms() -> int:

@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Callable
 
-from synap.addresses import join_address, split_address
+from synap.addresses import reachable_url, split_address
 from synap.board import Board, BoardView, NodeDetails, SnapshotFacts
 from synap.log import Log
 from synap.replication.link import FollowerStatus
 from synap.replication.progress import NS_PER_MS, LinkState
 
 _DETAILS_EVERY_NS = 500 * NS_PER_MS
-_WILDCARDS = ("0.0.0.0", "::")
 
 
 class ReplicaBoard:
@@ -36,6 +35,7 @@ class ReplicaBoard:
         self._board = board
         self._log = log
         self._master_address = master_address
+        self._master_host = split_address(master_address)[0]
         self._snapshots = snapshots
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
@@ -57,7 +57,7 @@ class ReplicaBoard:
                 last_contact_ns=status.last_contact_ns,
                 heartbeat_ns=status.heartbeat_ns,
                 tick_ns=now_ns,
-                master_url=reachable_url(status.master_url, self._master_address),
+                master_url=reachable_url(status.master_url, self._master_host),
                 first_sync_done=status.has_synced,
             )
         )
@@ -84,19 +84,3 @@ class ReplicaBoard:
                 snapshots=self._snapshots(),
             )
         )
-
-
-def reachable_url(url: str, master_address: str) -> str:
-    """Return `url` with the host of `master_address` where it names a wildcard address.
-
-    A master that listens on all addresses and is told no `server.advertise_url` can't know the one
-    that others reach it by; its replica does.
-    """
-    scheme, _, rest = url.partition("://")
-    try:
-        host, port = split_address(rest)
-    except ValueError:
-        return url
-    if host not in _WILDCARDS:
-        return url
-    return f"{scheme}://{join_address(split_address(master_address)[0], port)}"

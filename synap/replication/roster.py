@@ -7,10 +7,13 @@ itself, and one that went away is still shown, as `disconnected`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 
+from synap.position import Lineage
+from synap.replication import quorum
 from synap.replication.messages import Ack, Hello
 from synap.replication.plan import Diverged, FullResync, Plan
 from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock, lag_entries
@@ -19,6 +22,8 @@ from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock, lag_en
 MAX_REPLICAS = 256
 
 _STATES = frozenset(LinkState)
+# States in which what a replica holds is a beginning of its master's log.
+_HOLDING_STATES = frozenset((LinkState.CATCHING_UP, LinkState.IN_SYNC, LinkState.LAGGING))
 
 
 class ReplicaProgress(msgspec.Struct, frozen=True):
@@ -51,6 +56,7 @@ class _Replica:
     address: str
     url: str
     offset: int
+    epoch: int
     state: LinkState
     heard_ns: int
     heard_wall_ms: int
@@ -92,8 +98,9 @@ class Roster:
         self._make_room()
         state = _state_of(answer)
         self._by_id[hello.replica] = _Replica(
-            peer, address, hello.url, hello.position.offset, state, now_ns, wall_ms
-        )
+            peer, address, hello.url, hello.position.offset, hello.position.epoch, state,
+            now_ns, wall_ms,
+        )  # fmt: skip
         self._ids[peer] = hello.replica
         return gone
 
@@ -104,6 +111,7 @@ class Roster:
             return False
         replica = self._by_id[name]
         replica.offset = ack.offset
+        replica.epoch = ack.epoch
         replica.heard_ns = now_ns
         replica.heard_wall_ms = wall_ms
         if ack.state in _STATES:
@@ -122,6 +130,15 @@ class Roster:
             del self._ids[peer]
         return silent
 
+    def held_offset(self, replicas: int, lineage: Lineage) -> int:
+        """Return the last offset that `replicas` replicas have acknowledged; 0 for none.
+
+        Args:
+            replicas: From 1.
+            lineage: The master's reigns; a replica whose ack does not lie on it does not count.
+        """
+        return quorum.held_offset(self._counting_offsets(lineage), replicas)
+
     def progress(
         self, last_offset: int, clock: OffsetClock, now_ns: int
     ) -> tuple[ReplicaProgress, ...]:
@@ -136,6 +153,12 @@ class Roster:
             self._progress_of(name, replica, last_offset, clock, now_ns)
             for name, replica in sorted(self._by_id.items())
         )
+
+    def _counting_offsets(self, lineage: Lineage) -> Iterator[int]:
+        for replica in self._by_id.values():
+            is_holding = replica.is_connected and replica.state in _HOLDING_STATES
+            if is_holding and quorum.counts(replica.offset, replica.epoch, lineage):
+                yield replica.offset
 
     def _progress_of(
         self, name: str, replica: _Replica, last_offset: int, clock: OffsetClock, now_ns: int

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -28,6 +28,7 @@ from synap.replication import messages
 from synap.replication.follower import Follower
 from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.progress import LinkState, retry_delay_ms
+from synap.replication.resync import Install, Job
 from synap.replication.sockets import Endpoint, Sockets
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,21 @@ class StatusBoard(Protocol):
         """Show `status` to the node's other processes; called at every tick and every change."""
 
 
+class JobTaker(Protocol):
+    """Who does the disk's part of a full resync. `synap.replication.installer.Installer` is one."""
+
+    def start(
+        self, done: Callable[[Job, bool], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        """Begin, on the running loop; `done` is told each job's end, `fail` what ends the node."""
+
+    async def stop(self) -> None:
+        """End."""
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take jobs, in their order."""
+
+
 class Subscriber:
     """The engine. All methods belong to the loop that `run` was called on."""
 
@@ -61,6 +77,7 @@ class Subscriber:
         *,
         applied_time_ms: int,
         draw: Callable[[], float] = random.random,
+        installer: JobTaker | None = None,
     ) -> None:
         """
         Args:
@@ -69,6 +86,7 @@ class Subscriber:
             board: Where the status goes.
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
             draw: Random numbers from [0, 1) for the back-off.
+            installer: Does the disk's part of a full resync; without it there is none.
         """
         replication = config.replication
         assert replication.master_address is not None
@@ -82,16 +100,19 @@ class Subscriber:
             log,
             FollowerOptions(
                 replica=config.server.node_id,
-                url=config.server.advertise_url or "",
+                url=config.server.own_url,
                 heartbeat_interval_ms=replication.heartbeat_interval_ms,
                 max_lag_ms=replication.max_lag_ms,
                 rejoin_ms=replication.reconnect_delay_ms,
+                can_resync=installer is not None,
             ),
             applied_time_ms,
         )
         self._tick_seconds = min(
             replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS
         )
+        self._installer = installer
+        self._fatal: BaseException | None = None
         self._shown: FollowerStatus | None = None
         self._should_stop = False
         # Set where a wait should end early: on `stop`, and where a link has failed.
@@ -103,6 +124,25 @@ class Subscriber:
         Raises:
             WalFailed, StoreError: The log is of no more use; the process must end.
         """
+        if self._installer is None:
+            await self._follow_for_ever()
+            return
+        self._installer.start(self._job_done, self._job_failed)
+        try:
+            await self._follow_for_ever()
+        finally:
+            await self._installer.stop()
+
+    def accept(self) -> None:
+        """Take the operator's word that the master's data may replace this diverged replica's.
+
+        Raises:
+            NothingToAccept: The replica is not `diverged`, or does not hear its master.
+        """
+        self._follower.accept(time.monotonic_ns())
+        self._wake.set()
+
+    async def _follow_for_ever(self) -> None:
         attempt = -1
         good_seconds = _GOOD_LINK_HEARTBEATS * self._replication.heartbeat_interval_ms / 1000
         while True:
@@ -125,7 +165,7 @@ class Subscriber:
 
     async def _follow(self) -> str | None:
         """Follow on one link; return why it ended, or None where `stop` was called."""
-        link = _Link(self._follower, self._show, self._wake.set)
+        link = self._link = _Link(self._follower, self._settled, self._wake.set)
         try:
             link.open(
                 self._stream_address,
@@ -134,7 +174,10 @@ class Subscriber:
             )
             while not self._should_stop:
                 await self._pause(self._tick_seconds)
+                if self._fatal is not None:
+                    raise self._fatal
                 link.tick()
+                self._submit()
         except (ReplicationError, DiskFull, MemoryLimit) as error:
             return str(error)
         finally:
@@ -146,6 +189,9 @@ class Subscriber:
         delay_ms = retry_delay_ms(attempt, self._replication.reconnect_delay_ms, self._draw())
         deadline = time.monotonic() + delay_ms / 1000
         while not self._should_stop:
+            if self._fatal is not None:
+                raise self._fatal
+            self._submit()
             self._show()
             left_seconds = deadline - time.monotonic()
             if not self._replication.auto_reconnect:
@@ -158,6 +204,27 @@ class Subscriber:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
         self._wake.clear()
+
+    def _settled(self) -> None:
+        self._submit()
+        self._show()
+
+    def _submit(self) -> None:
+        jobs = self._follower.jobs
+        if jobs and self._installer is not None:
+            self._installer.submit(jobs)
+            jobs.clear()
+
+    def _job_done(self, job: Job, is_good: bool) -> None:
+        self._follower.done(job, is_good, time.monotonic_ns())
+        if isinstance(job, Install) and is_good:
+            # HTTP workers reopen by what the board shows.
+            self._show()
+        self._link.send_soon()
+
+    def _job_failed(self, error: BaseException) -> None:
+        self._fatal = error
+        self._wake.set()
 
     def _show(self) -> None:
         status = self._follower.status(time.monotonic_ns())
@@ -214,6 +281,10 @@ class _Link:
         self._follower.tick(time.monotonic_ns())
         self._flush()
         self._show()
+
+    def send_soon(self) -> None:
+        """Send what the follower wants to say now; nothing where the link is down."""
+        self._guard(self._flush)
 
     def close(self) -> None:
         """Drop both sockets."""

@@ -112,6 +112,11 @@ def add(root: Path) -> Path:
     return folder
 
 
+def is_there(root: Path, generation: int) -> bool:
+    """Say whether a generation has a data file."""
+    return (folder_of(root, generation) / DATA_FILE).exists()
+
+
 def make_current(root: Path, generation: int) -> None:
     """Put a generation in use, durably; what it holds must be durable already."""
     write_file(root / _CURRENT, b"%08d\n" % generation)

@@ -116,3 +116,45 @@ def test_lock_second_holder_is_refused_until_the_first_dies(tmp_path: Path) -> N
             lock_file(path)
         holder.kill()
     os.close(lock_file(path, wait_seconds=5))
+
+
+def test_node_promoted_replica_reigns_behind_its_log_and_remembers_its_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1."""
+    config, paths = _paths(tmp_path, monkeypatch, "replica")
+    node = Node.load_or_create(config, paths)
+    unused = new_reign(2, 11)
+    node.adopt((new_reign(1, 1), unused))
+    reign = node.promote(10, node.master_addresses(config))
+    assert (reign.epoch, reign.first_offset) == (3, 11)
+    found = Node.load_or_create(config, paths)
+    assert (found.role, found.identity.has_synced) == ("master", True)
+    assert [each.epoch for each in found.lineage] == [1, 3]
+    assert found.identity.master_address == "127.0.0.1:1"
+
+
+def test_node_told_to_follow_wins_over_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1."""
+    config, paths = _paths(tmp_path, monkeypatch)
+    node = Node.load_or_create(config, paths)
+    node.end_reign(7)
+    node.follow("127.0.0.1:5", "127.0.0.1:9")
+    found = Node.load_or_create(config, paths)
+    assert (found.role, found.identity.ended_by_epoch) == ("replica", 0)
+    assert found.master_addresses(config) == ("127.0.0.1:5", "127.0.0.1:9")
+
+
+def test_node_promoted_again_reigns_above_what_ended_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2."""
+    config, paths = _paths(tmp_path, monkeypatch)
+    node = Node.load_or_create(config, paths)
+    node.end_reign(7)
+    node.end_reign(5)
+    assert Node.load_or_create(config, paths).identity.ended_by_epoch == 7
+    assert node.promote(0, None).epoch == 8
+    assert Node.load_or_create(config, paths).identity.ended_by_epoch == 0

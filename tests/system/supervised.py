@@ -1,8 +1,9 @@
 """A supervisor over tiny children, run as a process of its own by `test_supervisor.py`.
 
 Arguments: a folder, and a JSON list of children with `name`, `code` (Python source, which sees
-`folder` and `note(word)`), and what else a `ChildSpec` may have. What children note goes to the
-file `notes`, a line each, with the name of the child, the word and its pid.
+`folder` and `note(word)`), and what else a `ChildSpec` may have; `renewed` is a child that it
+becomes. What children note goes to the file `notes`, a line each, with the name of the child, the
+word and its pid.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ signal.signal(signal.SIGTERM, leave)
 
 
 def spec_of(child: dict[str, Any], folder: Path) -> ChildSpec:
+    renewed = child.get("renewed")
     prelude = PRELUDE.format(folder=str(folder), name=child["name"])
     ticks = folder / f"{child['name']}.tick"
     return ChildSpec(
@@ -46,8 +49,21 @@ def spec_of(child: dict[str, Any], folder: Path) -> ChildSpec:
         stop_stage=child.get("stop_stage", 0),
         forwards=frozenset(signal.Signals[name] for name in child.get("forwards", ())),
         refusal_codes=frozenset(child.get("refusal_codes", ())),
+        renewal_codes=frozenset(child.get("renewal_codes", ())),
+        renew=_renew_from(folder, child, renewed) if renewed else None,
         tick_ns=(lambda pid: _tick_of(ticks, pid)) if child.get("ticks") else None,
     )
+
+
+def _renew_from(
+    folder: Path, child: dict[str, Any], renewed: dict[str, Any]
+) -> Callable[[], ChildSpec]:
+    """Return what makes the child another one, `renewed`, once the file `renewed` is there."""
+
+    def renew() -> ChildSpec:
+        return spec_of(renewed if (folder / "renewed").exists() else child, folder)
+
+    return renew
 
 
 def _tick_of(path: Path, pid: int) -> int:

@@ -209,3 +209,28 @@ def test_orphan_of_a_child_is_reaped(supervise: Supervise) -> None:
     adopted = eventually(lambda: len(children_of(supervised.process.pid)) == 2)
     assert adopted
     eventually(lambda: children_of(supervised.process.pid) == supervised.pids("http"))
+
+
+def test_child_that_asks_to_be_replaced_starts_at_once_as_what_it_is_by_then(
+    supervise: Supervise,
+) -> None:
+    leave = "note('up'); (folder / 'renewed').touch(); sys.exit(4)"
+    running = supervise(
+        {
+            "name": "old",
+            "code": leave,
+            "renewal_codes": [4],
+            "renewed": {"name": "new", "code": SLEEP},
+        }
+    )
+    running.await_notes("new", 1)
+    assert running.order() == ["old up", "new up"]
+
+
+def test_child_that_asks_to_be_replaced_again_and_again_is_no_failure(
+    supervise: Supervise,
+) -> None:
+    running = supervise({"name": "busy", "code": "note('up'); sys.exit(4)", "renewal_codes": [4]})
+    eventually(lambda: len(running.notes("busy")) > 4, 30)
+    running.send(signal.SIGTERM)
+    assert running.end()[0] == 0

@@ -19,10 +19,13 @@ from synap.replication.messages import (
     Codec,
     Credit,
     Fetch,
+    FetchSnapshot,
     Heartbeat,
     Hello,
     Published,
     Refusal,
+    SnapshotChunk,
+    SnapshotOffer,
     Welcome,
     encode,
     read_frames,
@@ -31,6 +34,7 @@ from synap.replication.messages import (
 HISTORY = bytes(range(16))
 LINEAGE = (Reign(1, HISTORY, 1), Reign(3, HISTORY[::-1], 500))
 POSITION = Position(3, 612, 0xDEADBEEF)
+OFFER = SnapshotOffer(8, LINEAGE, POSITION, 1, 2, 3, 9000, bytes(32), "zstd", 4096)
 EVERY_KIND = [
     (messages.requests, Hello("replica-1", POSITION, LINEAGE, "http://r1:15500"), b""),
     (messages.requests, Fetch(7, 100, 200, 4), b""),
@@ -39,6 +43,9 @@ EVERY_KIND = [
     (messages.answers, Welcome("master", POSITION, LINEAGE, "http://m:15500"), b""),
     (messages.answers, Refusal("diverged", "other history", 0, 12), b""),
     (messages.answers, Chunk(7, 2, False), b"frames"),
+    (messages.requests, FetchSnapshot(8, bytes(32), 4096, 4), b""),
+    (messages.answers, OFFER, b""),
+    (messages.answers, SnapshotChunk(8, 4096, 77), b"image"),
     (messages.stream, Heartbeat(HISTORY, 3, 612, 1_700_000_000_000, 1000), b""),
     (messages.stream, Published(HISTORY), b"frame"),
 ]

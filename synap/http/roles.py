@@ -1,0 +1,113 @@
+"""`POST /replication/promote` and `/replication/follow`: the node's role.
+
+The log's owner decides and is replaced by the owner of the new role; the answer comes when that one
+is in office.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import orjson
+from falcon.asgi import Response
+
+from synap.addresses import following_port, split_address
+from synap.admin import ask
+from synap.channel import Follow, Promote, RoleTaken
+from synap.errors import FieldInvalid
+from synap.http import bodies
+from synap.http.calls import Calls
+from synap.http.local import LocalNode
+from synap.http.request import App, Request
+from synap.http.resource import Resource
+
+# The owner ends its work on the log before it says that the role is changed.
+_ANSWER_SECONDS = 60.0
+# The next owner opens the log, which takes moments after a clean end.
+_OFFICE_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
+
+
+class PromoteBody(msgspec.Struct, gc=False):
+    """`/replication/promote`."""
+
+    force: bool = False
+
+
+class FollowBody(msgspec.Struct, gc=False):
+    """`/replication/follow`."""
+
+    master_address: str
+    master_sync_address: str | None = None
+    force: bool = False
+
+    def command(self) -> Follow:
+        """Return the command.
+
+        Raises:
+            FieldInvalid: an address is not host:port.
+        """
+        _check_address("master_address", self.master_address)
+        sync_address = self.master_sync_address or following_port(self.master_address)
+        _check_address("master_sync_address", sync_address)
+        return Follow(self.master_address, sync_address, self.force)
+
+
+_promote_body = bodies.decoder(PromoteBody)
+_follow_body = bodies.decoder(FollowBody)
+
+
+def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+    """Add the endpoints."""
+    roles = Roles(node, calls)
+    app.add_route("/replication/promote", roles, suffix="promote")
+    app.add_route("/replication/follow", roles, suffix="follow")
+
+
+class Roles(Resource):
+    """The node's role."""
+
+    async def on_post_promote(self, req: Request, resp: Response) -> None:
+        body = await req.json_body(self._max_body_bytes)
+        await self._take(resp, Promote(_promote_body(body or b"{}").force))
+
+    async def on_post_follow(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _follow_body)
+        await self._take(resp, body.command())
+
+    async def _take(self, resp: Response, command: Promote | Follow) -> None:
+        owner_pid = self._node.view.owner_pid
+        taken = await ask(self._node.paths.admin_socket, command, _ANSWER_SECONDS)
+        assert isinstance(taken, RoleTaken)
+        in_office = not taken.is_changed or await self._wait_for_office(taken.role, owner_pid)
+        self.stamp_read(resp, taken.offset)
+        resp.data = orjson.dumps(
+            {
+                "success": True,
+                "role": taken.role,
+                "epoch": taken.epoch,
+                "offset": taken.offset,
+                "changed": taken.is_changed,
+                "in_office": in_office,
+                "lost": taken.lost,
+            }
+        )
+
+    async def _wait_for_office(self, role: str, owner_pid: int) -> bool:
+        """Wait, bounded, until another owner shows itself in `role`; say whether it did."""
+        deadline = time.monotonic() + _OFFICE_SECONDS
+        while time.monotonic() < deadline:
+            view = self._node.view
+            if view.role == role and view.owner_pid not in (0, owner_pid):
+                return True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return False
+
+
+def _check_address(field: str, address: str) -> None:
+    try:
+        split_address(address)
+    except ValueError as error:
+        raise FieldInvalid(f"field '{field}': {error}") from error
