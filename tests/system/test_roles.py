@@ -1,0 +1,333 @@
+"""Quorum writes, promotion, following and status on real nodes that are stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from tests.support import HOST, Cluster, Node, eventually
+
+HEARTBEAT = {"replication__heartbeat_interval_ms": 100, "replication__reconnect_delay_ms": 200}
+SECONDS = 30
+ROUNDS = 5
+WRITES_A_ROUND = 150
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Cluster]:
+    """A master with one replica, level."""
+    yield from started(tmp_path, 1)
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[Cluster]:
+    """A master with two replicas, level."""
+    yield from started(tmp_path, 2)
+
+
+def started(folder: Path, replicas: int) -> Iterator[Cluster]:
+    cluster = Cluster(folder, replicas, **HEARTBEAT)
+    try:
+        cluster.start()
+        assert put(cluster.master, "first", "1", replicas) == 200
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+def put(node: Node, key: str, value: str, min_replicas: int | None = None) -> int:
+    """Set a key and return the status; 0 where there was no answer."""
+    headers = {} if min_replicas is None else {"X-Synap-Min-Replicas": str(min_replicas)}
+    try:
+        return node.request("POST", "/kv/set", {"key": key, "value": value}, headers).status
+    except (OSError, HTTPException):
+        return 0
+
+
+def facts(node: Node) -> dict[str, object]:
+    found: dict[str, object] = node.request("GET", "/health/replication").json()
+    return found
+
+
+def get(node: Node, key: str) -> object:
+    return node.request("GET", f"/kv/get/{key}").json()
+
+
+def promote(node: Node, force: bool = False) -> dict[str, object]:
+    answer = node.request("POST", "/replication/promote", {"force": force}, timeout_seconds=30)
+    assert answer.status == 200, answer.body
+    taken: dict[str, object] = answer.json()
+    assert taken["in_office"], node.log
+    return taken
+
+
+def follow(node: Node, master: Node, force: bool = False) -> None:
+    body = {
+        "master_address": f"{HOST}:{master.pub_port}",
+        "master_sync_address": f"{HOST}:{master.sync_port}",
+        "force": force,
+    }
+    answer = node.request("POST", "/replication/follow", body, timeout_seconds=30)
+    assert answer.status == 200, answer.body
+
+
+def await_silence(replica: Node) -> None:
+    """Wait until the replica knows that its master is gone."""
+    eventually(lambda: facts(replica)["status"] == "disconnected", SECONDS)
+
+
+def is_level(master: Node, replica: Node) -> bool:
+    one, other = facts(master), facts(replica)
+    return (
+        other["role"] == "replica"
+        and other["status"] == "in_sync"
+        and one["current_offset"] == other["local_offset"]
+        and one["epoch"] == other["epoch"]
+    )
+
+
+def synap(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "workers.cli", *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_write_is_answered_when_the_replica_has_it(pair: Cluster) -> None:
+    """Q1."""
+    answer = pair.master.request(
+        "POST", "/kv/set", {"key": "k", "value": "v"}, {"X-Synap-Min-Replicas": "1"}
+    )
+    assert answer.status == 200
+    assert int(str(facts(pair.replicas[0])["local_offset"])) >= int(
+        answer.headers["x-synap-offset"]
+    )
+
+
+def test_write_that_too_few_replicas_have_says_so_and_is_logged(pair: Cluster) -> None:
+    """Q3."""
+    replica = pair.replicas[0]
+    os.kill(replica.owner_pid(), signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        answer = pair.master.request(
+            "POST", "/kv/set", {"key": "k", "value": "v"}, {"X-Synap-Min-Replicas": "1"}
+        )
+        took = time.monotonic() - began
+        assert put(pair.master, "other", "v") == 200
+    finally:
+        os.kill(replica.owner_pid(), signal.SIGCONT)
+    assert (answer.status, answer.json()["reason"]) == (503, "quorum_timeout")
+    assert answer.json()["retryable"] is False
+    assert "logged on the master" in answer.json()["error"]
+    assert 0.9 < took < 3
+    assert get(pair.master, "k") == "v"
+    eventually(lambda: put(pair.master, "k", "w", 1) == 200, SECONDS)
+
+
+def test_waiting_write_does_not_hold_up_the_others(pair: Cluster) -> None:
+    """Q4."""
+    done: list[int] = []
+    waiting = threading.Thread(target=lambda: done.append(put(pair.master, "slow", "v", 2)))
+    waiting.start()
+    began = time.monotonic()
+    for number in range(50):
+        assert put(pair.master, f"fast:{number}", "v") == 200
+    assert time.monotonic() - began < 0.9
+    assert not done
+    waiting.join()
+    assert done == [503]
+
+
+def test_request_for_replicas_at_a_standalone_node_is_refused(tmp_path: Path) -> None:
+    node = Node(tmp_path / "alone", "alone", {})
+    try:
+        node.start()
+        assert put(node, "k", "v", 1) == 400
+        assert put(node, "k", "v", 0) == 200
+        assert put(node, "k", "v", 1000) == 400
+    finally:
+        node.kill()
+
+
+def test_promotion_beside_a_living_master_wants_force(pair: Cluster) -> None:
+    answer = pair.replicas[0].request("POST", "/replication/promote", {})
+    assert (answer.status, answer.json()["reason"]) == (409, "force_wanted")
+    assert "still heard" in answer.json()["error"]
+    assert facts(pair.replicas[0])["role"] == "replica"
+
+
+def test_promoted_role_survives_a_restart(pair: Cluster) -> None:
+    """E1."""
+    replica = pair.replicas[0]
+    pair.master.kill()
+    await_silence(replica)
+    taken = promote(replica)
+    assert (taken["role"], taken["epoch"], taken["lost"]) == ("master", 2, [])
+    assert put(replica, "second", "2") == 200
+    replica.kill()
+    replica.start()
+    assert facts(replica)["role"] == "master"
+    assert (get(replica, "first"), get(replica, "second")) == ("1", "2")
+    assert put(replica, "third", "3") == 200
+
+
+def test_old_master_that_comes_back_takes_no_writes_until_it_follows(trio: Cluster) -> None:
+    """E2, E3, E4."""
+    old, new, third = trio.nodes
+    old.kill()
+    await_silence(new)
+    promote(new)
+    follow(third, new)
+    eventually(lambda: is_level(new, third), SECONDS)
+    assert put(new, "second", "2", 1) == 200
+    old.start()
+    eventually(lambda: facts(old)["read_only"] == "stale_epoch", SECONDS)
+    answer = old.request("POST", "/kv/set", {"key": "k", "value": "v"})
+    assert (answer.status, answer.json()["reason"]) == (503, "stale_epoch")
+    old.kill()
+    old.start()
+    assert put(old, "k", "v") == 503
+    assert get(old, "first") == "1"
+    follow(old, new)
+    eventually(lambda: is_level(new, old), SECONDS)
+    assert get(old, "second") == "2"
+    old.kill()
+    old.start()
+    assert put(new, "third", "3", 2) == 200
+    assert (
+        synap("digest", *[f"--url=http://{HOST}:{node.port}" for node in trio.nodes]).returncode
+        == 0
+    )
+
+
+def test_status_finds_every_node_from_any(trio: Cluster) -> None:
+    for node in trio.nodes:
+        shown = synap("status", "--url", f"http://{HOST}:{node.port}", "-o", "json")
+        assert shown.returncode == 0, shown.stderr
+        rows = json.loads(shown.stdout)
+        assert [row["node"] for row in rows] == ["master", "replica1", "replica2"]
+        assert [row["url"] for row in rows] == [f"http://{HOST}:{each.port}" for each in trio.nodes]
+        assert {row["state"] for row in rows} == {"writable", "in_sync"}
+    table = synap("status", "--url", f"http://{HOST}:{trio.replicas[1].port}").stdout
+    assert all(name in table for name in ("master", "replica1", "replica2", "in_sync"))
+
+
+def test_status_shows_nodes_that_do_not_answer(trio: Cluster) -> None:
+    trio.replicas[0].kill()
+    shown = synap("status", "--url", f"http://{HOST}:{trio.replicas[1].port}", "-o", "json")
+    states = {row["node"]: row["state"] for row in json.loads(shown.stdout)}
+    assert states == {"master": "writable", "replica1": "unreachable", "replica2": "in_sync"}
+
+
+def test_digest_fails_where_nodes_differ(pair: Cluster, tmp_path: Path) -> None:
+    urls = [f"--url=http://{HOST}:{node.port}" for node in pair.nodes]
+    assert synap("digest", *urls).returncode == 0
+    other = Node(tmp_path / "other", "other", {})
+    try:
+        other.start()
+        put(other, "first", "2")
+        different = synap("digest", urls[0], f"--url=http://{HOST}:{other.port}")
+        assert different.returncode == 1
+        assert "differ" in different.stderr
+    finally:
+        other.kill()
+
+
+@pytest.mark.timeout(240)
+def test_no_acknowledged_quorum_write_is_lost_over_promotions(tmp_path: Path) -> None:
+    """Q1, E1: kill the master under load, promote the replica, add a fresh replica, again."""
+    settings = {**HEARTBEAT, "replication__min_replicas_to_write": 1}
+    cluster = Cluster(tmp_path, 1, **settings)
+    nodes = list(cluster.nodes)
+    acknowledged: dict[str, str] = {}
+    try:
+        cluster.start()
+        master, replica = nodes
+        for round_number in range(ROUNDS):
+            eventually(lambda m=master: put(m, "ready", "1") == 200, SECONDS)
+            load_until_killed(master, round_number, acknowledged)
+            await_silence(replica)
+            promote(replica, force=True)
+            lost = {key for key, value in acknowledged.items() if get(replica, key) != value}
+            assert lost == set()
+            fresh = fresh_replica(tmp_path / f"fresh{round_number}", replica, settings)
+            nodes.append(fresh)
+            fresh.start()
+            master, replica = replica, fresh
+            eventually(lambda m=master, r=replica: is_level(m, r), SECONDS)
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def fresh_replica(folder: Path, master: Node, settings: dict[str, object]) -> Node:
+    return Node(
+        folder,
+        folder.name,
+        {
+            **settings,
+            "replication__role": "replica",
+            "replication__master_address": f"{HOST}:{master.pub_port}",
+            "replication__master_sync_address": f"{HOST}:{master.sync_port}",
+        },
+    )
+
+
+def load_until_killed(master: Node, round_number: int, acknowledged: dict[str, str]) -> None:
+    """Write from three threads and kill the master in the middle; note what is acknowledged."""
+    target = len(acknowledged) + WRITES_A_ROUND
+    is_over = threading.Event()
+
+    def write(name: int) -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            key = f"r{round_number}:{name}:{number}"
+            if put(master, key, key) == 200:
+                acknowledged[key] = key
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in range(3)]
+    for each in writers:
+        each.start()
+    eventually(lambda: len(acknowledged) >= target, SECONDS)
+    master.kill()
+    is_over.set()
+    for each in writers:
+        each.join()
+
+
+def test_old_master_with_writes_of_its_own_harms_nobody_and_rejoins(pair: Cluster) -> None:
+    """E2, E3, E4: what only it has goes aside, the acknowledged writes stay."""
+    old, new = pair.nodes
+    os.kill(new.owner_pid(), signal.SIGSTOP)
+    for number in range(20):
+        assert put(old, f"alone:{number}", "v") == 200
+    old.kill()
+    os.kill(new.owner_pid(), signal.SIGCONT)
+    await_silence(new)
+    promote(new, force=True)
+    assert put(new, "after", "1") == 200
+    old.start()
+    eventually(lambda: facts(old)["read_only"] == "stale_epoch", SECONDS)
+    assert get(old, "alone:0") == "v"
+    follow(old, new)
+    eventually(lambda: is_level(new, old), SECONDS)
+    assert (get(old, "after"), get(old, "first")) == ("1", "1")
+    digests = [node.request("GET", "/digest").json() for node in pair.nodes]
+    assert digests[0] == digests[1]
