@@ -20,8 +20,8 @@ setup: $(STAMP) ## make .venv with the pinned dependencies and the project
 run: $(STAMP) ## start 1 master and 3 replicas in the foreground, data under ./data
 	@$(VENV)/bin/synap cluster
 
-test: $(STAMP) ## run the tests, but for the long ones of `make chaos`
-	@$(PYTHON_IN) -m pytest -m "not chaos"
+test: $(STAMP) ## run the tests, with the short forms of those of `make chaos`
+	@$(PYTHON_IN) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## check style and types
 	@$(VENV)/bin/ruff format --check .
