@@ -249,8 +249,11 @@ def test_noeviction_flush_ends_the_refusal(bench: Bench) -> None:
     async def scenario() -> None:
         async with bench.running() as client:
             await fill(client, bench)
+            assert bench.board.view().read_only == "memory_limit"
             await together(client, [Flush()])
             await until_writable(bench)
+            (done,) = await together(client, [Set(b"key", b"value")])
+            assert isinstance(done, Done)
 
     uvloop.run(scenario())
 

@@ -272,6 +272,10 @@ async def test_replica_that_joins_under_load_has_every_frame_once(bench):
             master.set_many(5)
             await asyncio.sleep(0)
         await until_level(master, replica)
+        there, here = (
+            [frame.encoded for frame in node.log.wal.frames_after(0)] for node in (master, replica)
+        )
+        assert here == there
 
 
 @on_loop

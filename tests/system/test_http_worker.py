@@ -318,12 +318,13 @@ def test_slow_clients_are_refused_and_others_served(gunicorn: Gunicorn, tmp_path
 
 def test_thousand_idle_connections_leave_the_worker_serving(gunicorn: Gunicorn) -> None:
     arbiter = gunicorn()
+    (worker,) = arbiter.workers
     with ExitStack() as stack:
         for _ in range(1005):
             stack.enter_context(closing(arbiter.connect()))
         for _ in range(20):
-            arbiter.get()
-    arbiter.get()
+            assert arbiter.get() == worker
+    assert arbiter.get() == worker
 
 
 def test_killed_worker_is_replaced_while_the_other_serves(gunicorn: Gunicorn) -> None:
