@@ -58,10 +58,18 @@ class SnapshotJob(msgspec.Struct, frozen=True):
 
 
 class SnapshotOutcome(msgspec.Struct, frozen=True):
-    """What became of a job: an error's class name and message, both empty where it is done."""
+    """What became of a job.
+
+    Attributes:
+        error: The error's class name; empty where it is done.
+        message: What the error says.
+        seconds: What the snapshot took to write and verify, or to fail. The start of the process
+            is no part of it: that depends on the machine's load, not on the store's size.
+    """
 
     error: str = ""
     message: str = ""
+    seconds: float = 0.0
 
 
 def carry_out(job: bytes) -> bytes:
@@ -73,10 +81,13 @@ def carry_out(job: bytes) -> bytes:
     Returns:
         The encoded SnapshotOutcome.
     """
-    return msgspec.json.encode(_carry_out(msgspec.json.decode(job, type=SnapshotJob)))
+    began = time.monotonic()
+    error, message = _carry_out(msgspec.json.decode(job, type=SnapshotJob))
+    return msgspec.json.encode(SnapshotOutcome(error, message, time.monotonic() - began))
 
 
-def _carry_out(job: SnapshotJob) -> SnapshotOutcome:
+def _carry_out(job: SnapshotJob) -> tuple[str, str]:
+    """Return an error's class name and message, both empty where it is done."""
     directory = Path(job.directory)
     try:
         reader = StoreReader.open(Path(job.store_dir))
@@ -86,10 +97,10 @@ def _carry_out(job: SnapshotJob) -> SnapshotOutcome:
             reader.close()
         prune(directory, job.keep)
     except SynapError as error:
-        return SnapshotOutcome(type(error).__name__, error.message)
+        return type(error).__name__, error.message
     except OSError as error:
-        return SnapshotOutcome("SnapshotError", str(error))
-    return SnapshotOutcome()
+        return "SnapshotError", str(error)
+    return "", ""
 
 
 class Snapshotter:
@@ -232,7 +243,7 @@ class Snapshotter:
         )  # fmt: skip
 
     async def _write(self) -> None:
-        began = self._tried = time.monotonic()
+        self._tried = time.monotonic()
         outcome = await self._run(
             SnapshotJob(
                 store_dir=str(self._paths.store_dir),
@@ -243,7 +254,7 @@ class Snapshotter:
                 now_ms=time.time_ns() // 1_000_000,
             )
         )
-        self._took_seconds = time.monotonic() - began
+        self._took_seconds = outcome.seconds
         self._known = await asyncio.to_thread(snapshots, self._paths.snapshots_dir)
         self._error = outcome.message
         if outcome.error:
@@ -258,6 +269,7 @@ class Snapshotter:
         )  # fmt: skip
 
     async def _run(self, job: SnapshotJob) -> SnapshotOutcome:
+        began = time.monotonic()
         process = self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -272,5 +284,7 @@ class Snapshotter:
             return msgspec.json.decode(output, type=SnapshotOutcome)
         except msgspec.DecodeError:
             return SnapshotOutcome(
-                "SnapshotError", f"the process that takes it ended with {process.returncode}"
+                "SnapshotError",
+                f"the process that takes it ended with {process.returncode}",
+                time.monotonic() - began,
             )
