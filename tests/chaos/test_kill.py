@@ -111,7 +111,7 @@ def run_rounds(load: Load, crash: Callable[[], None]) -> list[str]:
     for _ in range(ROUNDS):
         target = load.acknowledged + WRITES_BEFORE_KILL
         with load:
-            eventually(partial(load.has_acknowledged, target), 20)
+            eventually(partial(load.has_acknowledged, target))
             crash()
         faults += load.faults()
     return faults

@@ -300,7 +300,7 @@ async def test_join_and_live_frame_do_not_wait_for_the_next_heartbeat(bench):
         replica = await bench.replica(master, **slow)
         await until_level(master, replica)
         master.set(b"user:100", b"Alice")
-        await eventually(lambda: replica.value(b"user:100") == b"Alice", seconds=2)
+        await eventually(lambda: replica.value(b"user:100") == b"Alice")
 
 
 @pytest.mark.parametrize("lost_share", [0.01, 0.1, 1.0])

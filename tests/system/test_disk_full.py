@@ -75,7 +75,7 @@ def test_full_disk_under_load_refuses_writes_and_loses_nothing(node: Node, disk:
     load = Load(f"http://{HOST}:{node.port}")
     before = processes(node)
     with load:
-        eventually(lambda: load.has_acknowledged(400), 20)
+        eventually(lambda: load.has_acknowledged(400))
         for _ in range(2):
             ballast = fill_until_refused(node, disk)
             reads, refused = load.reader.reads, load.refused

@@ -78,7 +78,7 @@ def test_node_whose_http_process_is_killed_serves_again(start_node: StartNode) -
     first = node.http_pid()
     workers = children_of(first)
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: node.http_pid() not in (0, first) and node.is_healthy(), 20.0)
+    eventually(lambda: node.http_pid() not in (0, first) and node.is_healthy())
     assert not any(map(is_alive, workers))
     assert node.request("GET", "/kv/get/key").json() == "1"
 
@@ -121,7 +121,7 @@ def test_gunicorn_file_runs_without_a_supervisor(tmp_path: Path) -> None:
     node = Node(tmp_path, "alone", {})
     node.port = port
     try:
-        answer = eventually(lambda: node.answer_or_none("/health"), 20.0)
+        answer = eventually(lambda: node.answer_or_none("/health"))
         assert answer.json()["service"] == "synap"
     finally:
         process.terminate()

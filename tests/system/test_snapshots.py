@@ -131,7 +131,7 @@ def test_tar_of_a_live_node_under_load_holds_all_that_was_acknowledged(
     node = start_node("live", **settings)
     written: list[int] = []
     with under_load(node, written):
-        eventually(lambda: persistence(node)["wal_first_offset"] > 1, 30)
+        eventually(lambda: persistence(node)["wal_first_offset"] > 1)
         for number in range(3):
             acknowledged = len(written)
             archive = tmp_path / f"{number}.tar"
@@ -163,7 +163,7 @@ def test_migration_of_a_standalone_node_over_a_fresh_master(
         master.stop()
         master.start()
         assert digest(master)["digest"] == digest(old)["digest"]
-        eventually(lambda: digest(replica) == digest(master), 20)
+        eventually(lambda: digest(replica) == digest(master))
         offset = put(master, "behind")
         eventually(lambda: digest(replica)["offset"] == offset)
         assert master.request("GET", "/stats").json()["server"]["role"] == "master"
