@@ -32,6 +32,9 @@
     │   ├── KeyNotFound            there is no such key
     │   ├── KeyExists              the destination is taken
     │   └── ValueTooLarge          over kv_store.max_value_size_bytes
+    ├── AccessRefused              who asks may not
+    │   ├── NotAuthenticated       no credentials, or wrong ones
+    │   └── Forbidden              they do not allow it
     ├── WriteRefused               a sound write that this node can't take now
     │   ├── ReadOnlyReplica        writes go to the master
     │   ├── WriterUnavailable      no writer took it; nothing changed
@@ -286,6 +289,31 @@ class ValueTooLarge(CommandError):
     """The value is too large."""
 
     reason = "value_too_large"
+
+
+class AccessRefused(SynapError):
+    """Access was refused."""
+
+    reason = "access_refused"
+
+
+class NotAuthenticated(AccessRefused):
+    """Credentials are missing or wrong."""
+
+    reason = "unauthorized"
+
+
+class Forbidden(AccessRefused):
+    """The credentials do not allow this."""
+
+    reason = "forbidden"
+
+    def __init__(self, resource: str, action: str) -> None:
+        self.resource = resource
+        self.action = action
+        super().__init__(
+            f"Forbidden: Insufficient permissions for resource: {resource}, action: {action}"
+        )
 
 
 class WriteRefused(SynapError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import orjson
 from falcon.asgi import Response
 
-from synap.admin import ask
 from synap.channel import SnapshotTaken, TakeSnapshot
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
@@ -25,7 +24,7 @@ class Snapshots(Resource):
     """The node's snapshots."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        taken = await ask(self._node.paths.admin_socket, TakeSnapshot(), _SNAPSHOT_SECONDS)
+        taken = await self._calls.administer(req.caller, TakeSnapshot(), _SNAPSHOT_SECONDS)
         assert isinstance(taken, SnapshotTaken)
         self.stamp_read(resp, taken.offset)
         resp.data = orjson.dumps(

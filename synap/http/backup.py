@@ -34,7 +34,7 @@ class Backups(Resource):
         resp.content_type = "application/octet-stream"
         if req.method == "HEAD":
             return
-        backup = await self._calls.backup()
+        backup = await self._calls.backup(req.caller)
         offset = backup.manifest.position.offset
         self.stamp_read(resp, offset)
         resp.set_header(CHECKSUM, f"sha256:{backup.checksum}")

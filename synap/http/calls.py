@@ -3,7 +3,9 @@
 Every entry point goes through here, so that the REST resources and whatever else speaks to clients
 agree. A write is a command (see `synap.commands`) handed to the log's owner. A read looks into the
 store and comes with the offset that it saw; all reads of one call see one state of the store.
-Nothing here knows HTTP.
+
+This is also where it is decided what a caller may do: each call takes the caller first, so that no
+entry point can forget to say who asks. Nothing here knows HTTP.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from synap import commands
+from synap.admin import ask
 from synap.backup import Backup, take_backup
+from synap.channel import AdminCommand, AdminResult
 from synap.client import Done, WriterClient
 from synap.commands import MAX_KEY_BYTES, Command, Record, check_key, is_live
 from synap.counters import Counter
@@ -30,6 +34,7 @@ from synap.errors import (
 )
 from synap.http.local import LocalNode
 from synap.node import lock_file
+from synap.permissions import Caller
 from synap.store import StoreReader
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
@@ -100,16 +105,17 @@ def now_ms() -> int:
 
 
 class Calls:
-    """The calls, on one node."""
+    """The calls, on one node. Each of them raises Forbidden where the caller may not."""
 
     def __init__(self, node: LocalNode, client: WriterClient) -> None:
         self._node = node
         self._client = client
 
-    async def write(self, command: Command, min_replicas: int = 0) -> Done:
+    async def write(self, caller: Caller, command: Command, min_replicas: int = 0) -> Done:
         """Have the log's owner carry out `command`.
 
         Args:
+            caller: Who asks.
             command: What to do.
             min_replicas: Replicas that must hold it before this returns; the configuration may ask
                 for more.
@@ -119,6 +125,8 @@ class Calls:
             InvalidRequest: replicas are asked for, and this node can't have any.
             CommandError, WriteRefused: as WriterClient.execute.
         """
+        if caller.is_limited:
+            caller.require_for(command)
         role = self._node.view.role
         if role == "replica":
             raise ReadOnlyReplica("this node is a replica and takes no writes; ask the master")
@@ -128,12 +136,15 @@ class Calls:
         self._count(command, done.result)
         return done
 
-    def get(self, key: bytes) -> tuple[Record | None, int]:
+    def get(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
         """Return what `key` holds now, or None, and the offset.
 
         Args:
+            caller: Who asks.
             key: Checked already.
         """
+        if caller.is_limited:
+            caller.require_read(key)
         record, offset = self._node.reader().get(key)
         counts = self._node.counts
         counts[_GETS] += 1
@@ -146,13 +157,19 @@ class Calls:
         counts[_MISSES] += 1
         return None, offset
 
-    def look(self, key: bytes) -> tuple[Record | None, int]:
+    def look(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
         """Return the same as `get` without counting it as one."""
+        if caller.is_limited:
+            caller.require_read(key)
         record, offset = self._node.reader().get(key)
         return (record if is_live(record, now_ms()) else None), offset
 
-    async def get_many(self, keys: Sequence[bytes]) -> tuple[list[bytes | None], int]:
-        """Return the value of each key, None where it is missing, and the offset.
+    async def get_many(
+        self, caller: Caller, keys: Sequence[bytes]
+    ) -> tuple[list[bytes | None], int]:
+        """Return the value of each key, and the offset.
+
+        The value is None where the key is missing, or the caller may not read it.
 
         Raises:
             KeyInvalid: one is empty or too long.
@@ -165,6 +182,11 @@ class Calls:
             records, offset = self._node.reader().get_many(keys)
         now = now_ms()
         values = [r.value if r is not None and is_live(r, now) else None for r in records]
+        if caller.is_limited:
+            values = [
+                value if caller.may_read(key) else None
+                for key, value in zip(keys, values, strict=True)
+            ]
         touch = self._node.touch
         if touch is not None:
             for key, value in zip(keys, values, strict=True):
@@ -178,11 +200,20 @@ class Calls:
         return values, offset
 
     async def scan(
-        self, *, prefix: bytes, pattern: bytes | None, cursor: str | None, limit: int
+        self,
+        caller: Caller,
+        *,
+        prefix: bytes,
+        pattern: bytes | None,
+        cursor: str | None,
+        limit: int,
     ) -> Page:
         """Return the next page of the existing keys that begin with `prefix` and fit `pattern`.
 
+        Keys that the caller may not read are left out.
+
         Args:
+            caller: Who asks.
             prefix: b"" for all keys.
             pattern: Glob pattern, or None.
             cursor: From the page before; None for the first.
@@ -205,30 +236,44 @@ class Calls:
             now_ms(),
             pattern=pattern,
             max_visited=MAX_PAGE_VISITED,
+            accepts=_seen_by(caller),
         )
         following = None if found.next is None else _cursor_of_key(found.next)
         return Page([key.decode() for key in found.keys], following, found.offset)
 
-    async def random_key(self) -> tuple[str | None, int]:
-        """Return some existing key, or None where there is none, and the offset."""
-        key, offset = await self._node.read_in_thread(_random_key)
+    async def random_key(self, caller: Caller) -> tuple[str | None, int]:
+        """Return some existing key that the caller may read, or None, and the offset."""
+        key, offset = await self._node.read_in_thread(_random_key, _seen_by(caller))
         return (None if key is None else key.decode()), offset
 
-    async def digest(self) -> tuple[int, int, str]:
+    async def digest(self, caller: Caller) -> tuple[int, int, str]:
         """Return the applied offset, the number of stored entries and the digest of them all."""
+        caller.require("admin", b"node:digest")
         return await self._node.read_in_thread(StoreReader.digest)
 
-    async def backup(self) -> Backup:
+    async def backup(self, caller: Caller) -> Backup:
         """Take a backup; whoever gets it closes it.
+
+        Args:
+            caller: Who asks.
 
         Raises:
             BackupRunning: another one of this node is not closed yet.
             DiskFull: there is no room for the copy.
         """
+        caller.require("admin", b"node:backup")
         return await self._node.read_in_thread(_back_up, self._node)
 
-    async def stats(self) -> KeyStats:
-        """Return the counts of keys, bytes and operations."""
+    async def administer(
+        self, caller: Caller, command: AdminCommand, timeout_seconds: float
+    ) -> AdminResult:
+        """Have the log's owner do the operator's work; see `synap.admin.ask`."""
+        caller.require("admin", b"node:" + type(command).__name__.lower().encode())
+        return await ask(self._node.paths.admin_socket, command, timeout_seconds)
+
+    async def stats(self, caller: Caller) -> KeyStats:
+        """Return the counts of keys, bytes and operations, which tell of all keys."""
+        caller.require("read", b"kv:*")
         keys, used_bytes, offset = await self._node.read_in_thread(_measure)
         total = self._node.total
         return KeyStats(
@@ -278,8 +323,16 @@ def _back_up(reader: StoreReader, node: LocalNode) -> Backup:
         raise
 
 
-def _random_key(reader: StoreReader) -> tuple[bytes | None, int]:
-    return reader.random_key(now_ms()), reader.applied().position.offset
+def _seen_by(caller: Caller) -> Callable[[bytes], bool] | None:
+    """Return what tells whether the caller may read a key; None where he may read all."""
+    return caller.may_read if caller.is_limited else None
+
+
+def _random_key(
+    reader: StoreReader, accepts: Callable[[bytes], bool] | None
+) -> tuple[bytes | None, int]:
+    key = reader.random_key(now_ms(), accepts=accepts)
+    return key, reader.applied().position.offset
 
 
 def _measure(reader: StoreReader) -> tuple[int, int, int]:

@@ -30,18 +30,18 @@ class Names(Resource):
 
     async def on_get_type(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(key)
+        record, offset = self._calls.look(req.caller, key)
         kind = "none" if record is None else "string"
         self.answer_read(resp, offset, {"key": key.decode(), "type": kind})
 
     async def on_get_exists(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(key)
+        record, offset = self._calls.look(req.caller, key)
         self.answer_read(resp, offset, {"key": key.decode(), "exists": record is not None})
 
     async def on_get_randomkey(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        key, offset = await self._calls.random_key()
+        key, offset = await self._calls.random_key(req.caller)
         self.answer_read(resp, offset, {"key": key})
 
 

@@ -63,7 +63,7 @@ class WholeKeys(Resource):
         headers = req.raw_headers
         if MIN_OFFSET in headers:
             await self.await_min_offset(req)
-        record, offset = self._calls.get(key)
+        record, offset = self._calls.get(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             answer_error(resp, not_found(key))
@@ -108,7 +108,7 @@ class ManyKeys(Resource):
     async def on_post_mget(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _keys_body)
         await self.await_min_offset(req)
-        values, offset = await self._calls.get_many(body.encoded())
+        values, offset = await self._calls.get_many(req.caller, body.encoded())
         self.answer_read(resp, offset, {"values": [_readable_or_none(value) for value in values]})
 
     async def on_post_mdel(self, req: Request, resp: Response) -> None:
@@ -121,6 +121,7 @@ class ManyKeys(Resource):
         limit = integer_param(req, "limit", _DEFAULT_PAGE_KEYS)
         await self.await_min_offset(req)
         page = await self._calls.scan(
+            req.caller,
             prefix=(prefix or "").encode(),
             pattern=None if pattern is None else pattern.encode(),
             cursor=text_param(req, "cursor") or None,
@@ -132,7 +133,7 @@ class ManyKeys(Resource):
 
     async def on_get_stats(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        stats = await self._calls.stats()
+        stats = await self._calls.stats(req.caller)
         self.answer_read(resp, stats.offset, stats.shown())
 
 
@@ -163,7 +164,7 @@ class Parts(Resource):
     async def on_get_getrange(self, req: Request, resp: Response, key: bytes) -> None:
         start, end = integer_param(req, "start"), integer_param(req, "end")
         await self.await_min_offset(req)
-        record, offset = self._calls.get(key)
+        record, offset = self._calls.get(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             raise not_found(key)
@@ -177,7 +178,7 @@ class Parts(Resource):
 
     async def on_get_strlen(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(key)
+        record, offset = self._calls.look(req.caller, key)
         self.answer_read(resp, offset, {"length": 0 if record is None else len(record.value)})
 
     async def on_post_getset(self, req: Request, resp: Response, key: bytes) -> None:
@@ -201,7 +202,7 @@ class Deadlines(Resource):
 
     async def on_get_ttl(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(key)
+        record, offset = self._calls.look(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             raise not_found(key)

@@ -79,7 +79,7 @@ class Facts(Resource):
 
     async def on_get_stats(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        stats = await self._calls.stats()
+        stats = await self._calls.stats(req.caller)
         config, details = self._node.config, self._node.details
         answer = {
             "server": self._server_facts(),
@@ -107,7 +107,7 @@ class Facts(Resource):
 
     async def on_get_digest(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        offset, keys, digest = await self._calls.digest()
+        offset, keys, digest = await self._calls.digest(req.caller)
         self.answer_read(resp, offset, {"offset": offset, "keys": keys, "digest": digest})
 
     def _server_facts(self) -> dict[str, object]:

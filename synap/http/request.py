@@ -16,6 +16,7 @@ import falcon.asgi
 from falcon.asgi import Response
 
 from synap.errors import InvalidRequest
+from synap.permissions import TRUSTED, Caller
 
 _JSON = falcon.MEDIA_JSON
 # All that may stand in a query string unescaped, with `%` itself.
@@ -27,7 +28,10 @@ class Request(falcon.asgi.Request):
 
     Attributes:
         raw_headers: The headers as bytes, by their names in lower case.
+        caller: Who asks. With authentication, a middleware sets it before anything is answered.
     """
+
+    caller: Caller = TRUSTED
 
     def __init__(
         self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None

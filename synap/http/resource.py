@@ -55,8 +55,8 @@ class Resource:
         """
         text = req.raw_headers.get(MIN_REPLICAS)
         if text is None:
-            return await self._calls.write(command)
-        return await self._calls.write(command, _parse_replicas(text))
+            return await self._calls.write(req.caller, command)
+        return await self._calls.write(req.caller, command, _parse_replicas(text))
 
     async def read_body(self, req: Request, decode: Callable[[bytes], Body]) -> Body:
         """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""

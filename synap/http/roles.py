@@ -14,7 +14,6 @@ import orjson
 from falcon.asgi import Response
 
 from synap.addresses import following_port, split_address
-from synap.admin import ask
 from synap.channel import Follow, Promote, RoleTaken
 from synap.errors import FieldInvalid
 from synap.http import bodies
@@ -71,15 +70,15 @@ class Roles(Resource):
 
     async def on_post_promote(self, req: Request, resp: Response) -> None:
         body = await req.json_body(self._max_body_bytes)
-        await self._take(resp, Promote(_promote_body(body or b"{}").force))
+        await self._take(req, resp, Promote(_promote_body(body or b"{}").force))
 
     async def on_post_follow(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _follow_body)
-        await self._take(resp, body.command())
+        await self._take(req, resp, body.command())
 
-    async def _take(self, resp: Response, command: Promote | Follow) -> None:
+    async def _take(self, req: Request, resp: Response, command: Promote | Follow) -> None:
         owner_pid = self._node.view.owner_pid
-        taken = await ask(self._node.paths.admin_socket, command, _ANSWER_SECONDS)
+        taken = await self._calls.administer(req.caller, command, _ANSWER_SECONDS)
         assert isinstance(taken, RoleTaken)
         in_office = not taken.is_changed or await self._wait_for_office(taken.role, owner_pid)
         self.stamp_read(resp, taken.offset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -101,6 +101,7 @@ class StoreReader:
         *,
         pattern: bytes | None = None,
         max_visited: int,
+        accepts: Callable[[bytes], bool] | None = None,
     ) -> ScanPage:
         """Return a page of live keys in order.
 
@@ -110,11 +111,13 @@ class StoreReader:
             limit: At most so many keys, at least 1.
             pattern: A glob that they match.
             max_visited: Look at most at so many keys, at least 1.
+            accepts: Tells which keys to show; None for all.
         """
         with self._environment.reading(buffers=True) as transaction:
             keys, next_cursor = walks.scan(
                 transaction.cursor(self._keys), prefix, cursor,
                 limit=limit, now_ms=now_ms, pattern=pattern, max_visited=max_visited,
+                accepts=accepts,
             )  # fmt: skip
             return ScanPage(keys, next_cursor, _read_offset(transaction))
 
@@ -124,20 +127,28 @@ class StoreReader:
             stored = transaction.stat(self._keys)["entries"]
             return stored - walks.count_due(transaction.cursor(self._environment.expiry), now_ms)
 
-    def random_key(self, now_ms: int) -> bytes | None:
-        """Return any live key; None where there is none. Not every key is equally likely."""
+    def random_key(
+        self, now_ms: int, *, accepts: Callable[[bytes], bool] | None = None
+    ) -> bytes | None:
+        """Return any live key; None where there is none. Not every key is equally likely.
+
+        Args:
+            accepts: Tells which keys may come; None for all.
+        """
         with self._environment.reading() as transaction:
             cursor = transaction.cursor(self._keys)
             for _ in range(_RANDOM_DRAWS):
                 key = walks.random_key(cursor, self._random)
                 if key is None:
                     return None
-                if is_live(decode_record(transaction.get(key, b"", self._keys)), now_ms):
+                record = decode_record(transaction.get(key, b"", self._keys))
+                if is_live(record, now_ms) and (accepts is None or accepts(key)):
                     return key
             stored = transaction.stat(self._keys)["entries"]
             live, _ = walks.scan(
-                cursor, b"", None, limit=1, now_ms=now_ms, pattern=None, max_visited=stored
-            )
+                cursor, b"", None, limit=1, now_ms=now_ms, pattern=None, max_visited=stored,
+                accepts=accepts,
+            )  # fmt: skip
         return live[0] if live else None
 
     def applied(self) -> Applied:

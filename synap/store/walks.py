@@ -7,7 +7,7 @@ is new stands nowhere, and goes on from the first key.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import islice
 from random import Random
@@ -33,6 +33,7 @@ def scan(
     now_ms: int,
     pattern: bytes | None,
     max_visited: int,
+    accepts: Callable[[bytes], bool] | None = None,
 ) -> tuple[list[bytes], bytes | None]:
     """Collect live keys in order.
 
@@ -43,12 +44,13 @@ def scan(
         limit: At most so many keys.
         pattern: A glob that they match; None for all.
         max_visited: Look at most at so many keys, live and matching or not.
+        accepts: Tells which keys to show; None for all.
 
     Returns:
         The keys, and where more may follow, what to give as `after` for them.
     """
     prefix = _narrow(prefix, pattern)
-    accepts = compile_pattern(pattern).fullmatch if pattern is not None else None
+    fits = compile_pattern(pattern).fullmatch if pattern is not None else None
     start = prefix if after is None or after < prefix else after + b"\0"
     # LMDB refuses longer ones, and none is needed: no key is longer than its first bytes.
     start = start[: MAX_KEY_BYTES + 1]
@@ -63,7 +65,11 @@ def scan(
             return found, key
         key = bytes(raw)
         (expiry_ms,) = _EXPIRY.unpack_from(record)
-        if (not expiry_ms or now_ms < expiry_ms) and (accepts is None or accepts(key)):
+        if (
+            (not expiry_ms or now_ms < expiry_ms)
+            and (fits is None or fits(key))
+            and (accepts is None or accepts(key))
+        ):
             found.append(key)
     return found, None
 

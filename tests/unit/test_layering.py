@@ -22,6 +22,7 @@ LAYERS = (
             "synap.frame",
             "synap.commands",
             "synap.eviction",
+            "synap.permissions",
             "synap.values",
             "synap.snapshot_rule",
             "synap.replication",
