@@ -228,18 +228,28 @@ class Calls:
         for name, text in (("prefix", prefix), ("pattern", pattern or b"")):
             if len(text) > MAX_KEY_BYTES:
                 raise InvalidRequest(f"parameter '{name}' is over {MAX_KEY_BYTES} bytes")
-        found = await self._node.read_in_thread(
-            StoreReader.scan,
-            prefix,
-            None if cursor is None else _key_of_cursor(cursor),
-            min(limit, MAX_PAGE_KEYS),
-            now_ms(),
-            pattern=pattern,
-            max_visited=MAX_PAGE_VISITED,
-            accepts=_seen_by(caller),
-        )
-        following = None if found.next is None else _cursor_of_key(found.next)
-        return Page([key.decode() for key in found.keys], following, found.offset)
+        after = None if cursor is None else _key_of_cursor(cursor)
+        accepts = _seen_by(caller)
+        while True:
+            found = await self._node.read_in_thread(
+                StoreReader.scan,
+                prefix,
+                after,
+                min(limit, MAX_PAGE_KEYS),
+                now_ms(),
+                pattern=pattern,
+                max_visited=MAX_PAGE_VISITED,
+                accepts=accepts,
+            )
+            if accepts is None or found.keys or found.next is None:
+                break
+            after = found.next
+        following = found.next
+        if accepts is not None and following is not None:
+            # The last key that was looked at may be one whose name the caller must not learn.
+            following = found.keys[-1]
+        shown = None if following is None else _cursor_of_key(following)
+        return Page([key.decode() for key in found.keys], shown, found.offset)
 
     async def random_key(self, caller: Caller) -> tuple[str | None, int]:
         """Return some existing key that the caller may read, or None, and the offset."""

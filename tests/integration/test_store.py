@@ -236,6 +236,16 @@ def test_scan_looks_at_no_more_keys_than_it_may(store: Store, reader: StoreReade
     assert reader.scan(b"", b"b", 9, NOW, max_visited=2).next is None
 
 
+def test_scan_and_random_key_show_only_what_is_accepted(store: Store, reader: StoreReader) -> None:
+    for key in (b"a1", b"a2", b"b1", b"b2"):
+        put(store, key)
+    page = reader.scan(b"", None, 1, NOW, max_visited=9, accepts=lambda key: key > b"a2")
+    assert (page.keys, page.next) == ([b"b1"], b"b1")
+    drawn = {reader.random_key(NOW, accepts=lambda key: key == b"b2") for _ in range(20)}
+    assert drawn == {b"b2"}
+    assert reader.random_key(NOW, accepts=lambda key: False) is None
+
+
 def test_scan_goes_on_behind_a_cursor_whose_key_is_gone(store: Store, reader: StoreReader) -> None:
     change(store, lambda t: [t.put(key, b"", NEVER) for key in (b"a", b"b", b"c")])
     assert reader.scan(b"", b"b", 9, NOW, max_visited=9).keys == [b"c"]
