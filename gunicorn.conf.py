@@ -22,8 +22,10 @@ from pathlib import Path
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
+# The application is put together in each worker; its modules are imported once for all of them.
+import synap.http.app  # noqa: F401
 from synap.addresses import join_address
-from synap.config import load_config
+from synap.handed_config import config_of_environment
 from workers.logs import configure
 from workers.process import die_with_parent, kill_when_orphaned
 
@@ -33,7 +35,7 @@ _WORKER_CLASSES = {
 }
 
 die_with_parent()
-_config = load_config(None)
+_config = config_of_environment()
 _log = configure(_config, "http")
 
 wsgi_app = "synap.http.app:create_app_from_environment()"
@@ -51,7 +53,7 @@ keepalive = 75
 # The longest that a request may wait, and a little.
 graceful_timeout = 7
 timeout = 30
-logger_class = "workers.logs.GunicornLogger"
+logger_class = "workers.gunicorn_logger.GunicornLogger"
 accesslog = None
 
 

@@ -174,7 +174,7 @@ def own_cluster() -> Iterator[Nodes]:
     urls = [f"http://127.0.0.1:{base + 10 * number}" for number in range(REPLICAS + 1)]
     nodes = Nodes(urls[0], tuple(urls[1:]))
     with tempfile.TemporaryDirectory(prefix="synap-demo-") as folder:
-        command = [sys.executable, "-m", "workers.cli", "cluster"]
+        command = [sys.executable, "-m", "workers.main", "cluster"]
         command += ["--replicas", str(REPLICAS), "--base-port", str(base)]
         command += ["--data-dir", str(Path(folder, "data"))]
         with ServerProcess(command, Path(folder, "cluster.log")) as server:

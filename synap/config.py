@@ -19,15 +19,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from synap.addresses import split_address
 from synap.config_keys import (
@@ -40,9 +34,8 @@ from synap.config_keys import (
     Server,
 )
 from synap.errors import ConfigInvalid
+from synap.variables import FILE_VARIABLE, PREFIX, variable_of
 
-PREFIX = "SYNAP_"
-FILE_VARIABLE = "SYNAP_CONFIG"
 ENVIRONMENT = "the environment"
 SHORT_NAMES = {
     "SYNAP_ROLE": "replication.role",
@@ -54,19 +47,10 @@ SHORT_NAMES = {
 }
 
 
-class Config(BaseSettings):
-    """A node's whole configuration, frozen.
+class Config(BaseModel):
+    """A node's whole configuration, frozen."""
 
-    It reads nothing by itself: `load_config` puts the layers together.
-    """
-
-    model_config = SettingsConfigDict(
-        extra="forbid",
-        frozen=True,
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     server: Server = Server()
     data_dir: Path = Path("data")
@@ -85,18 +69,6 @@ class Config(BaseSettings):
     def snapshots_dir(self) -> Path:
         """The snapshots' folder, also where `persistence.snapshot.directory` is not given."""
         return self.persistence.snapshot.directory or self.data_dir / "snapshots"
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what the constructor is given."""
-        return (init_settings,)
 
 
 def load_config(
@@ -145,11 +117,6 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[
             yield prefix + name, field
 
 
-def variable_of(key: str) -> str:
-    """Return the environment variable that sets `key`: SYNAP_SERVER__PORT for server.port."""
-    return PREFIX + key.replace(".", "__").upper()
-
-
 def allowed_values(field: FieldInfo) -> str:
     """Say in words what may be given for `field`."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
@@ -178,11 +145,9 @@ def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
     named = {
         variable_of(key): environ[short] for short, key in SHORT_NAMES.items() if short in environ
     }
-    known = {variable_of(key) for key, _ in keys()}
-    named.update({name: environ[name] for name in known & environ.keys()})
-    source = EnvSettingsSource(Config)
-    source.env_vars = {name.lower(): value for name, value in named.items()}
-    return source()
+    known = {variable_of(key): key for key, _ in keys()}
+    named.update({name: environ[name] for name in known.keys() & environ.keys()})
+    return _nested({known[name]: value for name, value in named.items()})
 
 
 def _file_values(path: Path | None) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synap import switch
-from synap.config import Config
 from synap.errors import DiskFull, MemoryLimit, StaleEpoch, StoreUnusable
 from synap.files import NO_ROOM, Files
 from synap.frame import Frame, encode_frame
@@ -27,6 +27,9 @@ from synap.recovery import MAP_BYTES, Recovery, recover, replay, wal_options
 from synap.snapshot import Manifest, unpack_image
 from synap.store import Applied, Store, WriteTransaction
 from synap.wal import Wal
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 # How long a new owner waits for one that was killed to be gone.
 _HANDOVER_SECONDS = 5.0

@@ -13,15 +13,17 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from synap.config import Config
 from synap.durable import write_file
 from synap.errors import DataDirInUse, DataDirUnusable
 from synap.paths import NodePaths
 from synap.position import HISTORY_BYTES, Lineage, Reign
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 Role = Literal["standalone", "master", "replica"]
 

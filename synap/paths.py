@@ -12,9 +12,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from synap.config import Config
 from synap.errors import DataDirUnusable
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 # The longest socket name below the run directory, with some room; the limit is 107 bytes.
 _LONGEST_RUN_DIR = 80

@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synap import switch
-from synap.config import Config
 from synap.errors import (
     DataDirUnusable,
     DiskFull,
@@ -42,6 +42,9 @@ from synap.snapshot import Manifest, clear_leftovers, snapshots, unpack_image
 from synap.store import MACHINE_RESTARTED, Applied, Store, is_trusted
 from synap.store.generations import folder_in_use
 from synap.wal import Mark, Wal, WalOptions
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from synap.board import BoardView
 from synap.channel import AdminCommand, Follow, Promote, RoleTaken
-from synap.config import Config
 from synap.errors import ForceWanted, RoleError, SynapError
 from synap.log import Log
 from synap.replication.progress import LinkState, is_silent, lag_entries
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 logger = logging.getLogger(__name__)
 

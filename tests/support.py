@@ -155,7 +155,7 @@ class Node:
         environment[PARENT_VARIABLE] = ""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.cli", "serve"],
+                [sys.executable, "-P", "-m", "workers.main", "serve"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

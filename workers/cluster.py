@@ -165,7 +165,7 @@ def _planned_node(plan: Plan, number: int) -> PlannedNode:
 def _child_of(node: PlannedNode) -> ChildSpec:
     return ChildSpec(
         name=node.name,
-        command=python_command("workers.cli", "serve"),
+        command=python_command("workers.main", "serve"),
         environment=child_environment(os.environ, None, node.overrides),
         stop_seconds=_NODE_STOP_SECONDS,
         refusal_codes=frozenset({EXIT_REFUSED}),

@@ -12,7 +12,7 @@ from typing import Any
 _TIMEOUT_SECONDS = 3600.0
 
 
-class CallFailed(Exception):
+class CallFailed(OSError):
     """The node could not be reached, or refused; the message says which and why."""
 
 

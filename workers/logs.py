@@ -15,12 +15,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
-from gunicorn.config import Config as GunicornConfig
-from gunicorn.glogging import Logger
 
-from synap.config import Config
+if TYPE_CHECKING:
+    from synap.config import Config
+
 
 # About a second of a badly failing node; some megabytes at most.
 _QUEUE_LINES = 10_000
@@ -120,19 +121,6 @@ class QueuedHandler(logging.Handler):
                     dropped,
                     extra={"action": "log_drop", "dropped": dropped},
                 )
-
-
-class GunicornLogger(Logger):  # type: ignore[misc]
-    """Gunicorn's records by the handlers of its process, instead of its own."""
-
-    def setup(self, cfg: GunicornConfig) -> None:
-        self.cfg = cfg
-        self.error_log.handlers = logging.getLogger().handlers
-        self.error_log.propagate = False
-        self.error_log.setLevel(logging.getLogger().level)
-        # Without a handler no line is even made for a request.
-        self.access_log.handlers = self.error_log.handlers if cfg.accesslog else []
-        self.access_log.propagate = False
 
 
 def configure(config: Config, process: str) -> QueuedHandler:

@@ -9,11 +9,11 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from synap.admin import AdminServer, Handler
 from synap.board import Board
 from synap.channel import AcceptMaster, AdminCommand, AdminResult, MasterAccepted, TakeSnapshot
-from synap.config import Config
 from synap.errors import NothingToAccept
 from synap.log import Log
 from synap.paths import NodePaths
@@ -22,6 +22,9 @@ from synap.snapshotter import Snapshotter
 from synap.upkeep import Upkeep
 from workers.ports import check_ports
 from workers.process import child_environment, python_command
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 # What was answered is on its way before the owner ends.
 _LEAVE_SECONDS = 0.05

@@ -8,7 +8,6 @@ holds a port or a lock.
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import logging
 import os
@@ -16,11 +15,17 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synap.config import FILE_VARIABLE, Config, load_config, variable_of
 from synap.errors import StartError, StoreUnusable, WalCorrupt
+from synap.handed_config import config_of_environment
+from synap.variables import FILE_VARIABLE, HANDED_VARIABLE, variable_of
 from workers.logs import queued_logging
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from synap.config import Config
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
@@ -45,7 +50,7 @@ def run(name: str, body: Callable[[Config], int]) -> int:
     """
     die_with_parent()
     try:
-        config = load_config(None)
+        config = config_of_environment()
     except StartError as error:
         print(error, file=sys.stderr)
         return EXIT_REFUSED
@@ -107,6 +112,8 @@ def child_environment(
         PARENT_VARIABLE: str(os.getpid()),
         "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
     }
+    # What was handed to this process is not what `overrides` make of it.
+    environment.pop(HANDED_VARIABLE, None)
     if path is not None:
         environment[FILE_VARIABLE] = str(path.absolute())
     for key, value in overrides.items():

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from synap.board import Board
 from synap.channel import MasterAccepted
-from synap.config import Config
 from synap.errors import ConfigInvalid, DataDirUnusable
 from synap.log import Log
 from synap.node import Node
@@ -25,6 +25,9 @@ from synap.replication.subscriber import Subscriber
 from synap.roles import Roles, config_with_master
 from workers.owner import OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 
 def serve(config: Config) -> int:

@@ -12,11 +12,13 @@ from typing import Any
 
 from synap.addresses import join_address
 from synap.board import Board
-from synap.config import FILE_VARIABLE, Config, load_config
+from synap.config import Config, load_config
 from synap.counters import reserve_counters
 from synap.errors import ConfigInvalid
+from synap.handed_config import handed_config
 from synap.node import Node, lock_file, read_identity
 from synap.paths import NodePaths
+from synap.variables import FILE_VARIABLE, HANDED_VARIABLE
 from workers.child import ChildSpec
 from workers.logs import queued_logging
 from workers.ports import check_ports
@@ -68,6 +70,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
+        environment[HANDED_VARIABLE] = handed_config(config, path)
         return Supervisor(node_children(paths, board, environment)).run()
 
 

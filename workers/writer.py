@@ -10,13 +10,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from synap.access import AccessTable
 from synap.board import Board, BoardView, SnapshotFacts
 from synap.commands import Limits
-from synap.config import Config
 from synap.errors import DataDirUnusable
 from synap.eviction import POLICIES
 from synap.evictor import Evictor
@@ -29,6 +29,9 @@ from synap.roles import Roles
 from synap.writer import Quorum, Writer
 from workers.owner import OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 
 def serve(config: Config) -> int:

@@ -98,7 +98,7 @@ class SynapNode:
             "logging.level": "warning",
             **self._settings,
         }
-        command = [sys.executable, "-m", "workers.cli", "serve"]
+        command = [sys.executable, "-m", "workers.main", "serve"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
         with ExitStack() as stack:
             server = stack.enter_context(ServerProcess(command, self._folder / "node.log"))

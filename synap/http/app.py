@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import falcon
 from falcon.asgi import Response
 
 from synap.client import WriterClient
-from synap.config import Config, load_config
+from synap.handed_config import config_of_environment
 from synap.http import admin, backup, errors, key_ops, keys, node, roles
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import LAG_MS, MASTER, OFFSET
 from synap.http.routing import RawPathRouter
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ def create_app_from_environment() -> App:
     Raises:
         ConfigInvalid: the configuration has faults.
     """
-    return create_app(load_config(None))
+    return create_app(config_of_environment())
 
 
 def create_app(config: Config) -> App:

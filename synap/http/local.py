@@ -12,17 +12,19 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from synap.access import AccessTable
 from synap.board import Board, BoardView, NodeDetails
-from synap.config import Config
 from synap.counters import Counter, Counters
 from synap.errors import NotCaughtUp, ReadRefused, Starting, StoreError, Syncing
 from synap.eviction import POLICIES
 from synap.paths import NodePaths
 from synap.replication.progress import lag_ms
 from synap.store import StoreReader
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")

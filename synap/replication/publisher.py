@@ -13,11 +13,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from synap.addresses import reachable_url
 from synap.board import ReplicaFacts
-from synap.config import Config
 from synap.errors import OffsetNotRetained, ProtocolViolation
 from synap.frame import Frame
 from synap.position import Lineage, Position
@@ -47,6 +46,9 @@ from synap.replication.reigns import epoch_above
 from synap.replication.roster import ReplicaProgress, Roster
 from synap.replication.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.sockets import Endpoint, Sockets
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 logger = logging.getLogger(__name__)
 

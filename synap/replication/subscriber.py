@@ -20,9 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from synap.config import Config
 from synap.errors import DiskFull, MemoryLimit, ReplicationError
 from synap.replication import messages
 from synap.replication.follower import Follower
@@ -30,6 +29,9 @@ from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.progress import LinkState, retry_delay_ms
 from synap.replication.resync import Install, Job
 from synap.replication.sockets import Endpoint, Sockets
+
+if TYPE_CHECKING:
+    from synap.config import Config
 
 logger = logging.getLogger(__name__)
 

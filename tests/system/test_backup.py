@@ -173,7 +173,7 @@ def test_backup_that_finds_no_room_halfway_leaves_no_file(
     node.request("POST", "/kv/set", {"key": "big", "value": "x" * 3_000_000})
     folder = tmp_path / "backups"
     folder.mkdir()
-    command = ["prlimit", "--fsize=1000000", sys.executable, "-P", "-m", "workers.cli", "backup"]
+    command = ["prlimit", "--fsize=1000000", sys.executable, "-P", "-m", "workers.main", "backup"]
     ended = subprocess.run(
         [*command, "--url", url_of(node), "--output", str(folder / "b.backup")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -278,7 +278,7 @@ def _script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
     """Run one of the scripts in ops/ with this environment's program."""
     program = folder / "synap"
     program.write_text(
-        f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -P -m workers.cli "$@"\n'
+        f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -P -m workers.main "$@"\n'
     )
     program.chmod(0o755)
     return subprocess.run(

@@ -19,7 +19,7 @@ from workers.process import child_environment
 def synap(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**child_environment(os.environ, None, {}), **variables}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.cli", *arguments],
+        [sys.executable, "-P", "-m", "workers.main", *arguments],
         env={**environment, "SYNAP_SUPERVISOR_PID": "", "COLUMNS": "100"},
         capture_output=True,
         text=True,

@@ -50,7 +50,7 @@ def test_node_started_again_has_its_data(start_node: StartNode) -> None:
 def test_node_on_a_data_directory_in_use_is_refused(start_node: StartNode) -> None:
     node = start_node()
     second = subprocess.run(
-        [sys.executable, "-P", "-m", "workers.cli", "serve", "--data-dir", str(node.data_dir)],
+        [sys.executable, "-P", "-m", "workers.main", "serve", "--data-dir", str(node.data_dir)],
         env={**child_environment(os.environ, None, {}), PARENT_VARIABLE: ""},
         capture_output=True,
         text=True,
@@ -144,7 +144,7 @@ def test_cluster_command_on_ctrl_c_is_gone_within_ten_seconds(tmp_path: Path) ->
     places = ("--data-dir", str(tmp_path / "data"), "--base-port", str(_base_port()))
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.cli", "cluster", "--replicas", "2", *places],
+            [sys.executable, "-P", "-m", "workers.main", "cluster", "--replicas", "2", *places],
             env={**child_environment(os.environ, None, {}), PARENT_VARIABLE: ""},
             stdout=log,
             stderr=log,

@@ -140,7 +140,7 @@ def test_diverged_replica_takes_its_masters_data_when_the_operator_accepts(
 
 
 def accept(node: Node) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "workers.cli", "replication", "accept", "--data-dir"]
+    command = [sys.executable, "-P", "-m", "workers.main", "replication", "accept", "--data-dir"]
     return subprocess.run(
         [*command, str(node.data_dir)],
         env={**os.environ, "PYTHONPATH": os.getcwd()},

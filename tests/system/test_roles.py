@@ -98,7 +98,7 @@ def is_level(master: Node, replica: Node) -> bool:
 
 def synap(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.cli", *arguments],
+        [sys.executable, "-P", "-m", "workers.main", *arguments],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"},
         capture_output=True,

@@ -52,7 +52,7 @@ def test_snapshot_by_request_is_durable_and_told(start_node: StartNode) -> None:
 def test_snapshot_command_takes_one_and_names_it(start_node: StartNode) -> None:
     node = start_node()
     offset = put(node, "a")
-    command = [sys.executable, "-P", "-m", "workers.cli", "snapshot", "--url"]
+    command = [sys.executable, "-P", "-m", "workers.main", "snapshot", "--url"]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     run = subprocess.run(
         [*command, f"http://127.0.0.1:{node.port}"],

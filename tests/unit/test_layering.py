@@ -14,7 +14,18 @@ ROOT = Path(__file__).parents[2]
 # From the bottom up; a module may import its own layer and those below, but never in a cycle.
 # `package.*` stands for the modules that nothing names more exactly.
 LAYERS = (
-    ("leaf", ("synap", "synap.errors", "synap.addresses", "synap.config_keys", "synap.config")),
+    (
+        "leaf",
+        (
+            "synap",
+            "synap.errors",
+            "synap.addresses",
+            "synap.config_keys",
+            "synap.config",
+            "synap.variables",
+            "synap.handed_config",
+        ),
+    ),
     (
         "pure",
         (
@@ -62,10 +73,9 @@ HOMES = {
     "orjson": ("synap.http", "synap.values"),
     "pydantic": ("synap.config",),
     "pydantic_core": ("synap.config",),
-    "pydantic_settings": ("synap.config",),
     "annotated_types": ("synap.config",),
     "yaml": ("synap.config",),
-    "gunicorn": ("synap.http.worker", "workers.logs", "gunicorn.conf"),
+    "gunicorn": ("synap.http.worker", "workers.gunicorn_logger", "gunicorn.conf"),
     "uvloop": ("synap.http.worker", "workers."),
     "typer": ("workers.cli",),
     "rich": ("workers.cli", "workers.cluster"),

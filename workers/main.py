@@ -1,0 +1,37 @@
+"""The entry of the command line, `synap`: picks the commands and turns errors into words and codes.
+
+`synap serve` becomes the supervisor of a node, which clients wait for; the other commands' imports
+are twice its own, so it does without them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+
+from synap.errors import StartError, SynapError
+from workers.process import EXIT_FAILED, EXIT_REFUSED
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    module = "workers.cli_serve" if sys.argv[1:2] == ["serve"] else "workers.cli"
+    run(importlib.import_module(module).app)
+
+
+def run(app: Callable[[], object]) -> None:
+    """Run a command line; what can't start says why in one line for each fault."""
+    try:
+        app()
+    except StartError as error:
+        for line in str(error).splitlines():
+            print(f"synap: {line}", file=sys.stderr)
+        sys.exit(EXIT_REFUSED)
+    except (SynapError, OSError) as error:
+        print(f"synap: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()
