@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import msgspec
 
-from synap.errors import SynapError
+from synap.errors import DiskFull, SynapError
 from synap.position import Lineage
 from synap.snapshot import prune, write_snapshot
 from synap.store import StoreReader
@@ -71,6 +72,7 @@ def _carry_out(job: SnapshotJob) -> tuple[str, str]:
     try:
         reader = StoreReader.open(Path(job.store_dir))
         try:
+            _check_room(directory, reader.used_bytes())
             write_snapshot(reader, directory, job.lineage, compress=job.compress, now_ms=job.now_ms)
         finally:
             reader.close()
@@ -80,3 +82,17 @@ def _carry_out(job: SnapshotJob) -> tuple[str, str]:
     except OSError as error:
         return "SnapshotError", str(error)
     return "", ""
+
+
+def _check_room(directory: Path, used_bytes: int) -> None:
+    """Refuse what would fill the disk, and take from the log the room that it needs.
+
+    An image has the store's used pages; a compressed one is unpacked beside itself for the proof,
+    and takes some of that again.
+    """
+    free = shutil.disk_usage(directory).free
+    if free <= used_bytes:
+        raise DiskFull(
+            f"no room for a snapshot: it needs {used_bytes} bytes, and the disk of "
+            f"{directory} has {free} left; make room, and the next one is taken by itself"
+        )

@@ -5,26 +5,34 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from synap.config import Config, load_config
+from synap.errors import DiskFull
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
 from synap.snapshotter import Snapshotter
+from tests.disks import small_disk
 
 COMMAND = (sys.executable, "-P", "-m", "workers.snapshot")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.getcwd()}
+MIB = 1024 * 1024
 SLOW_START_SECONDS = 0.3
 
 
 class Bench:
     """A log and its snapshots."""
 
-    def __init__(self, folder: Path) -> None:
-        self.config: Config = load_config(None, {"data_dir": str(folder / "data")}, environ={})
+    def __init__(self, folder: Path, snapshots_dir: Path) -> None:
+        settings = {
+            "data_dir": str(folder / "data"),
+            "persistence.snapshot.directory": str(snapshots_dir),
+        }
+        self.config: Config = load_config(None, settings, environ={})
         self.paths = NodePaths.of(self.config)
         self.paths.create()
         node = Node.load_or_create(self.config, self.paths)
@@ -41,22 +49,46 @@ class Bench:
         return self.log.position.offset
 
 
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+@contextmanager
+def opened(folder: Path, snapshots_dir: Path) -> Iterator[Bench]:
+    bench = Bench(folder, snapshots_dir)
+    try:
+        yield bench
+    finally:
+        bench.log.close(clean=False)
+
+
+@pytest.fixture(autouse=True)
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
-    bench = Bench(tmp_path)
-    yield bench
-    bench.log.close(clean=False)
 
 
-def test_facts_seconds_are_the_snapshot_and_not_the_start_of_its_process(bench: Bench) -> None:
+def test_facts_seconds_are_the_snapshot_and_not_the_start_of_its_process(tmp_path: Path) -> None:
     """So the rest after it follows the store's size; a loaded machine starts processes slowly."""
     slow = ("sh", "-c", f'sleep {SLOW_START_SECONDS}; exec "$@"', "sh", *COMMAND)
-    snapshotter = bench.snapshotter(slow)
-    offset = bench.set(b"key")
-    began = time.monotonic()
-    asyncio.run(snapshotter.take())
-    elapsed = time.monotonic() - began
-    facts = snapshotter.facts()
+    with opened(tmp_path, tmp_path / "snapshots") as bench:
+        snapshotter = bench.snapshotter(slow)
+        offset = bench.set(b"key")
+        began = time.monotonic()
+        asyncio.run(snapshotter.take())
+        elapsed = time.monotonic() - began
+        facts = snapshotter.facts()
     assert facts.last_offset == offset
     assert 0 < facts.last_seconds <= elapsed - SLOW_START_SECONDS
+
+
+def test_take_without_room_writes_nothing_and_says_what_it_needs(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 4 * MIB) as disk, opened(tmp_path, disk / "s") as bench:
+        snapshotter = bench.snapshotter()
+        bench.set(b"large", bytes(3 * MIB))
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(2 * MIB))
+        with pytest.raises(
+            DiskFull, match=r"needs 3\d+ bytes, and the disk of \S+ has [12]\d+ left"
+        ):
+            asyncio.run(snapshotter.take())
+        assert "make room" in snapshotter.facts().error
+        assert list(bench.paths.snapshots_dir.iterdir()) == []
+        ballast.unlink()
+        offset = asyncio.run(snapshotter.take()).offset
+        assert (snapshotter.facts().last_offset, snapshotter.facts().error) == (offset, "")
