@@ -19,9 +19,15 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from synap.addresses import split_address
 from synap.config_keys import (
@@ -47,10 +53,19 @@ SHORT_NAMES = {
 }
 
 
-class Config(BaseModel):
-    """A node's whole configuration, frozen."""
+class Config(BaseSettings):
+    """A node's whole configuration, frozen.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    It reads nothing by itself: `load_config` puts the layers together.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
 
     server: Server = Server()
     data_dir: Path = Path("data")
@@ -69,6 +84,18 @@ class Config(BaseModel):
     def snapshots_dir(self) -> Path:
         """The snapshots' folder, also where `persistence.snapshot.directory` is not given."""
         return self.persistence.snapshot.directory or self.data_dir / "snapshots"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what the constructor is given."""
+        return (init_settings,)
 
 
 def load_config(
@@ -145,9 +172,11 @@ def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
     named = {
         variable_of(key): environ[short] for short, key in SHORT_NAMES.items() if short in environ
     }
-    known = {variable_of(key): key for key, _ in keys()}
-    named.update({name: environ[name] for name in known.keys() & environ.keys()})
-    return _nested({known[name]: value for name, value in named.items()})
+    known = {variable_of(key) for key, _ in keys()}
+    named.update({name: environ[name] for name in known & environ.keys()})
+    source = EnvSettingsSource(Config)
+    source.env_vars = {name.lower(): value for name, value in named.items()}
+    return source()
 
 
 def _file_values(path: Path | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
 
 from synap.addresses import following_port, join_address, split_address
 
@@ -68,7 +69,9 @@ class Allowed:
 
 Address = Annotated[str, AfterValidator(_checked_address), Allowed("host:port")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$"), Allowed("http://host:port")]
-Origins = Annotated[tuple[str, ...], BeforeValidator(_split_commas), Allowed("a list of origins")]
+Origins = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split_commas), Allowed("a list of origins")
+]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
@@ -99,7 +102,9 @@ EvictionPolicy = Annotated[
 class Section(BaseModel):
     """A group of keys; unknown ones are faults, and nothing can be changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True
+    )
 
 
 class Server(Section):

@@ -73,6 +73,7 @@ HOMES = {
     "orjson": ("synap.http", "synap.values"),
     "pydantic": ("synap.config",),
     "pydantic_core": ("synap.config",),
+    "pydantic_settings": ("synap.config",),
     "annotated_types": ("synap.config",),
     "yaml": ("synap.config",),
     "gunicorn": ("synap.http.worker", "workers.gunicorn_logger", "gunicorn.conf"),
