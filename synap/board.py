@@ -73,7 +73,10 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReplicaFacts(msgspec.Struct, frozen=True):
-    """One replica as its master sees it; the fields of `/health/replication`."""
+    """One replica as its master sees it; the fields of `/health/replication`.
+
+    `note` is what the operator should know of it; empty for nothing.
+    """
 
     id: str
     address: str
@@ -83,6 +86,7 @@ class ReplicaFacts(msgspec.Struct, frozen=True):
     status: str
     last_ack: int
     url: str = ""
+    note: str = ""
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True):
@@ -121,6 +125,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         evicted_total: Keys that this owner removed to make room.
         used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
         limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
+        handshakes_failed_total: Connections of replication that did not come to be, since this
+            owner's start.
+        violations_total: On a master, messages to its replication ports that it dropped.
     """
 
     wal_bytes: int = 0
@@ -136,6 +143,8 @@ class NodeDetails(msgspec.Struct, frozen=True):
     evicted_total: int = 0
     used_bytes: int = 0
     limit_bytes: int = 0
+    handshakes_failed_total: int = 0
+    violations_total: int = 0
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

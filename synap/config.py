@@ -129,7 +129,7 @@ def load_config(
     except ValidationError as error:
         faults += [_describe(details, layers) for details in _reported(error)]
         raise ConfigInvalid(faults) from error
-    faults += _shared_ports(config)
+    faults += [*_shared_ports(config), *_late_quorum(config)]
     if faults:
         raise ConfigInvalid(faults)
     return config
@@ -147,7 +147,7 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[
 def allowed_values(field: FieldInfo) -> str:
     """Say in words what may be given for `field`."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
-    metadata = [*field.metadata, *(m for k in kinds for m in getattr(k, "__metadata__", ()))]
+    metadata = [*(m for k in kinds for m in getattr(k, "__metadata__", ())), *field.metadata]
     limits = {type(limit): limit for limit in metadata}
     if Allowed in limits:
         return str(limits[Allowed].words)
@@ -226,7 +226,7 @@ def _describe(details: ErrorDetails, layers: Mapping[str, Mapping[str, Any]]) ->
         sections = {name.rpartition(".")[0] for name in fields} - {""}
         return f"{key}: unknown key{_suggestion(key, [*sections, *fields])}{where}"
     if details["type"] == CONTRADICTION:
-        value = "not set" if details["input"] is None else f"= {details['input']!r}"
+        value = "not set" if details["input"] in (None, ()) else f"= {details['input']!r}"
         return f"{key} {value}: {details['msg']}{where}"
     while key not in fields and "." in key:
         key = key.rpartition(".")[0]
@@ -280,3 +280,14 @@ def _shared_ports(config: Config) -> Iterator[str]:
         if port in taken:
             yield f"replication.{name} uses port {port}, as {taken[port]} does; give each its own"
         taken.setdefault(port, f"replication.{name}")
+
+
+def _late_quorum(config: Config) -> Iterator[str]:
+    """Yield a fault where a worker gives a write up before the quorum's deadline."""
+    replication, write_timeout_ms = config.replication, config.server.write_timeout_ms
+    if replication.role != "standalone" and replication.ack_timeout_ms >= write_timeout_ms:
+        yield (
+            f"replication.ack_timeout_ms = {replication.ack_timeout_ms}: must be below "
+            f"server.write_timeout_ms, which is {write_timeout_ms}; a write that waits for "
+            "replicas would be given up before it is known whether they have it"
+        )

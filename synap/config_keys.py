@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Annotated, Any, Literal, LiteralString
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +34,9 @@ _MIB = 1024 * 1024
 # Half of what a frame's payload may hold, so that no value can be too large for the log.
 _LARGEST_VALUE_BYTES = 128 * _MIB
 _WAL_SEGMENTS = 16
+# A key of 32 bytes in ZeroMQ's text form, which has neither quotes nor commas.
+_Z85_KEY_CHARACTERS = 40
+_Z85_ALPHABET = digits + ascii_lowercase + ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
 # Type of the errors whose message is made here and shown as it is.
 CONTRADICTION = "contradiction"
 
@@ -56,6 +61,16 @@ def _split_commas(value: object) -> object:
     return value
 
 
+def _checked_key(key: str) -> str:
+    """Refuse what is no Z85 text of 32 bytes: five characters stand for a number of four."""
+    values = [_Z85_ALPHABET.index(character) for character in key]
+    groups = [values[at : at + 5] for at in range(0, len(values), 5)]
+    numbers = [reduce(lambda number, digit: number * 85 + digit, group, 0) for group in groups]
+    if len(key) != _Z85_KEY_CHARACTERS or max(numbers) >= 2**32:
+        raise ValueError("no public key")
+    return key
+
+
 def _cpu_count() -> int:
     return len(os.sched_getaffinity(0))
 
@@ -71,6 +86,15 @@ Address = Annotated[str, AfterValidator(_checked_address), Allowed("host:port")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$"), Allowed("http://host:port")]
 Origins = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split_commas), Allowed("a list of origins")
+]
+PublicKey = Annotated[
+    str, AfterValidator(_checked_key), Allowed("a public key of 40 characters (Z85)")
+]
+PublicKeys = Annotated[
+    tuple[PublicKey, ...],
+    NoDecode,
+    BeforeValidator(_split_commas),
+    Allowed("a list of public keys of 40 characters (Z85)"),
 ]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
@@ -192,6 +216,43 @@ class Persistence(Section):
     snapshot: Snapshot = Snapshot()
 
 
+class Curve(Section):
+    """Encryption of both replication channels, by CurveZMQ.
+
+    A node may be master today and replica tomorrow, so each needs what both roles do: all nodes of
+    a cluster have the same two lists, and each has a secret key of its own.
+    """
+
+    enabled: bool = False
+    """Whether replication is encrypted; all nodes of a cluster or none."""
+    secret_key_file: Path | None = Field(None, validate_default=True)
+    """File of this node's secret key, as `synap keygen` writes it; mode 0600 or 0400."""
+    public_key: PublicKey | None = None
+    """This node's public key; where it is given, it must belong to the secret one."""
+    server_key: PublicKeys = Field((), validate_default=True)
+    """Public keys of the nodes that may be master; a replica follows no other."""
+    allowed_keys: PublicKeys = Field((), validate_default=True)
+    """Public keys of the nodes that may replicate from this one when it is master."""
+
+    @field_validator("secret_key_file", "server_key", "allowed_keys")
+    @classmethod
+    def _given_where_enabled(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("enabled") and not value:
+            assert info.field_name is not None
+            raise PydanticCustomError(CONTRADICTION, _CURVE_NEEDS[info.field_name])
+        return value
+
+
+# What to do where replication.curve.enabled is true and the key is not set.
+_CURVE_NEEDS: dict[str, LiteralString] = {
+    "secret_key_file": "encryption needs this node's secret key; `synap keygen` makes one",
+    "server_key": "encryption needs the public keys of the nodes that may be master, "
+    "to know the master by",
+    "allowed_keys": "encryption needs the public keys of the nodes that may replicate; "
+    "without one a master would refuse everyone",
+}
+
+
 class Replication(Section):
     """Master and replicas.
 
@@ -230,9 +291,10 @@ class Replication(Section):
     min_replicas_to_write: int = Field(0, ge=0, le=256)
     """Replicas that hold a write in their WAL before it is answered; a request may ask for more."""
     ack_timeout_ms: Milliseconds = 1000
-    """How long a write waits for these; keep it below server.write_timeout_ms."""
+    """How long a write waits for these; below server.write_timeout_ms."""
     read_wait_ms: int = Field(1000, ge=0, le=86_400_000)
     """How long a read waits for the offset in X-Synap-Min-Offset."""
+    curve: Curve = Curve()
 
     @model_validator(mode="before")
     @classmethod

@@ -53,6 +53,7 @@
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
+        ├── HandshakeFailed        it is not the master, or does not let this replica in
         ├── NeedsFullResync        the master's log no longer reaches back
         ├── Diverged               the two logs are not one
         └── NothingToAccept        the replica waits for no word of the operator
@@ -435,6 +436,12 @@ class LinkLost(ReplicationError):
     """The master fell silent."""
 
     reason = "link_lost"
+
+
+class HandshakeFailed(ReplicationError):
+    """The connection to the master did not come to be; its keys are not what they should be."""
+
+    reason = "handshake_failed"
 
 
 class NeedsFullResync(ReplicationError):

@@ -64,6 +64,13 @@ ROOM_TO_RESUME_BYTES = 4 * 1024 * 1024
 class FramePublisher(Protocol):
     """What the writer needs of the replication side. Nothing here may block."""
 
+    violations: int
+    """Messages that were dropped."""
+
+    @property
+    def handshakes_failed(self) -> int:
+        """Connections that did not come to be."""
+
     def publish(self, frame: Frame) -> None:
         """Send a committed frame to whoever listens."""
 
@@ -508,6 +515,7 @@ class Writer:
     def _show_details(self) -> None:
         wal = self._log.wal
         evictor = self._evictor
+        publisher = self._publisher
         self._board.publish_details(
             NodeDetails(
                 wal_bytes=wal.size_bytes,
@@ -518,8 +526,10 @@ class Writer:
                 evicted_total=evictor.evicted_total if evictor is not None else 0,
                 used_bytes=evictor.used_bytes if evictor is not None else 0,
                 limit_bytes=evictor.limit_bytes if evictor is not None else 0,
-                replicas=self._publisher.replicas() if self._publisher is not None else (),
+                replicas=publisher.replicas() if publisher is not None else (),
                 snapshots=self._snapshots(),
+                handshakes_failed_total=publisher.handshakes_failed if publisher is not None else 0,
+                violations_total=publisher.violations if publisher is not None else 0,
             )
         )
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from synap import __version__
 from synap.config import load_config, render
-from workers import cli_backup, cli_cluster, cli_replication, cli_serve, cli_wal
+from workers import cli_backup, cli_cluster, cli_keys, cli_replication, cli_serve, cli_wal
 from workers.cli_serve import ConfigFile, Setting, settings_of
 from workers.cluster import Plan, run_cluster
 from workers.http_call import post
@@ -30,6 +30,7 @@ cli_backup.register(app)
 cli_wal.register(app)
 cli_replication.register(app)
 cli_cluster.register(app)
+cli_keys.register(app)
 
 NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 

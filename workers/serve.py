@@ -18,6 +18,7 @@ from synap.errors import ConfigInvalid
 from synap.handed_config import handed_config
 from synap.node import Node, lock_file, read_identity
 from synap.paths import NodePaths
+from synap.replication.curve import load_keys
 from synap.variables import FILE_VARIABLE, HANDED_VARIABLE
 from workers.child import ChildSpec
 from workers.logs import queued_logging
@@ -54,6 +55,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     die_with_parent()
     path = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
     config = load_config(path, overrides)
+    load_keys(config)
     paths = NodePaths.of(config)
     paths.create()
     # Held until this process ends; children don't inherit it.

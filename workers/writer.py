@@ -23,6 +23,7 @@ from synap.evictor import Evictor
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
+from synap.replication.curve import load_keys
 from synap.replication.herald import Herald
 from synap.replication.publisher import Publisher
 from synap.roles import Roles
@@ -145,7 +146,7 @@ def _herald(config: Config, log: Log) -> Herald | None:
     address = log.node.identity.master_sync_address
     if log.node.role != "master" or not address or log.node.identity.ended_by_epoch:
         return None
-    return Herald(log, config.server.node_id, config.server.own_url, address)
+    return Herald(log, config.server.node_id, config.server.own_url, address, load_keys(config))
 
 
 def _evictor(config: Config, paths: NodePaths, log: Log) -> Evictor | None:

@@ -152,6 +152,8 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         "history": view.history.hex(),
         "epoch": view.epoch,
         "read_only": view.read_only or None,
+        "encrypted": node.config.replication.curve.enabled,
+        "handshakes_failed_total": details.handshakes_failed_total,
     }
     if node.role == "replica":
         return facts | {
@@ -168,5 +170,6 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         }
     facts["current_offset"] = offset
     if node.role == "master":
+        facts["violations_total"] = details.violations_total
         facts["replicas"] = msgspec.to_builtins(details.replicas)
     return facts

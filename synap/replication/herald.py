@@ -2,7 +2,8 @@
 
 A master that was promoted keeps the address of the one that it followed. That one may come back at
 any time, and nobody else would tell it: so this one knocks at its ROUTER socket with a hello of its
-own until it is answered. The name is resolved again at each knock.
+own until it is answered. The name is resolved again at each knock, and with CurveZMQ
+another one of the keys that it may have is tried.
 
 Source: docs/protocol.md, "Reigns".
 """
@@ -16,6 +17,8 @@ from typing import Protocol
 from synap.errors import ProtocolViolation, ReplicationError
 from synap.position import Lineage, Position
 from synap.replication import messages
+from synap.replication.curve import Keys, MasterKeys
+from synap.replication.handshakes import HandshakeLog
 from synap.replication.messages import Hello, Refusal, Welcome, encode
 from synap.replication.sockets import Endpoint, Sockets
 
@@ -41,14 +44,25 @@ class PromotedLog(Protocol):
 class Herald:
     """The engine. All methods belong to the loop that `start` was called on."""
 
-    def __init__(self, log: PromotedLog, name: str, url: str, sync_address: str) -> None:
+    def __init__(
+        self,
+        log: PromotedLog,
+        name: str,
+        url: str,
+        sync_address: str,
+        keys: Keys | None,
+    ) -> None:
         """
         Args:
             log: This master's log.
             name: Its `server.node_id`.
             url: Where clients reach it.
             sync_address: ROUTER socket of the master before it.
+            keys: What replication is encrypted with; None where it is not.
         """
+        self._keys = keys
+        self._master_keys = MasterKeys(keys)
+        self._handshakes = HandshakeLog(f"with the master before this one, at {sync_address},")
         self._log = log
         self._name = name
         self._url = url
@@ -68,13 +82,15 @@ class Herald:
 
     async def _knock(self) -> None:
         while not self._heard.is_set():
-            sockets = Sockets(_BUFFER_BYTES)
+            sockets = Sockets(_BUFFER_BYTES, self._keys, self._handshakes.note)
             try:
-                sync = sockets.connect_sync(self._sync_address, self._receive, _nothing)
+                sync = sockets.connect_sync(
+                    self._sync_address, self._receive, _nothing, self._master_keys.current
+                )
                 self._say_hello(sync)
                 await asyncio.wait_for(self._heard.wait(), _KNOCK_SECONDS)
             except TimeoutError:
-                continue
+                self._master_keys.turn()
             except ReplicationError as error:
                 logger.debug("%s", error)
                 await asyncio.sleep(_KNOCK_SECONDS)

@@ -78,6 +78,7 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         heartbeat_ns: Time between two heartbeats.
         has_synced: Whether its data was ever a whole state of its master.
         gaps: Times that the stream showed a hole.
+        handshakes_failed: Connections that did not come to be, since the subscriber began.
     """
 
     state: LinkState
@@ -94,3 +95,4 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     heartbeat_ns: int
     has_synced: bool
     gaps: int
+    handshakes_failed: int = 0

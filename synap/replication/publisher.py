@@ -22,6 +22,8 @@ from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication import messages
 from synap.replication.catch_up import CatchUpService, ReadableLog, Reader
+from synap.replication.curve import load_keys
+from synap.replication.handshakes import HandshakeLog
 from synap.replication.messages import (
     DIVERGED,
     HELLO_WANTED,
@@ -94,9 +96,14 @@ class Publisher:
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
             snapshots: Its snapshots; without them nobody gets a full resync.
+
+        Raises:
+            ConfigInvalid: The file of the secret key can't be used.
         """
         replication, server = config.replication, config.server
         self.violations = 0
+        self._handshakes = HandshakeLog("with a peer")
+        self._keys = load_keys(config)
         self._replication = replication
         self._name = server.node_id
         self._url = server.own_url
@@ -108,6 +115,7 @@ class Publisher:
         self._roster = Roster(timeout_ns=self._timeout_ns, max_lag_ms=replication.max_lag_ms)
         self._clock = OffsetClock()
         self._complained_ns = -_COMPLAIN_EVERY_NS
+        self._warned_ns = -_COMPLAIN_EVERY_NS
         self._greeting: set[bytes] = set()
         self._is_running = False
         self._on_ack: Callable[[], None] = _nothing
@@ -131,7 +139,7 @@ class Publisher:
         """
         replication = self._replication
         self._loop = asyncio.get_running_loop()
-        self._sockets = Sockets(self._largest_streamed)
+        self._sockets = Sockets(self._largest_streamed, self._keys, self._handshakes.note)
         self._reader = Reader()
         interval_ms, timeout_ms = replication.heartbeat_interval_ms, self._timeout_ns // NS_PER_MS
         try:
@@ -188,6 +196,11 @@ class Publisher:
         now_ns = time.monotonic_ns()
         offset = self._log.position.offset
         return tuple(map(_facts, self._roster.progress(offset, self._clock, now_ns)))
+
+    @property
+    def handshakes_failed(self) -> int:
+        """Connections that did not come to be."""
+        return self._handshakes.total
 
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
@@ -316,8 +329,19 @@ class Publisher:
         replaced = self._roster.greet(peer, address, hello, answer, time.monotonic_ns(), _wall_ms())
         if replaced is not None:
             self._drop(replaced)
+        self._warn_of_twins(hello.replica, address)
         _tell(hello, address, answer)
         self._send(peer, self._message_of(answer))
+
+    def _warn_of_twins(self, name: str, address: str) -> None:
+        now_ns = time.monotonic_ns()
+        note = self._roster.twin_note(name, now_ns)
+        if note and now_ns - self._warned_ns >= _COMPLAIN_EVERY_NS:
+            self._warned_ns = now_ns
+            logger.warning(
+                "replica %s at %s: %s", name, address, note,
+                extra={"action": "same_node_id", "replica": name},
+            )  # fmt: skip
 
     def _message_of(self, answer: Plan) -> Answer:
         if isinstance(answer, FullResync):
@@ -362,6 +386,7 @@ def _facts(replica: ReplicaProgress) -> ReplicaFacts:
         status=replica.status.value,
         last_ack=replica.last_ack_ms,
         url=reachable_url(replica.url, replica.address),
+        note=replica.note,
     )
 
 

@@ -82,5 +82,6 @@ class ReplicaBoard:
                 last_sync_ms=last_sync_ms,
                 link_note=note,
                 snapshots=self._snapshots(),
+                handshakes_failed_total=status.handshakes_failed,
             )
         )

@@ -38,6 +38,7 @@ class ReplicaProgress(msgspec.Struct, frozen=True):
         lag_ms: Age of the oldest of them, by this master's clock.
         status: In the words of the HTTP contract.
         last_ack_ms: Wall clock at which it was last heard.
+        note: What the operator should know of it; empty for nothing.
     """
 
     id: str
@@ -48,6 +49,7 @@ class ReplicaProgress(msgspec.Struct, frozen=True):
     lag_ms: int
     status: LinkState
     last_ack_ms: int
+    note: str = ""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,12 @@ class _Replica:
     heard_ns: int
     heard_wall_ms: int
     is_connected: bool = True
+    # The connection that this one replaced while it was alive, and where that came from. A replica
+    # that reconnects never uses the old one again; another replica of the same name does.
+    replaced: bytes = b""
+    replaced_address: str = ""
+    twin_address: str = ""
+    twin_ns: int = 0
 
 
 class Roster:
@@ -96,11 +104,13 @@ class Roster:
             del self._ids[gone]
         self._forget_name_of(peer)
         self._make_room()
-        state = _state_of(answer)
-        self._by_id[hello.replica] = _Replica(
-            peer, address, hello.url, hello.position.offset, hello.position.epoch, state,
-            now_ns, wall_ms,
+        replica = _Replica(
+            peer, address, hello.url, hello.position.offset, hello.position.epoch,
+            _state_of(answer), now_ns, wall_ms,
         )  # fmt: skip
+        if before is not None:
+            _look_for_twin(replica, before, is_replaced=gone is not None)
+        self._by_id[hello.replica] = replica
         self._ids[peer] = hello.replica
         return gone
 
@@ -129,6 +139,18 @@ class Roster:
             self._by_id[name].is_connected = False
             del self._ids[peer]
         return silent
+
+    def twin_note(self, name: str, now_ns: int) -> str:
+        """Say that two replicas use this name, where both were heard lately; else return ""."""
+        replica = self._by_id.get(name)
+        if replica is None or not replica.twin_ns:
+            return ""
+        if now_ns - replica.twin_ns > self._timeout_ns:
+            return ""
+        return (
+            f"another replica, at {replica.twin_address}, has the same server.node_id and takes "
+            "its place again and again; give each a name of its own"
+        )
 
     def held_offset(self, replicas: int, lineage: Lineage) -> int:
         """Return the last offset that `replicas` replicas have acknowledged; 0 for none.
@@ -179,6 +201,7 @@ class Roster:
             lag_ms=lag,
             status=status,
             last_ack_ms=replica.heard_wall_ms,
+            note=self.twin_note(name, now_ns),
         )
 
     def _forget_name_of(self, peer: bytes) -> None:
@@ -192,6 +215,17 @@ class Roster:
         name = min(self._by_id, key=lambda name: self._by_id[name].heard_ns)
         replica = self._by_id.pop(name)
         self._ids.pop(replica.peer, None)
+
+
+def _look_for_twin(replica: _Replica, before: _Replica, *, is_replaced: bool) -> None:
+    """Note on `replica` whether the one of its name before it is another one."""
+    if replica.peer == before.peer:
+        replica.replaced, replica.replaced_address = before.replaced, before.replaced_address
+    elif is_replaced:
+        replica.replaced, replica.replaced_address = before.peer, before.address
+    replica.twin_address, replica.twin_ns = before.twin_address, before.twin_ns
+    if is_replaced and replica.peer == before.replaced:
+        replica.twin_address, replica.twin_ns = before.address, replica.heard_ns
 
 
 def _state_of(answer: Plan) -> LinkState:

@@ -7,6 +7,9 @@ endpoints and ends them with their context. Make it after the fork.
 ZeroMQ's descriptor tells of changes, not of states: it may stay quiet with messages waiting once
 another call has looked. So every wake-up reads until nothing is left, or asks to be called again,
 and so does whoever has sent something.
+
+With keys both channels are encrypted (CurveZMQ). Every socket has a monitor, so that a connection
+that does not come to be is seen, encrypted or not.
 """
 
 from __future__ import annotations
@@ -17,11 +20,16 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from synap.errors import ReplicationError, StartError
+from synap.replication import handshakes
+from synap.replication.curve import Keys
+from synap.replication.handshakes import FailedHandshake
 from synap.replication.messages import MAX_BULK_BYTES, MAX_HEAD_BYTES
 
 # What a protocol message has at most, and the two that ROUTER puts before and XPUB behind it. The
 # rest of a longer message is thrown away as it comes.
 _MAX_PARTS = 4
+# What CurveZMQ adds to a part: its command's name, the nonce, the box's tag, the flags.
+_CURVE_BYTES = 64
 # Messages of one wake-up. The loop's other work comes between two of them.
 _WAKE_UP_MESSAGES = 256
 # Messages queued for one peer. In the stream each is at most replication.buffer_size_kb, so this
@@ -33,6 +41,7 @@ _RECONNECT_MS = 100
 _MAX_RECONNECT_MS = 1000
 
 Receive = Callable[[list[bytes], str], None]
+Fail = Callable[[FailedHandshake], None]
 
 
 class Endpoint:
@@ -43,15 +52,21 @@ class Endpoint:
     """
 
     def __init__(
-        self, socket: zmq.Socket[bytes], receive: Receive, settle: Callable[[], None]
+        self,
+        socket: zmq.Socket[bytes],
+        receive: Receive,
+        settle: Callable[[], None],
+        max_parts: int = _MAX_PARTS,
     ) -> None:
         """
         Args:
             socket: Bound or connected; the endpoint owns it from now on.
             receive: Called with each message's parts and, on a master, the peer's address.
             settle: Called after the last message of a wake-up.
+            max_parts: Parts behind these are thrown away.
         """
         self.dropped = 0
+        self._max_parts = max_parts
         self._socket = socket
         self._receive = receive
         self._settle = settle
@@ -110,22 +125,33 @@ class Endpoint:
         parts = [part.bytes]
         while part.more:
             part = self._socket.recv(zmq.NOBLOCK, copy=False)
-            if len(parts) < _MAX_PARTS:
+            if len(parts) < self._max_parts:
                 parts.append(part.bytes)
         return parts, _peer_address(part) if self._tells_address else ""
+
+
+def _ignore(failed: FailedHandshake) -> None:
+    """Tell nobody of a failed handshake."""
 
 
 class Sockets:
     """A ZeroMQ context and its endpoints."""
 
-    def __init__(self, buffer_bytes: int) -> None:
+    def __init__(
+        self, buffer_bytes: int, keys: Keys | None = None, on_failed: Fail = _ignore
+    ) -> None:
         """
         Args:
             buffer_bytes: Size of the kernel's buffers of each connection.
+            keys: What both channels are encrypted with; None for plain ones.
+            on_failed: Told of each handshake that failed.
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._buffer_bytes = buffer_bytes
+        self._keys = keys
+        self._on_failed = on_failed
         self._endpoints: list[Endpoint] = []
+        self._gate: Endpoint | None = None
 
     def bind_stream(
         self, address: str, heartbeat_ms: int, timeout_ms: int, receive: Receive
@@ -156,25 +182,30 @@ class Sockets:
         return self._bound(socket, address, receive, _nothing)
 
     def connect_stream(
-        self, address: str, receive: Receive, settle: Callable[[], None]
+        self, address: str, receive: Receive, settle: Callable[[], None], server_key: bytes = b""
     ) -> Endpoint:
         """Connect the stream's receiving end.
+
+        Args:
+            server_key: With keys, the public key that the master must have.
 
         Raises:
             ReplicationError: The address can't be used.
         """
         socket = self._socket(zmq.SUB, _STREAM_QUEUE, MAX_BULK_BYTES)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
-        return self._connected(socket, address, receive, settle)
+        return self._connected(socket, address, receive, settle, server_key)
 
-    def connect_sync(self, address: str, receive: Receive, settle: Callable[[], None]) -> Endpoint:
-        """Connect the sync channel's replica end.
+    def connect_sync(
+        self, address: str, receive: Receive, settle: Callable[[], None], server_key: bytes = b""
+    ) -> Endpoint:
+        """Connect the sync channel's replica end; for the arguments see `connect_stream`.
 
         Raises:
             ReplicationError: The address can't be used.
         """
         socket = self._socket(zmq.DEALER, _SYNC_QUEUE, MAX_BULK_BYTES)
-        return self._connected(socket, address, receive, settle)
+        return self._connected(socket, address, receive, settle, server_key)
 
     def close(self) -> None:
         """Close every endpoint and the context; waits for nobody."""
@@ -189,7 +220,8 @@ class Sockets:
         socket.setsockopt(zmq.SNDHWM, queue)
         socket.setsockopt(zmq.RCVHWM, queue)
         # ZeroMQ drops a connection that announces a larger part, before it allocates anything.
-        socket.setsockopt(zmq.MAXMSGSIZE, max_part_bytes)
+        added_bytes = _CURVE_BYTES if self._keys is not None else 0
+        socket.setsockopt(zmq.MAXMSGSIZE, max_part_bytes + added_bytes)
         socket.setsockopt(zmq.SNDBUF, self._buffer_bytes)
         socket.setsockopt(zmq.RCVBUF, self._buffer_bytes)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
@@ -203,6 +235,9 @@ class Sockets:
         receive: Receive,
         settle: Callable[[], None],
     ) -> Endpoint:
+        if self._keys is not None:
+            self._guard(socket, self._keys)
+        self._watch(socket, on_master=True)
         try:
             socket.bind(f"tcp://{address}")
         except zmq.ZMQError as error:
@@ -219,7 +254,13 @@ class Sockets:
         address: str,
         receive: Receive,
         settle: Callable[[], None],
+        server_key: bytes,
     ) -> Endpoint:
+        if self._keys is not None:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
+        self._watch(socket, on_master=False)
         try:
             socket.connect(f"tcp://{address}")
         except zmq.ZMQError as error:
@@ -227,10 +268,50 @@ class Sockets:
             raise ReplicationError(f"can't connect to {address}: {error.strerror}") from error
         return self._enter(socket, receive, settle)
 
+    def _guard(self, socket: zmq.Socket[bytes], keys: Keys) -> None:
+        """Have a socket, not bound yet, let in the keys that are allowed and nobody else."""
+        if self._gate is None:
+            gate = self._context.socket(zmq.ROUTER)
+            gate.bind(handshakes.ZAP_ADDRESS)
+            self._gate = self._enter(gate, self._answer_zap, _nothing, handshakes.ZAP_PARTS)
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+        # Without these two, a gate that does not answer would let everybody in.
+        socket.setsockopt(zmq.ZAP_DOMAIN, handshakes.ZAP_DOMAIN)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    def _answer_zap(self, parts: list[bytes], _: str) -> None:
+        assert self._keys is not None
+        assert self._gate is not None
+        reply, failed = handshakes.answer_zap(parts, self._keys.allowed)
+        self._gate.send(reply)
+        if failed is not None:
+            self._on_failed(failed)
+
+    def _watch(self, socket: zmq.Socket[bytes], *, on_master: bool) -> None:
+        """Have the failed handshakes of a socket, not bound or connected yet, told."""
+        address = f"inproc://monitor-{int(socket.getsockopt(zmq.FD))}"
+        socket.monitor(
+            address, handshakes.MASTER_EVENTS if on_master else handshakes.REPLICA_EVENTS
+        )
+        monitor = self._context.socket(zmq.PAIR)
+        # ZeroMQ's own thread writes there, and would wait where the queue is full.
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.connect(address)
+
+        def read(parts: list[bytes], _: str) -> None:
+            self._on_failed(handshakes.read_event(parts, self._keys, on_master=on_master))
+
+        self._enter(monitor, read, _nothing)
+
     def _enter(
-        self, socket: zmq.Socket[bytes], receive: Receive, settle: Callable[[], None]
+        self,
+        socket: zmq.Socket[bytes],
+        receive: Receive,
+        settle: Callable[[], None],
+        max_parts: int = _MAX_PARTS,
     ) -> Endpoint:
-        endpoint = Endpoint(socket, receive, settle)
+        endpoint = Endpoint(socket, receive, settle, max_parts)
         self._endpoints.append(endpoint)
         return endpoint
 

@@ -22,9 +22,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from synap.errors import DiskFull, MemoryLimit, ReplicationError
+import msgspec
+
+from synap.errors import DiskFull, HandshakeFailed, MemoryLimit, ReplicationError
 from synap.replication import messages
+from synap.replication.curve import Keys, MasterKeys, load_keys
 from synap.replication.follower import Follower
+from synap.replication.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.progress import LinkState, retry_delay_ms
 from synap.replication.resync import Install, Job
@@ -89,6 +93,9 @@ class Subscriber:
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
             draw: Random numbers from [0, 1) for the back-off.
             installer: Does the disk's part of a full resync; without it there is none.
+
+        Raises:
+            ConfigInvalid: The file of the secret key can't be used.
         """
         replication = config.replication
         assert replication.master_address is not None
@@ -114,6 +121,9 @@ class Subscriber:
             replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS
         )
         self._installer = installer
+        self._keys = load_keys(config)
+        self._master_keys = MasterKeys(self._keys)
+        self._handshakes = HandshakeLog(f"with the master at {self._stream_address}")
         self._fatal: BaseException | None = None
         self._shown: FollowerStatus | None = None
         self._should_stop = False
@@ -152,6 +162,10 @@ class Subscriber:
             failure = await self._follow()
             if failure is None:
                 return
+            if self._link.wants_other_key and self._master_keys.turn():
+                self._follower.disconnect(failure)
+                continue
+            self._master_keys.begin_round()
             attempt = 0 if time.monotonic() - began > good_seconds else attempt + 1
             self._follower.disconnect(failure)
             logger.warning(
@@ -167,12 +181,15 @@ class Subscriber:
 
     async def _follow(self) -> str | None:
         """Follow on one link; return why it ended, or None where `stop` was called."""
-        link = self._link = _Link(self._follower, self._settled, self._wake.set)
+        link = self._link = _Link(
+            self._follower, self._settled, self._wake.set, self._handshakes, self._master_keys
+        )
         try:
             link.open(
                 self._stream_address,
                 self._sync_address,
                 self._replication.buffer_size_kb * 1024,
+                self._keys,
             )
             while not self._should_stop:
                 await self._pause(self._tick_seconds)
@@ -181,7 +198,7 @@ class Subscriber:
                 link.tick()
                 self._submit()
         except (ReplicationError, DiskFull, MemoryLimit) as error:
-            return str(error)
+            return f"{error}; {link.hint}" if link.hint else str(error)
         finally:
             link.close()
         return None
@@ -229,7 +246,9 @@ class Subscriber:
         self._wake.set()
 
     def _show(self) -> None:
-        status = self._follower.status(time.monotonic_ns())
+        status = msgspec.structs.replace(
+            self._follower.status(time.monotonic_ns()), handshakes_failed=self._handshakes.total
+        )
         shown, self._shown = self._shown, status
         if shown is None or (shown.state, shown.note) != (status.state, status.note):
             _tell(status)
@@ -237,36 +256,55 @@ class Subscriber:
 
 
 class _Link:
-    """One pair of sockets, from their connecting to their end."""
+    """One pair of sockets, from their connecting to their end.
+
+    Attributes:
+        hint: Why nothing may be heard, where a handshake told; empty otherwise.
+        wants_other_key: The link failed because the master has another key than the current one.
+    """
 
     def __init__(
-        self, follower: Follower, show: Callable[[], None], wake: Callable[[], None]
+        self,
+        follower: Follower,
+        show: Callable[[], None],
+        wake: Callable[[], None],
+        handshakes: HandshakeLog,
+        master_keys: MasterKeys,
     ) -> None:
         """
         Args:
             follower: Decides what to do with what arrives.
             show: Called when that may have changed the status.
             wake: Called when the link has failed; the next `tick` says why.
+            handshakes: Keeps those that failed.
+            master_keys: The master's key is the current one of these, or another one.
         """
+        self.hint = ""
+        self.wants_other_key = False
+        self._handshakes = handshakes
+        self._master_keys = master_keys
         self._follower = follower
         self._show = show
         self._wake = wake
         self._failure: Exception | None = None
         self._sockets: Sockets | None = None
 
-    def open(self, stream_address: str, sync_address: str, buffer_bytes: int) -> None:
+    def open(
+        self, stream_address: str, sync_address: str, buffer_bytes: int, keys: Keys | None
+    ) -> None:
         """Connect.
 
         Raises:
             ReplicationError: An address can't be used.
         """
-        self._sockets = Sockets(buffer_bytes)
+        self._sockets = Sockets(buffer_bytes, keys, self._handshake_failed)
         self._follower.connect(time.monotonic_ns())
+        key = self._master_keys.current
         self._sync: Endpoint = self._sockets.connect_sync(
-            sync_address, partial(self._take, self._receive), self._settle
+            sync_address, partial(self._take, self._receive), self._settle, key
         )
         self._stream: Endpoint = self._sockets.connect_stream(
-            stream_address, partial(self._take, self._hear), self._settle
+            stream_address, partial(self._take, self._hear), self._settle, key
         )
 
     def tick(self) -> None:
@@ -294,7 +332,19 @@ class _Link:
             self._sockets.close()
             self._sockets = None
 
+    def _handshake_failed(self, failed: FailedHandshake) -> None:
+        self._handshakes.note(failed)
+        self.hint = failed.reason
+        if self._failure is not None:
+            return
+        self.wants_other_key = failed.is_other_key and self._master_keys.has_others
+        if failed.is_final or self.wants_other_key:
+            self.hint = ""
+            self._failure = HandshakeFailed(failed.reason)
+            self._wake()
+
     def _take(self, handle: Callable[[list[bytes], int], None], parts: list[bytes], _: str) -> None:
+        self.hint = ""
         self._guard(partial(handle, parts, time.monotonic_ns()))
 
     def _hear(self, parts: list[bytes], now_ns: int) -> None:

@@ -68,6 +68,9 @@ class Bench:
             clock=lambda: self.now,
         )
 
+    violations = 0
+    handshakes_failed = 0
+
     def publish(self, frame: Frame) -> None:
         self.frames.append(frame)
 

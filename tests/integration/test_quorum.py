@@ -221,7 +221,7 @@ def test_herald_ends_the_reign_of_the_master_before_it(tmp_path: Path) -> None:
         master = Master(tmp_path / "m")
         async with master.running() as client:
             await client.execute(Set(b"k", b"v"))
-            herald = Herald(Promoted(master.log), "new", "http://new:1", master.addresses[1])
+            herald = Herald(Promoted(master.log), "new", "http://new:1", master.addresses[1], None)
             herald.start()
             await eventually(lambda: master.log.node.identity.ended_by_epoch == 2)
             await herald.stop()

@@ -38,6 +38,9 @@ class Listener:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
 
+    violations = 0
+    handshakes_failed = 0
+
     def publish(self, frame: Frame) -> None:
         self.frames.append(frame)
 

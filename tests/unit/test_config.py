@@ -234,3 +234,42 @@ def test_documentation_names_every_default() -> None:
 
 def test_variable_of_a_nested_key_has_all_sections() -> None:
     assert variable_of("persistence.wal.fsync_mode") == "SYNAP_PERSISTENCE__WAL__FSYNC_MODE"
+
+
+# Of nobody: made for these tests.
+KEYS = ("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID")
+
+
+def test_curve_without_its_keys_names_each_that_is_missing() -> None:
+    faults = faults_of(None, {"replication.curve.enabled": True})
+    assert [fault.partition(" not set: encryption needs")[0] for fault in faults] == [
+        "replication.curve.secret_key_file",
+        "replication.curve.server_key",
+        "replication.curve.allowed_keys",
+    ]
+
+
+def test_curve_keys_are_one_text_or_a_list_from_any_source(tmp_path: Path) -> None:
+    curve = {"server_key": KEYS[0], "allowed_keys": list(KEYS)}
+    found = load({"replication": {"curve": curve}}, folder=tmp_path).replication.curve
+    assert (found.server_key, found.allowed_keys) == (KEYS[:1], KEYS)
+    found = load(environ={"SYNAP_REPLICATION__CURVE__ALLOWED_KEYS": ",".join(KEYS)})
+    assert found.replication.curve.allowed_keys == KEYS
+    found = load(None, {"replication.curve.server_key": ",".join(KEYS)})
+    assert found.replication.curve.server_key == KEYS
+
+
+@pytest.mark.parametrize("key", [KEYS[0][:-1], KEYS[0] + "0", '"' + KEYS[0][1:], "#" * 40, "", "é"])
+def test_curve_key_that_is_none_is_a_fault_with_its_field(key: str) -> None:
+    (fault,) = faults_of(None, {"replication.curve.allowed_keys": [KEYS[1], key]})
+    assert fault.startswith("replication.curve.allowed_keys = ")
+    assert "allowed is a list of public keys of 40 characters (Z85)" in fault
+    (fault,) = faults_of(None, {"replication.curve.public_key": key})
+    assert fault.startswith("replication.curve.public_key = ")
+
+
+def test_ack_timeout_that_a_worker_does_not_wait_for_is_a_fault() -> None:
+    late = {"replication.role": "master", "replication.ack_timeout_ms": 5000}
+    (fault,) = faults_of(None, late)
+    assert fault.startswith("replication.ack_timeout_ms = 5000: must be below server.write_timeout")
+    assert load(None, {**late, "server.write_timeout_ms": 5001}).replication.ack_timeout_ms == 5000

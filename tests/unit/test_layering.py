@@ -40,7 +40,7 @@ LAYERS = (
             "synap.replication.*",
         ),
     ),
-    ("I/O", ("synap.*",)),
+    ("I/O", ("synap.*", "synap.replication.curve", "synap.replication.handshakes")),
     (
         "engine",
         (

@@ -119,3 +119,30 @@ def test_full_roster_forgets_the_longest_silent_replica():
         greet(known, b"%d" % number, f"r{number}", at=number + 1)
     assert len(listed(known)) == MAX_REPLICAS
     assert not known.knows(b"0")
+
+
+def test_two_replicas_of_one_name_are_told_by_their_turns():
+    """Cites A5: a connection that was replaced comes back, which one that was lost never does."""
+    known = roster()
+    greet(known, b"a", "r1", at=1)
+    assert greet(known, b"b", "r1", at=2) == b"a"
+    assert listed(known, at=2)[0].note == ""
+    assert greet(known, b"a", "r1", at=3) == b"b"
+    assert "same server.node_id" in listed(known, at=3)[0].note
+    greet(known, b"b", "r1", at=4)
+    assert "10.0.0.1" in known.twin_note("r1", 5 * SECOND_NS)
+
+
+def test_two_replicas_of_one_name_are_forgotten_when_one_goes():
+    known = roster()
+    for at, peer in enumerate((b"a", b"b", b"a"), 1):
+        greet(known, peer, "r1", at=at)
+    assert listed(known, at=33)[0].note
+    assert listed(known, at=34)[0].note == ""
+
+
+def test_replica_that_reconnects_often_is_no_other_one():
+    known = roster()
+    for at, peer in enumerate((b"a", b"b", b"b", b"c", b"d"), 1):
+        greet(known, peer, "r1", at=at)
+    assert listed(known, at=5)[0].note == ""
