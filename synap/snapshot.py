@@ -40,6 +40,8 @@ _CHUNK_BYTES = 1024 * 1024
 _SYNC_BYTES = 16 * 1024 * 1024
 # The fastest level that still halves typical values; a snapshot is read far less than written.
 _ZSTD_LEVEL = 1
+# Memory that an image may ask for to be unpacked; that level asks for a sixteenth.
+_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 _NAME = re.compile(r"snapshot_(\d{20})\.(bin|json)")
 _TEMPORARY = ".tmp"
 
@@ -57,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True):
         sha256: Of the image's file as it is stored, in hex.
         compression: How the image is compressed.
         format: Version of this layout.
+        plain_bytes: Size of the image unpacked; 0 where an earlier version wrote it.
     """
 
     lineage: Lineage
@@ -68,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True):
     sha256: str
     compression: Literal["none", "zstd"] = "none"
     format: int = FORMAT
+    plain_bytes: int = 0
 
 
 class Imaged(Protocol):
@@ -176,6 +180,10 @@ def unpack_image(path: Path, manifest: Manifest, folder: Path) -> None:
         hashed = _Hashed(source)
         try:
             for chunk in _plain_chunks(hashed, manifest):
+                if manifest.plain_bytes and writer.count + len(chunk) > manifest.plain_bytes:
+                    raise SnapshotInvalid(
+                        path, f"it unpacks to more than the {manifest.plain_bytes} bytes it should"
+                    )
                 writer.write(chunk)
         except zstandard.ZstdError as error:
             raise SnapshotInvalid(path, f"it can't be decompressed: {error}") from error
@@ -296,6 +304,7 @@ class _ManifestFile(msgspec.Struct):
     bytes: int
     sha256: str
     compression: Literal["none", "zstd"]
+    plain_bytes: int = 0
 
 
 def _encode(manifest: Manifest) -> bytes:
@@ -309,6 +318,7 @@ def _encode(manifest: Manifest) -> bytes:
         bytes=manifest.bytes,
         sha256=manifest.sha256,
         compression=manifest.compression,
+        plain_bytes=manifest.plain_bytes,
     )
     return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
 
@@ -324,6 +334,7 @@ def _decode(fields: _ManifestFile) -> Manifest:
         bytes=fields.bytes,
         sha256=fields.sha256,
         compression=fields.compression,
+        plain_bytes=fields.plain_bytes,
     )
 
 
@@ -333,7 +344,8 @@ def _write_image(
     """Write the image to `file`, synced, and return its manifest."""
     writer = _SteadyWriter(file)
     with _Copy(reader) as copy:
-        for chunk in _chunks(copy.stream, compress=compress):
+        plain = _Counted(copy.stream)
+        for chunk in _chunks(plain, compress=compress):
             writer.write(chunk)
         facts = copy.facts()
     os.fsync(file)
@@ -348,13 +360,15 @@ def _write_image(
         bytes=writer.count,
         sha256=writer.hash.hexdigest(),
         compression="zstd" if compress else "none",
+        plain_bytes=plain.count,
     )
 
 
-def _chunks(stream: BinaryIO, *, compress: bool) -> Iterator[bytes]:
+def _chunks(stream: _Counted, *, compress: bool) -> Iterator[bytes]:
     if compress:
         compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
-        return iter(compressor.read_to_iter(stream, write_size=_CHUNK_BYTES))
+        source = cast(BinaryIO, stream)
+        return iter(compressor.read_to_iter(source, write_size=_CHUNK_BYTES))
     return iter(lambda: stream.read(_CHUNK_BYTES), b"")
 
 
@@ -437,8 +451,21 @@ def _check_facts(path: Path, manifest: Manifest, image: Path) -> None:
 def _plain_chunks(source: _Hashed, manifest: Manifest) -> Iterator[bytes]:
     if manifest.compression == "none":
         return iter(lambda: source.read(_CHUNK_BYTES), b"")
-    decompressor = zstandard.ZstdDecompressor()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
     return iter(decompressor.read_to_iter(cast(BinaryIO, source), write_size=_CHUNK_BYTES))
+
+
+class _Counted:
+    """Reads a stream and counts what was read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def read(self, size: int) -> bytes:
+        chunk = self._stream.read(size)
+        self.count += len(chunk)
+        return chunk
 
 
 class _Hashed:

@@ -207,4 +207,5 @@ def _manifest_of(offer: SnapshotOffer) -> Manifest:
         bytes=offer.size,
         sha256=offer.sha256.hex(),
         compression=offer.compression,
+        plain_bytes=offer.plain_bytes,
     )

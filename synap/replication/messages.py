@@ -221,6 +221,7 @@ class SnapshotOffer(msgspec.Struct, frozen=True, array_like=True, tag=36):
         sha256: Of all of them.
         compression: How the image is compressed.
         at_byte: The first byte that is sent: what the replica holds of this snapshot, or 0.
+        plain_bytes: Size of the image unpacked; 0 where the master does not know it.
     """
 
     request: Number
@@ -233,6 +234,7 @@ class SnapshotOffer(msgspec.Struct, frozen=True, array_like=True, tag=36):
     sha256: Annotated[bytes, Meta(min_length=SHA256_BYTES, max_length=SHA256_BYTES)]
     compression: Literal["none", "zstd"]
     at_byte: Offset
+    plain_bytes: Offset = 0
 
     def __post_init__(self) -> None:
         _check_position(self.position)

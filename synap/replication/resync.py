@@ -21,6 +21,7 @@ import msgspec
 from synap.errors import LinkLost, ProtocolViolation
 from synap.position import Lineage
 from synap.replication.messages import (
+    MAX_REIGNS,
     WAIT,
     Credit,
     FetchSnapshot,
@@ -136,7 +137,10 @@ class Resync:
         """
         if self._step is not _Step.ASKED or offer.request != self._request:
             return
-        if not set(offer.lineage) <= set(self._lineage):
+        # A message holds the newest reigns of a long lineage, and the snapshot's may reach further
+        # back than the master's.
+        oldest = self._lineage[0].epoch if len(self._lineage) == MAX_REIGNS else 0
+        if not {each for each in offer.lineage if each.epoch >= oldest} <= set(self._lineage):
             raise ProtocolViolation("a snapshot of another lineage than the master's")
         held = self._offer
         is_same = held is not None and held.sha256 == offer.sha256

@@ -28,6 +28,7 @@ from synap.replication.catch_up import LogCursor, ReadableLog, Reader
 from synap.replication.messages import (
     BUSY,
     MAX_CREDIT,
+    MAX_REIGNS,
     WAIT,
     Answer,
     Credit,
@@ -322,7 +323,7 @@ class SnapshotService:
 
 def _offer_of(shared: _Shared, transfer: _Transfer) -> SnapshotOffer:
     manifest = shared.manifest
-    lineage: Lineage = manifest.lineage
+    lineage: Lineage = manifest.lineage[-MAX_REIGNS:]
     return SnapshotOffer(
         request=transfer.request,
         lineage=lineage,
@@ -334,6 +335,7 @@ def _offer_of(shared: _Shared, transfer: _Transfer) -> SnapshotOffer:
         sha256=shared.sha256,
         compression=manifest.compression,
         at_byte=transfer.at_byte,
+        plain_bytes=manifest.plain_bytes,
     )
 
 

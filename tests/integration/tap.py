@@ -29,6 +29,7 @@ class Tap:
         self._targets = addresses
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         for target in self._targets:
@@ -42,12 +43,15 @@ class Tap:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
 
     async def _enter(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str
     ) -> None:
         self.accepted += 1
         there_reader, there_writer = await asyncio.open_connection(*split_address(target))
+        self._writers += [writer, there_writer]
         self._begin(self._pass(reader, there_writer, is_from_master=False))
         self._begin(self._pass(there_reader, writer, is_from_master=True))
 

@@ -154,7 +154,7 @@ class Replica(_OneNode):
     def __init__(self, folder: Path, master: Master, **settings: object) -> None:
         super().__init__(
             folder,
-            server__node_id=folder.name,
+            server__node_id=settings.pop("server__node_id", folder.name),
             replication__role="replica",
             replication__master_address=master.addresses[0],
             replication__master_sync_address=master.addresses[1],

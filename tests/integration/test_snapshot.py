@@ -1,6 +1,7 @@
 """Snapshots on a real store and a real disk."""
 
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
+import zstandard
 
 from synap import snapshot as module
 from synap.errors import DiskFull, SnapshotInvalid
@@ -16,6 +19,7 @@ from synap.position import Position, Reign
 from synap.snapshot import (
     clear_leftovers,
     prune,
+    read_manifest,
     snapshot_path,
     snapshots,
     unpack_image,
@@ -23,6 +27,7 @@ from synap.snapshot import (
     write_snapshot,
 )
 from synap.store import Applied, Store
+from synap.store.generations import DATA_FILE
 
 MAP_BYTES = 1 << 28
 LINEAGE = (Reign(1, b"first history id", 1),)
@@ -116,6 +121,36 @@ def test_verify_damaged_snapshot_is_invalid(
     with pytest.raises(SnapshotInvalid):
         verify_snapshot(path)
     assert not list(folder.glob("*.tmp"))
+
+
+def test_compressed_image_that_unpacks_to_more_than_its_manifest_says_is_refused(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    """Cites R4: nothing behind the size that it should have is written."""
+    path = write(store, folder, compress=True)
+    manifest = read_manifest(path)
+    assert manifest.plain_bytes > manifest.bytes
+    bomb = zstandard.ZstdCompressor().compress(bytes(256 * 1024 * 1024))
+    path.write_bytes(bomb)
+    sha256 = hashlib.sha256(bomb).hexdigest()
+    lying = msgspec.structs.replace(manifest, bytes=len(bomb), sha256=sha256)
+    (tmp_path / "into").mkdir()
+    with pytest.raises(SnapshotInvalid, match=f"more than the {manifest.plain_bytes} bytes"):
+        unpack_image(path, lying, tmp_path / "into")
+    assert (tmp_path / "into" / DATA_FILE).stat().st_size <= manifest.plain_bytes
+
+
+def test_compressed_image_that_asks_for_much_memory_is_refused(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    """Cites R4."""
+    path = write(store, folder, compress=True)
+    parameters = zstandard.ZstdCompressionParameters(window_log=27)
+    greedy = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    path.write_bytes(greedy.compress(os.urandom(1024)) + greedy.flush())
+    (tmp_path / "into").mkdir()
+    with pytest.raises(SnapshotInvalid, match="can't be decompressed"):
+        unpack_image(path, read_manifest(path), tmp_path / "into")
 
 
 def test_snapshots_are_told_newest_first_and_pruned(store: Store, folder: Path) -> None:

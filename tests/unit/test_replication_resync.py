@@ -221,6 +221,16 @@ def test_offer_of_another_lineage_is_a_violation():
         bench.offer()
 
 
+def test_offer_of_a_lineage_that_is_longer_than_a_message_is_taken():
+    """Cites R4: of both lineages the newest reigns alone are told."""
+    reigns = tuple(Reign(n, n.to_bytes(16, "big"), n) for n in range(1, 1003))
+    bench = Bench()
+    bench.refuse(lineage=reigns[-1000:])
+    offer = SnapshotOffer(1, reigns[:1000], AT, 9, 9, 3, len(IMAGE), SHA, "none", 0)
+    bench.receive(offer)
+    assert [type(job) for job in bench.jobs()] == [Receive]
+
+
 def test_replica_that_must_wait_asks_again_in_time():
     """Cites R2."""
     bench = Bench()
