@@ -112,13 +112,16 @@ class Node:
         folder: Holds the data directory, `data`, and the log, `log`.
         name: The node's id.
         settings: Keys of the configuration, as `{"replication__role": "master"}`.
+
+    Attributes:
+        settings: What it is started with, by dotted key; changes count from the next start.
     """
 
     def __init__(self, folder: Path, name: str, settings: Mapping[str, object]) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.port, self.pub_port, self.sync_port = free_ports(3)
-        self._settings = {
+        self.settings = {
             "server.host": HOST,
             "server.port": self.port,
             "server.workers": 1,
@@ -151,7 +154,7 @@ class Node:
     def launch(self) -> None:
         """Start it without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        environment = child_environment(os.environ, None, self._settings)
+        environment = child_environment(os.environ, None, self.settings)
         environment[PARENT_VARIABLE] = ""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
