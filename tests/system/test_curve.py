@@ -1,4 +1,4 @@
-"""Encryption on a real cluster: replication, fail-over, following, and a node with a bad key file."""
+"""Encryption on a real cluster: fail-over, following, and who does not get in."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def test_plain_node_is_refused_and_shown_what_to_do(trio: Cluster, tmp_path: Pat
         },
     )
     try:
-        plain.start()
+        plain.launch()
+        eventually(lambda: plain.answer_or_none("/health"), SECONDS)
         eventually(lambda: "uses CurveZMQ" in str(facts(plain)["note"]), SECONDS)
         eventually(lambda: facts(master)["handshakes_failed_total"] != before, SECONDS)
         assert facts(plain)["encrypted"] is False
