@@ -334,9 +334,9 @@ class _Link:
 
     def _handshake_failed(self, failed: FailedHandshake) -> None:
         self._handshakes.note(failed)
-        self.hint = failed.reason
         if self._failure is not None:
             return
+        self.hint = failed.reason
         self.wants_other_key = failed.is_other_key and self._master_keys.has_others
         if failed.is_final or self.wants_other_key:
             self.hint = ""

@@ -193,8 +193,9 @@ async def test_replica_whose_key_is_not_allowed_gets_nothing_and_says_why(bench,
         master.set(b"key", b"value")
         replica = await bench.replica(master, **ring.settings("stranger", "m", "m"))
         await eventually(lambda: replica.has_state(LinkState.DISCONNECTED))
-        assert f"does not allow this node's public key {ring.public['stranger']}" in (
-            replica.status.note
+        assert replica.status.note == (
+            f"the master does not allow this node's public key {ring.public['stranger']}; "
+            "add it to replication.curve.allowed_keys there"
         )
         await eventually(lambda: master.publisher.handshakes_failed >= 4)
         assert replica.status.master_offset == 0
