@@ -6,7 +6,8 @@ default. `load_config` is the only reader of the three; everything below it is h
 where it was set. `docs/configuration.md` lists the same keys for operators.
 
 A variable of the environment is SYNAP_<SECTION>__<KEY>, with one more `__` for each level; the few
-short names in `SHORT_NAMES` mean the same as the long ones, which win over them.
+short names in `SHORT_NAMES` mean the same as the long ones, which win over them. A variable of a
+secret with _FILE behind it names a file that holds the secret. No message shows a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -29,18 +30,21 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from synap.account_limits import MIN_PASSWORD_CHARACTERS
 from synap.addresses import split_address
 from synap.config_keys import (
     CONTRADICTION,
     Allowed,
+    Auth,
     KvStore,
     Logging,
     Persistence,
+    RateLimit,
     Replication,
     Server,
 )
 from synap.errors import ConfigInvalid
-from synap.variables import FILE_VARIABLE, PREFIX, variable_of
+from synap.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
 
 ENVIRONMENT = "the environment"
 SHORT_NAMES = {
@@ -50,6 +54,10 @@ SHORT_NAMES = {
     "SYNAP_PORT": "server.port",
     "SYNAP_DATA_DIR": "data_dir",
     "SYNAP_LOG_LEVEL": "logging.level",
+    "SYNAP_AUTH_ENABLED": "auth.enabled",
+    "SYNAP_AUTH_REQUIRE_AUTH": "auth.require_auth",
+    "SYNAP_AUTH_ROOT_USERNAME": "auth.root.username",
+    "SYNAP_AUTH_ROOT_PASSWORD": "auth.root.password",
 }
 
 
@@ -73,6 +81,8 @@ class Config(BaseSettings):
     kv_store: KvStore = KvStore()
     persistence: Persistence = Persistence()
     replication: Replication = Replication()
+    auth: Auth = Auth()
+    rate_limit: RateLimit = RateLimit()
     logging: Logging = Logging()
 
     @property
@@ -129,7 +139,7 @@ def load_config(
     except ValidationError as error:
         faults += [_describe(details, layers) for details in _reported(error)]
         raise ConfigInvalid(faults) from error
-    faults += [*_shared_ports(config), *_late_quorum(config)]
+    faults += [*_shared_ports(config), *_late_quorum(config), *_missing_password(config)]
     if faults:
         raise ConfigInvalid(faults)
     return config
@@ -153,6 +163,8 @@ def allowed_values(field: FieldInfo) -> str:
         return str(limits[Allowed].words)
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(map(str, kinds))
+    if _is_secret(field):
+        return f"text of at least {MIN_PASSWORD_CHARACTERS} characters"
     if field.annotation is bool:
         return "true or false"
     if field.annotation is int:
@@ -168,7 +180,18 @@ def render(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
+def secrets() -> list[str]:
+    """Return the keys whose values nobody is to see."""
+    return [key for key, field in keys() if _is_secret(field)]
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    kinds = (field.annotation, *get_args(field.annotation))
+    return any(getattr(kind, "__origin__", kind) is SecretStr for kind in kinds)
+
+
 def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    environ = {**environ, **_secrets_from_files(environ)}
     named = {
         variable_of(key): environ[short] for short, key in SHORT_NAMES.items() if short in environ
     }
@@ -177,6 +200,32 @@ def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(Config)
     source.env_vars = {name.lower(): value for name, value in named.items()}
     return source()
+
+
+def _secrets_from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the secrets that files hold, by the variables that they are given for."""
+    found = {}
+    for variable in _secret_variables():
+        path = environ.get(variable + SECRET_FILE_SUFFIX)
+        if not path:
+            continue
+        if variable in environ:
+            raise ConfigInvalid(
+                [f"{variable} and {variable}{SECRET_FILE_SUFFIX} are both set; unset one"]
+            )
+        try:
+            found[variable] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigInvalid(
+                [f"{variable}{SECRET_FILE_SUFFIX}: {path} can't be read: {error}"]
+            ) from error
+    return found
+
+
+def _secret_variables() -> list[str]:
+    hidden = secrets()
+    short = [variable for variable, key in SHORT_NAMES.items() if key in hidden]
+    return [*map(variable_of, hidden), *short]
 
 
 def _file_values(path: Path | None) -> dict[str, Any]:
@@ -231,6 +280,8 @@ def _describe(details: ErrorDetails, layers: Mapping[str, Mapping[str, Any]]) ->
     while key not in fields and "." in key:
         key = key.rpartition(".")[0]
     allowed = allowed_values(fields[key]) if key in fields else "keys with values"
+    if key in fields and _is_secret(fields[key]):
+        return f"{key} = ***: allowed is {allowed}{where}"
     return f"{key} = {details['input']!r}: allowed is {allowed}{where}"
 
 
@@ -258,6 +309,7 @@ def _holds(layer: Any, location: tuple[int | str, ...]) -> bool:
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     known = [variable_of(key) for key, _ in keys()]
+    known += [variable + SECRET_FILE_SUFFIX for variable in _secret_variables()]
     return [
         f"{name}: unknown variable{_suggestion(name, known)} (from {ENVIRONMENT})"
         for name in sorted(environ)
@@ -268,6 +320,15 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
 def _suggestion(name: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def _missing_password(config: Config) -> Iterator[str]:
+    """Yield a fault where authentication has nobody who could log in."""
+    if config.auth.enabled and config.auth.root.password is None:
+        yield (
+            "auth.root.password not set: authentication is on and there is no default password; "
+            "set SYNAP_AUTH_ROOT_PASSWORD or SYNAP_AUTH_ROOT_PASSWORD_FILE"
+        )
 
 
 def _shared_ports(config: Config) -> Iterator[str]:

@@ -10,6 +10,7 @@ import os
 import socket
 from dataclasses import dataclass
 from functools import reduce
+from ipaddress import ip_network
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Annotated, Any, Literal, LiteralString
@@ -20,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -28,6 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
+from synap.account_limits import MIN_PASSWORD_CHARACTERS, NAME_PATTERN, OWN_ROLES
 from synap.addresses import following_port, join_address, split_address
 
 _MIB = 1024 * 1024
@@ -96,6 +99,19 @@ PublicKeys = Annotated[
     BeforeValidator(_split_commas),
     Allowed("a list of public keys of 40 characters (Z85)"),
 ]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(lambda text: str(ip_network(text)))], ...],
+    NoDecode,
+    BeforeValidator(_split_commas),
+    Allowed("a list of addresses or networks, as in 10.0.0.0/8"),
+]
+UserName = Annotated[
+    str,
+    StringConstraints(pattern=NAME_PATTERN),
+    Allowed("1 to 64 letters, digits and . _ @ -"),
+]
+# Shown in no message and by no command; see `secrets` in synap.config.
+Secret = Annotated[SecretStr, Field(min_length=MIN_PASSWORD_CHARACTERS)]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
@@ -150,6 +166,8 @@ class Server(Section):
     """How long a write waits for the writer."""
     cors_origins: Origins = ()
     """Origins that browsers may call from; none turns CORS off."""
+    trusted_proxies: Networks = ()
+    """Addresses of proxies whose X-Forwarded-For is believed."""
 
     @property
     def own_url(self) -> str:
@@ -330,3 +348,62 @@ class Logging(Section):
     """Least severe record that is written."""
     format: Literal["json", "pretty"] = "json"
     """One JSON object a line, or text for people."""
+
+
+class RolePermission(Section):
+    """What a role of the configuration allows."""
+
+    resource: str = Field(min_length=1, max_length=1024)
+    """Pattern of resources: `kv:<key>`, `node:<work>`; `*` stands for any text."""
+    action: Literal["read", "write", "delete", "admin", "all"]
+    """What may be done with them."""
+
+
+Roles = Annotated[
+    dict[UserName, tuple[RolePermission, ...]],
+    Allowed("roles, each a list of {resource: PATTERN, action: read, write, delete, admin or all}"),
+]
+
+
+class RootUser(Section):
+    """The user who is always there and may do everything."""
+
+    username: UserName = "root"
+    """Name of the root user, who is not stored and can't be changed by HTTP."""
+    password: Secret | None = None
+    """Password of the root user; needed where authentication is on."""
+
+
+class Auth(Section):
+    """Who may use the node. Users and keys themselves are data, and replicated."""
+
+    enabled: bool = False
+    """Whether requests need credentials; else every client may do everything."""
+    require_auth: bool = True
+    """Whether requests without credentials get 401, instead of 403 where they need a permission."""
+    root: RootUser = RootUser()
+    protect_metrics: bool = False
+    """Whether `/metrics` needs credentials too."""
+    roles: Roles = Field(default_factory=dict)
+    """Roles beside `admin`, `readwrite` and `readonly`."""
+
+    @field_validator("roles")
+    @classmethod
+    def _keeps_own_roles(cls, roles: dict[str, Any]) -> dict[str, Any]:
+        for name in OWN_ROLES:
+            if name in roles:
+                raise PydanticCustomError(
+                    CONTRADICTION, f"the role {name} is Synap's own; choose another name"
+                )
+        return roles
+
+
+class RateLimit(Section):
+    """How many requests one client may send."""
+
+    enabled: bool = False
+    """Whether clients that ask too often get 429."""
+    requests_per_second: int = Field(1000, ge=1, le=1_000_000)
+    """Requests that a client may send a second in the long run, over all workers of the node."""
+    burst_size: int = Field(2000, ge=1, le=1_000_000)
+    """Requests that it may send at once after a rest."""

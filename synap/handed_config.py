@@ -19,14 +19,31 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from synap.variables import FILE_VARIABLE, HANDED_VARIABLE
+from synap.variables import FILE_VARIABLE, HANDED_VARIABLE, PREFIX, SECRET_FILE_SUFFIX
 
 if TYPE_CHECKING:
     from synap.config import Config
 
 _CODE = [Path(__file__).with_name(name) for name in ("config.py", "config_keys.py")]
-# Marks a path among the values; no section has a key of this name.
-_PATH = "path:"
+# Mark a path, a secret, and a table whose keys are the operator's own, among the values; no section
+# has a key of these names.
+_PATH, _SECRET, _TABLE = "path:", "secret:", "table:"
+
+
+class Secret:
+    """A secret, which no representation shows; as pydantic's."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def get_secret_value(self) -> str:
+        """Return what nobody is to see."""
+        return self._value
 
 
 class Values:
@@ -49,20 +66,27 @@ def config_of_environment(environ: Mapping[str, str] = os.environ) -> Config:
     handed = environ.get(HANDED_VARIABLE)
     if handed:
         sources, values = msgspec.json.decode(handed)
-        if sources == _sources(environ.get(FILE_VARIABLE)):
+        if sources == _sources(environ.get(FILE_VARIABLE), environ):
             return cast("Config", _decoded(values))
     return cast("Config", importlib.import_module("synap.config").load_config(None, None, environ))
 
 
-def handed_config(config: Config, path: Path | None) -> str:
+def handed_config(
+    config: Config, path: Path | None, environ: Mapping[str, str] = os.environ
+) -> str:
     """Return the value of HANDED_VARIABLE that hands `config`, made of the file at `path`."""
     file = str(path.absolute()) if path is not None else None
-    return msgspec.json.encode([_sources(file), _encoded(config)]).decode()
+    return msgspec.json.encode([_sources(file, environ), _encoded(config)]).decode()
 
 
-def _sources(file: str | None) -> list[Any]:
+def _sources(file: str | None, environ: Mapping[str, str]) -> list[Any]:
     """Return what tells whether the files are still those that the values were made of."""
-    paths = [*_CODE, Path(file)] if file else _CODE
+    secrets = [
+        Path(environ[name])
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name.endswith(SECRET_FILE_SUFFIX)
+    ]
+    paths = [*_CODE, *([Path(file)] if file else []), *secrets]
     found: list[list[Any]] = []
     for path in paths:
         try:
@@ -77,6 +101,12 @@ def _sources(file: str | None) -> list[Any]:
 def _encoded(value: Any) -> Any:
     if isinstance(value, Path):
         return {_PATH: str(value)}
+    if hasattr(value, "get_secret_value"):
+        return {_SECRET: value.get_secret_value()}
+    if isinstance(value, tuple):
+        return [_encoded(each) for each in value]
+    if isinstance(value, dict):
+        return {_TABLE: {key: _encoded(each) for key, each in value.items()}}
     fields = getattr(type(value), "model_fields", None)
     if fields is None:
         return value
@@ -96,4 +126,8 @@ def _decoded(value: Any) -> Any:
         return value
     if _PATH in value:
         return Path(value[_PATH])
+    if _SECRET in value:
+        return Secret(value[_SECRET])
+    if _TABLE in value:
+        return {key: _decoded(each) for key, each in value[_TABLE].items()}
     return Values({name: _decoded(part) for name, part in value.items()})

@@ -6,6 +6,8 @@ PREFIX = "SYNAP_"
 FILE_VARIABLE = "SYNAP_CONFIG"
 # Set by a supervisor for its children: `synap.handed_config`.
 HANDED_VARIABLE = "SYNAP_HANDED_CONFIG"
+# Behind a variable of a secret: names the file that holds it.
+SECRET_FILE_SUFFIX = "_FILE"
 
 
 def variable_of(key: str) -> str:

@@ -155,9 +155,10 @@ def _say_what_starts(config: Config, node: Node) -> None:
             "the node takes no writes: it has met epoch %d; `synap follow` makes it a replica",
             node.identity.ended_by_epoch,
         )
-    if not _is_loopback(config.server.host):
+    if not config.auth.enabled and not _is_loopback(config.server.host):
         logger.warning(
-            "%s can be reached from other machines, and every client may do everything",
+            "%s can be reached from other machines, and every client may do everything; "
+            "auth.enabled asks for credentials",
             address,
         )
 

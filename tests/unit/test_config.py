@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from synap.config import SHORT_NAMES, Config, allowed_values, keys, load_config, render
 from synap.errors import ConfigInvalid
@@ -72,13 +73,16 @@ def test_config_short_variable_sets_its_key(variable: str, key: str) -> None:
         "replication.role": "master",
         "server.port": "16001",
         "logging.level": "debug",
+        "auth.enabled": "False",
+        "auth.require_auth": "False",
+        "auth.root.password": "long enough",
         "replication.master_address": "master.example:15501",
     }
     value = values.get(key, "somewhere")
     found: Any = load(environ={variable: value})
     for name in key.split("."):
         found = getattr(found, name)
-    assert str(found) == value
+    assert (found.get_secret_value() if isinstance(found, SecretStr) else str(found)) == value
 
 
 def test_config_file_named_by_the_environment_is_read(tmp_path: Path) -> None:
@@ -205,6 +209,58 @@ def test_render_can_be_loaded_again(tmp_path: Path) -> None:
     path = tmp_path / "shown.yaml"
     path.write_text(render(config))
     assert render(load_config(path, None, {})) == render(config)
+
+
+PASSWORD = "SYNAP_AUTH_ROOT_PASSWORD"
+LONG_PASSWORD = "SYNAP_AUTH__ROOT__PASSWORD"
+
+
+@pytest.mark.parametrize("variable", [PASSWORD, LONG_PASSWORD])
+def test_secret_is_read_from_the_file_that_its_variable_names(
+    tmp_path: Path, variable: str
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse \n")
+    password = load(environ={variable + "_FILE": str(file)}).auth.root.password
+    assert password is not None
+    assert password.get_secret_value() == "correct horse "
+
+
+def test_secret_file_that_is_missing_or_beside_the_secret_is_a_fault(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none")
+    (fault,) = faults_of(environ={PASSWORD + "_FILE": missing})
+    assert fault.startswith(f"{PASSWORD}_FILE: {missing} can't be read")
+    (fault,) = faults_of(environ={PASSWORD + "_FILE": missing, PASSWORD: "correct horse"})
+    assert "both set" in fault
+
+
+def test_secret_is_shown_by_nothing() -> None:
+    config = load(environ={PASSWORD: "correct horse"})
+    assert "correct" not in render(config) + repr(config)
+    assert "password: '****" in render(config)
+    (fault,) = faults_of(environ={PASSWORD: "short"})
+    assert fault == (
+        "auth.root.password = ***: allowed is text of at least 8 characters (from the environment, "
+        f"{LONG_PASSWORD} or {PASSWORD})"
+    )
+
+
+def test_auth_without_a_root_password_is_a_fault_that_names_the_fix() -> None:
+    (fault,) = faults_of(environ={"SYNAP_AUTH_ENABLED": "true"})
+    assert fault.startswith("auth.root.password not set")
+    assert "SYNAP_AUTH_ROOT_PASSWORD_FILE" in fault
+
+
+def test_auth_roles_are_read_and_own_ones_kept(tmp_path: Path) -> None:
+    permissions = [{"resource": "kv:report:*", "action": "read"}]
+    config = load({"auth": {"roles": {"reporter": permissions}}}, folder=tmp_path)
+    (permission,) = config.auth.roles["reporter"]
+    assert (permission.resource, permission.action) == ("kv:report:*", "read")
+    (fault,) = faults_of({"auth": {"roles": {"admin": permissions}}}, folder=tmp_path)
+    assert "Synap's own" in fault
+    permissions[0]["action"] = "own"
+    (fault,) = faults_of({"auth": {"roles": {"reporter": permissions}}}, folder=tmp_path)
+    assert fault.startswith("auth.roles = 'own': allowed is roles")
 
 
 def test_documentation_lists_every_key_with_default_and_values() -> None:

@@ -28,6 +28,7 @@ def file(tmp_path: Path) -> Path:
     file.write_text(
         "server: {port: 16000, cors_origins: [http://a.example]}\ndata_dir: /srv\n"
         "replication: {role: replica, master_address: 'master:1'}\n"
+        "auth: {roles: {reporter: [{resource: 'kv:a*', action: read}]}}\n"
     )
     return file
 
@@ -41,7 +42,10 @@ def test_handed_config_has_every_value_and_what_follows_from_them(file: Path) ->
     config, taken = load_config(file), config_of_environment(handed(file))
     assert not isinstance(taken, type(config))
     for key, _ in keys():
-        assert value_of(taken, key) == value_of(config, key)
+        if key != "auth.roles":
+            assert value_of(taken, key) == value_of(config, key)
+    (permission,) = taken.auth.roles["reporter"]
+    assert (permission.resource, permission.action) == ("kv:a*", "read")
     for key in ("wal_path", "snapshots_dir", "server.own_url", "persistence.wal.segment_bytes"):
         assert value_of(taken, key) == value_of(config, key)
 
@@ -71,3 +75,20 @@ def test_process_of_a_node_starts_without_what_only_checks_and_shows(module: str
     command = [sys.executable, "-P", "-c", code]
     told = subprocess.run(command, env=environ, capture_output=True, check=True, timeout=30)
     assert wanted & set(json.loads(told.stdout)) == set()
+
+
+def test_handed_secret_is_in_no_representation_and_read_again_where_its_file_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse")
+    monkeypatch.setenv("SYNAP_AUTH_ROOT_PASSWORD_FILE", str(file))
+    environ = dict(os.environ) | {HANDED_VARIABLE: handed_config(load_config(None), None)}
+    password = config_of_environment(environ).auth.root.password
+    assert password is not None
+    assert password.get_secret_value() == "correct horse"
+    assert "correct" not in repr(password) + str(password)
+    file.write_text("another horse, longer")
+    password = config_of_environment(environ).auth.root.password
+    assert password is not None
+    assert password.get_secret_value() == "another horse, longer"

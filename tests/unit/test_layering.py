@@ -19,6 +19,7 @@ LAYERS = (
         (
             "synap",
             "synap.errors",
+            "synap.account_limits",
             "synap.addresses",
             "synap.config_keys",
             "synap.config",
@@ -34,6 +35,7 @@ LAYERS = (
             "synap.commands",
             "synap.eviction",
             "synap.permissions",
+            "synap.accounts",
             "synap.values",
             "synap.snapshot_rule",
             "synap.replication",
