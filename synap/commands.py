@@ -76,6 +76,15 @@ class Keyspace(Protocol):
     def clear(self, now_ms: int) -> int:
         """Remove every key; return how many of them were not expired."""
 
+    def get_account(self, key: bytes) -> Record | None:
+        """Return an account's record; accounts are a space of their own and never expire."""
+
+    def put_account(self, key: bytes, value: bytes) -> None:
+        """Write an account's record."""
+
+    def remove_account(self, key: bytes) -> None:
+        """Remove an account's record; no effect where it is not stored."""
+
 
 class _Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of the commands. Their tags are part of the local channel's messages."""
@@ -196,6 +205,20 @@ class Flush(_Command, frozen=True, tag=12):
     """Remove every key; the result is their number."""
 
 
+class ChangeAccounts(_Command, frozen=True, tag=32):
+    """Change records of accounts; the result is False, and nothing changes, where one has moved.
+
+    Attributes:
+        seen: Keys of records with the version that whoever asks has seen, 0 for an absent one.
+        puts: Records to write.
+        removes: Records to remove.
+    """
+
+    seen: tuple[tuple[bytes, int], ...]
+    puts: tuple[tuple[bytes, bytes], ...] = ()
+    removes: tuple[bytes, ...] = ()
+
+
 class SetResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What became of a Set.
 
@@ -214,7 +237,7 @@ CONDITION_FAILED = -1
 
 Command = (
     Set | Delete | Increment | Append | SetRange | GetSet
-    | Expire | Persist | SetMany | Rename | Copy | Flush
+    | Expire | Persist | SetMany | Rename | Copy | Flush | ChangeAccounts
 )  # fmt: skip
 Result = SetResult | int | bool | bytes | None
 
@@ -457,6 +480,24 @@ def _flush(command: Flush, keyspace: Keyspace, now_ms: int, limits: Limits) -> i
     return keyspace.clear(now_ms)
 
 
+def _change_accounts(
+    command: ChangeAccounts, keyspace: Keyspace, now_ms: int, limits: Limits
+) -> bool:
+    for key in (*[key for key, _ in command.puts], *command.removes):
+        check_key(key)
+    for key, version in command.seen:
+        record = keyspace.get_account(key)
+        if version != (0 if record is None else record.version):
+            return False
+    for _, value in command.puts:
+        _check_value(len(value), limits)
+    for key, value in command.puts:
+        keyspace.put_account(key, value)
+    for key in command.removes:
+        keyspace.remove_account(key)
+    return True
+
+
 _EVALUATE: dict[type, Callable[[Any, Keyspace, int, Limits], Result]] = {
     Set: _set,
     Delete: _delete,
@@ -470,4 +511,5 @@ _EVALUATE: dict[type, Callable[[Any, Keyspace, int, Limits], Result]] = {
     Rename: _rename,
     Copy: _copy,
     Flush: _flush,
+    ChangeAccounts: _change_accounts,
 }

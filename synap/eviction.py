@@ -169,6 +169,16 @@ class Trial:
         self.growth_bytes = -(1 << 62)
         return 0
 
+    def get_account(self, key: bytes) -> Record | None:
+        """Return what the command would find."""
+        return self._keyspace.get_account(key)
+
+    def put_account(self, key: bytes, value: bytes) -> None:
+        """Note nothing: accounts are few, and one must be stopped also where memory is full."""
+
+    def remove_account(self, key: bytes) -> None:
+        """Note nothing."""
+
     def _replace(self, key: bytes, record: Record | None) -> None:
         self.growth_bytes += _bytes_of(key, record) - _bytes_of(key, self.get(key))
         self._changed[key] = record

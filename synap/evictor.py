@@ -18,7 +18,7 @@ import msgspec
 from synap.access import AccessTable
 from synap.commands import Command, Keyspace, Limits
 from synap.eviction import Ceiling, Policy, Pool, grows
-from synap.frame import SET, Entry
+from synap.frame import KEYS, SET, Entry
 from synap.store import KeySize, Store, StoreSize
 
 # One turn removes at most so many keys: about ten milliseconds.
@@ -148,7 +148,7 @@ class Evictor:
             access.tick(self._clock_ns())
             wrote = access.wrote
             for entry in entries:
-                if entry.operation == SET:
+                if entry.operation == SET and entry.space == KEYS:
                     wrote(entry.key)
 
     def refuses(self, command: Command, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:

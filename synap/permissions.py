@@ -11,12 +11,13 @@ Pure: who a caller is, `synap.http.credentials` finds out; `synap.http.calls` as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import msgspec
 
 from synap.commands import (
     Append,
+    ChangeAccounts,
     Command,
     Copy,
     Delete,
@@ -76,12 +77,21 @@ class Caller:
             test this first.
     """
 
-    __slots__ = ("_fitting", "is_limited", "name", "permissions", "within")
+    __slots__ = ("_fitting", "_on_refusal", "is_limited", "name", "permissions", "within")
 
     def __init__(
-        self, name: str, permissions: Iterable[Permission], within: Caller | None = None
+        self,
+        name: str,
+        permissions: Iterable[Permission],
+        within: Caller | None = None,
+        on_refusal: Callable[[str, Action], None] | None = None,
     ) -> None:
+        """
+        Args:
+            on_refusal: Told the resource and the action of what is refused.
+        """
         self.name = name
+        self._on_refusal = on_refusal
         self.permissions = tuple(permissions)
         self.within = within
         self._fitting: dict[Action, list[tuple[bytes, ...]]] = {}
@@ -105,16 +115,12 @@ class Caller:
 
     def may_grant(self, permissions: Iterable[Permission]) -> bool:
         """Say whether everything that `permissions` allow is allowed to this caller."""
-        return all(
-            self.may(action, permission.resource.encode())
-            for permission in permissions
-            for action in (_SINGLE_ACTIONS if permission.action == "all" else (permission.action,))
-        )
+        return self._first_not_had(permissions) is None
 
     def require(self, action: Action, resource: bytes) -> None:
         """Raise Forbidden unless `action` on `resource` is allowed."""
         if self.is_limited and not self.may(action, resource):
-            raise Forbidden(resource.decode("utf-8", "backslashreplace"), action)
+            self._refuse(resource.decode("utf-8", "backslashreplace"), action)
 
     def require_read(self, key: bytes) -> None:
         """Raise Forbidden unless the key may be read."""
@@ -124,6 +130,24 @@ class Caller:
         """Raise Forbidden unless all that `command` needs is allowed."""
         for action, resource in needs(command):
             self.require(action, resource)
+
+    def require_all(self, permissions: Iterable[Permission]) -> None:
+        """Raise Forbidden unless everything that `permissions` allow is allowed."""
+        missing = self._first_not_had(permissions)
+        if missing is not None:
+            self._refuse(missing.resource, missing.action)
+
+    def _first_not_had(self, permissions: Iterable[Permission]) -> Permission | None:
+        for permission in permissions:
+            single = _SINGLE_ACTIONS if permission.action == "all" else (permission.action,)
+            if not all(self.may(action, permission.resource.encode()) for action in single):
+                return permission
+        return None
+
+    def _refuse(self, resource: str, action: Action) -> NoReturn:
+        if self._on_refusal is not None:
+            self._on_refusal(resource, action)
+        raise Forbidden(resource, action)
 
 
 def needs(command: Command) -> Iterable[tuple[Action, bytes]]:
@@ -166,6 +190,11 @@ def _copy(command: Copy) -> list[tuple[Action, bytes]]:
     return [("read", b"kv:" + command.source), ("write", b"kv:" + command.destination)]
 
 
+def _change_accounts(command: ChangeAccounts) -> list[tuple[Action, bytes]]:
+    # Whoever may change his own account only, `synap.http.accounts` lets in by its own rules.
+    return [("admin", b"auth:accounts")]
+
+
 def _flush(command: Flush) -> list[tuple[Action, bytes]]:
     return [("delete", b"kv:*")]
 
@@ -183,6 +212,7 @@ _NEEDS: dict[type, Callable[[Any], Iterable[tuple[Action, bytes]]]] = {
     Rename: _rename,
     Copy: _copy,
     Flush: _flush,
+    ChangeAccounts: _change_accounts,
 }
 
 

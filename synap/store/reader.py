@@ -92,6 +92,25 @@ class StoreReader:
             offset = _read_offset(transaction)
         return [None if raw is None else decode_record(raw) for raw in raws], offset
 
+    def get_accounts(self, keys: Iterable[bytes]) -> list[Record | None]:
+        """Return the records of accounts, all seen at the same offset."""
+        with self._environment.reading() as transaction:
+            accounts = self._environment.accounts
+            raws = [transaction.get(key, None, accounts) for key in keys]
+        return [None if raw is None else decode_record(raw) for raw in raws]
+
+    def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], int]:
+        """Return the accounts' records whose keys begin with `prefix`, in order, and the offset."""
+        with self._environment.reading() as transaction:
+            cursor = transaction.cursor(self._environment.accounts)
+            found = []
+            if cursor.set_range(prefix):
+                for key, raw in cursor.iternext():
+                    if not key.startswith(prefix):
+                        break
+                    found.append((key, decode_record(raw)))
+            return found, _read_offset(transaction)
+
     def scan(
         self,
         prefix: bytes,

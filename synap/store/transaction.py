@@ -16,6 +16,7 @@ from synap.store.layout import (
     RECORD,
     RECORD_BYTES,
     Applied,
+    decode_record,
     encode_applied,
 )
 
@@ -120,6 +121,27 @@ class WriteTransaction:
         self.entries.append(Entry(FLUSH))
         self._next_offset += 1
         return live
+
+    def get_account(self, key: bytes) -> Record | None:
+        """Return an account's record, with this transaction's own changes."""
+        try:
+            raw = self._get(key, None, self._accounts)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        return None if raw is None else decode_record(raw)
+
+    def put_account(self, key: bytes, value: bytes) -> None:
+        """Write an account's record and collect the entry.
+
+        Raises:
+            MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
+        """
+        self._collect_account(Entry(SET, key, value, NEVER, ACCOUNTS))
+
+    def remove_account(self, key: bytes) -> None:
+        """Remove an account's record and collect the entry; no effect where it is not stored."""
+        if self.get_account(key) is not None:
+            self._collect_account(Entry(DEL, key, space=ACCOUNTS))
 
     def apply(self, frame_entries: Iterable[Entry], first_offset: int) -> None:
         """Carry out entries of the log, which are not collected.
@@ -260,6 +282,14 @@ class WriteTransaction:
             return self._known_expiry_ms
         raw = self._get(key, None, self._keys)
         return NEVER if raw is None else _unpack(raw)[1]
+
+    def _collect_account(self, entry: Entry) -> None:
+        try:
+            self._apply_account(entry, self._next_offset)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self.entries.append(entry)
+        self._next_offset += 1
 
     def _apply_account(self, entry: Entry, version: int) -> None:
         accounts = self._accounts

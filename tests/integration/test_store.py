@@ -196,6 +196,32 @@ def test_apply_keeps_accounts_apart_from_keys(store: Store, reader: StoreReader)
     assert reader.digest()[2] == before[2]
 
 
+def test_accounts_are_collected_as_entries_of_their_own_space(
+    store: Store, reader: StoreReader
+) -> None:
+    put(store, b"user/ann", b"a key")
+
+    def write(transaction: WriteTransaction) -> None:
+        transaction.put_account(b"user/ann", b"1")
+        transaction.put_account(b"user/bob", b"2")
+        transaction.remove_account(b"user/cid")
+
+    entries = change(store, write)
+    assert [(entry.operation, entry.key, entry.space) for entry in entries] == [
+        (SET, b"user/ann", ACCOUNTS),
+        (SET, b"user/bob", ACCOUNTS),
+    ]
+    ann, nobody = reader.get_accounts([b"user/ann", b"user/cid"])
+    assert ann is not None
+    assert (ann.value, ann.version, nobody) == (b"1", 2, None)
+    removed = change(store, lambda t: t.remove_account(b"user/ann"))
+    assert removed == [Entry(DEL, b"user/ann", space=ACCOUNTS)]
+    listed, offset = reader.list_accounts(b"user/")
+    assert ([key for key, _ in listed], offset) == ([b"user/bob"], 4)
+    change(store, lambda t: t.clear(NOW))
+    assert [key for key, _ in reader.list_accounts(b"")[0]] == [b"user/bob"]
+
+
 def test_digest_differs_where_only_a_version_or_a_deadline_does(
     store: Store, reader: StoreReader
 ) -> None:

@@ -14,6 +14,7 @@ from synap.commands import (
     MAX_KEY_BYTES,
     NEVER,
     Append,
+    ChangeAccounts,
     Command,
     Copy,
     Delete,
@@ -57,6 +58,7 @@ class Keys:
 
     def __init__(self, **values: bytes) -> None:
         self.records: dict[bytes, Record] = {}
+        self.accounts: dict[bytes, Record] = {}
         self._versions: Iterator[int] = count(101)
         for name, value in values.items():
             self.put(name.encode(), value, NEVER)
@@ -76,6 +78,15 @@ class Keys:
         live = sum(is_live(record, now_ms) for record in self.records.values())
         self.records.clear()
         return live
+
+    def get_account(self, key: bytes) -> Record | None:
+        return self.accounts.get(key)
+
+    def put_account(self, key: bytes, value: bytes) -> None:
+        self.accounts[key] = Record(next(self._versions), NEVER, value)
+
+    def remove_account(self, key: bytes) -> None:
+        self.accounts.pop(key, None)
 
     def run(self, command: Command, now_ms: int = NOW) -> Result:
         return evaluate(command, self, now_ms, LIMITS)
@@ -485,3 +496,24 @@ def test_key_is_gone_at_its_deadline_and_back_when_the_clock_goes_back() -> None
 def test_every_error_of_a_command_is_a_command_error() -> None:
     for error in (InvalidRequest, InvalidValue, KeyExists, KeyInvalid, KeyNotFound, ValueTooLarge):
         assert issubclass(error, CommandError)
+
+
+def test_change_accounts_happens_whole_or_not_at_all() -> None:
+    keys = Keys(a=b"1")
+    assert keys.run(ChangeAccounts(((b"a", 0),), puts=((b"a", b"ann"), (b"b", b"bob")))) is True
+    version = keys.accounts[b"a"].version
+    moved = ChangeAccounts(((b"b", keys.accounts[b"b"].version), (b"a", 0)), removes=(b"b",))
+    assert keys.run(moved) is False
+    assert keys.run(ChangeAccounts(((b"a", version),), ((b"c", b"cid"),), (b"a",))) is True
+    assert {key: record.value for key, record in keys.accounts.items()} == {
+        b"b": b"bob",
+        b"c": b"cid",
+    }
+    assert keys.value(b"a") == b"1"
+
+
+def test_change_accounts_of_too_long_a_record_changes_nothing() -> None:
+    keys = Keys()
+    with pytest.raises(ValueTooLarge):
+        keys.run(ChangeAccounts((), puts=((b"a", b""), (b"b", b"x" * 33))))
+    assert keys.accounts == {}

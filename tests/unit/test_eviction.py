@@ -55,6 +55,15 @@ class Keys:
     def clear(self, now_ms: int) -> int:
         raise AssertionError("the trial cleared the keys")
 
+    def get_account(self, key: bytes) -> Record | None:
+        return None
+
+    def put_account(self, key: bytes, value: bytes) -> None:
+        raise AssertionError("the trial wrote an account")
+
+    def remove_account(self, key: bytes) -> None:
+        raise AssertionError("the trial removed an account")
+
 
 def test_count_falls_by_one_a_minute() -> None:
     cell = 100 * MINUTE | 10

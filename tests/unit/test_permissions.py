@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from synap import commands
+from synap.account_limits import OWN_ROLES
 from synap.commands import Command
 from synap.errors import Forbidden
 from synap.permissions import (
@@ -88,6 +89,10 @@ def test_role_allows(role: str, action: Action, resource: str, allowed: bool) ->
     assert Caller("ann", ROLES[role]).may(action, resource.encode()) is allowed
 
 
+def test_configuration_knows_the_roles_that_are_synaps_own() -> None:
+    assert set(ROLES) == set(OWN_ROLES)
+
+
 def test_forbidden_names_resource_and_action() -> None:
     with pytest.raises(Forbidden) as caught:
         caller(("kv:b*", "all")).require_read(b"a\xff")
@@ -153,6 +158,7 @@ COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
     ),
     (commands.Copy(b"a", b"b"), {("read", b"kv:a"), ("write", b"kv:b")}),
     (commands.Flush(), {("delete", b"kv:*")}),
+    (commands.ChangeAccounts(()), {("admin", b"auth:accounts")}),
 ]
 
 
