@@ -52,6 +52,8 @@ control_socket_disable = True
 keepalive = 75
 # The longest that a request may wait, and a little.
 graceful_timeout = 7
+# Whose X-Forwarded-For is believed, the application decides by server.trusted_proxies.
+forwarded_allow_ips = ""
 timeout = 30
 logger_class = "workers.gunicorn_logger.GunicornLogger"
 accesslog = None

@@ -31,10 +31,14 @@
     │   ├── KeyInvalid             the key is empty or too long
     │   ├── KeyNotFound            there is no such key
     │   ├── KeyExists              the destination is taken
-    │   └── ValueTooLarge          over kv_store.max_value_size_bytes
+    │   ├── ValueTooLarge          over kv_store.max_value_size_bytes
+    │   ├── AccountNotFound        there is no such user, role or API key
+    │   └── AccountConflict        the account can't be changed like this
     ├── AccessRefused              who asks may not
     │   ├── NotAuthenticated       no credentials, or wrong ones
-    │   └── Forbidden              they do not allow it
+    │   ├── Forbidden              they do not allow it
+    │   ├── TooManyLogins          too many passwords wait to be checked
+    │   └── RateLimited            the client asks too often
     ├── WriteRefused               a sound write that this node can't take now
     │   ├── ReadOnlyReplica        writes go to the master
     │   ├── WriterUnavailable      no writer took it; nothing changed
@@ -292,6 +296,18 @@ class ValueTooLarge(CommandError):
     reason = "value_too_large"
 
 
+class AccountNotFound(CommandError):
+    """There is no such account."""
+
+    reason = "account_not_found"
+
+
+class AccountConflict(CommandError):
+    """The account was changed by somebody else at the same time; try again."""
+
+    reason = "account_conflict"
+
+
 class AccessRefused(SynapError):
     """Access was refused."""
 
@@ -315,6 +331,24 @@ class Forbidden(AccessRefused):
         super().__init__(
             f"Forbidden: Insufficient permissions for resource: {resource}, action: {action}"
         )
+
+
+class TooManyLogins(AccessRefused):
+    """Too many passwords wait to be checked; try again in a second."""
+
+    reason = "too_many_logins"
+    retryable = True
+
+
+class RateLimited(AccessRefused):
+    """The client asks too often; try again when Retry-After is over."""
+
+    reason = "rate_limited"
+    retryable = True
+
+    def __init__(self, retry_seconds: int = 1) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__()
 
 
 class WriteRefused(SynapError):

@@ -135,6 +135,8 @@ def configure(config: Config, process: str) -> QueuedHandler:
     pretty = config.logging.format == "pretty"
     handler.setFormatter(PrettyFormatter(name) if pretty else JsonFormatter(name))
     logging.basicConfig(level=config.logging.level.upper(), handlers=[handler], force=True)
+    # Whatever the level: who logged in and who administered is not to be missing.
+    logging.getLogger("synap.audit").setLevel(logging.INFO)
     return handler
 
 

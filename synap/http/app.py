@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import falcon
 from falcon.asgi import Response
 
 from synap.client import WriterClient
 from synap.handed_config import config_of_environment
-from synap.http import admin, backup, errors, key_ops, keys, node, roles
+from synap.http import admin, api_keys, backup, errors, key_ops, keys, node, roles, users
 from synap.http.calls import Calls
+from synap.http.credentials import Credentials
+from synap.http.directory import Directory
+from synap.http.guard import Guard
 from synap.http.local import LocalNode
+from synap.http.password_checks import PasswordChecks
+from synap.http.rate_limits import RateLimits
 from synap.http.request import App, Request
 from synap.http.resource import LAG_MS, MASTER, OFFSET
 from synap.http.routing import RawPathRouter
@@ -41,31 +46,53 @@ def create_app(config: Config) -> App:
     """Return the application of one node; opens nothing yet."""
     local = LocalNode(config)
     client = WriterClient(local.paths.writer_socket, config.server.write_timeout_ms / 1000)
+    directory = Directory(local, config.auth)
+    checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
+    credentials = Credentials(directory, checks, config.auth)
+    guard = [Guard(credentials, config)] if config.auth.enabled else []
+    limits = (
+        [RateLimits(config, local.paths.run_dir / "rates")] if config.rate_limit.enabled else []
+    )
     app = App(
         request_type=Request,
         router=RawPathRouter(),
-        middleware=[Lifespan(local, client), *_cors(config)],
+        middleware=[Lifespan(local, client, checks, *limits), *limits, *guard, *_cors(config)],
     )
     errors.install(app, local)
     calls = Calls(local, client)
     for theme in (keys, key_ops, node, backup, admin, roles):
         theme.add_routes(app, local, calls)
+    users.add_routes(app, local, calls, directory, checks, credentials)
+    api_keys.add_routes(app, local, calls, directory)
     return app
+
+
+class Opened(Protocol):
+    """What is opened in the worker, after the fork."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Lifespan:
     """Opens and closes what the worker holds. Sees no request, so that none pays for it."""
 
-    def __init__(self, local: LocalNode, client: WriterClient) -> None:
+    def __init__(self, local: LocalNode, client: WriterClient, *more: Opened) -> None:
         self._local = local
         self._client = client
+        self._more = more
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         self._local.start()
         self._client.start()
+        for each in self._more:
+            each.start()
         logger.info("the worker serves", extra={"action": "worker_start"})
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        for each in self._more:
+            each.close()
         self._client.close()
         self._local.close()
 

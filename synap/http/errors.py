@@ -10,7 +10,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap import errors
-from synap.errors import ReadOnlyReplica, SynapError
+from synap.errors import NotAuthenticated, ReadOnlyReplica, SynapError
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 
@@ -26,6 +26,10 @@ STATUS: dict[type[SynapError], int] = {
     errors.ValueTooLarge: 413,
     errors.AccessRefused: 403,
     errors.NotAuthenticated: 401,
+    errors.TooManyLogins: 429,
+    errors.RateLimited: 429,
+    errors.AccountNotFound: 404,
+    errors.AccountConflict: 409,
     errors.WriteRefused: 503,
     errors.ReadOnlyReplica: 421,
     errors.DiskFull: 507,
@@ -62,6 +66,8 @@ def answer_error(resp: Response, error: SynapError) -> None:
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     resp.data = body_of(error.message, status, error.reason, error.retryable)
+    if status == 429:
+        resp.set_header("Retry-After", str(getattr(error, "retry_seconds", 1)))
 
 
 def install(app: App, node: LocalNode) -> None:
@@ -81,10 +87,19 @@ def install(app: App, node: LocalNode) -> None:
         if master is not None:
             resp.set_header("X-Synap-Master", master)
 
+    async def on_not_authenticated(
+        req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
+    ) -> None:
+        # Nothing that tells one reason from another.
+        resp.status = 401
+        resp.data = None
+        resp.set_header("WWW-Authenticate", 'Basic realm="synap", charset="UTF-8"')
+
     app.add_error_handler(Exception, _on_unexpected)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(SynapError, _on_synap_error)
     app.add_error_handler(ReadOnlyReplica, on_read_only)
+    app.add_error_handler(NotAuthenticated, on_not_authenticated)
 
 
 async def _on_synap_error(

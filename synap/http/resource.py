@@ -14,6 +14,7 @@ from synap.errors import InvalidRequest
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import Request
+from synap.permissions import Caller
 
 Body = TypeVar("Body")
 
@@ -47,16 +48,21 @@ class Resource:
         if text is not None:
             await self._node.wait_applied(_parse_offset(text))
 
-    async def write(self, req: Request, command: Command) -> Done:
+    async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
         """Have the log's owner carry out `command`, on the request's conditions; see `Calls.write`.
+
+        Args:
+            req: Says who asks, and on which conditions.
+            command: What to do.
+            caller: Who may, where that was decided by rules of the resource's own.
 
         Raises:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
         """
         text = req.raw_headers.get(MIN_REPLICAS)
         if text is None:
-            return await self._calls.write(req.caller, command)
-        return await self._calls.write(req.caller, command, _parse_replicas(text))
+            return await self._calls.write(caller or req.caller, command)
+        return await self._calls.write(caller or req.caller, command, _parse_replicas(text))
 
     async def read_body(self, req: Request, decode: Callable[[bytes], Body]) -> Body:
         """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""
