@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from synap.backup import CHUNK_BYTES, BackupManifest, verify_backup
+from synap.client_login import HINT, login_headers
 from synap.durable import sync_directory
 from synap.errors import BackupFailed, BackupInvalid, DiskFull
 from synap.files import NO_ROOM
@@ -116,7 +117,8 @@ def _download(url: str, file: BinaryIO, progress: Progress) -> tuple[int, str]:
     connection = _connect(url)
     try:
         progress.step("waiting for the node's copy")
-        connection.request("GET", f"{urlsplit(url).path.rstrip('/')}/backup")
+        path = f"{urlsplit(url).path.rstrip('/')}/backup"
+        connection.request("GET", path, headers=login_headers())
         answer = connection.getresponse()
         if answer.status != http.HTTPStatus.OK:
             raise BackupFailed(f"{url} refused: {_reason_in(answer)}")
@@ -210,6 +212,8 @@ def _connect(url: str) -> http.client.HTTPConnection:
 
 def _reason_in(answer: http.client.HTTPResponse) -> str:
     body = answer.read(4096)
+    if answer.status == http.HTTPStatus.UNAUTHORIZED:
+        return HINT
     try:
         return f"{answer.status}, {json.loads(body)['error']}"
     except (ValueError, TypeError, KeyError):

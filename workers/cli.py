@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 
 from synap import __version__
+from synap.client_login import API_KEY, PASSWORD, USER
 from synap.config import load_config, render
+from synap.variables import SECRET_FILE_SUFFIX
 from workers import cli_backup, cli_cluster, cli_keys, cli_replication, cli_serve, cli_wal
 from workers.cli_serve import ConfigFile, Setting, settings_of
 from workers.cluster import Plan, run_cluster
@@ -33,6 +35,29 @@ cli_cluster.register(app)
 cli_keys.register(app)
 
 NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
+
+
+@app.callback()
+def login_options(
+    user: Annotated[
+        str | None, typer.Option(help="User for commands to a running node; else SYNAP_USER.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password; else SYNAP_PASSWORD_FILE.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Key instead; better in SYNAP_API_KEY or its _FILE.")
+    ] = None,
+) -> None:
+    """Synap, a small replicated key-value cluster with an HTTP/JSON API."""
+    given = {USER: user, PASSWORD + SECRET_FILE_SUFFIX: password_file, API_KEY: api_key}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    if user is not None and api_key is None:
+        # What the command line says wins over the environment.
+        os.environ.pop(API_KEY, None)
+        os.environ.pop(API_KEY + SECRET_FILE_SUFFIX, None)
+    if api_key is not None:
+        os.environ.pop(API_KEY + SECRET_FILE_SUFFIX, None)
 
 
 @app.command("cluster")

@@ -8,6 +8,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from synap.client_login import HINT, login_headers
+
 # A node answers when the work is done, which takes minutes where the store is large.
 _TIMEOUT_SECONDS = 3600.0
 
@@ -38,6 +40,9 @@ def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[
 
 
 def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, Any]:
+    for name, value in login_headers().items():
+        # Where an answer leads elsewhere, they stay here.
+        request.add_unredirected_header(name, value)
     try:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
             return dict(json.load(answer))
@@ -49,6 +54,8 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, 
 
 
 def _message_of(error: urllib.error.HTTPError) -> str:
+    if error.code == http.HTTPStatus.UNAUTHORIZED:
+        return HINT
     try:
         return str(json.load(error)["error"])
     except (ValueError, KeyError, TypeError):

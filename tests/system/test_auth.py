@@ -1,0 +1,98 @@
+"""Authentication on a cluster: users and keys are data, and go where data goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import HOST, Cluster, Node, eventually
+
+PASSWORD = "correct horse"
+
+
+def basic(username: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + b64encode(f"{username}:{PASSWORD}".encode()).decode()}
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    settings = {"auth__enabled": True, "auth__root__password": PASSWORD, "server__workers": 2}
+    cluster = Cluster(tmp_path_factory.mktemp("auth"), replicas=1, **settings)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+def make_key(node: Node, username: str) -> tuple[str, str]:
+    answer = node.request("POST", "/auth/keys", {"name": "k"}, basic(username))
+    assert answer.status == 200, answer.body
+    made = answer.json()["key"]
+    return made["key"], made["id"]
+
+
+def statuses(cluster: Cluster, headers: dict[str, str]) -> list[int]:
+    return [node.request("GET", "/auth/me", None, headers).status for node in cluster.nodes]
+
+
+def synap(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "workers.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_user_made_at_the_master_logs_in_everywhere_until_revoked_and_after_a_restart(
+    cluster: Cluster,
+) -> None:
+    master, (replica,) = cluster.master, cluster.replicas
+    ann = {"username": "ann", "password": PASSWORD, "roles": ["readonly"]}
+    assert master.request("POST", "/auth/users", ann, basic("root")).status == 200
+    eventually(lambda: statuses(cluster, basic("ann")) == [200, 200])
+    refused = replica.request("POST", "/auth/users", {**ann, "username": "bob"}, basic("root"))
+    assert (refused.status, refused.json()["reason"]) == (421, "read_only_replica")
+    key, id = make_key(master, "ann")
+    kept, _ = make_key(master, "ann")
+    eventually(lambda: statuses(cluster, bearer(key)) == [200, 200])
+    assert replica.request("GET", "/kv/get/x", None, bearer(key)).status == 404
+    revoked = master.request("DELETE", f"/auth/keys/{id}", None, basic("ann"))
+    assert revoked.status == 200
+    assert master.request("GET", "/auth/me", None, bearer(key)).status == 401
+    applied = {**bearer(kept), "X-Synap-Min-Offset": revoked.headers["x-synap-offset"]}
+    assert replica.request("GET", "/auth/me", None, applied).status == 200
+    for _ in range(4):
+        assert replica.request("GET", "/auth/me", None, bearer(key)).status == 401
+    assert master.request("POST", "/snapshot", None, basic("root")).status == 200
+    master.kill()
+    master.start()
+    assert master.request("GET", "/auth/me", None, bearer(kept)).status == 200
+    assert master.request("GET", "/auth/me", None, bearer(key)).status == 401
+    eventually(lambda: replica.request("GET", "/auth/me", None, bearer(kept)).status == 200)
+
+
+def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_path: Path) -> None:
+    url = f"http://{HOST}:{cluster.replicas[0].port}"
+    refused = synap("status", "--url", url)
+    assert refused.returncode == 1
+    assert "SYNAP_API_KEY" in refused.stderr
+    key, _ = make_key(cluster.master, "root")
+    backup = tmp_path / "b.backup"
+    done = synap("backup", "--url", url, "--output", str(backup), SYNAP_API_KEY=key)
+    assert done.returncode == 0, done.stderr
+    assert backup.stat().st_size
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    done = synap("--user", "root", "--password-file", str(file), "digest", "--url", url)
+    assert done.returncode == 0, done.stderr
