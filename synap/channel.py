@@ -22,6 +22,7 @@ import msgspec
 from synap import errors
 from synap.commands import Command, Result
 from synap.errors import ProtocolViolation, SynapError
+from synap.transactions import Executed, Queued, TransactionCommand
 
 _LENGTH = struct.Struct("<I")
 # Above any honest message: a worker splits what it has into messages of about 1 MiB, and one
@@ -40,7 +41,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, 
     """
 
     id: int
-    command: Command
+    command: Command | TransactionCommand
     min_replicas: int = 0
 
 
@@ -50,14 +51,14 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
     Attributes:
         id: The request's.
         offset: Offset of the command's last entry, or of the log where it had none.
-        result: As `commands.evaluate` returned it; None with an error.
+        result: As `Transactions.evaluate` returned it; None with an error.
         error: Class name of the error; empty where there was none.
         message: The error's message.
     """
 
     id: int
     offset: int
-    result: Result = None
+    result: Result | Queued | Executed = None
     error: str = ""
     message: str = ""
 

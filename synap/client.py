@@ -19,6 +19,7 @@ import msgspec
 from synap.channel import Answer, Decoder, Request, encode, error_of
 from synap.commands import Command, Result
 from synap.errors import OutcomeUnknown, ProtocolViolation, WriterUnavailable
+from synap.transactions import Executed, Queue, Queued, TransactionCommand
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +36,11 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         offset: Offset of its last entry, or of the log where it changed nothing.
-        result: As `commands.evaluate` returned it.
+        result: As `Transactions.evaluate` returned it.
     """
 
     offset: int
-    result: Result
+    result: Result | Queued | Executed
 
 
 class WriterClient(asyncio.Protocol):
@@ -85,7 +86,7 @@ class WriterClient(asyncio.Protocol):
         self._fail_sent()
         self._fail_unsent("this worker is stopping")
 
-    async def execute(self, command: Command, min_replicas: int = 0) -> Done:
+    async def execute(self, command: Command | TransactionCommand, min_replicas: int = 0) -> Done:
         """Have the log's owner carry out `command`.
 
         Args:
@@ -225,7 +226,9 @@ class WriterClient(asyncio.Protocol):
         self._waiting.clear()
 
 
-def _size_of(command: Command) -> int:
+def _size_of(command: Command | TransactionCommand) -> int:
+    if isinstance(command, Queue):
+        command = command.command
     value = getattr(command, "value", None)
     if value is not None:
         return len(value) + 64

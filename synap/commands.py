@@ -219,7 +219,7 @@ class ChangeAccounts(_Command, frozen=True, tag=32):
     removes: tuple[bytes, ...] = ()
 
 
-class SetResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class SetResult(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """What became of a Set.
 
     Attributes:
@@ -308,7 +308,8 @@ def _live(keyspace: Keyspace, key: bytes, now_ms: int) -> Record | None:
     return record if is_live(record, now_ms) else None
 
 
-def _check_value(size: int, limits: Limits) -> None:
+def check_value(size: int, limits: Limits) -> None:
+    """Raise ValueTooLarge, naming the limit, unless a value of `size` bytes may be stored."""
     if size > limits.max_value_bytes:
         raise ValueTooLarge(
             f"the value has {size} bytes; the limit is {limits.max_value_bytes} bytes "
@@ -328,7 +329,7 @@ def _stored_expiry(expiry_ms: int | None) -> int:
 def _set(command: Set, keyspace: Keyspace, now_ms: int, limits: Limits) -> SetResult:
     key, value = command.key, command.value
     check_key(key)
-    _check_value(len(value), limits)
+    check_value(len(value), limits)
     expiry_ms = _stored_expiry(command.expiry_ms)
     nx, xx, if_version = command.nx, command.xx, command.if_version
     if not (nx or xx or command.keepttl or command.get or if_version is not None):
@@ -386,7 +387,7 @@ def _append(command: Append, keyspace: Keyspace, now_ms: int, limits: Limits) ->
     check_key(command.key)
     record = _live(keyspace, command.key, now_ms)
     old, expiry_ms = (b"", NEVER) if record is None else (record.value, record.expiry_ms)
-    _check_value(len(old) + len(command.value), limits)
+    check_value(len(old) + len(command.value), limits)
     keyspace.put(command.key, old + command.value, expiry_ms)
     return len(old) + len(command.value)
 
@@ -400,7 +401,7 @@ def _set_range(command: SetRange, keyspace: Keyspace, now_ms: int, limits: Limit
     old, expiry_ms = (b"", NEVER) if record is None else (record.value, record.expiry_ms)
     if not value:
         return len(old)
-    _check_value(max(at + len(value), len(old)), limits)
+    check_value(max(at + len(value), len(old)), limits)
     new = old[:at].ljust(at, b"\0") + value + old[at + len(value) :]
     keyspace.put(command.key, new, expiry_ms)
     return len(new)
@@ -408,7 +409,7 @@ def _set_range(command: SetRange, keyspace: Keyspace, now_ms: int, limits: Limit
 
 def _get_set(command: GetSet, keyspace: Keyspace, now_ms: int, limits: Limits) -> bytes | None:
     check_key(command.key)
-    _check_value(len(command.value), limits)
+    check_value(len(command.value), limits)
     record = _live(keyspace, command.key, now_ms)
     keyspace.put(command.key, command.value, NEVER)
     return None if record is None else record.value
@@ -440,7 +441,7 @@ def _set_many(command: SetMany, keyspace: Keyspace, now_ms: int, limits: Limits)
     pairs = dict(command.pairs)
     for key, value in pairs.items():
         check_key(key)
-        _check_value(len(value), limits)
+        check_value(len(value), limits)
     if command.nx and any(_live(keyspace, key, now_ms) for key in pairs):
         return False
     for key, value in pairs.items():
@@ -472,7 +473,7 @@ def _source(command: Rename | Copy, keyspace: Keyspace, now_ms: int) -> Record:
     check_key(command.destination)
     record = _live(keyspace, command.source, now_ms)
     if record is None:
-        raise KeyNotFound
+        raise KeyNotFound(f"Key not found: {command.source.decode()}")
     return record
 
 

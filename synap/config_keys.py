@@ -164,6 +164,8 @@ class Server(Section):
     """Largest request body in MiB."""
     write_timeout_ms: Milliseconds = 5000
     """How long a write waits for the writer."""
+    transaction_timeout_secs: int = Field(60, ge=1, le=86_400)
+    """Silence after which a client's open transaction ends."""
     cors_origins: Origins = ()
     """Origins that browsers may call from; none turns CORS off."""
     trusted_proxies: Networks = ()
@@ -186,6 +188,8 @@ class KvStore(Section):
     """How often expired keys are removed from the disk; they are hidden at once."""
     max_value_size_bytes: int = Field(8 * _MIB, ge=1, le=_LARGEST_VALUE_BYTES)
     """Largest value in bytes."""
+    allow_flush_commands: bool = False
+    """Whether the commands `kv.flushdb` and `kv.flushall` may remove every key."""
 
 
 class Wal(Section):

@@ -26,14 +26,18 @@
     │   └── RepairRefused          what is asked for can't be repaired
     ├── CommandError               the client asked for what can't be done
     │   ├── InvalidRequest         it can't be read, or asks for what does not go together
-    │   ├── FieldInvalid           a field is missing or of the wrong form
+    │   ├── FieldInvalid           a field is of the wrong form
+    │   │   └── FieldMissing       it is not there
     │   ├── InvalidValue           the stored or given value does not fit the command
     │   ├── KeyInvalid             the key is empty or too long
     │   ├── KeyNotFound            there is no such key
     │   ├── KeyExists              the destination is taken
     │   ├── ValueTooLarge          over kv_store.max_value_size_bytes
     │   ├── AccountNotFound        there is no such user, role or API key
-    │   └── AccountConflict        the account can't be changed like this
+    │   ├── AccountConflict        the account can't be changed like this
+    │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
+    │   ├── CommandUnknown         there is no such command
+    │   └── CommandDisabled        the configuration does not allow it
     ├── AccessRefused              who asks may not
     │   ├── NotAuthenticated       no credentials, or wrong ones
     │   ├── Forbidden              they do not allow it
@@ -266,6 +270,14 @@ class FieldInvalid(CommandError):
     reason = "invalid_field"
 
 
+class FieldMissing(FieldInvalid):
+    """A field is missing."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        super().__init__(f"missing field '{field}'")
+
+
 class InvalidValue(CommandError):
     """The value does not fit the command."""
 
@@ -306,6 +318,24 @@ class AccountConflict(CommandError):
     """The account was changed by somebody else at the same time; try again."""
 
     reason = "account_conflict"
+
+
+class PreconditionFailed(CommandError):
+    """The key is not in the state that the request asks for; nothing was changed."""
+
+    reason = "precondition_failed"
+
+
+class CommandUnknown(CommandError):
+    """There is no such command."""
+
+    reason = "unknown_command"
+
+
+class CommandDisabled(CommandError):
+    """The configuration does not allow this command."""
+
+    reason = "command_disabled"
 
 
 class AccessRefused(SynapError):

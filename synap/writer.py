@@ -23,7 +23,7 @@ import msgspec
 
 from synap.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
 from synap.channel import Answer, Decoder, Request, encode, failure
-from synap.commands import Limits, evaluate
+from synap.commands import Limits
 from synap.errors import (
     CommandError,
     DiskFull,
@@ -38,6 +38,7 @@ from synap.frame import Frame
 from synap.log import Log
 from synap.replication.quorum import Waiting
 from synap.store import WriteTransaction
+from synap.transactions import Transactions
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class Writer:
         evictor: Evictor | None = None,
         snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
         quorum: Quorum = Quorum(),  # noqa: B008 - it is frozen
+        transaction_timeout_seconds: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -125,6 +127,7 @@ class Writer:
             evictor: Keeps the memory limit; None without one.
             snapshots: Tells how the node's snapshots stand.
             quorum: How many replicas a write waits for.
+            transaction_timeout_seconds: Silence after which a client's transaction ends.
             clock: Wall clock in seconds.
         """
         self._log = log
@@ -138,6 +141,7 @@ class Writer:
         self._evictor = evictor
         self._snapshots = snapshots
         self._quorum = quorum
+        self._transactions = Transactions(transaction_timeout_seconds, time.monotonic)
         self._waiting: Waiting[tuple[WriterConnection, Answer, int]] = Waiting()
         self._ended_by_epoch = log.node.identity.ended_by_epoch
         self._clock = clock
@@ -265,6 +269,7 @@ class Writer:
             offset = self._log.position.offset
             answers = [failure(request.id, offset, error) for _, request in taken]
             waits.clear()
+            self._transactions.turn_failed(request.command for _, request in taken)
             self._refuse(error)
         except Exception as error:
             self._fail(error)
@@ -295,16 +300,24 @@ class Writer:
         turn_bytes = 0
         seen = len(entries)
         floor = self._quorum.min_replicas
+        transactions = self._transactions
+        evaluate, carried_out = transactions.evaluate, transactions.carried_out
+        watchers = transactions.watchers
         while pending and len(taken) < MAX_TURN_COMMANDS and turn_bytes < self._turn_bytes:
             pair = pending.popleft()
             taken.append(pair)
             request = pair[1]
-            if refuses is not None and refuses(request.command, transaction, now_ms, limits):
+            if refuses is not None and any(
+                refuses(command, transaction, now_ms, limits)
+                for command in carried_out(request.command)
+            ):
                 answers.append(failure(request.id, before + len(entries), MemoryLimit()))
                 continue
             wanted = request.min_replicas
             if wanted < floor:
                 wanted = floor
+            if wanted and not carried_out(request.command):
+                wanted = 0
             if wanted and len(self._waiting) + len(waits) >= MAX_WAITING_ANSWERS:
                 answers.append(failure(request.id, before + seen, WriterUnavailable(_TOO_MANY)))
                 continue
@@ -315,6 +328,8 @@ class Writer:
                 continue
             for entry in entries[seen:]:
                 turn_bytes += len(entry.value)
+            if watchers:
+                transactions.note(entries[seen:])
             seen = len(entries)
             if wanted:
                 waits[len(answers)] = wanted
@@ -380,6 +395,8 @@ class Writer:
         before = len(transaction.entries)
         for key in removal.evicted:
             transaction.remove(key)
+        if self._transactions.watchers:
+            self._transactions.note(transaction.entries)
         return len(transaction.entries) - before
 
     def _end(self, transaction: WriteTransaction, now_ms: int) -> None:
@@ -472,6 +489,7 @@ class Writer:
             self._resume()
 
     def _tick(self) -> None:
+        self._transactions.end_idle()
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
             self._show_details()
         if self._read_only == DiskFull.reason and self._ticks % _ROOM_EVERY_TICKS == 0:

@@ -138,6 +138,7 @@ def build_writer(
             config.replication.min_replicas_to_write if publisher is not None else 0,
             config.replication.ack_timeout_ms,
         ),
+        transaction_timeout_seconds=server.transaction_timeout_secs,
     )
 
 

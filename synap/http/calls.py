@@ -22,11 +22,22 @@ from synap.admin import ask
 from synap.backup import Backup, take_backup
 from synap.channel import AdminCommand, AdminResult
 from synap.client import Done, WriterClient
-from synap.commands import MAX_KEY_BYTES, Command, Record, check_key, is_live
+from synap.commands import (
+    MAX_KEY_BYTES,
+    Command,
+    Delete,
+    Increment,
+    Record,
+    Set,
+    check_key,
+    is_live,
+)
 from synap.counters import Counter
 from synap.errors import (
     BackupRunning,
+    CommandDisabled,
     DataDirInUse,
+    Forbidden,
     InvalidRequest,
     KeyInvalid,
     KeyNotFound,
@@ -36,11 +47,14 @@ from synap.http.local import LocalNode
 from synap.node import lock_file
 from synap.permissions import Caller
 from synap.store import StoreReader
+from synap.transactions import Executed, Queue, Queued, TransactionCommand, Watch
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
 MAX_PAGE_KEYS = 10_000
 # Stored keys that one page looks at. A pattern that few of them fit gets short pages with cursors.
 MAX_PAGE_VISITED = 20_000
+# Most pages that one list of keys looks through: a million stored keys.
+_MAX_LIST_PAGES = 50
 # Reads of more keys than this are done beside the event loop: about a millisecond on it.
 _MANY_KEYS = 500
 
@@ -60,6 +74,15 @@ class Page(msgspec.Struct, frozen=True):
     keys: list[str]
     cursor: str | None
     offset: int
+
+    def shown(self) -> dict[str, object]:
+        """Return the form of the contract, ready for JSON."""
+        return {
+            "keys": self.keys,
+            "count": len(self.keys),
+            "cursor": self.cursor,
+            "has_more": self.cursor is not None,
+        }
 
 
 class KeyStats(msgspec.Struct, frozen=True):
@@ -111,7 +134,13 @@ class Calls:
         self._node = node
         self._client = client
 
-    async def write(self, caller: Caller, command: Command, min_replicas: int = 0) -> Done:
+    async def write(
+        self,
+        caller: Caller,
+        command: Command,
+        min_replicas: int = 0,
+        client_id: str | None = None,
+    ) -> Done:
         """Have the log's owner carry out `command`.
 
         Args:
@@ -119,22 +148,63 @@ class Calls:
             command: What to do.
             min_replicas: Replicas that must hold it before this returns; the configuration may ask
                 for more.
+            client_id: The client whose transaction it is for, where one is open; the result is
+                then Queued. For Set, Delete and Increment alone.
 
         Raises:
             ReadOnlyReplica: this node is a replica; nothing changed.
             InvalidRequest: replicas are asked for, and this node can't have any.
+            CommandDisabled: the configuration does not allow it.
             CommandError, WriteRefused: as WriterClient.execute.
         """
         if caller.is_limited:
             caller.require_for(command)
-        role = self._node.view.role
-        if role == "replica":
-            raise ReadOnlyReplica("this node is a replica and takes no writes; ask the master")
-        if min_replicas and role == "standalone":
+        if isinstance(command, commands.Flush):
+            self._require_flush()
+        if client_id is None:
+            return await self._execute(command, min_replicas)
+        assert isinstance(command, Set | Delete | Increment), "only these are queued"
+        return await self._execute(Queue(_owner(caller, client_id), command), min_replicas)
+
+    async def transact(
+        self, caller: Caller, command: TransactionCommand, min_replicas: int = 0
+    ) -> Done:
+        """Open, end, carry out or guard the caller's transaction.
+
+        Args:
+            caller: Who asks. The client ids of one caller mean nothing to another one.
+            command: What to do, with the id that the client gave itself.
+            min_replicas: As for `write`.
+
+        Raises:
+            As `write` does.
+        """
+        if not caller.permissions:
+            raise Forbidden("kv:*", "write")
+        if isinstance(command, Watch) and caller.is_limited:
+            for key in command.keys:
+                caller.require_read(key)
+        owned = msgspec.structs.replace(command, client=_owner(caller, command.client))
+        return await self._execute(owned, min_replicas)
+
+    async def _execute(self, command: Command | TransactionCommand, min_replicas: int) -> Done:
+        self.require_writable()
+        if min_replicas and self._node.view.role == "standalone":
             raise InvalidRequest("this node is standalone: no replica can hold its writes")
         done = await self._client.execute(command, min_replicas)
         self._count(command, done.result)
         return done
+
+    def require_writable(self) -> None:
+        """Raise ReadOnlyReplica where this node is one."""
+        if self._node.view.role == "replica":
+            raise ReadOnlyReplica("this node is a replica and takes no writes; ask the master")
+
+    def _require_flush(self) -> None:
+        if not self._node.config.kv_store.allow_flush_commands:
+            raise CommandDisabled(
+                "removing every key is turned off; kv_store.allow_flush_commands turns it on"
+            )
 
     def get(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
         """Return what `key` holds now, or None, and the offset.
@@ -251,6 +321,24 @@ class Calls:
         shown = None if following is None else _cursor_of_key(following)
         return Page([key.decode() for key in found.keys], shown, found.offset)
 
+    async def list_keys(self, caller: Caller, pattern: bytes) -> Page:
+        """Return all existing keys that fit `pattern`, MAX_PAGE_KEYS of them at most.
+
+        Its cursor is where it was cut: by that number, or after a million stored keys. Keys that
+        come or go meanwhile may be in it or not.
+        """
+        keys: list[str] = []
+        cursor: str | None = None
+        for _ in range(_MAX_LIST_PAGES):
+            page = await self.scan(
+                caller, prefix=b"", pattern=pattern, cursor=cursor, limit=MAX_PAGE_KEYS - len(keys)
+            )
+            keys += page.keys
+            cursor = page.cursor
+            if cursor is None or len(keys) == MAX_PAGE_KEYS:
+                break
+        return Page(keys, cursor, page.offset)
+
     async def random_key(self, caller: Caller) -> tuple[str | None, int]:
         """Return some existing key that the caller may read, or None, and the offset."""
         key, offset = await self._node.read_in_thread(_random_key, _seen_by(caller))
@@ -292,16 +380,30 @@ class Calls:
             total(Counter.SETS), total(Counter.DELS), offset,
         )  # fmt: skip
 
-    def _count(self, command: Command, result: commands.Result) -> None:
+    def _count(
+        self,
+        command: Command | TransactionCommand,
+        result: commands.Result | Queued | Executed,
+    ) -> None:
         counts = self._node.counts
+        if isinstance(command, Queue):
+            command = command.command
+        if isinstance(result, Queued):
+            return
         if isinstance(command, commands.Set):
             counts[_SETS] += result.written  # type: ignore[union-attr]
         elif isinstance(command, commands.SetMany):
             counts[_SETS] += len(command.pairs) if result else 0
-        elif isinstance(command, commands.Delete):
+        elif isinstance(command, commands.Delete | commands.Flush):
             counts[_DELS] += max(result, 0)  # type: ignore[type-var,operator]
         elif isinstance(command, _WRITING):
             counts[_SETS] += 1
+        elif isinstance(result, Executed):
+            for word, number in result.results or ():
+                if word == "deleted":
+                    counts[_DELS] += number
+                else:
+                    counts[_SETS] += number if word == "ok" else 1
 
 
 _WRITING = (commands.Increment, commands.Append, commands.SetRange, commands.GetSet)
@@ -311,6 +413,11 @@ def seconds_left(record: Record) -> int | None:
     """Return the whole seconds that a key has left, which was just seen; None where for ever."""
     seconds = commands.ttl_seconds(record, now_ms())
     return None if seconds is None else max(seconds, 0)
+
+
+def _owner(caller: Caller, client_id: str) -> str:
+    """Return the client id as the log's owner knows it, apart from those of other callers."""
+    return f"{caller.name}\0{client_id}"
 
 
 def not_found(key: bytes) -> KeyNotFound:

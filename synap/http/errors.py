@@ -24,6 +24,8 @@ STATUS: dict[type[SynapError], int] = {
     errors.FieldInvalid: 422,
     errors.KeyNotFound: 404,
     errors.ValueTooLarge: 413,
+    errors.PreconditionFailed: 412,
+    errors.CommandDisabled: 403,
     errors.AccessRefused: 403,
     errors.NotAuthenticated: 401,
     errors.TooManyLogins: 429,

@@ -9,18 +9,24 @@ from hypothesis import strategies as st
 from synap.channel import Answer, Decoder, Request, encode, error_of, failure
 from synap.commands import Delete, Increment, Set, SetMany, SetResult
 from synap.errors import KeyNotFound, OffsetNotRetained, ProtocolViolation, SynapError
+from synap.transactions import Executed, Queue, Queued, Watch
 
 REQUESTS = [
     Request(1, Set(b"a", b"\x00\xff", expiry_ms=5, nx=True)),
     Request(2, Delete((b"a", b"b"))),
     Request(3, Increment(b"n", -7)),
     Request(4, SetMany(((b"a", b"1"), (b"b", b"2")), nx=True)),
+    Request(5, Queue("c", Delete((b"a",)))),
+    Request(6, Watch("c", (b"a", b"b"))),
 ]
 ANSWERS = [
     Answer(1, 10, SetResult(True, 10, b"old")),
     Answer(2, 11, 2),
     Answer(3, 12, True),
     Answer(4, 13, b"bytes"),
+    Answer(4, 13, Queued()),
+    Answer(4, 13, Executed((("ok", 1), ("value", -5)))),
+    Answer(4, 13, Executed(None)),
     Answer(5, 13, None, "KeyNotFound", "Key not found: x"),
 ]
 

@@ -38,6 +38,7 @@ LAYERS = (
             "synap.accounts",
             "synap.values",
             "synap.snapshot_rule",
+            "synap.transactions",
             "synap.replication",
             "synap.replication.*",
         ),
