@@ -20,6 +20,7 @@ from synap.errors import InvalidRequest
 from synap.http import bodies
 from synap.http.calls import Calls, not_found, now_ms, seconds_left
 from synap.http.errors import answer_error
+from synap.http.etags import etag_of, is_named
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource, integer_param, text_param
@@ -68,9 +69,9 @@ class WholeKeys(Resource):
         if record is None:
             answer_error(resp, not_found(key))
             return
-        etag = f'"{record.version}"'
-        resp.set_header("ETag", etag)
-        if headers.get(b"if-none-match") == etag.encode():
+        resp.set_header("ETag", etag_of(record.version))
+        unwanted = headers.get(b"if-none-match")
+        if unwanted is not None and is_named(unwanted, record.version):
             resp.status = 304
         elif req.query_string and _wants_bytes(req):
             resp.data = orjson.dumps(byte_list(record.value))
@@ -127,9 +128,7 @@ class ManyKeys(Resource):
             cursor=text_param(req, "cursor") or None,
             limit=limit,
         )
-        has_more = page.cursor is not None
-        answer = {"keys": page.keys, "count": len(page.keys), "cursor": page.cursor}
-        self.answer_read(resp, page.offset, answer | {"has_more": has_more})
+        self.answer_read(resp, page.offset, page.shown())
 
     async def on_get_stats(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)

@@ -55,6 +55,14 @@ class Request(falcon.asgi.Request):
         content_type = self.content_type
         if content_type != _JSON and content_type is not None:
             _check_json(content_type)
+        return await self.body(limit_bytes)
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """Return the body's bytes, whatever they claim to be.
+
+        Raises:
+            falcon.HTTPContentTooLarge: it is longer than `limit_bytes`.
+        """
         event = self._first_event
         assert event is not None, "falcon reads the first event before it makes the request"
         if event.get("more_body"):

@@ -59,10 +59,18 @@ class Resource:
         Raises:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
         """
-        text = req.raw_headers.get(MIN_REPLICAS)
-        if text is None:
+        if MIN_REPLICAS not in req.raw_headers:
             return await self._calls.write(caller or req.caller, command)
-        return await self._calls.write(caller or req.caller, command, _parse_replicas(text))
+        return await self._calls.write(caller or req.caller, command, self.min_replicas(req))
+
+    def min_replicas(self, req: Request) -> int:
+        """Return how many replicas the request wants to hold its writes.
+
+        Raises:
+            InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+        """
+        text = req.raw_headers.get(MIN_REPLICAS)
+        return 0 if text is None else _parse_replicas(text)
 
     async def read_body(self, req: Request, decode: Callable[[bytes], Body]) -> Body:
         """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""
@@ -79,9 +87,13 @@ class Resource:
         self.stamp_read(resp, offset)
         resp.data = orjson.dumps(body)
 
+    def stamp_write(self, resp: Response, offset: int) -> None:
+        """Say in the headers where the write stands in the log."""
+        resp.set_header(OFFSET, str(offset))
+
     def answer_write(self, resp: Response, offset: int, body: object) -> None:
         """Answer a write with JSON."""
-        resp.set_header(OFFSET, str(offset))
+        self.stamp_write(resp, offset)
         resp.data = orjson.dumps(body)
 
 
