@@ -15,7 +15,19 @@ from falcon.asgi import Response
 
 from synap.client import WriterClient
 from synap.handed_config import config_of_environment
-from synap.http import admin, api_keys, backup, errors, key_ops, keys, node, raw, roles, users
+from synap.http import (
+    admin,
+    api_keys,
+    backup,
+    command_endpoint,
+    errors,
+    key_ops,
+    keys,
+    node,
+    raw,
+    roles,
+    users,
+)
 from synap.http.calls import Calls
 from synap.http.credentials import Credentials
 from synap.http.directory import Directory
@@ -60,7 +72,7 @@ def create_app(config: Config) -> App:
     )
     errors.install(app, local)
     calls = Calls(local, client)
-    for theme in (keys, key_ops, raw, node, backup, admin, roles):
+    for theme in (keys, key_ops, raw, command_endpoint, node, backup, admin, roles):
         theme.add_routes(app, local, calls)
     users.add_routes(app, local, calls, directory, checks, credentials)
     api_keys.add_routes(app, local, calls, directory)

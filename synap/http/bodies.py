@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from synap.commands import INTEGER_MAX, INTEGER_MIN, MAX_EXPIRY_MS, Copy, Rename, Set, SetMany
-from synap.errors import FieldInvalid, InvalidRequest, InvalidValue
+from synap.errors import FieldInvalid, FieldMissing, InvalidRequest, InvalidValue
 from synap.values import NESTED_TOO_DEEP, stored_bytes
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -159,8 +159,8 @@ class DestinationBody(msgspec.Struct, gc=False):
         return Copy(source, self.destination.encode(), self.replace)
 
 
-def decoder(body_type: type[Body]) -> Callable[[bytes], Body]:
-    """Return the function that decodes one kind of body.
+def decoder(body_type: type[Body], name: str = "body") -> Callable[[bytes], Body]:
+    """Return the function that decodes one kind of body; `name` is what errors call it.
 
     That function raises:
         InvalidRequest: the bytes are not JSON.
@@ -172,11 +172,11 @@ def decoder(body_type: type[Body]) -> Callable[[bytes], Body]:
         try:
             return decode(data)
         except msgspec.ValidationError as error:
-            raise FieldInvalid(_name_field(str(error))) from error
+            raise _field_error(str(error), name) from error
         except msgspec.DecodeError as error:
-            raise InvalidRequest(f"the body is not JSON: {error}") from error
+            raise InvalidRequest(f"the {name} is not JSON: {error}") from error
         except UnicodeDecodeError as error:
-            raise InvalidRequest("the body is not UTF-8") from error
+            raise InvalidRequest(f"the {name} is not UTF-8") from error
         except RecursionError as error:
             raise InvalidRequest(NESTED_TOO_DEEP) from error
 
@@ -203,15 +203,15 @@ def _stored_pair(pair: PairBody | tuple[str, msgspec.Raw]) -> tuple[bytes, bytes
     return key.encode(), stored_bytes(value)
 
 
-def _name_field(message: str) -> str:
-    """Return the decoder's `message` with the field in front, in the words of JSON."""
+def _field_error(message: str, name: str) -> FieldInvalid:
+    """Return the decoder's `message` as an error with the field in front, in the words of JSON."""
     place = _PLACE.search(message)
     path = place[1] if place else ""
     missing = _MISSING.search(message)
     if missing:
-        return f"missing field '{path + '.' if path else ''}{missing[1]}'"
+        return FieldMissing(f"{path}.{missing[1]}" if path else missing[1])
     detail = (message[: place.start()] if place else message).replace(" | null", "")
     for own_word, json_word in _JSON_WORDS.items():
         detail = detail.replace(own_word, json_word)
     detail = detail[:1].lower() + detail[1:]
-    return f"field '{path}': {detail}" if path else f"the body: {detail}"
+    return FieldInvalid(f"field '{path}': {detail}" if path else f"the {name}: {detail}")
