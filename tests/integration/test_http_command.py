@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from synap.wal_walk import LogWalk
 from tests.integration.http_support import Client, error_of, offset_of
-from tests.support import Answer
+from tests.support import Answer, Node
 
 PATH = "/api/v1/command"
 
@@ -332,6 +333,13 @@ def test_batch_answers_each_command_in_order(session: Session) -> None:
 def test_batch_of_a_thousand_writes_is_carried_out_whole(session: Session) -> None:
     answer = _batch(session, *[("kv.incr", {"key": "{k}"})] * 1000)
     assert [each["payload"]["value"] for each in answer.json()["results"]] == list(range(1, 1001))
+
+
+def test_batch_of_writes_is_one_message_and_so_one_frame(session: Session, http_node: Node) -> None:
+    answer = _batch(session, *[("kv.incr", {"key": "{k}"})] * 3)
+    last = offset_of(answer)
+    frames = [walked.frame for walked in LogWalk(http_node.data_dir / "wal").frames(last - 1)]
+    assert (last - 2, last) in [(frame.first_offset, frame.last_offset) for frame in frames]
 
 
 def test_transaction_commits_as_one_through_any_worker(session: Session) -> None:
