@@ -95,7 +95,11 @@ class Quorum(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """The engine. All methods belong to the loop that `start` was called on."""
+    """The engine. All methods belong to the loop that `start` was called on.
+
+    Attributes:
+        transactions: What clients have open.
+    """
 
     def __init__(
         self,
@@ -141,7 +145,7 @@ class Writer:
         self._evictor = evictor
         self._snapshots = snapshots
         self._quorum = quorum
-        self._transactions = Transactions(transaction_timeout_seconds, time.monotonic)
+        self.transactions = Transactions(transaction_timeout_seconds, time.monotonic)
         self._waiting: Waiting[tuple[WriterConnection, Answer, int]] = Waiting()
         self._ended_by_epoch = log.node.identity.ended_by_epoch
         self._clock = clock
@@ -269,7 +273,7 @@ class Writer:
             offset = self._log.position.offset
             answers = [failure(request.id, offset, error) for _, request in taken]
             waits.clear()
-            self._transactions.turn_failed(request.command for _, request in taken)
+            self.transactions.turn_failed(request.command for _, request in taken)
             self._refuse(error)
         except Exception as error:
             self._fail(error)
@@ -300,7 +304,7 @@ class Writer:
         turn_bytes = 0
         seen = len(entries)
         floor = self._quorum.min_replicas
-        transactions = self._transactions
+        transactions = self.transactions
         evaluate, carried_out = transactions.evaluate, transactions.carried_out
         watchers = transactions.watchers
         while pending and len(taken) < MAX_TURN_COMMANDS and turn_bytes < self._turn_bytes:
@@ -395,8 +399,8 @@ class Writer:
         before = len(transaction.entries)
         for key in removal.evicted:
             transaction.remove(key)
-        if self._transactions.watchers:
-            self._transactions.note(transaction.entries)
+        if self.transactions.watchers:
+            self.transactions.note(transaction.entries)
         return len(transaction.entries) - before
 
     def _end(self, transaction: WriteTransaction, now_ms: int) -> None:
@@ -489,7 +493,7 @@ class Writer:
             self._resume()
 
     def _tick(self) -> None:
-        self._transactions.end_idle()
+        self.transactions.end_idle()
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
             self._show_details()
         if self._read_only == DiskFull.reason and self._ticks % _ROOM_EVERY_TICKS == 0:

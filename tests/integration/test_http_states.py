@@ -154,6 +154,12 @@ def test_write_without_a_writer_is_503_within_the_timeout(config: Config) -> Non
         assert error_of(answer) == (503, "writer_unavailable", True)
         assert time.monotonic() - began < 5
         assert client.read("a") == "old"
+        command = {"command": "kv.set", "request_id": "r", "payload": {"key": "a", "value": 1}}
+        answer = client.post("/api/v1/command", command)
+        assert error_of(answer) == (503, "writer_unavailable", True)
+        assert (
+            answer.json().items() >= {"success": False, "request_id": "r", "payload": None}.items()
+        )
 
 
 def test_health_tells_why_the_node_can_not_serve(config: Config) -> None:

@@ -23,6 +23,7 @@ from synap.replication.herald import Herald
 from synap.replication.link import FollowerStatus
 from synap.replication.publisher import Publisher
 from synap.replication.subscriber import Subscriber
+from synap.transactions import Exec, Multi, Queue, Queued
 from synap.writer import Quorum, Writer
 from tests.support import HOST, free_ports
 
@@ -176,6 +177,18 @@ def test_write_for_more_replicas_than_there_are_times_out_and_stays_logged(tmp_p
             assert time.monotonic() - began >= TIMEOUT_MS / 1000 - 0.01
             assert master.log.position.offset == 1
             assert (await client.execute(Set(b"k", b"w"), min_replicas=1)).offset == 2
+
+    run(test())
+
+
+def test_transaction_waits_for_replicas_when_it_is_carried_out(tmp_path: Path) -> None:
+    async def test() -> None:
+        master = Master(tmp_path / "m", min_replicas=1)
+        async with master.running() as client:
+            assert (await client.execute(Multi("c"))).result is True
+            assert (await client.execute(Queue("c", Set(b"k", b"v")))).result == Queued()
+            with pytest.raises(QuorumTimeout):
+                await client.execute(Exec("c"))
 
     run(test())
 

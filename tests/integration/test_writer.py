@@ -1,6 +1,7 @@
 """The writer's engine with a real log, a real store and real clients on one loop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,12 +24,13 @@ from synap.commands import (
     SetResult,
 )
 from synap.config import Config, load_config
-from synap.errors import InvalidValue, ValueTooLarge
+from synap.errors import InvalidRequest, InvalidValue, ValueTooLarge
 from synap.frame import DEL, Frame
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
 from synap.store import StoreReader
+from synap.transactions import Exec, Executed, Multi, Queue, Transactions, Watch
 from synap.writer import Writer
 
 
@@ -230,3 +232,55 @@ def test_board_shows_the_writer_at_work(bench: Bench) -> None:
     view = bench.board.view()
     assert (view.role, view.applied_offset, view.epoch) == ("master", 1, 1)
     assert view.tick_ns > 0
+
+
+def test_exec_is_one_frame_and_its_commands_are_not_before_it(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            first = await _together(
+                client,
+                Multi("c"),
+                Queue("c", Set(b"a", b"1")),
+                Queue("c", Increment(b"a", 1)),
+                Set(b"other", b"x"),
+            )
+            assert [d.offset for d in first] == [0, 0, 0, 1]
+            done = await client.execute(Exec("c"))
+            assert done == Done(3, Executed((("ok", 1), ("value", 2))))
+            assert [f.count for f in bench.listener.frames] == [1, 2]
+
+    uvloop.run(scenario())
+
+
+def test_watched_key_that_expired_and_was_swept_aborts(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            expiry_ms = int(bench.now * 1000) + 60_000
+            await client.execute(Set(b"k", b"v", expiry_ms=expiry_ms))
+            await client.execute(Set(b"absent", b"v"))
+            await client.execute(Delete((b"absent",)))
+            await _together(client, Watch("c", (b"k",)), Watch("d", (b"absent",)))
+            bench.now += 61
+            deadline = asyncio.get_running_loop().time() + 10
+            while len(bench.listener.frames) < 4:
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.005)
+            done = await _together(client, Multi("c"), Exec("c"), Multi("d"), Exec("d"))
+            assert [d.result for d in done] == [True, Executed(None), True, Executed(())]
+
+    uvloop.run(scenario())
+
+
+def test_silent_transaction_is_ended_by_the_writer(bench: Bench) -> None:
+    async def scenario() -> None:
+        bench.writer.transactions = Transactions(0.05, time.monotonic)
+        async with bench.running() as client:
+            await client.execute(Multi("c"))
+            deadline = asyncio.get_running_loop().time() + 10
+            while len(bench.writer.transactions):
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.005)
+            with pytest.raises(InvalidRequest, match="No transaction in progress"):
+                await client.execute(Exec("c"))
+
+    uvloop.run(scenario())
