@@ -491,7 +491,7 @@ def _change_accounts(
         if version != (0 if record is None else record.version):
             return False
     for _, value in command.puts:
-        _check_value(len(value), limits)
+        check_value(len(value), limits)
     for key, value in command.puts:
         keyspace.put_account(key, value)
     for key in command.removes:
