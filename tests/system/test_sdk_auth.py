@@ -11,10 +11,7 @@ import pytest
 from synap_sdk import SynapClient, SynapConfig
 from synap_sdk.exceptions import SynapException
 
-from synap.config import Config
 from tests.support import HOST, Answer, Node
-
-pytestmark = pytest.mark.skipif("auth" not in Config.model_fields, reason="no authentication yet")
 
 PASSWORD = "correct horse"
 ROOT = {"Authorization": "Basic " + b64encode(f"root:{PASSWORD}".encode()).decode()}
