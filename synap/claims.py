@@ -1,0 +1,88 @@
+"""Shared memory that one process at a time writes and every process of the node reads.
+
+Numbered files of one size, `<name>-0`, `<name>-1` and so on, of which a process claims the first
+that is free. The claim is a lock on the open file, which the kernel drops when the process ends,
+however it ends. The next one finds what the last one left, so there are never more files than there
+were processes at the same time, and nothing that was counted is lost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from pathlib import Path
+
+from synap.errors import DataDirUnusable, SynapError
+from synap.files import reserve
+
+# More than Gunicorn has workers, with those of a reload that still drain.
+_MOST_FILES = 1024
+
+
+class ClaimedFile:
+    """A file that belongs to this process until it is closed.
+
+    Attributes:
+        number: Which of the files it is.
+        memory: Its content; zeros where nobody has written yet.
+    """
+
+    def __init__(self, folder: Path, name: str, size: int) -> None:
+        """Claim the first free file and map it.
+
+        Raises:
+            SynapError: every number is taken.
+            DataDirUnusable: there is no room for the file.
+        """
+        for number in range(_MOST_FILES):
+            path = folder / f"{name}-{number}"
+            file = _open(path)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.memory = _map(file, path, size)
+            except BlockingIOError:
+                os.close(file)
+                continue
+            except BaseException:
+                os.close(file)
+                raise
+            self.number = number
+            self._file = file
+            return
+        raise SynapError(f"all {_MOST_FILES} files {folder}/{name}-* are taken")
+
+    def close(self) -> None:
+        """Give it back; what it holds stays. Views of `memory` must be released before."""
+        self.memory.close()
+        os.close(self._file)
+
+
+def claimed_paths(folder: Path, name: str) -> list[Path]:
+    """Return the files of that name, those included that no process holds now."""
+    return sorted(folder.glob(f"{name}-*"))
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _no_room(path, error) from error
+
+
+def _map(file: int, path: Path, size: int) -> mmap.mmap:
+    try:
+        if os.fstat(file).st_size != size:
+            # Of another version of Synap: what it holds has another form.
+            os.ftruncate(file, 0)
+            os.ftruncate(file, size)
+        reserve(file, size)
+        return mmap.mmap(file, size)
+    except OSError as error:
+        raise _no_room(path, error) from error
+
+
+def _no_room(path: Path, error: OSError) -> DataDirUnusable:
+    return DataDirUnusable(
+        f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
+    )
