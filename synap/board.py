@@ -128,6 +128,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         handshakes_failed_total: Connections of replication that did not come to be, since this
             owner's start.
         violations_total: On a master, messages to its replication ports that it dropped.
+        gaps_total: Holes that this owner saw in the master's stream.
+        full_resyncs_total: Snapshots of the master that this owner put in the place of its store.
+        catch_ups_total: Times that this owner began to fetch what it lacked from the master's log.
     """
 
     wal_bytes: int = 0
@@ -145,6 +148,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
     limit_bytes: int = 0
     handshakes_failed_total: int = 0
     violations_total: int = 0
+    gaps_total: int = 0
+    full_resyncs_total: int = 0
+    catch_ups_total: int = 0
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

@@ -352,6 +352,10 @@ class Logging(Section):
     """Least severe record that is written."""
     format: Literal["json", "pretty"] = "json"
     """One JSON object a line, or text for people."""
+    access: bool = False
+    """Whether each request gets a line, with its path, and so with its key."""
+    slow_ms: int = Field(100, ge=0, le=86_400_000)
+    """Requests that take as long get a line and a place in `/slowlog`; 0 is for none."""
 
 
 class RolePermission(Section):

@@ -51,6 +51,7 @@ class Log:
         wal: The frames on disk.
         store: The live store.
         recovery: What opening did.
+        on_logged: Called with frames that were logged and whose effects are shown.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Log:
         self.store = store
         self.recovery = recovery
         self._is_behind = recovery.is_behind
+        self.on_logged: Callable[[Sequence[Frame]], None] = _nobody
 
     @classmethod
     def open(
@@ -296,6 +298,11 @@ class Log:
         except BaseException:
             transaction.abort()
             raise
+        self.on_logged(frames)
+
+
+def _nobody(frames: Sequence[Frame]) -> None:
+    """Stand in where nobody listens."""
 
 
 def _applied_at(wal: Wal, time_ms: int) -> Applied:

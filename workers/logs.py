@@ -137,6 +137,8 @@ def configure(config: Config, process: str) -> QueuedHandler:
     logging.basicConfig(level=config.logging.level.upper(), handlers=[handler], force=True)
     # Whatever the level: who logged in and who administered is not to be missing.
     logging.getLogger("synap.audit").setLevel(logging.INFO)
+    # Asked for by a key of its own, whatever the level of the rest.
+    logging.getLogger("synap.access").setLevel(logging.INFO)
     return handler
 
 

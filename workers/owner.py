@@ -16,6 +16,7 @@ from synap.board import Board
 from synap.channel import AcceptMaster, AdminCommand, AdminResult, MasterAccepted, TakeSnapshot
 from synap.errors import NothingToAccept
 from synap.log import Log
+from synap.owner_series import OwnerSeries
 from synap.paths import NodePaths
 from synap.roles import Office
 from synap.snapshotter import Snapshotter
@@ -72,11 +73,20 @@ class OwnerWork:
         accept_master: Takes the operator's word on a diverged replica; set by a replica.
     """
 
-    def __init__(self, config: Config, paths: NodePaths, log: Log, handle_role: Handler) -> None:
+    def __init__(
+        self,
+        config: Config,
+        paths: NodePaths,
+        log: Log,
+        handle_role: Handler,
+        series: OwnerSeries,
+    ) -> None:
         environment = child_environment(os.environ, None, {})
         command = python_command("workers.snapshot")
         self.snapshots = Snapshotter(config, paths, log, command, environment)
         self._upkeep = Upkeep(log)
+        self._series = series
+        log.on_logged = series.note_frames
         self._admin = AdminServer(self._handle)
         self._handle_role = handle_role
         self.accept_master: Callable[[], MasterAccepted] = _nothing_to_accept
@@ -85,12 +95,14 @@ class OwnerWork:
     async def start(self) -> None:
         """Begin, on the running loop."""
         self._upkeep.start()
+        self._series.start()
         await self.snapshots.start()
         await self._admin.start(self._socket)
 
     async def stop(self) -> None:
         """End; what is under way is given up."""
         self._upkeep.stop()
+        self._series.stop()
         await self._admin.stop()
         await self.snapshots.stop()
 

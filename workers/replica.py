@@ -18,11 +18,13 @@ from synap.channel import MasterAccepted
 from synap.errors import ConfigInvalid, DataDirUnusable
 from synap.log import Log
 from synap.node import Node
+from synap.owner_series import OwnerSeries, TimedFiles
 from synap.paths import NodePaths
 from synap.replication.installer import Installer
 from synap.replication.replica_board import ReplicaBoard
 from synap.replication.subscriber import Subscriber
 from synap.roles import Roles, config_with_master
+from synap.series import Series
 from workers.owner import OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
@@ -68,11 +70,12 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     def fail_from_thread(error: BaseException) -> None:
         loop.call_soon_threadsafe(fail, error)
 
-    log = Log.open(config, paths, node, fail_from_thread)
+    series = Series(paths.run_dir)
+    log = Log.open(config, paths, node, fail_from_thread, TimedFiles(series))
     board = Board(paths.board_file)
     engine = _Engine()
     roles = Roles(config, log, office(config, board, loop, leave, engine.stop))
-    work = OwnerWork(config, paths, log, roles.handle)
+    work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
     is_clean = False
     try:
         await work.start()
@@ -100,6 +103,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         await work.stop()
         board.close()
         log.close(clean=is_clean)
+        series.close()
     return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
 
 

@@ -22,11 +22,13 @@ from synap.eviction import POLICIES
 from synap.evictor import Evictor
 from synap.log import Log
 from synap.node import Node
+from synap.owner_series import OwnerSeries, TimedFiles
 from synap.paths import NodePaths
 from synap.replication.curve import load_keys
 from synap.replication.herald import Herald
 from synap.replication.publisher import Publisher
 from synap.roles import Roles
+from synap.series import Series
 from synap.writer import Quorum, Writer
 from workers.owner import OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
@@ -76,10 +78,11 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     def held_offset() -> int:
         return publisher.held_offset(1) if publisher is not None else 0
 
-    log = Log.open(config, paths, node, fail_from_thread)
+    series = Series(paths.run_dir)
+    log = Log.open(config, paths, node, fail_from_thread, TimedFiles(series))
     board = Board(paths.board_file)
     roles = Roles(config, log, office(config, board, loop, leave, end_writing, held_offset))
-    work = OwnerWork(config, paths, log, roles.handle)
+    work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
     publisher = Publisher(config, log, work.snapshots) if node.role == "master" else None
     evictor = _evictor(config, paths, log)
     writer = build_writer(config, log, board, publisher, fail, evictor, work.snapshots.facts)
@@ -105,6 +108,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
             await publisher.stop()
         board.close()
         log.close(clean=is_clean)
+        series.close()
     return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
 
 

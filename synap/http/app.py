@@ -19,10 +19,12 @@ from synap.http import (
     admin,
     api_keys,
     backup,
+    balancing,
     command_endpoint,
     errors,
     key_ops,
     keys,
+    metrics,
     node,
     raw,
     roles,
@@ -33,6 +35,7 @@ from synap.http.credentials import Credentials
 from synap.http.directory import Directory
 from synap.http.guard import Guard
 from synap.http.local import LocalNode
+from synap.http.observed import REQUEST_ID, Observer
 from synap.http.password_checks import PasswordChecks
 from synap.http.rate_limits import RateLimits
 from synap.http.request import App, Request
@@ -68,11 +71,20 @@ def create_app(config: Config) -> App:
     app = App(
         request_type=Request,
         router=RawPathRouter(),
-        middleware=[Lifespan(local, client, checks, *limits), *limits, *guard, *_cors(config)],
+        middleware=[
+            Lifespan(local, client, checks, *limits),
+            Observer(local),
+            *limits,
+            *guard,
+            *_cors(config),
+        ],
     )
     errors.install(app, local)
     calls = Calls(local, client)
-    for theme in (keys, key_ops, raw, command_endpoint, node, backup, admin, roles):
+    themes = (
+        keys, key_ops, raw, command_endpoint, node, balancing, metrics, backup, admin, roles,
+    )  # fmt: skip
+    for theme in themes:
         theme.add_routes(app, local, calls)
     users.add_routes(app, local, calls, directory, checks, credentials)
     api_keys.add_routes(app, local, calls, directory)
@@ -116,6 +128,6 @@ def _cors(config: Config) -> list[falcon.CORSMiddleware[Request, Response]]:
     allowed = "*" if "*" in origins else list(origins)
     return [
         falcon.CORSMiddleware(
-            allow_origins=allowed, expose_headers=[OFFSET, LAG_MS, MASTER, "ETag"]
+            allow_origins=allowed, expose_headers=[OFFSET, LAG_MS, MASTER, REQUEST_ID, "ETag"]
         )
     ]

@@ -143,5 +143,10 @@ def _log_unexpected(req: Request, error: Exception) -> None:
     route = req.uri_template or "no route"
     logger.error(
         "a request to %s failed", route, exc_info=error,
-        extra={"action": "http_request", "route": route, "method": req.method},
+        extra={
+            "action": "http_request",
+            "route": route,
+            "method": req.method,
+            "request_id": req.request_id,
+        },
     )  # fmt: skip

@@ -19,8 +19,11 @@ from synap.board import Board, BoardView, NodeDetails
 from synap.counters import Counter, Counters
 from synap.errors import NotCaughtUp, ReadRefused, Starting, StoreError, Syncing
 from synap.eviction import POLICIES
+from synap.http.rates import Rates
 from synap.paths import NodePaths
 from synap.replication.progress import lag_ms
+from synap.series import Series
+from synap.slowlog import SlowLog
 from synap.store import StoreReader
 
 if TYPE_CHECKING:
@@ -45,6 +48,10 @@ class LocalNode:
         config: The node's configuration.
         paths: Where its files are.
         counts: This worker's row of counters, by `Counter`. Add to it in place.
+        series: This worker's part of the node's metrics.
+        slow_log: This worker's part of the slow log.
+        rates: How often things happen on the node.
+        draining: Whether this worker takes no new clients, because it is about to end.
         is_replica: Whether the store that `reader` last returned was a replica's.
         touch: Marks a use of a key, where the node evicts by uses; else None. A replica evicts
             nothing by itself.
@@ -53,6 +60,7 @@ class LocalNode:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.paths = NodePaths.of(config)
+        self.draining = False
         self.is_replica = False
         self.touch: Callable[[bytes], None] | None = None
         self._access: AccessTable | None = None
@@ -66,6 +74,10 @@ class LocalNode:
         self.paths.create()
         self._board = Board(self.paths.board_file)
         self._counters = Counters(self.paths.counters_file)
+        self.series = Series(self.paths.run_dir)
+        self.slow_log = SlowLog(self.paths.run_dir)
+        self.rates = Rates(self.total)
+        self.rates.start()
         kv_store = self.config.kv_store
         self._access = AccessTable.of(
             POLICIES[kv_store.eviction_policy],
@@ -77,11 +89,14 @@ class LocalNode:
 
     def close(self) -> None:
         """Let go of everything, long reads last."""
+        self.rates.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
         for reader in {*self._leases, self._reader}:
             if reader is not None:
                 reader.close()
         self._counters.close()
+        self.series.close()
+        self.slow_log.close()
         self._board.close()
         self.touch = None
         if self._access is not None:

@@ -7,6 +7,8 @@ falcon.asgi.Request keeps of its constructor's arguments.
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -21,6 +23,13 @@ from synap.permissions import TRUSTED, Caller
 _JSON = falcon.MEDIA_JSON
 # All that may stand in a query string unescaped, with `%` itself.
 _QUERY_SAFE = "!$%&'()*+,-./:;=?@_~"
+# What a client's own request id may be made of: nothing that a log or a header could be broken by.
+_ID_BYTES = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:/+=@"
+_MOST_ID_BYTES = 128
+# Apart from other processes; the moment of the request, in ns, is what differs in one.
+_ID_PREFIX = secrets.token_hex(4)
+
+_now_ns = time.perf_counter_ns
 
 
 class Request(falcon.asgi.Request):
@@ -29,9 +38,12 @@ class Request(falcon.asgi.Request):
     Attributes:
         raw_headers: The headers as bytes, by their names in lower case.
         caller: Who asks. With authentication, a middleware sets it before anything is answered.
+        began_ns: When it was taken up, by `time.perf_counter_ns`.
+        command: What the slow log calls it, where that is not method and route.
     """
 
     caller: Caller = TRUSTED
+    command: str | None = None
 
     def __init__(
         self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None
@@ -42,6 +54,29 @@ class Request(falcon.asgi.Request):
             query = quote_from_bytes(scope["query_string"], _QUERY_SAFE).encode()
             super().__init__(scope | {"query_string": query}, receive, first_event, options)
         self.raw_headers = self._asgi_headers
+        self.began_ns = _now_ns()
+
+    @property
+    def request_id(self) -> str:
+        """The client's X-Request-Id where it is fit for one, else an id of its own."""
+        given = self._asgi_headers.get(b"x-request-id")
+        if given and len(given) <= _MOST_ID_BYTES and not given.translate(None, _ID_BYTES):
+            return given.decode()
+        return f"{_ID_PREFIX}{self.began_ns:x}"
+
+    @property
+    def client_address(self) -> str:
+        """The IP address of the other end of the connection; empty where it has none."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    @property
+    def target(self) -> str:
+        """The path and the query as they were sent."""
+        raw_path: bytes = self.scope.get("raw_path") or self.path.encode()
+        query = self.query_string
+        path = raw_path.decode("ascii", "backslashreplace")
+        return f"{path}?{query}" if query else path
 
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.

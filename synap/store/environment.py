@@ -13,6 +13,7 @@ import lmdb
 
 from synap.errors import DiskFull, MemoryLimit, StoreError, StoreUnusable, SynapError
 from synap.files import NO_ROOM, has_room, reserve
+from synap.store.layout import StoreFacts
 
 # Well above a node's HTTP workers, each of which takes a slot for each thread that reads at once.
 _MAX_READERS = 1024
@@ -123,6 +124,32 @@ class Environment:
             stat = transaction.stat(database) if database else self.lmdb.stat()
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return pages * self.lmdb.stat()["psize"]
+
+    def facts(self) -> StoreFacts:
+        """Return what the store takes up; costs a few looks, whatever its size."""
+        with self.reading() as transaction:
+            keys = transaction.stat(self.keys)["entries"]
+            expiring = transaction.stat(self.expiry)["entries"]
+            used_bytes = self.used_bytes(transaction)
+            seen = _open_readers(self.lmdb.readers())
+        info = self.lmdb.info()
+        file_bytes = (info["last_pgno"] + 1) * self.lmdb.stat()["psize"]
+        return StoreFacts(
+            keys=keys,
+            expiring=expiring,
+            used_bytes=used_bytes,
+            free_bytes=file_bytes - used_bytes,
+            file_bytes=file_bytes,
+            map_bytes=info["map_size"],
+            readers=len(seen) - 1,
+            oldest_reader_age=max(0, info["last_txnid"] - min(seen)),
+        )
+
+
+def _open_readers(table: str) -> list[int]:
+    """Return the transaction ids in LMDB's printed table of readers (pid, thread, id or `-`)."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return [int(row[2]) for row in rows if len(row) == 3 and row[2] != "-"]
 
 
 def _reserve_lock_file(path: Path) -> None:

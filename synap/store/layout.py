@@ -68,6 +68,7 @@ class StoreFacts(msgspec.Struct, frozen=True):
 
     Attributes:
         keys: Stored keys, expired ones that weren't swept too.
+        expiring: Those of them that have a deadline.
         used_bytes: Pages that hold data.
         free_bytes: Pages in the file that the next transactions can use, or will be able to when
             the readers that see them are gone.
@@ -78,6 +79,7 @@ class StoreFacts(msgspec.Struct, frozen=True):
     """
 
     keys: int
+    expiring: int
     used_bytes: int
     free_bytes: int
     file_bytes: int

@@ -122,22 +122,7 @@ class Store:
 
     def facts(self) -> StoreFacts:
         """Return what the store takes up."""
-        environment = self._environment
-        with environment.reading() as transaction:
-            keys = transaction.stat(environment.keys)["entries"]
-            used_bytes = environment.used_bytes(transaction)
-            seen = _open_readers(environment.lmdb.readers())
-        info = environment.lmdb.info()
-        file_bytes = (info["last_pgno"] + 1) * environment.lmdb.stat()["psize"]
-        return StoreFacts(
-            keys=keys,
-            used_bytes=used_bytes,
-            free_bytes=file_bytes - used_bytes,
-            file_bytes=file_bytes,
-            map_bytes=info["map_size"],
-            readers=len(seen) - 1,
-            oldest_reader_age=max(0, info["last_txnid"] - min(seen)),
-        )
+        return self._environment.facts()
 
     def has_room(self, count: int) -> bool:
         """Say whether the disk has `count` bytes for the store now."""
@@ -181,9 +166,3 @@ class Store:
 
     def _set_applied(self, applied: Applied) -> None:
         self.applied = applied
-
-
-def _open_readers(table: str) -> list[int]:
-    """Return the transaction ids in LMDB's printed table of readers (pid, thread, id or `-`)."""
-    rows = [line.split() for line in table.splitlines()[1:]]
-    return [int(row[2]) for row in rows if len(row) == 3 and row[2] != "-"]

@@ -22,6 +22,7 @@ from synap.store.layout import (
     RECORD_BYTES,
     Applied,
     ScanPage,
+    StoreFacts,
     decode_applied,
     decode_record,
 )
@@ -179,6 +180,10 @@ class StoreReader:
         """Return the bytes of the pages that hold data."""
         with self._environment.reading() as transaction:
             return self._environment.used_bytes(transaction)
+
+    def facts(self) -> StoreFacts:
+        """Return what the store takes up; costs a few looks, whatever its size."""
+        return self._environment.facts()
 
     def copy_to(self, file: int) -> ImageFacts:
         """Write an image of the store to the open `file`, and return what it holds.
