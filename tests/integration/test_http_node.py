@@ -1,8 +1,11 @@
 """The node's own endpoints on a whole node."""
 
+import socket
+from urllib.parse import quote
+
 from synap import __version__
-from tests.integration.http_support import Client, offset_of
-from tests.support import Node, is_alive
+from tests.integration.http_support import Client, error_of, offset_of
+from tests.support import HOST, Node, children_of, eventually, is_alive
 
 
 def test_health_of_a_node_that_serves_is_200(client: Client) -> None:
@@ -52,3 +55,70 @@ def test_digest_changes_with_the_data_and_with_nothing_else(client: Client, key:
     second = client.get("/digest").json()
     assert second["digest"] != first.json()["digest"]
     assert second["keys"] == first.json()["keys"]
+
+
+def test_stats_tell_the_rates_and_the_workers(client: Client, key: str, http_node: Node) -> None:
+    client.put(key, 1)
+    for _ in range(20):
+        client.get(f"/kv/get/{key}")
+    rates = eventually(lambda: _rates_with_reads(client))
+    assert rates.keys() == {"gets_per_second", "sets_per_second", "dels_per_second"}
+    server = client.get("/stats").json()["server"]
+    assert server["worker_pids"] == sorted(children_of(http_node.http_pid()))
+    assert server["pids"]["supervisor"] == http_node.pid
+    assert 0 < server["uptime_seconds"] < 3600
+
+
+def _rates_with_reads(client: Client) -> dict[str, float]:
+    rates: dict[str, float] = client.get("/stats").json()["kv"]["rates"]
+    return rates if rates["gets_per_second"] > 0 else {}
+
+
+def test_info_has_the_facts_of_stats_under_their_redis_names(client: Client, key: str) -> None:
+    client.put(key, 1, ttl=1000)
+    client.get(f"/kv/get/{key}")
+    info, stats = client.get("/info").json(), client.get("/stats").json()
+    assert info["memory"]["used_memory"] == stats["memory"]["used_bytes"]
+    assert info["memory"]["maxmemory_policy"] == "noeviction"
+    assert info["stats"]["keyspace_hits"] == stats["kv"]["operations"]["hits"]
+    assert info["replication"]["role"] == "standalone"
+    assert info["replication"]["master_repl_offset"] == stats["replication"]["current_offset"]
+    assert info["keyspace"]["db0"]["keys"] == stats["kv"]["total_keys"]
+    assert info["keyspace"]["db0"]["expires"] >= 1
+    assert info["server"]["tcp_port"] == client.port
+    assert info["clients"]["connected_clients"] >= 1
+
+
+def test_info_of_a_section_is_that_one_alone_and_an_unknown_one_is_400(client: Client) -> None:
+    assert list(client.get("/info?section=Replication").json()) == ["replication"]
+    answer = client.get("/info?section=cpu")
+    assert error_of(answer) == (400, "invalid_request", False)
+    assert "keyspace" in answer.json()["error"]
+
+
+def test_clients_are_the_connections_of_all_workers(client: Client, http_node: Node) -> None:
+    sockets = [socket.create_connection((HOST, client.port)) for _ in range(8)]
+    try:
+        for each in sockets:
+            each.sendall(b"GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert each.recv(12) == b"HTTP/1.1 200"
+        facts = client.get("/clients").json()
+        by_address = {each["address"]: each for each in facts["clients"]}
+        assert facts["count"] == len(facts["clients"])
+        for each in sockets:
+            host, port = each.getsockname()
+            assert by_address[f"{host}:{port}"]["worker"] in children_of(http_node.http_pid())
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def test_memory_usage_grows_with_the_value_and_a_deadline(client: Client, key: str) -> None:
+    client.put(key, "x" * 1000)
+    path = f"/memory/{quote(key, safe='')}/usage"
+    usage = client.get(path).json()
+    assert 1000 < usage["bytes"] < 1200
+    assert (usage["key"], usage["human"][-1]) == (key, "K")
+    client.put(key, "x" * 1000, ttl=100)
+    assert client.get(path).json()["bytes"] > usage["bytes"]
+    assert error_of(client.get("/memory/no-such-key/usage"))[:2] == (404, "key_not_found")
