@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -70,8 +71,9 @@ class QueuedHandler(logging.Handler):
     """Writes each record as a line, from a thread of its own once `start` was called.
 
     Before that it writes at once, which is what a process that is about to fork needs: threads do
-    not survive a fork. The thread writes with the system call itself, so that a blocked one holds
-    no lock that the end of the process would wait for.
+    not survive a fork. A line that would have to wait is dropped then. The thread writes with the
+    system call itself, so that a blocked one holds no lock that the end of the process would wait
+    for.
     """
 
     def __init__(self, file: int, queue_lines: int = _QUEUE_LINES) -> None:
@@ -93,7 +95,10 @@ class QueuedHandler(logging.Handler):
             self.handleError(record)
             return
         if self._thread is None:
-            _write(self._file, line)
+            if not _write_without_waiting(self._file, line):
+                self.dropped += 1
+            elif self.dropped:
+                self._tell_dropped()
             return
         try:
             self._lines.put_nowait(line)
@@ -113,14 +118,16 @@ class QueuedHandler(logging.Handler):
 
     def _write_queued(self) -> None:
         while (line := self._lines.get()) is not None:
-            _write(self._file, line)
+            _write(self._file, _encoded(line))
             if self.dropped and self._lines.empty():
-                dropped, self.dropped = self.dropped, 0
-                logging.getLogger(__name__).warning(
-                    "%d log records were dropped: standard error was not read fast enough",
-                    dropped,
-                    extra={"action": "log_drop", "dropped": dropped},
-                )
+                self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        dropped, self.dropped = self.dropped, 0
+        logging.getLogger(__name__).warning(
+            "%d log records were dropped: standard error was not read fast enough", dropped,
+            extra={"action": "log_drop", "dropped": dropped},
+        )  # fmt: skip
 
 
 def configure(config: Config, process: str) -> QueuedHandler:
@@ -153,8 +160,25 @@ def queued_logging(config: Config, process: str) -> Iterator[None]:
         handler.close()
 
 
-def _write(file: int, line: str) -> None:
-    data = line.encode(errors="backslashreplace") + b"\n"
+def _write_without_waiting(file: int, line: str) -> bool:
+    """Write `line` as far as that takes no waiting; say whether it is out.
+
+    A pipe that is ready takes as many bytes as it takes at once without a word from its reader.
+    """
+    data = _encoded(line)
+    poller = select.poll()
+    poller.register(file, select.POLLOUT)
+    while data and poller.poll(0):
+        _write(file, data[: select.PIPE_BUF])
+        data = data[select.PIPE_BUF :]
+    return not data
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode(errors="backslashreplace") + b"\n"
+
+
+def _write(file: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(file, data) :]

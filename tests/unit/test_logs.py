@@ -75,3 +75,28 @@ def test_handler_with_a_blocked_pipe_drops_and_counts() -> None:
         assert handler.dropped > 200
         eventually(lambda: os.read(reader, 1 << 20) and handler._lines.empty())
         handler.close()
+
+
+def test_handler_before_its_start_waits_for_nobody_and_tells_what_it_dropped() -> None:
+    with pipe() as (reader, writer):
+        handler = QueuedHandler(writer)
+        logger = logging.getLogger("workers.logs")
+        logger.addHandler(handler)
+        try:
+            for _ in range(200):
+                handler.emit(record_of("x" * 1000))
+            dropped = handler.dropped
+            assert dropped > 100
+            os.read(reader, 1 << 20)
+            handler.emit(record_of("there is room"))
+            lines = os.read(reader, 1 << 20).decode().splitlines()
+        finally:
+            logger.removeHandler(handler)
+        assert lines[0] == "there is room"
+        assert lines[1].startswith(f"{dropped} log records were dropped")
+
+
+def test_handler_before_its_start_writes_long_lines_whole() -> None:
+    with pipe() as (reader, writer):
+        QueuedHandler(writer).emit(record_of("ä" * 10_000))
+        assert os.read(reader, 1 << 20).decode() == "ä" * 10_000 + "\n"
