@@ -9,12 +9,15 @@ were processes at the same time, and nothing that was counted is lost.
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
 from pathlib import Path
 
-from synap.errors import DataDirUnusable, SynapError
+from synap.errors import SynapError
 from synap.files import reserve
+
+logger = logging.getLogger(__name__)
 
 # More than Gunicorn has workers, with those of a reload that still drain.
 _MOST_FILES = 1024
@@ -31,24 +34,22 @@ class ClaimedFile:
     def __init__(self, folder: Path, name: str, size: int) -> None:
         """Claim the first free file and map it.
 
+        Where the disk has no room for it, this process gets memory that nobody else sees: a node
+        must start.
+
         Raises:
             SynapError: every number is taken.
-            DataDirUnusable: there is no room for the file.
         """
         for number in range(_MOST_FILES):
             path = folder / f"{name}-{number}"
-            file = _open(path)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self.memory = _map(file, path, size)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                os.close(file)
+                os.close(self._file)
                 continue
-            except BaseException:
-                os.close(file)
-                raise
             self.number = number
-            self._file = file
+            self.memory = _map(self._file, path, size)
             return
         raise SynapError(f"all {_MOST_FILES} files {folder}/{name}-* are taken")
 
@@ -63,13 +64,6 @@ def claimed_paths(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-*"))
 
 
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _no_room(path, error) from error
-
-
 def _map(file: int, path: Path, size: int) -> mmap.mmap:
     try:
         if os.fstat(file).st_size != size:
@@ -79,10 +73,8 @@ def _map(file: int, path: Path, size: int) -> mmap.mmap:
         reserve(file, size)
         return mmap.mmap(file, size)
     except OSError as error:
-        raise _no_room(path, error) from error
-
-
-def _no_room(path: Path, error: OSError) -> DataDirUnusable:
-    return DataDirUnusable(
-        f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
-    )
+        logger.warning(
+            "%s can't be shared (%s); what this process counts there is not shown", path,
+            error.strerror, extra={"action": "claim"},
+        )  # fmt: skip
+        return mmap.mmap(-1, size)

@@ -57,11 +57,7 @@ class Series:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Claim a file in `folder`, the run directory.
-
-        Raises:
-            DataDirUnusable: there is no room for it.
-        """
+        """Claim a file in `folder`, the run directory."""
         self._file = ClaimedFile(folder, _FILE, _SLOT_BYTES * (1 + _SLOTS))
         self._memory = memoryview(self._file.memory)
         self.cells = self._memory.cast("Q")

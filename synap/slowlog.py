@@ -67,11 +67,7 @@ class SlowLog:
     """One worker's ring."""
 
     def __init__(self, folder: Path) -> None:
-        """Claim a ring in `folder`, the run directory.
-
-        Raises:
-            DataDirUnusable: there is no room for it.
-        """
+        """Claim a ring in `folder`, the run directory."""
         self._file = ClaimedFile(folder, _FILE, _FILE_BYTES)
 
     def add(self, entry: SlowEntry) -> None:

@@ -1,5 +1,7 @@
 """The node's own endpoints on a whole node."""
 
+import os
+import signal
 import socket
 from urllib.parse import quote
 
@@ -122,3 +124,25 @@ def test_memory_usage_grows_with_the_value_and_a_deadline(client: Client, key: s
     client.put(key, "x" * 1000, ttl=100)
     assert client.get(path).json()["bytes"] > usage["bytes"]
     assert error_of(client.get("/memory/no-such-key/usage"))[:2] == (404, "key_not_found")
+
+
+def test_balancers_are_answered_while_every_write_waits(
+    client: Client, key: str, http_node: Node
+) -> None:
+    body = b'{"key": "%b", "value": 1}' % key.encode()
+    head = b"POST /kv/set HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    owner = http_node.owner_pid()
+    os.kill(owner, signal.SIGSTOP)
+    try:
+        waiting = [socket.create_connection((HOST, client.port)) for _ in range(100)]
+        for each in waiting:
+            each.sendall(head + body)
+        for path in ("/liveness", "/readiness", "/primary", "/read-only", "/health") * 4:
+            assert http_node.request("GET", path, timeout_seconds=1.0).status == 200
+        assert http_node.request("GET", "/replica", timeout_seconds=1.0).status == 503
+    finally:
+        os.kill(owner, signal.SIGCONT)
+    for each in waiting:
+        each.settimeout(10)
+        assert each.recv(12) == b"HTTP/1.1 200"
+        each.close()

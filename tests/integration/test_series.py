@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 from synap.series import COUNT_BOUNDS, OVERFLOW, Series, read_series
@@ -14,8 +16,13 @@ def _count(folder: Path, times: int) -> None:
     os._exit(0)
 
 
-def _run(folder: Path, times: int) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_count, args=(folder, times))
+def _count_without_room(folder: Path, times: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    _count(folder, times)
+
+
+def _run(folder: Path, times: int, count: Callable[[Path, int], None] = _count) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=count, args=(folder, times))
     process.start()
     process.join(30)
     assert process.exitcode == 0
@@ -29,6 +36,13 @@ def test_sums_hold_living_and_ended_processes_in_one_file_each(tmp_path: Path) -
     assert read_series(tmp_path)["resyncs", "full"][0] == 25
     assert len(list(tmp_path.iterdir())) == 2
     series.close()
+
+
+def test_process_without_room_for_its_file_counts_for_itself(tmp_path: Path) -> None:
+    _run(tmp_path, 10, _count_without_room)
+    assert ("resyncs", "full") not in read_series(tmp_path)
+    _run(tmp_path, 10)
+    assert read_series(tmp_path)["resyncs", "full"][0] == 10
 
 
 def test_series_goes_on_where_the_last_holder_of_its_file_stopped(tmp_path: Path) -> None:

@@ -94,6 +94,14 @@ def test_empty_replica_joins_under_load_behind_a_cut_log(cluster: Cluster) -> No
     assert {status for status, _ in refused} <= {503}
     assert {body["reason"] for _, body in refused} <= {"syncing", "starting"}
     assert asking.answers.index((200, "v")) == len(refused)
+    eventually(lambda: resyncs(replica, "full") == 1)
+
+
+def resyncs(node: Node, kind: str) -> float:
+    """Return what the node's metrics tell of its resyncs."""
+    head = f'synap_replication_resyncs_total{{kind="{kind}"}} '
+    lines = node.request("GET", "/metrics").body.decode().splitlines()
+    return next(float(line.removeprefix(head)) for line in lines if line.startswith(head))
 
 
 @pytest.mark.timeout(120)
