@@ -22,6 +22,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from synap.config import Config
+    from synap.http.access_log import AccessLine
 
 
 # About a second of a badly failing node; some megabytes at most.
@@ -40,8 +41,11 @@ class JsonFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
+        requests = _requests_of(record)
+        if requests:
+            return "\n".join([self._request_line(record, request) for request in requests])
         line = {
-            "time": _utc(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": _json_time(record.created),
             "level": record.levelname.lower(),
             "process": self._process,
             "logger": record.name,
@@ -52,6 +56,19 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line, enc_hook=str).decode()
 
+    def _request_line(self, record: logging.LogRecord, request: AccessLine) -> str:
+        line = {
+            "time": _json_time(request.time),
+            "level": "info",
+            "process": self._process,
+            "logger": record.name,
+            "message": f"{request.method} {request.target} {request.status}",
+            "client": request.client,
+            "duration_us": request.duration_us,
+            "request_id": request.request_id,
+        }
+        return msgspec.json.encode(line).decode()
+
 
 class PrettyFormatter(logging.Formatter):
     """A line for people: time, level, process, message, `field=value` for the `extra` fields."""
@@ -61,10 +78,20 @@ class PrettyFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        time = _utc(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        requests = _requests_of(record)
+        if requests:
+            return "\n".join([self._request_line(request) for request in requests])
+        time = _local_time(record.created)
         fields = "".join(f" {name}={value}" for name, value in _extra_fields(record).items())
         line = f"{time} {record.levelname:8} {self._process:16} {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+    def _request_line(self, request: AccessLine) -> str:
+        return (
+            f"{_local_time(request.time)} INFO     {self._process:16} "
+            f"{request.method} {request.target} {request.status} client={request.client} "
+            f"duration_us={request.duration_us} request_id={request.request_id}"
+        )
 
 
 class QueuedHandler(logging.Handler):
@@ -79,6 +106,7 @@ class QueuedHandler(logging.Handler):
     def __init__(self, file: int, queue_lines: int = _QUEUE_LINES) -> None:
         super().__init__()
         self._file = file
+        self._most_lines = queue_lines
         self._lines: queue.Queue[str | None] = queue.Queue(queue_lines)
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -89,6 +117,11 @@ class QueuedHandler(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
+        count = len(_requests_of(record)) or 1
+        # A record of many lines gets less of the queue, so that this is bounded in bytes too.
+        if count > 1 and self._lines.qsize() * count >= self._most_lines:
+            self.dropped += count
+            return
         try:
             line = self.format(record)
         except Exception:
@@ -96,14 +129,14 @@ class QueuedHandler(logging.Handler):
             return
         if self._thread is None:
             if not _write_without_waiting(self._file, line):
-                self.dropped += 1
+                self.dropped += count
             elif self.dropped:
                 self._tell_dropped()
             return
         try:
             self._lines.put_nowait(line)
         except queue.Full:
-            self.dropped += 1
+            self.dropped += count
 
     def close(self) -> None:
         """Write what is queued, for a bounded time."""
@@ -191,5 +224,19 @@ def _extra_fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
 
 
-def _utc(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
+def _requests_of(record: logging.LogRecord) -> list[AccessLine]:
+    """Return the requests that a record of the access log has gathered."""
+    requests: list[AccessLine] = vars(record).get("requests", [])
+    return requests
+
+
+def _json_time(seconds: float) -> str:
+    return _utc(seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _local_time(seconds: float) -> str:
+    return _utc(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

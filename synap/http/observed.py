@@ -16,14 +16,13 @@ from typing import Any
 
 from falcon.asgi import Response
 
+from synap.http.access_log import AccessLog
 from synap.http.local import LocalNode
 from synap.http.request import Request
 from synap.series import DURATION_BOUNDS_NS, Name
 from synap.slowlog import SlowEntry
 
 logger = logging.getLogger(__name__)
-# Its level decides on the access log's lines, and nothing else here.
-access_logger = logging.getLogger("synap.access")
 
 REQUEST_ID = "X-Request-Id"
 # First word of the names of these series; method, route and status code follow.
@@ -46,7 +45,7 @@ class Observer:
         self._node = node
         # Where nothing is slow, no request takes as long.
         self._slow_ns = node.config.logging.slow_ms * _NS_PER_MS or 1 << 63
-        self._has_access_log = node.config.logging.access
+        self._access_log = AccessLog() if node.config.logging.access else None
         self._slots: dict[tuple[str | None, str, object], int] = {}
         self._cells = memoryview(bytearray(8)).cast("Q")
         self._next_slow_line_ns = 0
@@ -55,6 +54,11 @@ class Observer:
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Begin to count; the node's memory is there by now."""
         self._cells = self._node.series.cells
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        """Write the last lines."""
+        if self._access_log is not None:
+            self._access_log.flush()
 
     async def process_response(
         self, req: Request, resp: Response, resource: object, req_succeeded: bool
@@ -75,8 +79,8 @@ class Observer:
             cells[at + 1 + bisect_left(DURATION_BOUNDS_NS, elapsed_ns)] += 1
             if elapsed_ns >= self._slow_ns:
                 self._note_slow(req, resp, elapsed_ns)
-        if self._has_access_log:
-            _note_access(req, resp, elapsed_ns)
+        if self._access_log is not None:
+            self._access_log.note(req, resp, elapsed_ns)
 
     def _slot(self, req: Request, resp: Response) -> int:
         is_known = req.method in _METHODS
@@ -123,14 +127,3 @@ def route_of(req: Request) -> str:
     """Return the template of the request's path, `/kv/get/{key}`; `none` where there is none."""
     template: str | None = req.uri_template
     return "none" if template is None else _CONVERTER.sub("}", template)
-
-
-def _note_access(req: Request, resp: Response, elapsed_ns: int) -> None:
-    access_logger.info(
-        "%s %s %d", req.method, req.target, resp.status_code,
-        extra={
-            "client": req.client_address,
-            "duration_us": elapsed_ns // 1000,
-            "request_id": req.request_id,
-        },
-    )  # fmt: skip

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from synap.http.access_log import AccessLine
 from tests.support import eventually
 from workers.logs import JsonFormatter, PrettyFormatter, QueuedHandler
 
@@ -15,6 +17,16 @@ from workers.logs import JsonFormatter, PrettyFormatter, QueuedHandler
 def record_of(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
     fields = {"msg": message, "args": arguments, "name": "synap.wal", "levelname": "WARNING"}
     return logging.makeLogRecord({**fields, "created": 0.25, **extra})
+
+
+def fill(writer: int) -> None:
+    """Fill a pipe, so that whoever writes to it waits."""
+    os.set_blocking(writer, False)
+    try:
+        while os.write(writer, b"x" * select.PIPE_BUF):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writer, True)
 
 
 @contextmanager
@@ -68,6 +80,7 @@ def test_handler_that_ends_has_written_everything() -> None:
 
 def test_handler_with_a_blocked_pipe_drops_and_counts() -> None:
     with pipe() as (reader, writer):
+        fill(writer)
         handler = QueuedHandler(writer, queue_lines=10)
         handler.start()
         for _ in range(300):
@@ -100,3 +113,42 @@ def test_handler_before_its_start_writes_long_lines_whole() -> None:
     with pipe() as (reader, writer):
         QueuedHandler(writer).emit(record_of("ä" * 10_000))
         assert os.read(reader, 1 << 20).decode() == "ä" * 10_000 + "\n"
+
+
+REQUEST = AccessLine(0.25, "10.0.0.1", "GET", "/kv/get/a", 200, 17, "r1")
+
+
+def test_gathered_requests_get_a_json_line_each() -> None:
+    record = record_of("2 requests", requests=[REQUEST, REQUEST])
+    lines = JsonFormatter("n1/http").format(record).splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[0]) == {
+        "time": "1970-01-01T00:00:00.250Z",
+        "level": "info",
+        "process": "n1/http",
+        "logger": "synap.wal",
+        "message": "GET /kv/get/a 200",
+        "client": "10.0.0.1",
+        "duration_us": 17,
+        "request_id": "r1",
+    }
+
+
+def test_gathered_requests_get_a_pretty_line_each() -> None:
+    record = record_of("2 requests", requests=[REQUEST, REQUEST])
+    lines = PrettyFormatter("n1/http").format(record).splitlines()
+    ending = "GET /kv/get/a 200 client=10.0.0.1 duration_us=17 request_id=r1"
+    assert [line.endswith(ending) for line in lines] == [True, True]
+
+
+def test_gathered_requests_take_their_share_of_the_queue() -> None:
+    with pipe() as (reader, writer):
+        fill(writer)
+        handler = QueuedHandler(writer, queue_lines=1000)
+        handler.start()
+        for _ in range(300):
+            handler.emit(record_of("100 requests", requests=[REQUEST] * 100))
+        assert handler.dropped >= 25_000
+        assert handler._lines.qsize() <= 10
+        eventually(lambda: os.read(reader, 1 << 20) and handler._lines.empty())
+        handler.close()
