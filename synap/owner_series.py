@@ -24,6 +24,8 @@ EVICTED: Name = ("evicted",)
 GAPS: Name = ("replication_gaps",)
 FULL_RESYNCS: Name = ("replication_resyncs", "full")
 CATCH_UPS: Name = ("replication_resyncs", "catch_up")
+FAILED_HANDSHAKES: Name = ("replication_handshakes_failed",)
+VIOLATIONS: Name = ("replication_violations",)
 
 # The board's totals, and where they are added up.
 _TOTALS = {
@@ -32,6 +34,8 @@ _TOTALS = {
     "gaps_total": GAPS,
     "full_resyncs_total": FULL_RESYNCS,
     "catch_ups_total": CATCH_UPS,
+    "handshakes_failed_total": FAILED_HANDSHAKES,
+    "violations_total": VIOLATIONS,
 }
 _INTERVAL_SECONDS = 0.5
 

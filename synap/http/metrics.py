@@ -33,7 +33,9 @@ from synap.http.node_processes import named_pids
 from synap.http.observed import REQUESTS
 from synap.http.request import App, Request
 from synap.http.resource import Resource
-from synap.owner_series import BATCH, CATCH_UPS, EVICTED, EXPIRED, FSYNC, FULL_RESYNCS, GAPS
+from synap.owner_series import (
+    BATCH, CATCH_UPS, EVICTED, EXPIRED, FAILED_HANDSHAKES, FSYNC, FULL_RESYNCS, GAPS, VIOLATIONS,
+)  # fmt: skip
 from synap.processes import process_facts
 from synap.replication.progress import LinkState, lag_entries
 from synap.series import COUNT_BOUNDS, DURATION_BOUNDS_NS, Name, read_series
@@ -279,6 +281,16 @@ class NodeCollector(Collector):
         )
         yield self._counter(
             "synap_replication_gaps", "Holes that a replica saw in its master's stream.", GAPS
+        )
+        yield self._counter(
+            "synap_replication_handshakes_failed",
+            "Connections of replication that did not come to be.",
+            FAILED_HANDSHAKES,
+        )
+        yield self._counter(
+            "synap_replication_violations",
+            "Messages to a master's replication ports that it dropped.",
+            VIOLATIONS,
         )
 
     def _sum(self, name: Name) -> int:
