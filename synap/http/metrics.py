@@ -34,7 +34,15 @@ from synap.http.observed import REQUESTS
 from synap.http.request import App, Request
 from synap.http.resource import Resource
 from synap.owner_series import (
-    BATCH, CATCH_UPS, EVICTED, EXPIRED, FAILED_HANDSHAKES, FSYNC, FULL_RESYNCS, GAPS, VIOLATIONS,
+    BATCH,
+    CATCH_UPS,
+    EVICTED,
+    EXPIRED,
+    FAILED_HANDSHAKES,
+    FSYNC,
+    FULL_RESYNCS,
+    GAPS,
+    VIOLATIONS,
 )  # fmt: skip
 from synap.processes import process_facts
 from synap.replication.progress import LinkState, lag_entries
