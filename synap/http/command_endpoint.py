@@ -17,9 +17,11 @@ from falcon.asgi import Response
 from synap import errors
 from synap.errors import CommandUnknown, FieldInvalid, FieldMissing, SynapError
 from synap.http import bodies
+from synap.http.calling import Asking, Calling
 from synap.http.calls import Calls
-from synap.http.command_table import COMMANDS, Asking, Calling
+from synap.http.command_table import COMMANDS
 from synap.http.errors import body_of, status_of
+from synap.http.facts import NodeFacts
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource
@@ -97,9 +99,13 @@ def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
 class CommandEndpoint(Resource):
     """Takes commands by name."""
 
+    def __init__(self, node: LocalNode, calls: Calls) -> None:
+        super().__init__(node, calls)
+        self._facts = NodeFacts(node, calls)
+
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _decode)
-        asking = Asking(self._calls, req.caller, self.min_replicas(req))
+        asking = Asking(self._calls, self._facts, req.caller, self.min_replicas(req))
         if body.type == "batch":
             commands = body.batch()
             await self._await_reads(req, commands)

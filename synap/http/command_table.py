@@ -1,33 +1,28 @@
 """The commands of `/api/v1/command`: name, payload, and what becomes of it.
 
-Every command is a `Calling`: it decodes its payload, calls what the REST resources call, and gives
-the result payload. `synap.http.command_endpoint` has the envelopes and the batches around them.
+Each calls what the REST resources call. `synap.http.calling` says what a command is, and
+`synap.http.command_endpoint` has the envelopes and the batches around them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import msgspec
 import orjson
 
-from synap.client import Done
 from synap.commands import (
     Command,
     Delete,
     Expire,
     Flush,
     Persist,
-    Record,
     SetResult,
-    check_key,
     slice_range,
 )
-from synap.http import bodies, payloads
-from synap.http.calls import Calls, not_found, now_ms, seconds_left
-from synap.http.sizes import memory_usage
-from synap.permissions import Caller
+from synap.http import bodies, node_commands, payloads
+from synap.http.calling import Asking, Calling, Payload, checked
+from synap.http.calls import not_found, now_ms, seconds_left
 from synap.transactions import (
     Discard,
     Exec,
@@ -40,102 +35,8 @@ from synap.transactions import (
 )
 from synap.values import byte_list, readable
 
-Payload = TypeVar("Payload", bound=msgspec.Struct)
-
 _QUEUED = {"success": True, "queued": True}
 _ABORTED = {"aborted": True, "message": "Transaction aborted: watched keys changed"}
-
-
-class Asking:
-    """One request to the endpoint: who asks, on which conditions, and what it has seen.
-
-    Attributes:
-        offset: The newest offset that a command of it has seen or made; 0 before any.
-        has_read: Whether a command of it has read.
-    """
-
-    __slots__ = ("_caller", "_min_replicas", "calls", "has_read", "offset")
-
-    def __init__(self, calls: Calls, caller: Caller, min_replicas: int) -> None:
-        self.calls = calls
-        self.offset = 0
-        self.has_read = False
-        self._caller = caller
-        self._min_replicas = min_replicas
-
-    @property
-    def caller(self) -> Caller:
-        """Who asks."""
-        return self._caller
-
-    async def write(self, command: Command, client_id: str | None = None) -> Any:
-        """Return the result of a write; see `Calls.write`."""
-        return self._done(
-            await self.calls.write(self._caller, command, self._min_replicas, client_id)
-        )
-
-    async def transact(self, command: TransactionCommand) -> Any:
-        """Return the result of a transaction's command; see `Calls.transact`."""
-        return self._done(await self.calls.transact(self._caller, command, self._min_replicas))
-
-    def look(self, key: str) -> Record | None:
-        """Return what the key holds, without counting it as a get."""
-        record, offset = self.calls.look(self._caller, checked(key))
-        self.saw(offset)
-        return record
-
-    def saw(self, offset: int) -> None:
-        """Note the offset that a read has seen."""
-        self.has_read = True
-        self.offset = max(self.offset, offset)
-
-    def _done(self, done: Done) -> Any:
-        self.offset = max(self.offset, done.offset)
-        return done.result
-
-
-class Calling(Generic[Payload]):
-    """One command.
-
-    Attributes:
-        is_write: Whether the log's owner carries it out. Consecutive ones of a batch go to it as
-            one message.
-    """
-
-    __slots__ = ("_act", "_decode", "is_write")
-
-    def __init__(
-        self,
-        payload: type[Payload],
-        act: Callable[[Asking, Payload], Awaitable[object]],
-        *,
-        is_write: bool,
-    ) -> None:
-        self._decode = bodies.decoder(payload, "payload")
-        self._act = act
-        self.is_write = is_write
-
-    async def answer(self, asking: Asking, payload: bytes) -> object:
-        """Return the result payload.
-
-        Args:
-            payload: JSON text.
-
-        Raises:
-            SynapError: it can't be done.
-        """
-        return await self._act(asking, self._decode(payload))
-
-
-def checked(key: str) -> bytes:
-    """Return the key's bytes.
-
-    Raises:
-        KeyInvalid: it is empty or too long.
-    """
-    encoded = key.encode()
-    check_key(encoded)
-    return encoded
 
 
 async def _set(asking: Asking, payload: payloads.SetPayload) -> object:
@@ -303,13 +204,6 @@ async def _move(asking: Asking, payload: payloads.MovePayload, command: Command)
     return {"success": success, "source": payload.source, "destination": payload.destination}
 
 
-async def _memory_usage(asking: Asking, payload: payloads.KeyPayload) -> object:
-    record = asking.look(payload.key)
-    if record is None:
-        raise not_found(payload.encoded())
-    return memory_usage(payload.encoded(), record)
-
-
 async def _multi(asking: Asking, payload: payloads.ClientPayload) -> object:
     return await _transact(asking, Multi(payload.client_id), "Transaction started")
 
@@ -400,7 +294,12 @@ COMMANDS: dict[str, Calling[Any]] = {
     "key.renamenx": _write(payloads.MovePayload, _renaming(nx=True)),
     "key.copy": _write(payloads.MovePayload, _copy),
     "key.randomkey": _read(payloads.Nothing, _random_key),
-    "memory.usage": _read(payloads.KeyPayload, _memory_usage),
+    "memory.usage": _read(payloads.KeyPayload, node_commands.memory_usage),
+    "info": _read(payloads.SectionPayload, node_commands.info),
+    "admin.stats": _read(payloads.Nothing, node_commands.admin_stats),
+    "slowlog.get": _read(payloads.CountPayload, node_commands.slowlog_get),
+    "slowlog.reset": _read(payloads.Nothing, node_commands.slowlog_reset),
+    "client.list": _read(payloads.Nothing, node_commands.client_list),
     "transaction.multi": _write(payloads.ClientPayload, _multi),
     "transaction.exec": _write(payloads.ClientPayload, _exec),
     "transaction.discard": _write(payloads.ClientPayload, _discard),

@@ -11,7 +11,7 @@ import platform
 
 from synap import __version__
 from synap.board import SnapshotFacts
-from synap.commands import Record
+from synap.commands import Record, check_key
 from synap.counters import Counter
 from synap.errors import InvalidRequest
 from synap.http.calls import Calls, KeyStats, not_found
@@ -147,8 +147,10 @@ class NodeFacts:
         """Return about what a key takes up in the store, and the offset.
 
         Raises:
+            KeyInvalid: it is empty or too long.
             KeyNotFound: it does not exist.
         """
+        check_key(key)
         record, offset = self._calls.look(caller, key)
         if record is None:
             raise not_found(key)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import orjson
 from falcon.asgi import Response
 
 from synap.commands import Command
 from synap.http import bodies
-from synap.http.calls import Calls, not_found
+from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import Resource
-from synap.http.sizes import memory_usage
 
 _destination_body = bodies.decoder(bodies.DestinationBody)
 
@@ -22,14 +20,13 @@ def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
     app.add_route("/key/randomkey", names, suffix="randomkey")
     for word in ("type", "exists"):
         app.add_route(f"/key/{{key:key}}/{word}", names, suffix=word)
-    app.add_route("/memory/{key:key}/usage", names, suffix="usage")
     moves = Moves(node, calls)
     for word in ("rename", "renamenx", "copy"):
         app.add_route(f"/key/{{key:key}}/{word}", moves, suffix=word)
 
 
 class Names(Resource):
-    """Whether keys exist, and what they take."""
+    """Whether keys exist."""
 
     async def on_get_type(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
@@ -41,14 +38,6 @@ class Names(Resource):
         await self.await_min_offset(req)
         record, offset = self._calls.look(req.caller, key)
         self.answer_read(resp, offset, {"key": key.decode(), "exists": record is not None})
-
-    async def on_get_usage(self, req: Request, resp: Response, key: bytes) -> None:
-        await self.await_min_offset(req)
-        record, offset = self._calls.look(req.caller, key)
-        self.stamp_read(resp, offset)
-        if record is None:
-            raise not_found(key)
-        resp.data = orjson.dumps(memory_usage(key, record))
 
     async def on_get_randomkey(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)

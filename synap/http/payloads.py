@@ -23,6 +23,7 @@ from synap.http.bodies import (
     TtlBody,
     ValueBody,
 )
+from synap.http.facts import DEFAULT_SLOW_ENTRIES
 from synap.values import stored_bytes
 
 # Long enough for any id that a client makes up, short enough to be kept for each of them.
@@ -36,6 +37,18 @@ _NO_CURSOR = (None, 0, "", "0")
 
 class Nothing(msgspec.Struct, gc=False):
     """No field counts."""
+
+
+class SectionPayload(msgspec.Struct, gc=False):
+    """One section of what a node tells, or all."""
+
+    section: str | None = None
+
+
+class CountPayload(msgspec.Struct, gc=False):
+    """How many entries of the slow log."""
+
+    count: int = DEFAULT_SLOW_ENTRIES
 
 
 class KeyPayload(msgspec.Struct, gc=False):

@@ -168,6 +168,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/api/v1/command"): {"command": "kv.del", "payload": {"key": "guarded"}},
     ("PUT", "/raw/{key:key}"): {},
     ("DELETE", "/raw/{key:key}"): None,
+    ("DELETE", "/slowlog"): None,
     ("POST", "/kv/set"): {"key": "guarded", "value": 1},
     ("POST", "/kv/mset"): {"pairs": [["guarded", 1]]},
     ("POST", "/kv/msetnx"): {"pairs": [["guarded2", 1]]},

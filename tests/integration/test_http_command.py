@@ -210,6 +210,19 @@ def test_ttl_and_stats_tell_what_rest_tells(session: Session) -> None:
     assert session.ask("memory.usage", {"key": "{k}"})["bytes"] == usage["bytes"]
 
 
+def test_commands_on_the_node_tell_what_rest_tells(session: Session) -> None:
+    client = session.client
+    assert session.ask("info").keys() == client.get("/info").json().keys()
+    assert (
+        session.ask("info", {"section": "keyspace"}) == client.get("/info?section=keyspace").json()
+    )
+    assert session.fail("info", {"section": "none"}).startswith("Invalid request: ")
+    assert session.ask("admin.stats").keys() == client.get("/stats").json().keys()
+    assert session.ask("client.list").keys() == {"clients", "count"}
+    assert session.ask("slowlog.get", {"count": 1}).keys() == {"entries", "total"}
+    assert session.ask("slowlog.reset") == {"success": True}
+
+
 def test_mget_keeps_the_text_of_what_is_json(session: Session) -> None:
     texts = {"n": "1.10", "big": "1" * 50, "s": '"quoted"', "broken": '{"a":', "inf": "1e400"}
     session.ask("kv.mset", {"pairs": [[f"{{k}}{name}", text] for name, text in texts.items()]})

@@ -145,14 +145,3 @@ def test_value_over_the_limit_is_413(client: Client, path: str) -> None:
     assert error_of(answer) == (413, "value_too_large", False)
     answer = client.send("PUT", path, bytes(1024 * 1024 + 1))
     assert answer.status == 413
-
-
-def test_memory_usage_counts_key_value_and_deadline(client: Client, path: str, key: str) -> None:
-    usage = path.replace("/raw/", "/memory/") + "/usage"
-    assert error_of(client.get(usage)) == (404, "key_not_found", False)
-    client.send("PUT", path, bytes(5000))
-    plain = client.get(usage).json()
-    assert (plain["key"], plain["human"]) == (key, f"{plain['bytes'] / 1024:.1f} KiB")
-    assert 5000 + len(key) < plain["bytes"] < 5100 + len(key)
-    client.send("PUT", f"{path}?ttl=60", bytes(5000))
-    assert client.get(usage).json()["bytes"] > plain["bytes"]
