@@ -11,12 +11,13 @@ SYNAP_<SECTION>__<KEY> over it. Without either the defaults of docs/configuratio
 it all again; TTIN and TTOU add and remove a worker. In an installed Synap the file lies in the
 package `workers`.
 
-SYNAP_WORKER_CLASS chooses what speaks HTTP: `uvicorn` (uvicorn-worker, the default) or `synap`.
+SYNAP_WORKER_CLASS chooses what speaks HTTP: `synap` (the default) or `uvicorn` (uvicorn-worker).
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 from gunicorn.arbiter import Arbiter
@@ -26,40 +27,50 @@ from gunicorn.workers.base import Worker
 import synap.http.app  # noqa: F401
 from synap.addresses import join_address
 from synap.handed_config import config_of_environment
+from synap.http.limits import HttpLimits
 from workers.logs import configure
-from workers.process import die_with_parent, kill_when_orphaned
+from workers.process import allow_open_files, die_with_parent, kill_when_orphaned
 
 _WORKER_CLASSES = {
-    "uvicorn": "uvicorn_worker.UvicornWorker",
     "synap": "synap.http.worker.SynapWorker",
+    "uvicorn": "uvicorn_worker.UvicornWorker",
 }
 
 die_with_parent()
 _config = config_of_environment()
 _log = configure(_config, "http")
+_limits = HttpLimits.of(_config)
+_tls = _config.server.tls
+# Beside its clients a worker has the store, the owner's socket, the board and the like open.
+allow_open_files(_limits.max_connections + 256)
 
 wsgi_app = "synap.http.app:create_app_from_environment()"
 proc_name = f"synap {_config.server.node_id}"
 bind = join_address(_config.server.host, _config.server.port)
 backlog = 2048
 workers = _config.server.workers
-worker_class = _WORKER_CLASSES[os.environ.get("SYNAP_WORKER_CLASS") or "uvicorn"]
+worker_class = _WORKER_CLASSES[os.environ.get("SYNAP_WORKER_CLASS") or "synap"]
+worker_connections = _limits.max_connections
 # A worker's heartbeat is a file; on a disk, a slow sync could make it look dead.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # By default it would lie in the user's home, where the nodes of one user would share it.
 control_socket_disable = True
-# Longer than the idle time of the usual load balancers, so that they close first.
-keepalive = 75
-# The longest that a request may wait, and a little.
-graceful_timeout = 7
+keepalive = _config.server.idle_timeout_secs
+graceful_timeout = _config.server.answer_seconds
 # Whose X-Forwarded-For is believed, the application decides by server.trusted_proxies.
 forwarded_allow_ips = ""
 timeout = 30
 logger_class = "workers.gunicorn_logger.GunicornLogger"
 accesslog = None
+certfile = None if _tls.cert_path is None else str(_tls.cert_path)
+keyfile = None if _tls.key_path is None else str(_tls.key_path)
+ca_certs = None if _tls.client_ca_path is None else str(_tls.client_ca_path)
+cert_reqs = ssl.CERT_NONE if ca_certs is None else ssl.CERT_REQUIRED
 
 
 def post_fork(server: Arbiter, worker: Worker) -> None:
-    """Tie the worker to the arbiter's life, and log from a thread of its own."""
+    """Tie the worker to the arbiter's life, bound its clients, log from a thread of its own."""
     kill_when_orphaned(server.pid)
+    # Of use to the class `synap` alone.
+    worker.limits = _limits
     _log.start()

@@ -11,6 +11,8 @@ is being written (a seqlock), and by a CRC.
      8      4    length of the content in bytes
     12      4    CRC-32 of the content
     16           content, MessagePack
+
+The last 8 bytes of the view's place are a word of the supervisor's: not 0 while the node drains.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from synap.errors import DataDirUnusable, SynapError
 from synap.files import reserve
 
 _VIEW_BYTES = 4096
+_DRAINING_AT = _VIEW_BYTES - 8
 _DETAILS_BYTES = 1024 * 1024 - _VIEW_BYTES
 _AREA = struct.Struct("<II")
 _CONTENT_AT = 16
@@ -218,13 +221,24 @@ class Board:
         finally:
             os.close(file)
         self._memory = memoryview(self._map)
-        self._view = _Area(self._memory[:_VIEW_BYTES], BoardView)
+        self._view = _Area(self._memory[:_DRAINING_AT], BoardView)
+        self._draining = self._memory[_DRAINING_AT:_VIEW_BYTES].cast("Q")
         self._details = _Area(self._memory[_VIEW_BYTES:], NodeDetails)
 
     def clear(self) -> None:
         """Show nothing, as a new board does. For the supervisor, before there is an owner."""
         self._view.write(BoardView())
         self._details.write(NodeDetails())
+        self._draining[0] = 0
+
+    def start_draining(self) -> None:
+        """Show that the node is about to stop. For the supervisor alone."""
+        self._draining[0] = 1
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the node is about to stop: it still serves, but clients should go elsewhere."""
+        return bool(self._draining[0])
 
     def publish(self, view: BoardView) -> None:
         """Show `view` from now on. For the log's owner alone."""
@@ -245,5 +259,6 @@ class Board:
     def close(self) -> None:
         self._view.close()
         self._details.close()
+        self._draining.release()
         self._memory.release()
         self._map.close()

@@ -6,6 +6,7 @@ A key's docstring is its description; `docs/configuration.md` has the same list 
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -147,6 +148,27 @@ class Section(BaseModel):
     )
 
 
+class Tls(Section):
+    """The certificate that HTTP is served with; without one it is not encrypted."""
+
+    cert_path: Path | None = None
+    """The certificate, in PEM, with those that lead from it to the root; HUP reads it again."""
+    key_path: Path | None = Field(None, validate_default=True)
+    """Its private key, in PEM, without a password."""
+    client_ca_path: Path | None = None
+    """Authorities in PEM; where given, a client without a certificate of theirs is turned away."""
+
+    @field_validator("key_path", "client_ca_path")
+    @classmethod
+    def _goes_with_the_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        has_certificate = info.data.get("cert_path") is not None
+        if path is None and has_certificate:
+            raise PydanticCustomError(CONTRADICTION, "server.tls.cert_path needs its private key")
+        if path is not None and not has_certificate:
+            raise PydanticCustomError(CONTRADICTION, "it needs server.tls.cert_path beside it")
+        return path
+
+
 class Server(Section):
     """The HTTP side of a node."""
 
@@ -166,15 +188,35 @@ class Server(Section):
     """How long a write waits for the writer."""
     transaction_timeout_secs: int = Field(60, ge=1, le=86_400)
     """Silence after which a client's open transaction ends."""
+    max_connections: int = Field(1000, ge=1, le=1_000_000)
+    """Open connections of one worker; beyond it the longest idle ones make room, or it is 503."""
+    request_timeout_secs: int = Field(60, ge=1, le=86_400)
+    """How long a request may take to come in whole."""
+    idle_timeout_secs: int = Field(75, ge=1, le=86_400)
+    """How long a kept connection may be silent; longer than the load balancer keeps its own."""
+    drain_delay_ms: int = Field(1000, ge=0, le=600_000)
+    """On SIGTERM: how long the node serves on while /readiness fails, before it drains."""
     cors_origins: Origins = ()
     """Origins that browsers may call from; none turns CORS off."""
     trusted_proxies: Networks = ()
     """Addresses of proxies whose X-Forwarded-For is believed."""
+    tls: Tls = Tls()
 
     @property
     def own_url(self) -> str:
         """What this node calls itself; its host may be a wildcard, which only others can mend."""
-        return self.advertise_url or f"http://{join_address(self.host, self.port)}"
+        return self.advertise_url or self.listen_url
+
+    @property
+    def listen_url(self) -> str:
+        """Where it listens, as https:// with TLS."""
+        scheme = "http" if self.tls.cert_path is None else "https"
+        return f"{scheme}://{join_address(self.host, self.port)}"
+
+    @property
+    def answer_seconds(self) -> int:
+        """The longest that an answer may take behind its request: a write's wait, and a little."""
+        return math.ceil(self.write_timeout_ms / 1000) + 2
 
 
 class KvStore(Section):

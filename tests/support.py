@@ -126,6 +126,7 @@ class Node:
             "server.port": self.port,
             "server.workers": 1,
             "server.node_id": name,
+            "server.drain_delay_ms": 0,
             "data_dir": self.data_dir,
             "replication.replica_listen_address": f"{HOST}:{self.pub_port}",
             "replication.sync_listen_address": f"{HOST}:{self.sync_port}",

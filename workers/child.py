@@ -20,6 +20,8 @@ class ChildSpec:
         stop_seconds: How long it may take to end after SIGTERM.
         stop_stage: Children of a lower stage are stopped before those of a higher one.
         forwards: Signals that the supervisor passes on to it.
+        may_reload: Asked before SIGHUP is passed on, which a child with a faulty configuration
+            would not outlive; it says itself why not.
         refusal_codes: Exit codes that say that a restart won't help.
         renewal_codes: Exit codes that ask for the next start at once, and are no failure.
         renew: Tells before each start what the child is by now; None where that never changes.
@@ -33,6 +35,7 @@ class ChildSpec:
     stop_seconds: float = 10.0
     stop_stage: int = 0
     forwards: frozenset[signal.Signals] = frozenset()
+    may_reload: Callable[[], bool] | None = None
     refusal_codes: frozenset[int] = frozenset()
     renewal_codes: frozenset[int] = frozenset()
     renew: Callable[[], ChildSpec] | None = None
@@ -147,6 +150,14 @@ class Child:
         if self.spec.tick_ns is None or not self.is_running:
             return False
         return self._liveness.is_mute(self.spec.tick_ns(self.pid), now)
+
+    def forward(self, number: signal.Signals) -> None:
+        """Pass on a signal that the supervisor got, if it is one for this child."""
+        if number not in self.spec.forwards:
+            return
+        may_reload = self.spec.may_reload
+        if number != signal.SIGHUP or may_reload is None or may_reload():
+            self.send(number)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""

@@ -150,6 +150,7 @@ def _planned_node(plan: Plan, number: int) -> PlannedNode:
         "server.workers": plan.workers,
         "server.node_id": name,
         "server.advertise_url": f"http://{HOST}:{port}",
+        "server.drain_delay_ms": 0,
         "replication.role": "replica" if number else "master",
         "replication.replica_listen_address": f"{HOST}:{port + 1}",
         "replication.sync_listen_address": f"{HOST}:{port + 2}",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -89,6 +90,19 @@ def kill_when_orphaned(parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         # It ended before the line above.
         os._exit(EXIT_FAILED)
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process and its children have `count` files and sockets open, as far as it may.
+
+    Shells and service managers give 1024 by default and allow more to who asks.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        logger.warning("server.max_connections needs %d open files, the limit is %d", count, hard)
+        count = hard
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:

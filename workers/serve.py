@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from synap.handed_config import handed_config
 from synap.node import Node, lock_file, read_identity
 from synap.paths import NodePaths
 from synap.replication.curve import load_keys
+from synap.tls import check_tls
 from synap.variables import FILE_VARIABLE, HANDED_VARIABLE
 from workers.child import ChildSpec
 from workers.logs import queued_logging
@@ -34,8 +35,8 @@ from workers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
-# Behind the drain of Gunicorn's workers (`graceful_timeout`), so that it can end by itself.
-_HTTP_STOP_SECONDS = 9.0
+# Gunicorn's workers drain first; this is for it to end by itself behind them.
+_HTTP_STOP_SECONDS = 2.0
 # The owner writes out what LMDB has not yet.
 _OWNER_STOP_SECONDS = 30.0
 # A predecessor that was killed is gone within moments.
@@ -54,8 +55,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     """
     die_with_parent()
     path = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
-    config = load_config(path, overrides)
-    load_keys(config)
+    config = _checked_config(path, overrides)
     paths = NodePaths.of(config)
     paths.create()
     # Held until this process ends; children don't inherit it.
@@ -73,13 +73,36 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
         environment[HANDED_VARIABLE] = handed_config(config, path)
-        return Supervisor(node_children(paths, board, environment)).run()
+        children = (
+            _owner(paths, board, environment),
+            _http(config, environment, lambda: _may_reload(path, overrides)),
+        )
+        return Supervisor(
+            children,
+            on_stop=board.start_draining,
+            stop_delay_seconds=config.server.drain_delay_ms / 1000,
+        ).run()
 
 
-def node_children(
-    paths: NodePaths, board: Board, environment: Mapping[str, str]
-) -> tuple[ChildSpec, ChildSpec]:
-    """Return the children of a node: the log's owner, then Gunicorn."""
+def _checked_config(path: Path | None, overrides: Mapping[str, Any]) -> Config:
+    config = load_config(path, overrides)
+    load_keys(config)
+    check_tls(config)
+    return config
+
+
+def _may_reload(path: Path | None, overrides: Mapping[str, Any]) -> bool:
+    try:
+        _checked_config(path, overrides)
+    except ConfigInvalid as error:
+        facts = {"action": "reload_refused"}
+        logger.error("not reloaded, the node goes on as it was: %s", error, extra=facts)
+        return False
+    return True
+
+
+def _owner(paths: NodePaths, board: Board, environment: Mapping[str, str]) -> ChildSpec:
+    """Return the process that owns the log: the writer, or on a replica the subscriber."""
 
     def owner_tick_ns(pid: int) -> int:
         view = board.view()
@@ -100,16 +123,20 @@ def node_children(
             tick_ns=owner_tick_ns,
         )
 
-    return (
-        owner(),
-        ChildSpec(
-            name="http",
-            command=python_command("gunicorn", "--config", str(gunicorn_file())),
-            environment=environment,
-            stop_seconds=_HTTP_STOP_SECONDS,
-            stop_stage=0,
-            forwards=frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}),
-        ),
+    return owner()
+
+
+def _http(
+    config: Config, environment: Mapping[str, str], may_reload: Callable[[], bool]
+) -> ChildSpec:
+    return ChildSpec(
+        name="http",
+        command=python_command("gunicorn", "--config", str(gunicorn_file())),
+        environment=environment,
+        stop_seconds=config.server.answer_seconds + _HTTP_STOP_SECONDS,
+        stop_stage=0,
+        forwards=frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}),
+        may_reload=may_reload,
     )
 
 
@@ -140,7 +167,7 @@ def _listened_addresses(config: Config, node: Node) -> dict[str, str]:
 
 def _say_what_starts(config: Config, node: Node) -> None:
     address = join_address(config.server.host, config.server.port)
-    logger.info("%s %s on http://%s", node.role, config.server.node_id, address)
+    logger.info("%s %s on %s", node.role, config.server.node_id, config.server.listen_url)
     if node.role != config.replication.role:
         logger.warning(
             "the data directory makes this node a %s; replication.role says %s and is not used",

@@ -38,6 +38,8 @@ class Supervisor:
         policy: Makes each child's rule for restarts.
         liveness: Makes each child's rule for being taken for dead while it runs.
         on_look: Called at every look while all is well.
+        on_stop: Called when a signal says stop.
+        stop_delay_seconds: How long the children go on after that; another signal ends it.
     """
 
     def __init__(
@@ -47,9 +49,13 @@ class Supervisor:
         policy: Callable[[], RestartPolicy] = RestartPolicy,
         liveness: Callable[[], Liveness] = Liveness,
         on_look: Callable[[], None] | None = None,
+        on_stop: Callable[[], None] | None = None,
+        stop_delay_seconds: float = 0.0,
     ) -> None:
         self.children = [Child(spec, policy(), liveness()) for spec in specs]
         self._on_look = on_look
+        self._on_stop = on_stop
+        self._stop_delay_seconds = stop_delay_seconds
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -63,6 +69,8 @@ class Supervisor:
                 if self._exit_code is None:
                     for number in inbox.wait(self._seconds_to_next_look()):
                         self._handle(number)
+            if self._exit_code == EXIT_CLEAN:
+                self._announce_stop(inbox)
             self._stop(inbox)
         return self._exit_code
 
@@ -75,8 +83,7 @@ class Supervisor:
             logger.info("stopping on %s", number.name, extra={"action": "stop"})
             self._exit_code = EXIT_CLEAN
         for child in self.children:
-            if number in child.spec.forwards:
-                child.send(number)
+            child.forward(number)
 
     def _look(self, now: float) -> None:
         for child, code in self._reap():
@@ -145,6 +152,15 @@ class Supervisor:
             if code is not None:
                 died.append((child, code))
         return died
+
+    def _announce_stop(self, inbox: SignalInbox) -> None:
+        if self._on_stop is not None:
+            self._on_stop()
+        end = time.monotonic() + self._stop_delay_seconds
+        while (left := end - time.monotonic()) > 0 and any(c.is_running for c in self.children):
+            if _STOP_SIGNALS & set(inbox.wait(min(left, _LOOK_SECONDS))):
+                return
+            self._reap()
 
     def _stop(self, inbox: SignalInbox) -> None:
         hurried = False

@@ -80,6 +80,8 @@ class Connection(asyncio.Protocol):
         self._drain_event: asyncio.Event | None = None
         self._unflushed_bytes = 0
         self._stalled_since: int | None = None
+        self._slow_cycle: Cycle | None = None
+        self._slow_since = 0
 
     # asyncio.Protocol
 
@@ -351,7 +353,7 @@ class Connection(asyncio.Protocol):
             if age > ticks.linger:
                 self.abort()
         elif phase == IN_BODY and not self._is_reading_paused:
-            if age > ticks.body:
+            if age > ticks.body or self._body_age() > ticks.request:
                 self._refuse(wire.BODY_TIMEOUT)
         elif not self.awaits_client():
             return
@@ -360,6 +362,13 @@ class Connection(asyncio.Protocol):
                 self._refuse(wire.HEAD_TIMEOUT)
         elif age > self._allowed_silence():
             self.close()
+
+    def _body_age(self) -> int:
+        """Return for how many ticks the body that is being read has been coming."""
+        incoming = self._reader.incoming
+        if incoming is not self._slow_cycle:
+            self._slow_cycle, self._slow_since = incoming, self.server.tick
+        return self.server.tick - self._slow_since
 
     def _allowed_silence(self) -> int:
         """Return for how many ticks the client may ask for nothing."""

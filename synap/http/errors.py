@@ -11,6 +11,7 @@ from falcon.asgi import Response
 
 from synap import errors
 from synap.errors import NotAuthenticated, ReadOnlyReplica, SynapError
+from synap.http.cycle import ClientDisconnected
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 
@@ -98,6 +99,7 @@ def install(app: App, node: LocalNode) -> None:
         resp.set_header("WWW-Authenticate", 'Basic realm="synap", charset="UTF-8"')
 
     app.add_error_handler(Exception, _on_unexpected)
+    app.add_error_handler(ClientDisconnected, _on_disconnect)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(SynapError, _on_synap_error)
     app.add_error_handler(ReadOnlyReplica, on_read_only)
@@ -122,6 +124,13 @@ async def _on_http_error(
         resp.set_headers(error.headers)
     message = error.description or _describe(req, status) or error.title or f"HTTP {status}"
     resp.data = body_of(message, status, _HTTP_REASONS.get(status, "http_error"), False)
+
+
+async def _on_disconnect(
+    req: Request, resp: Response, error: ClientDisconnected, params: dict[str, Any]
+) -> None:
+    """Let it pass: nobody is there to answer, and the worker knows."""
+    raise error
 
 
 async def _on_unexpected(

@@ -122,6 +122,11 @@ class LocalNode:
         """Where writes go instead; None where that is not known."""
         return self._board.view().master_url or None
 
+    @property
+    def draining(self) -> bool:
+        """Whether the node is about to stop, and wants its clients to go elsewhere."""
+        return self._board.is_draining
+
     def lag_ms(self) -> int:
         """Return how old a replica's data may be."""
         view = self._board.view()

@@ -137,7 +137,9 @@ UPGRADE_WITH_BODY = Refusal(400, "invalid_request", "A request to upgrade can't 
 EXPECTATION_UNKNOWN = Refusal(417, "expectation_failed", "Only 'Expect: 100-continue' is known.")
 HEAD_TIMEOUT = Refusal(408, "request_timeout", "The request's head came too slowly.", True)
 BODY_TIMEOUT = Refusal(408, "request_timeout", "The request's body came too slowly.", True)
-BODY_TOO_LARGE = Refusal(413, "body_too_large", "The body is over the limit of this server.")
+BODY_TOO_LARGE = Refusal(
+    413, "payload_too_large", "The body is over this server's limit (server.max_request_size_mb)."
+)
 TARGET_TOO_LONG = Refusal(414, "uri_too_long", "The request line is over the limit of 8 KiB.")
 HEADERS_TOO_LARGE = Refusal(
     431, "headers_too_large", "The headers are over the limit of 16 KiB or of 100 fields."

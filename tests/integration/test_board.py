@@ -28,6 +28,18 @@ def test_view_unchanged_is_the_same_object(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_draining_shows_until_the_board_is_cleared(tmp_path: Path) -> None:
+    supervisor, worker = Board(tmp_path / "board"), Board(tmp_path / "board")
+    supervisor.start_draining()
+    assert worker.is_draining
+    supervisor.publish(BoardView(role="master"))
+    assert worker.is_draining
+    supervisor.clear()
+    assert not worker.is_draining
+    supervisor.close()
+    worker.close()
+
+
 def test_details_cross_whole(tmp_path: Path) -> None:
     board = Board(tmp_path / "board")
     facts = ReplicaFacts("r1", "127.0.0.1", 5, 1, 2, "in_sync", 3)

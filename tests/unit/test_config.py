@@ -204,6 +204,20 @@ def test_wal_segment_is_a_sixteenth_but_at_least_one_mib(max_size_mb: int, segme
     assert wal.segment_bytes == segment_mb * 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"cert_path": "c.pem"}, "server.tls.key_path not set: server.tls.cert_path needs its"),
+        ({"key_path": "k.pem"}, "it needs server.tls.cert_path beside it"),
+        ({"client_ca_path": "a.pem"}, "server.tls.client_ca_path ="),
+    ],
+)
+def test_tls_half_configured_is_a_fault(given: dict[str, str], fault: str, tmp_path: Path) -> None:
+    faults = faults_of({"server": {"tls": given}}, folder=tmp_path)
+    assert len(faults) == 1
+    assert fault in faults[0]
+
+
 def test_render_can_be_loaded_again(tmp_path: Path) -> None:
     config = load(None, {"replication.role": "master", "data_dir": "/srv/synap"})
     path = tmp_path / "shown.yaml"

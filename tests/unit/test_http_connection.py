@@ -583,6 +583,31 @@ async def test_body_lives_by_its_kibibytes_and_not_by_its_bytes() -> None:
 
 
 @in_loop
+async def test_body_that_never_ends_is_refused_however_steady() -> None:
+    server = HttpServer(App(), HttpLimits(request_seconds=2))
+    client = Client(server)
+    await client.send(FRAMED + b"Content-Length: 100000\r\n\r\n")
+    for _ in range(6):
+        await client.send(b"x" * 1024)
+        await pass_seconds(server, 0.5)
+    assert client.received == refusal(wire.BODY_TIMEOUT)
+    server.close()
+
+
+@in_loop
+async def test_bodies_one_after_the_other_have_a_time_each() -> None:
+    server = HttpServer(App(), HttpLimits(request_seconds=2))
+    client = Client(server)
+    head = FRAMED + b"Content-Length: 2048\r\n\r\n"
+    for _ in range(4):
+        await client.send(head + b"x" * 1024)
+        await pass_seconds(server, 1.5)
+        await client.send(b"x" * 1024)
+    assert client.received == answers(*[b"PUT /a 2048"] * 4)
+    server.close()
+
+
+@in_loop
 async def test_client_that_reads_nothing_is_cut_and_one_that_reads_is_not() -> None:
     server = HttpServer(App(), HttpLimits(write_seconds=1))
     stalled, slow = Client(server, is_reading=False), Client(server, is_reading=False)

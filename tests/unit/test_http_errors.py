@@ -13,6 +13,7 @@ import pytest
 from synap import errors
 from synap.config import Config
 from synap.errors import SynapError
+from synap.http.cycle import ClientDisconnected
 from synap.http.errors import STATUS, body_of, install, status_of
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
@@ -42,6 +43,15 @@ def client(raising: Raising) -> falcon.testing.TestClient:
     install(app, node)
     app.add_route("/fail", raising)
     return falcon.testing.TestClient(app)
+
+
+def test_client_that_is_gone_is_no_failure(
+    client: falcon.testing.TestClient, raising: Raising, caplog: pytest.LogCaptureFixture
+) -> None:
+    raising.error = ClientDisconnected("the request's body was cut off")
+    with pytest.raises(ClientDisconnected):
+        client.simulate_get("/fail")
+    assert not caplog.records
 
 
 def _subclasses(kind: type[SynapError]) -> Iterator[type[SynapError]]:

@@ -1,0 +1,42 @@
+"""The certificate that a node's HTTP is served with, as OpenSSL sees it.
+
+The server itself is Gunicorn's worker, which reads the files again in each new process. This module
+says beforehand whether that will work.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from synap.config import Config
+from synap.errors import ConfigInvalid
+
+
+def check_tls(config: Config) -> None:
+    """Look at the files of `server.tls`; does nothing where there are none.
+
+    Raises:
+        ConfigInvalid: one can't be read, or they do not belong together.
+    """
+    tls = config.server.tls
+    if tls.cert_path is None:
+        return
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    faults = []
+    try:
+        # A password would be asked for on the terminal.
+        context.load_cert_chain(tls.cert_path, tls.key_path, password="")
+    except (OSError, ValueError) as error:
+        faults.append(
+            f"server.tls.cert_path = {tls.cert_path}, server.tls.key_path = {tls.key_path}: "
+            f"not a certificate in PEM with its private key without a password: {error}"
+        )
+    try:
+        if tls.client_ca_path is not None:
+            context.load_verify_locations(tls.client_ca_path)
+    except OSError as error:
+        faults.append(
+            f"server.tls.client_ca_path = {tls.client_ca_path}: no certificates in PEM: {error}"
+        )
+    if faults:
+        raise ConfigInvalid(faults)
