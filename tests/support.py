@@ -112,12 +112,19 @@ class Node:
         folder: Holds the data directory, `data`, and the log, `log`.
         name: The node's id.
         settings: Keys of the configuration, as `{"replication__role": "master"}`.
+        environment: Other variables for its processes.
 
     Attributes:
         settings: What it is started with, by dotted key; changes count from the next start.
     """
 
-    def __init__(self, folder: Path, name: str, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        settings: Mapping[str, object],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.port, self.pub_port, self.sync_port = free_ports(3)
@@ -133,6 +140,7 @@ class Node:
             "logging.format": "pretty",
             **{key.replace("__", "."): value for key, value in settings.items()},
         }
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -156,7 +164,7 @@ class Node:
         """Start it without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = child_environment(os.environ, None, self.settings)
-        environment[PARENT_VARIABLE] = ""
+        environment |= {PARENT_VARIABLE: "", **self._environment}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "workers.main", "serve"],

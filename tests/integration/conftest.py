@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,9 @@ from tests.integration.http_support import Client
 from tests.support import Node
 
 
-@pytest.fixture(scope="session")
-def http_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A standalone node that stays up for the whole run, with two HTTP workers."""
-    folder: Path = tmp_path_factory.mktemp("http")
+@contextmanager
+def running_node(folder: Path, worker_class: str) -> Iterator[Node]:
+    """Run a standalone node with two HTTP workers of this class."""
     settings = {
         "server.workers": 2,
         "server.max_request_size_mb": 1,
@@ -22,12 +22,19 @@ def http_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "server.cors_origins": "https://app.example",
         "replication.read_wait_ms": 300,
     }
-    node = Node(folder, "http", settings)
+    node = Node(folder, "http", settings, {"SYNAP_WORKER_CLASS": worker_class})
     try:
         node.start()
         yield node
     finally:
         node.kill()
+
+
+@pytest.fixture(scope="session")
+def http_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that stays up for the whole run."""
+    with running_node(tmp_path_factory.mktemp("http"), "synap") as node:
+        yield node
 
 
 @pytest.fixture

@@ -6,21 +6,25 @@ a moment at most run the application without an owner of the log, in a thread of
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import uvicorn
+import uvloop
 
 from synap.board import Board, BoardView
 from synap.config import Config, load_config
 from synap.http.app import create_app
+from synap.http.lifespan import Lifespan
+from synap.http.limits import HttpLimits
+from synap.http.server import HttpServer
 from synap.paths import NodePaths
 from synap.position import Position
 from synap.store import Applied, Store
@@ -95,19 +99,44 @@ def make_config(folder: Path, **settings: object) -> Config:
 
 @contextmanager
 def serving(config: Config) -> Iterator[Client]:
-    """Serve the application alone."""
-    listener = socket.create_server((HOST, 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(config), log_config=None, lifespan="on"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    """Serve the application alone, as the worker does."""
+    serving = _Serving(config, socket.create_server((HOST, 0)))
+    thread = threading.Thread(target=serving.run)
     thread.start()
     try:
-        eventually(lambda: server.started or not thread.is_alive(), DEADLINE_SECONDS)
-        assert server.started, "the application did not start"
-        yield Client(listener.getsockname()[1])
+        eventually(lambda: serving.stop or not thread.is_alive(), DEADLINE_SECONDS)
+        assert serving.stop, "the application did not start"
+        yield Client(serving.listener.getsockname()[1])
     finally:
-        server.should_exit = True
+        if serving.stop:
+            serving.stop()
         thread.join(DEADLINE_SECONDS)
-        listener.close()
+        serving.listener.close()
+
+
+class _Serving:
+    """The application on a loop of its own; `stop` is there once it serves."""
+
+    def __init__(self, config: Config, listener: socket.socket) -> None:
+        self.listener = listener
+        self.stop: Callable[[], object] | None = None
+        self._config = config
+
+    def run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        app = create_app(self._config)
+        loop, should_stop = asyncio.get_running_loop(), asyncio.Event()
+        lifespan = Lifespan(app, is_required=True)
+        await lifespan.startup()
+        server = HttpServer(app, HttpLimits.of(self._config), state=lifespan.state)
+        await server.listen(self.listener)
+        self.stop = lambda: loop.call_soon_threadsafe(should_stop.set)
+        await should_stop.wait()
+        server.close()
+        await lifespan.shutdown()
 
 
 @contextmanager

@@ -1,16 +1,30 @@
-"""The rules that hold for every endpoint, on a whole node."""
+"""The rules that hold for every endpoint, on a whole node with either class of HTTP worker."""
 
 import http.client
 import json
 import socket
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 
+from tests.integration.conftest import running_node
 from tests.integration.http_support import DEADLINE_SECONDS, Client, error_of, offset_of
-from tests.support import HOST
+from tests.support import HOST, Node
 
 JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module", params=["synap", "uvicorn"])
+def client(
+    request: pytest.FixtureRequest, http_node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """Ask the shared node, and then one whose HTTP is uvicorn-worker's."""
+    if request.param == "synap":
+        yield Client(http_node.port)
+        return
+    with running_node(tmp_path_factory.mktemp("uvicorn"), request.param) as node:
+        yield Client(node.port)
 
 
 @pytest.mark.parametrize(
