@@ -29,6 +29,7 @@ from synap.durable import sync_directory
 from synap.errors import BackupFailed, BackupInvalid, DiskFull
 from synap.files import NO_ROOM
 from synap.restore import restore
+from synap.tls import client_context
 
 CHECKSUM_HEADER = "X-Synap-Checksum"
 # The node makes a copy of its store before the first byte comes, and says nothing meanwhile.
@@ -67,7 +68,7 @@ def fetch_backup(
     """Fetch a backup of the node at `url` into `output`, and verify it.
 
     Args:
-        url: As http://host:port.
+        url: As http://host:port, or with https.
         output: An existing file is kept unless `force`.
         now_ms: The wall clock.
 
@@ -201,9 +202,13 @@ def _connect(url: str) -> http.client.HTTPConnection:
         host = None
     if not host or address.scheme not in ("http", "https"):
         raise BackupFailed(f"{url} is not of the form http://host:port")
-    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    connection = kind(host, port, timeout=_TIMEOUT_SECONDS)
     try:
+        if address.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=_TIMEOUT_SECONDS, context=client_context()
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
         connection.connect()
     except OSError as error:
         raise BackupFailed(f"{url} can't be reached: {error}") from error

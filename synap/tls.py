@@ -1,15 +1,19 @@
-"""The certificate that a node's HTTP is served with, as OpenSSL sees it.
+"""Certificates, as OpenSSL sees them: the one that a node is served with, and the command line's.
 
-The server itself is Gunicorn's worker, which reads the files again in each new process. This module
-says beforehand whether that will work.
+The server itself is Gunicorn's worker, which reads the files again in each new process; here it is
+said beforehand whether that will work.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Mapping
 
 from synap.config import Config
 from synap.errors import ConfigInvalid
+
+CLIENT_CERTIFICATE_VARIABLE = "SYNAP_CLIENT_CERT"
 
 
 def check_tls(config: Config) -> None:
@@ -40,3 +44,20 @@ def check_tls(config: Config) -> None:
         )
     if faults:
         raise ConfigInvalid(faults)
+
+
+def client_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
+    """Return how the command line checks a node, and what it shows one that asks.
+
+    A node is checked against the authorities of the system, or those in the file that
+    SSL_CERT_FILE names, as OpenSSL has it. SYNAP_CLIENT_CERT names a PEM file with a certificate
+    and its private key.
+
+    Raises:
+        OSError: that file is not such a one.
+    """
+    context = ssl.create_default_context()
+    path = environ.get(CLIENT_CERTIFICATE_VARIABLE)
+    if path:
+        context.load_cert_chain(path)
+    return context

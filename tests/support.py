@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -116,6 +117,7 @@ class Node:
 
     Attributes:
         settings: What it is started with, by dotted key; changes count from the next start.
+        tls: How `request` speaks to it; None for without.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Node:
             "logging.format": "pretty",
             **{key.replace("__", "."): value for key, value in settings.items()},
         }
+        self.tls: ssl.SSLContext | None = None
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -184,7 +187,7 @@ class Node:
         timeout_seconds: float = 10.0,
     ) -> Answer:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_seconds)
+        connection = self.connect(timeout_seconds)
         sent = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body)
@@ -196,6 +199,14 @@ class Node:
             return Answer(answer.status, received, answer.read())
         finally:
             connection.close()
+
+    def connect(self, timeout_seconds: float = 10.0) -> http.client.HTTPConnection:
+        """Return a connection that is made with its first request."""
+        if self.tls is None:
+            return http.client.HTTPConnection(HOST, self.port, timeout=timeout_seconds)
+        return http.client.HTTPSConnection(
+            HOST, self.port, timeout=timeout_seconds, context=self.tls
+        )
 
     def is_healthy(self) -> bool:
         """Whether `/health` answers 200 within a second."""

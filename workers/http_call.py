@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 from synap.client_login import HINT, login_headers
+from synap.tls import client_context
 
 # A node answers when the work is done, which takes minutes where the store is large.
 _TIMEOUT_SECONDS = 3600.0
@@ -44,7 +45,8 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, 
         # Where an answer leads elsewhere, they stay here.
         request.add_unredirected_header(name, value)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
+        tls = client_context() if request.type == "https" else None
+        with urllib.request.urlopen(request, timeout=timeout_seconds, context=tls) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:
