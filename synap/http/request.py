@@ -18,6 +18,7 @@ import falcon.asgi
 from falcon.asgi import Response
 
 from synap.errors import InvalidRequest
+from synap.http.lean import LeanApp
 from synap.permissions import TRUSTED, Caller
 
 _JSON = falcon.MEDIA_JSON
@@ -48,6 +49,12 @@ class Request(falcon.asgi.Request):
     def __init__(
         self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None
     ) -> None:
+        fields = scope["headers"]
+        if isinstance(fields, list) and not scope["query_string"]:
+            headers = dict(fields)
+            if len(headers) == len(fields):
+                self._begin_plain(scope, headers, receive, first_event, options)
+                return
         try:
             super().__init__(scope, receive, first_event, options)
         except UnicodeDecodeError:
@@ -77,6 +84,29 @@ class Request(falcon.asgi.Request):
         query = self.query_string
         path = raw_path.decode("ascii", "backslashreplace")
         return f"{path}?{query}" if query else path
+
+    def _begin_plain(
+        self,
+        scope: dict[str, Any],
+        headers: dict[bytes, bytes],
+        receive: Any,
+        first_event: Any,
+        options: Any,
+    ) -> None:
+        """Do what falcon's constructor does, without a query and a header that comes twice."""
+        self.raw_headers = self._asgi_headers = headers
+        self.scope = scope
+        self.is_websocket = False
+        self.options = options
+        self.method = scope["method"]
+        self.uri_template = None
+        self.path = scope["path"] or "/"
+        self.query_string = ""
+        self._params = {}
+        content_type = headers.get(b"content-type")
+        self.content_type = None if content_type is None else content_type.decode("latin1")
+        self._receive = receive
+        self._first_event = first_event
 
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.
@@ -123,8 +153,8 @@ class Request(falcon.asgi.Request):
         return b"".join(parts)
 
 
-App = falcon.asgi.App[Request, Response]
-"""Falcon's application with this request."""
+App = LeanApp[Request, Response]
+"""The application with this request."""
 
 
 def _check_json(content_type: str) -> None:
