@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops.bench import footprint, machine, restart, snapshots, throughput
+from ops.bench import footprint, machine, restart, snapshots, throughput, workers
 from ops.bench.report import Section, keep, print_section
 from ops.bench.settings import Settings
 
 # A group is a module of its own; it comes into the benchmark by its line here.
 GROUPS: dict[str, Callable[[Settings], Section]] = {
     "throughput": throughput.run,
+    "workers": workers.run,
     "restart": restart.run,
     "snapshots": snapshots.run,
     "footprint": footprint.run,

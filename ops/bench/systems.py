@@ -66,6 +66,7 @@ class SynapNode:
         folder: An empty place for its data.
         fsync_mode: "always", "periodic" or "never".
         settings: Other keys of the configuration.
+        environment: Other variables for its processes.
 
     Attributes:
         data_dir: Where its data is; it may be started again on that.
@@ -75,12 +76,17 @@ class SynapNode:
     dialect = "synap"
 
     def __init__(
-        self, folder: Path, fsync_mode: str, settings: Mapping[str, object] | None = None
+        self,
+        folder: Path,
+        fsync_mode: str,
+        settings: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = folder / "data"
         self._folder = folder
         self._fsync_mode = fsync_mode
         self._settings = settings or {}
+        self._environment = environment or {}
         self._cleanup = ExitStack()
         self.url = ""
 
@@ -101,7 +107,8 @@ class SynapNode:
         command = [sys.executable, "-m", "workers.main", "serve"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
         with ExitStack() as stack:
-            server = stack.enter_context(ServerProcess(command, self._folder / "node.log"))
+            log = self._folder / "node.log"
+            server = stack.enter_context(ServerProcess(command, log, self._environment))
             server.wait_until(self._is_healthy, self.name, START_DEADLINE_SECONDS)
             self._client = stack.enter_context(Client(self.url))
             self._server = server
@@ -136,6 +143,11 @@ class SynapNode:
 
     def pids(self) -> list[int]:
         return process_tree(self._server.pid)
+
+    def http_pid(self) -> int:
+        """Return the process id of Gunicorn's arbiter."""
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.pids()}
+        return min(pid for pid, command in commands.items() if b"gunicorn" in command)
 
     def _is_healthy(self) -> bool:
         try:

@@ -33,7 +33,7 @@ CHECK_SECONDS = 1
 _PAIRS_A_REQUEST = 1000
 _SAMPLES = 500
 _FIRST_TAG = "first"
-_FAULTS = (
+FAULTS = (
     MeasurementFailed,
     StartFailed,
     UnexpectedAnswer,
@@ -89,7 +89,7 @@ class Contender:
             return
         try:
             action()
-        except _FAULTS as error:
+        except FAULTS as error:
             self.fault = str(error)
 
     def prepare(self) -> None:
