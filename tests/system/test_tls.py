@@ -92,7 +92,7 @@ def certificate_of(node: Node) -> bytes:
 
 def synap(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     own = {**child_environment(os.environ, None, {}), PARENT_VARIABLE: "", **environment}
-    command = [sys.executable, "-P", "-m", "workers.cli", *arguments]
+    command = [sys.executable, "-P", "-m", "workers.main", *arguments]
     return subprocess.run(command, env=own, capture_output=True, text=True, timeout=30)
 
 
