@@ -144,7 +144,7 @@ HEADERS: list[list[tuple[str, str]]] = [
 @pytest.mark.parametrize("path", [*(f"/{kind}" for kind in KINDS), "/data?a=1&b=%C3%A4", "/a/b"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT"])
 def test_answer_and_calls_are_those_of_falcon(method: str, path: str) -> None:
-    for headers in HEADERS:
+    for headers in HEADERS if method == "GET" else HEADERS[:1]:
         expected = outcome(falcon.asgi.App, method, path, headers)
         assert outcome(LeanApp, method, path, headers) == expected, headers
 
