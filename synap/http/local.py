@@ -51,7 +51,6 @@ class LocalNode:
         series: This worker's part of the node's metrics.
         slow_log: This worker's part of the slow log.
         rates: How often things happen on the node.
-        draining: Whether this worker takes no new clients, because it is about to end.
         is_replica: Whether the store that `reader` last returned was a replica's.
         touch: Marks a use of a key, where the node evicts by uses; else None. A replica evicts
             nothing by itself.
@@ -60,7 +59,6 @@ class LocalNode:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.paths = NodePaths.of(config)
-        self.draining = False
         self.is_replica = False
         self.touch: Callable[[bytes], None] | None = None
         self._access: AccessTable | None = None

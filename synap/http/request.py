@@ -107,6 +107,7 @@ class Request(falcon.asgi.Request):
         self.content_type = None if content_type is None else content_type.decode("latin1")
         self._receive = receive
         self._first_event = first_event
+        self.began_ns = _now_ns()
 
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.
