@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from falcon.asgi import Response
@@ -28,6 +28,7 @@ from synap.board import BoardView, NodeDetails, ReplicaFacts
 from synap.counters import Counter
 from synap.errors import ReadRefused
 from synap.http.calls import Calls
+from synap.http.families import buckets, histogram, labelled_counter, labelled_gauge
 from synap.http.local import LocalNode
 from synap.http.node_processes import named_pids
 from synap.http.observed import REQUESTS
@@ -43,7 +44,7 @@ from synap.owner_series import (
     FULL_RESYNCS,
     GAPS,
     VIOLATIONS,
-)  # fmt: skip
+)
 from synap.processes import process_facts
 from synap.replication.progress import LinkState, lag_entries
 from synap.series import COUNT_BOUNDS, DURATION_BOUNDS_NS, Name, read_series
@@ -134,7 +135,7 @@ class NodeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family that has a value now."""
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_build_info",
             "Version of Synap and of Python; the value is 1.",
             ("version", "python"),
@@ -150,13 +151,13 @@ class NodeCollector(Collector):
 
     def _key_families(self) -> Iterator[Metric]:
         counts = self._state.counts
-        yield _labelled_counter(
+        yield labelled_counter(
             "synap_reads",
             "Keys that were asked for.",
             ("result",),
             {("hit",): counts[Counter.HITS], ("miss",): counts[Counter.MISSES]},
         )
-        yield _labelled_counter(
+        yield labelled_counter(
             "synap_writes",
             "Keys that clients wrote or removed.",
             ("operation",),
@@ -178,7 +179,7 @@ class NodeCollector(Collector):
             "file": store.file_bytes,
             "limit": state.limit_bytes,
         }
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_store_bytes",
             "Pages with data, free ones, the file; the limit in the configuration, 0 for none.",
             ("kind",),
@@ -195,14 +196,14 @@ class NodeCollector(Collector):
 
     def _log_families(self) -> Iterator[Metric]:
         details = self._state.details
-        yield _histogram(
+        yield histogram(
             "synap_wal_fsync_duration_seconds",
             "Time that the log's syncs took.",
             self._sums.get(FSYNC),
             DURATION_BOUNDS_NS,
             _NS_PER_SECOND,
         )
-        yield _histogram(
+        yield histogram(
             "synap_wal_batch_entries",
             "Entries of the frames that were logged.",
             self._sums.get(BATCH),
@@ -226,7 +227,7 @@ class NodeCollector(Collector):
 
     def _role_families(self) -> Iterator[Metric]:
         state, view = self._state, self._state.view
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_role",
             "1 for the node's role.",
             ("role",),
@@ -234,7 +235,7 @@ class NodeCollector(Collector):
         )
         yield GaugeMetricFamily("synap_epoch", "Number of the reign.", view.epoch)
         reasons = {*_READ_ONLY_REASONS, view.read_only} - {""}
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_read_only",
             "1 for the reason why a master or standalone node refuses writes.",
             ("reason",),
@@ -249,7 +250,7 @@ class NodeCollector(Collector):
 
     def _replication_families(self) -> Iterator[Metric]:
         state, view, details = self._state, self._state.view, self._state.details
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_replication_offset",
             "Last offset that is applied here, and that the master is known to have.",
             ("kind",),
@@ -269,19 +270,19 @@ class NodeCollector(Collector):
             )
         elif state.role == "master":
             yield _replicas_by_status(details.replicas)
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_replication_lag_entries",
             "Entries that a replica lacks; on a master each replica's, as the master knows it.",
             ("replica",),
             {(name,): entries for name, (entries, _) in lags.items()},
         )
-        yield _labelled_gauge(
+        yield labelled_gauge(
             "synap_replication_lag_seconds",
             "Age of the oldest entry that a replica may lack.",
             ("replica",),
             {(name,): ms / 1000 for name, (_, ms) in lags.items()},
         )
-        yield _labelled_counter(
+        yield labelled_counter(
             "synap_replication_resyncs",
             "Snapshots that a replica took in, and times that it fetched from its master's log.",
             ("kind",),
@@ -319,7 +320,7 @@ def _http_families(sums: Sums) -> Iterator[Metric]:
         requests[route, method, code] = sum(cells[1:])
         known = durations.get((route, method), [0] * len(cells))
         durations[route, method] = [a + b for a, b in zip(known, cells, strict=True)]
-    yield _labelled_counter(
+    yield labelled_counter(
         "synap_http_requests", "Requests that were answered.", ("route", "method", "code"), requests
     )
     family = HistogramMetricFamily(
@@ -328,8 +329,8 @@ def _http_families(sums: Sums) -> Iterator[Metric]:
         labels=("route", "method"),
     )
     for labels, cells in sorted(durations.items()):
-        buckets, total = _buckets(cells, DURATION_BOUNDS_NS, _NS_PER_SECOND)
-        family.add_metric(labels, buckets, total)
+        counts, total = buckets(cells, DURATION_BOUNDS_NS, _NS_PER_SECOND)
+        family.add_metric(labels, counts, total)
     yield family
 
 
@@ -350,17 +351,17 @@ def _process_families(pids: dict[int, str]) -> Iterator[Metric]:
         started[label] = now - facts.age_seconds
         if facts.open_files is not None:
             files[label] = facts.open_files
-    yield _labelled_counter(
+    yield labelled_counter(
         "synap_process_cpu_seconds", "CPU time of the node's processes.", labels, cpu
     )
-    yield _labelled_gauge(
+    yield labelled_gauge(
         "synap_process_resident_memory_bytes",
         "Their memory in RAM; the store's pages count in each.",
         labels,
         resident,
     )
-    yield _labelled_gauge("synap_process_open_fds", "Their open descriptors.", labels, files)
-    yield _labelled_gauge(
+    yield labelled_gauge("synap_process_open_fds", "Their open descriptors.", labels, files)
+    yield labelled_gauge(
         "synap_process_start_time_seconds", "When they were started.", labels, started
     )
 
@@ -369,44 +370,6 @@ def _replicas_by_status(replicas: Iterable[ReplicaFacts]) -> Metric:
     counts: dict[tuple[str, ...], float] = {(state.value,): 0 for state in LinkState}
     for replica in replicas:
         counts[(replica.status,)] = counts.get((replica.status,), 0) + 1
-    return _labelled_gauge(
+    return labelled_gauge(
         "synap_replication_replicas", "Replicas that were heard, by status.", ("status",), counts
     )
-
-
-def _labelled_gauge(
-    name: str, meaning: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]
-) -> Metric:
-    family = GaugeMetricFamily(name, meaning, labels=labels)
-    for words, value in values.items():
-        family.add_metric(words, value)
-    return family
-
-
-def _labelled_counter(
-    name: str, meaning: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]
-) -> Metric:
-    family = CounterMetricFamily(name, meaning, labels=labels)
-    for words, value in sorted(values.items()):
-        family.add_metric(words, value)
-    return family
-
-
-def _histogram(
-    name: str, meaning: str, cells: list[int] | None, bounds: tuple[int, ...], unit: float
-) -> Metric:
-    buckets, total = _buckets(cells or [0] * (len(bounds) + 2), bounds, unit)
-    return HistogramMetricFamily(name, meaning, buckets=buckets, sum_value=total)
-
-
-def _buckets(
-    cells: list[int], bounds: tuple[int, ...], unit: float
-) -> tuple[list[tuple[str, float]], float]:
-    """Return cumulated counts by bound, in the family's unit, and the sum."""
-    buckets: list[tuple[str, float]] = []
-    count = 0
-    for bound, cell in zip(bounds, cells[1:], strict=False):
-        count += cell
-        buckets.append((str(bound / unit if unit != 1 else float(bound)), count))
-    buckets.append(("+Inf", count + cells[1 + len(bounds)]))
-    return buckets, cells[0] / unit

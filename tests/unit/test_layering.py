@@ -82,7 +82,7 @@ HOMES = {
     "yaml": ("synap.config",),
     "gunicorn": ("synap.http.worker", "workers.gunicorn_logger", "gunicorn.conf"),
     "uvloop": ("synap.http.worker", "workers."),
-    "prometheus_client": ("synap.http.metrics",),
+    "prometheus_client": ("synap.http.metrics", "synap.http.families"),
     "typer": ("workers.cli",),
     "rich": ("workers.cli", "workers.cluster"),
     "zstandard": ("synap.snapshot",),
