@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import lmdb
 
@@ -182,17 +182,17 @@ class WriteTransaction:
         try:
             for frame in frames:
                 offset = frame.first_offset
-                for entry in frame.entries():
-                    key = entry.key
-                    if entry.space == ACCOUNTS:
+                for operation, key, value, expiry_ms, space in frame.fields():
+                    if space == ACCOUNTS:
+                        entry = Entry(operation, key, value, expiry_ms, space)
                         self._apply_account(entry, offset)
-                    elif entry.operation == SET:
-                        latest[key] = _pack(offset, entry.expiry_ms) + entry.value
-                        if entry.expiry_ms:
-                            expiries[key] = entry.expiry_ms
+                    elif operation == SET:
+                        latest[key] = _pack(offset, expiry_ms) + value
+                        if expiry_ms:
+                            expiries[key] = expiry_ms
                         elif expiries:
                             expiries.pop(key, None)
-                    elif entry.operation == DEL:
+                    elif operation == DEL:
                         latest[key] = b""
                         expiries.pop(key, None)
                     else:
@@ -250,7 +250,9 @@ class WriteTransaction:
         keys = sorted(latest)
         was_empty = not self._transaction.stat(self._keys)["entries"]
         cursor = self._transaction.cursor(self._keys)
-        stored = iter(()) if was_empty else cursor.getmulti(keys)
+        # Only what expires is looked up before it is written.
+        has_expiries = self._transaction.stat(self._expiry)["entries"]
+        stored = cursor.getmulti(keys) if has_expiries else iter(())
         old = {key: expiry for key, raw in stored if (expiry := _unpack(raw)[1])}
         for key, expiry_ms in old.items():
             if expiries.get(key) != expiry_ms:
@@ -259,8 +261,10 @@ class WriteTransaction:
             if old.get(key) != expiry_ms:
                 self._put(_pack_deadline(expiry_ms) + key, b"", True, True, False, self._expiry)
         # In order, so that each page is gone to once; into nothing they only have to be appended.
-        removed: list[bytes] = []
-        cursor.putmulti(_written(keys, latest, removed), append=was_empty)
+        removed = [key for key, record in latest.items() if not record]
+        written = [key for key in keys if latest[key]] if removed else keys
+        records = map(latest.__getitem__, written)
+        cursor.putmulti(zip(written, records, strict=True), append=was_empty)
         for key in removed:
             self._delete(key, b"", self._keys)
 
@@ -300,15 +304,3 @@ class WriteTransaction:
             self._delete(entry.key, b"", accounts)
         else:
             self._transaction.drop(accounts, False)
-
-
-def _written(
-    keys: list[bytes], latest: dict[bytes, bytes], removed: list[bytes]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys that have a record, with it, and collect the others in `removed`."""
-    for key in keys:
-        record = latest[key]
-        if record:
-            yield key, record
-        else:
-            removed.append(key)
