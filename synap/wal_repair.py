@@ -225,7 +225,10 @@ def _paths(report: LogReport) -> tuple[Path, ...]:
 
 
 def _tail_behind(report: LogReport, cover: Position) -> set[Path]:
-    """Return the last segments, where they are sound and go on from `cover`; else none."""
+    """Return the last segments, where they go on from `cover` and are sound; else none.
+
+    They may end in a torn write, which a node cuts off by itself.
+    """
     files = Files()
     found = segment_paths(files, report.directory, report.stem)
     bad = report.segments[-1].path
@@ -239,7 +242,8 @@ def _tail_behind(report: LogReport, cover: Position) -> set[Path]:
         stands = cover if each.before == cover or each.frame.position == cover else stands
     if walk.end == cover:
         stands = cover
-    if stands is None or walk.has_stopped:
+    fault = walk.bad_place()
+    if stands is None or (fault is not None and not fault.is_torn):
         return set()
     return {segment.path for segment in walk.segments}
 

@@ -19,6 +19,7 @@ from synap.frame import Frame, follows
 from synap.position import START, Position
 from synap.segment import (
     SEGMENT_HEADER_BYTES,
+    Mark,
     SegmentHeader,
     opened,
     read_frames,
@@ -156,11 +157,6 @@ class LogWalk:
         """Where the log stands so far; START where there is no segment."""
         return START if self.position is None else self.position
 
-    @property
-    def has_stopped(self) -> bool:
-        """Whether it came to a bad place."""
-        return self._fault is not None
-
     def frames(self, after_offset: int = 0) -> Iterator[Walked]:
         """Yield the frames, up to the first bad place.
 
@@ -199,12 +195,19 @@ class LogWalk:
         )
 
     def bad_place(self) -> BadPlace | None:
-        """Return where the walk could not go on; None where it came to the log's end."""
+        """Return where the walk could not go on; None where it came to the log's end.
+
+        Of the segments before the walk's first one, only the headers count.
+        """
         if self._fault is None:
             return None
         path, at, detail = self._fault
+        header = self.segments[0].header
+        resume = None
+        if header is not None:
+            resume = (header.base, Mark(header.first_offset, SEGMENT_HEADER_BYTES))
         try:
-            found = recover(self._files, self.directory, self.stem, None)
+            found = recover(self._files, self.directory, self.stem, resume)
         except WalCorrupt as error:
             if error.path == str(path):
                 detail = error.detail

@@ -153,6 +153,22 @@ def test_repair_before_a_snapshot_keeps_what_goes_on_from_it(tmp_path: Path) -> 
     assert digest_of(folder) == expected
 
 
+def test_repair_before_a_snapshot_keeps_what_goes_on_from_it_up_to_a_torn_end(
+    tmp_path: Path,
+) -> None:
+    """The last write was cut short; the one before it is behind the snapshot, and stays."""
+    folder = tmp_path / "node"
+    snapshot_at(folder, 4)
+    distrust(folder)
+    damage(folder, 1)
+    last = segments_in(folder / "wal")[-1]
+    os.truncate(last, last.stat().st_size - 3)
+    plan = repair(folder).plan
+    assert plan is not None
+    assert plan.lost_after is None
+    assert digest_of(folder)[:2] == (5, 5)
+
+
 def test_repair_of_the_segment_behind_a_snapshot_goes_back_to_the_snapshot(tmp_path: Path) -> None:
     folder = tmp_path / "node"
     snapshot_at(folder, 4)
