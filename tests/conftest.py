@@ -32,6 +32,25 @@ def start_node(tmp_path: Path) -> Iterator[StartNode]:
         yield start
 
 
+@pytest.fixture(scope="module")
+def module_node(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    """The node behind `shared_node`; SHARED_SETTINGS of the file are its settings."""
+    settings = getattr(request.module, "SHARED_SETTINGS", {})
+    node = Node(tmp_path_factory.mktemp("shared") / "node", "node", settings)
+    yield node
+    node.kill()
+
+
+@pytest.fixture
+def shared_node(module_node: Node) -> Node:
+    """A running node that the tests of a file share, with whatever those before left in it."""
+    if not module_node.is_running:
+        module_node.start()
+    return module_node
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A healthy cluster of one master and three replicas."""

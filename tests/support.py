@@ -157,6 +157,11 @@ class Node:
         """What the node's processes have written so far, over all starts."""
         return (self.folder / "log").read_text()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its supervisor was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until `/health` answers 200."""
         self.launch()

@@ -22,6 +22,7 @@ from tests.system.test_cli import synap
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"persistence__snapshot__enabled": False}
+SHARED_SETTINGS = QUIET
 
 
 @contextmanager
@@ -147,8 +148,8 @@ def _all_below(pid: int) -> list[int]:
     return [each for child in children for each in (int(child), *_all_below(int(child)))]
 
 
-def test_backup_into_a_full_disk_leaves_no_file(start_node: StartNode, tmp_path: Path) -> None:
-    node = start_node("source", **QUIET)
+def test_backup_into_a_full_disk_leaves_no_file(shared_node: Node, tmp_path: Path) -> None:
+    node = shared_node
     node.request("POST", "/kv/set", {"key": "big", "value": "x" * 3_000_000})
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -167,9 +168,9 @@ def test_backup_into_a_full_disk_leaves_no_file(start_node: StartNode, tmp_path:
 
 
 def test_backup_that_finds_no_room_halfway_leaves_no_file(
-    start_node: StartNode, tmp_path: Path
+    shared_node: Node, tmp_path: Path
 ) -> None:
-    node = start_node("source", **QUIET)
+    node = shared_node
     node.request("POST", "/kv/set", {"key": "big", "value": "x" * 3_000_000})
     folder = tmp_path / "backups"
     folder.mkdir()
@@ -186,8 +187,8 @@ def test_backup_that_finds_no_room_halfway_leaves_no_file(
     assert list(folder.iterdir()) == []
 
 
-def test_backup_never_replaces_a_file_unless_forced(start_node: StartNode, tmp_path: Path) -> None:
-    node = start_node("source", **QUIET)
+def test_backup_never_replaces_a_file_unless_forced(shared_node: Node, tmp_path: Path) -> None:
+    node = shared_node
     path = tmp_path / "b.backup"
     path.write_text("precious")
     ended = backup(node, path)
@@ -195,7 +196,7 @@ def test_backup_never_replaces_a_file_unless_forced(start_node: StartNode, tmp_p
     assert "--force" in ended.stderr
     forced = synap("backup", "--url", url_of(node), "--output", str(path), "--force")
     assert forced.returncode == 0, forced.stderr
-    assert verify_backup(path)[0].keys == 0
+    assert verify_backup(path)[0].digest == digest_of(node)["digest"]
 
 
 def test_backup_of_a_node_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
@@ -205,11 +206,9 @@ def test_backup_of_a_node_that_is_not_there_is_one_clear_line(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_backup_is_refused_and_nothing_restored(
-    start_node: StartNode, tmp_path: Path
-) -> None:
+def test_damaged_backup_is_refused_and_nothing_restored(shared_node: Node, tmp_path: Path) -> None:
     path = tmp_path / "b.backup"
-    assert backup(start_node("source", **QUIET), path).returncode == 0
+    assert backup(shared_node, path).returncode == 0
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
     path.write_bytes(content)
@@ -242,9 +241,9 @@ def test_repair_asks_first_and_then_the_node_starts(start_node: StartNode) -> No
 
 
 def test_scripts_keep_so_many_backups_and_restore_the_newest(
-    start_node: StartNode, tmp_path: Path
+    shared_node: Node, tmp_path: Path
 ) -> None:
-    node = start_node("source", **QUIET)
+    node = shared_node
     folder = tmp_path / "backups"
     folder.mkdir()
     for name in ("synap-20200101T000000Z.backup", "synap-20200102T000000Z.backup"):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import StartNode
 from tests.support import (
     HOST,
     Cluster,
@@ -23,7 +22,7 @@ from tests.support import (
 )
 from workers.process import PARENT_VARIABLE, child_environment
 
-MASTER = {"replication__role": "master"}
+SHARED_SETTINGS = {"replication__role": "master"}
 
 
 def set_key(node: Node, key: str, value: str) -> int:
@@ -31,24 +30,24 @@ def set_key(node: Node, key: str, value: str) -> int:
     return answer.status
 
 
-def test_node_on_sigterm_exits_clean_and_leaves_no_process(start_node: StartNode) -> None:
-    node = start_node()
+def test_node_on_sigterm_exits_clean_and_leaves_no_process(shared_node: Node) -> None:
+    node = shared_node
     pids = descendants_of(node.pid)
     assert len(pids) == 3
     assert node.stop() == 0
     assert not any(map(is_alive, pids))
 
 
-def test_node_started_again_has_its_data(start_node: StartNode) -> None:
-    node = start_node()
+def test_node_started_again_has_its_data(shared_node: Node) -> None:
+    node = shared_node
     assert set_key(node, "user:100", "Alice") == 200
     node.stop()
     node.start()
     assert node.request("GET", "/kv/get/user:100").json() == "Alice"
 
 
-def test_node_on_a_data_directory_in_use_is_refused(start_node: StartNode) -> None:
-    node = start_node()
+def test_node_on_a_data_directory_in_use_is_refused(shared_node: Node) -> None:
+    node = shared_node
     second = subprocess.run(
         [sys.executable, "-P", "-m", "workers.main", "serve", "--data-dir", str(node.data_dir)],
         env={**child_environment(os.environ, None, {}), PARENT_VARIABLE: ""},
@@ -62,9 +61,9 @@ def test_node_on_a_data_directory_in_use_is_refused(start_node: StartNode) -> No
 
 
 def test_node_whose_writer_is_killed_serves_reads_and_soon_writes(
-    start_node: StartNode,
+    shared_node: Node,
 ) -> None:
-    node = start_node(**MASTER)
+    node = shared_node
     set_key(node, "before", "1")
     os.kill(node.owner_pid(), signal.SIGKILL)
     assert node.request("GET", "/kv/get/before").json() == "1"
@@ -72,8 +71,8 @@ def test_node_whose_writer_is_killed_serves_reads_and_soon_writes(
     assert node.request("GET", "/kv/get/before").json() == "1"
 
 
-def test_node_whose_http_process_is_killed_serves_again(start_node: StartNode) -> None:
-    node = start_node()
+def test_node_whose_http_process_is_killed_serves_again(shared_node: Node) -> None:
+    node = shared_node
     set_key(node, "key", "1")
     first = node.http_pid()
     workers = children_of(first)
@@ -84,9 +83,9 @@ def test_node_whose_http_process_is_killed_serves_again(start_node: StartNode) -
 
 
 def test_node_whose_supervisor_is_killed_leaves_nothing_and_starts_again(
-    start_node: StartNode,
+    shared_node: Node,
 ) -> None:
-    node = start_node(**MASTER)
+    node = shared_node
     set_key(node, "key", "1")
     pids = descendants_of(node.pid)
     os.kill(node.pid, signal.SIGKILL)
@@ -96,8 +95,8 @@ def test_node_whose_supervisor_is_killed_leaves_nothing_and_starts_again(
     assert node.request("GET", "/kv/get/key").json() == "1"
 
 
-def test_node_on_ttin_and_ttou_changes_its_workers(start_node: StartNode) -> None:
-    node = start_node()
+def test_node_on_ttin_and_ttou_changes_its_workers(shared_node: Node) -> None:
+    node = shared_node
     arbiter = node.http_pid()
     assert len(children_of(arbiter)) == 1
     os.kill(node.pid, signal.SIGTTIN)

@@ -33,6 +33,23 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
         cluster.kill()
 
 
+@pytest.fixture(scope="module")
+def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster behind `shared_cluster`."""
+    cluster = Cluster(tmp_path_factory.mktemp("shared"), 2, replication__reconnect_delay_ms=500)
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture
+def shared_cluster(module_cluster: Cluster) -> Cluster:
+    """A running cluster that tests share, with whatever those before left in it."""
+    for node in module_cluster.nodes:
+        if not node.is_running:
+            node.start()
+    return module_cluster
+
+
 def test_replica_that_starts_late_catches_up_from_the_log(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1)
     cluster.master.start()
@@ -51,9 +68,8 @@ def test_replica_that_starts_before_its_master_joins_it(make_cluster: MakeCluste
     await_equal_nodes(cluster)
 
 
-def test_killed_replica_comes_back_with_what_it_missed(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(1)
-    cluster.start()
+def test_killed_replica_comes_back_with_what_it_missed(shared_cluster: Cluster) -> None:
+    cluster = shared_cluster
     fill(cluster.master, "before")
     cluster.replicas[0].kill()
     fill(cluster.master, "meanwhile")
@@ -62,9 +78,8 @@ def test_killed_replica_comes_back_with_what_it_missed(make_cluster: MakeCluster
     assert value_of(cluster.replicas[0], "meanwhile:0") == "meanwhile"
 
 
-def test_killed_master_comes_back_and_its_replicas_go_on(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(2)
-    cluster.start()
+def test_killed_master_comes_back_and_its_replicas_go_on(shared_cluster: Cluster) -> None:
+    cluster = shared_cluster
     fill(cluster.master, "before")
     await_equal_nodes(cluster)
     history = status_of(cluster.master)["history"]
@@ -77,10 +92,9 @@ def test_killed_master_comes_back_and_its_replicas_go_on(make_cluster: MakeClust
 
 
 def test_master_that_stops_cleanly_comes_back_and_its_replica_goes_on(
-    make_cluster: MakeCluster,
+    shared_cluster: Cluster,
 ) -> None:
-    cluster = make_cluster(1)
-    cluster.start()
+    cluster = shared_cluster
     fill(cluster.master, "before")
     assert cluster.master.stop() == 0
     cluster.master.start()

@@ -15,7 +15,7 @@ from typing import Any
 
 from synap.snapshot import snapshots, verify_snapshot
 from tests.conftest import StartNode
-from tests.support import Cluster, Node, eventually
+from tests.support import Cluster, Node, eventually, free_port
 
 
 def put(node: Node, key: str, value: str = "v") -> int:
@@ -36,21 +36,22 @@ def persistence(node: Node) -> dict[str, Any]:
     return node.request("GET", "/stats").json()["persistence"]
 
 
-def test_snapshot_by_request_is_durable_and_told(start_node: StartNode) -> None:
-    node = start_node()
+def test_snapshot_by_request_is_durable_and_told(shared_node: Node) -> None:
+    node = shared_node
+    before = persistence(node)["snapshots"]
     offset = put(node, "a")
     answer = node.request("POST", "/snapshot")
     assert answer.status == 200, answer.body + node.log.encode()
     assert (answer.json()["success"], answer.json()["offset"]) == (True, offset)
     manifest = verify_snapshot(Path(answer.json()["file"]))
-    assert (manifest.keys, manifest.position.offset) == (1, offset)
+    assert (manifest.keys, manifest.position.offset) == (digest(node)["keys"], offset)
     assert node.request("POST", "/snapshot").json()["offset"] == offset
-    told = eventually(lambda: persistence(node)["last_snapshot"])
-    assert (told["offset"], persistence(node)["snapshots"]) == (offset, 1)
+    eventually(partial(has_snapshot, node, offset))
+    assert persistence(node)["snapshots"] == before + 1
 
 
-def test_snapshot_command_takes_one_and_names_it(start_node: StartNode) -> None:
-    node = start_node()
+def test_snapshot_command_takes_one_and_names_it(shared_node: Node) -> None:
+    node = shared_node
     offset = put(node, "a")
     command = [sys.executable, "-P", "-m", "workers.main", "snapshot", "--url"]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
@@ -60,10 +61,9 @@ def test_snapshot_command_takes_one_and_names_it(start_node: StartNode) -> None:
     )  # fmt: skip
     path, _, told = run.stdout.strip().partition(", offset ")
     assert (run.returncode, int(told)) == (0, offset)
-    assert verify_snapshot(Path(path)).keys == 1
-    node.stop()
+    assert verify_snapshot(Path(path)).keys == digest(node)["keys"]
     run = subprocess.run(
-        [*command, f"http://127.0.0.1:{node.port}"],
+        [*command, f"http://127.0.0.1:{free_port()}"],
         env=environment, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert (run.returncode, "does not answer" in run.stderr) == (1, True)
