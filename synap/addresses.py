@@ -51,3 +51,17 @@ def reachable_url(url: str, host: str) -> str:
     except ValueError:
         return url
     return f"{scheme}://{join_address(host, port)}" if named in _WILDCARDS and host else url
+
+
+def reachable_address(address: str, host: str) -> str:
+    """Return `address` with `host` in place of a wildcard address; as `reachable_url`."""
+    named, port = split_address(address)
+    return join_address(host, port) if named in _WILDCARDS and host else address
+
+
+def host_of_url(url: str) -> str:
+    """Return the host of `http://host:port`, without brackets; empty where there is none."""
+    try:
+        return split_address(url.partition("://")[2])[0]
+    except ValueError:
+        return ""

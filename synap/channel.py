@@ -117,6 +117,46 @@ class MasterAccepted(msgspec.Struct, frozen=True, array_like=True, tag=20):
     directory: str
 
 
+class PauseWrites(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """Log nothing for a while; writes wait.
+
+    Attributes:
+        seconds: How long at most; it ends by itself.
+    """
+
+    seconds: float
+
+
+class ResumeWrites(msgspec.Struct, frozen=True, array_like=True, tag=31):
+    """End the pause; a reign that was given up stays so."""
+
+
+class StepDown(msgspec.Struct, frozen=True, array_like=True, tag=32):
+    """Give up the reign, in a pause.
+
+    Attributes:
+        offset: Where the log must end.
+        heir_url: Where clients will reach the next master; empty where that is unknown.
+    """
+
+    offset: int
+    heir_url: str = ""
+
+
+class PauseState(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """How the writes of a master stand.
+
+    Attributes:
+        offset: Where the log ends.
+        epoch: Number of its reign.
+        seconds: How long the pause lasts yet; 0 for none.
+    """
+
+    offset: int
+    epoch: int
+    seconds: float
+
+
 class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """The role that a node has from now on; where it changed, its owner is being replaced.
 
@@ -135,7 +175,8 @@ class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
     lost: tuple[str, ...] = ()
 
 
-AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster
+PauseCommand = PauseWrites | ResumeWrites | StepDown
+AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster | PauseCommand
 
 
 class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -148,7 +189,7 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
     command: AdminCommand
 
 
-AdminResult = SnapshotTaken | RoleTaken | MasterAccepted
+AdminResult = SnapshotTaken | RoleTaken | MasterAccepted | PauseState
 
 
 class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 from typing import cast
@@ -18,7 +19,7 @@ import msgspec
 
 from synap.channel import Answer, Decoder, Request, encode, error_of
 from synap.commands import Command, Result
-from synap.errors import OutcomeUnknown, ProtocolViolation, WriterUnavailable
+from synap.errors import OutcomeUnknown, ProtocolViolation, WriteRefused, WriterUnavailable
 from synap.transactions import Executed, Queue, Queued, TransactionCommand
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,10 @@ MAX_WAITING = 16_384
 # Messages are cut at this many bytes, so that one message never holds the writer for long.
 _MESSAGE_BYTES = 1024 * 1024
 _RECONNECT_SECONDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def _none() -> None:
+    """Give no reason."""
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
@@ -49,14 +54,21 @@ class WriterClient(asyncio.Protocol):
     All methods belong to the event loop that `start` was called on.
     """
 
-    def __init__(self, socket_path: Path, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        socket_path: Path,
+        timeout_seconds: float,
+        refusal: Callable[[], WriteRefused | None] = _none,
+    ) -> None:
         """
         Args:
             socket_path: Where the owner listens.
             timeout_seconds: How long `execute` waits in all.
+            refusal: Tells why nobody will listen there, which ends what waits to be handed over.
         """
         self._socket_path = str(socket_path)
         self._timeout_seconds = timeout_seconds
+        self._refusal = refusal
         self._transport: asyncio.WriteTransport | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_writable = True
@@ -84,7 +96,7 @@ class WriterClient(asyncio.Protocol):
         if transport is not None:
             transport.abort()
         self._fail_sent()
-        self._fail_unsent("this worker is stopping")
+        self._fail_unsent(WriterUnavailable("this worker is stopping; nothing was changed"))
 
     async def execute(self, command: Command | TransactionCommand, min_replicas: int = 0) -> Done:
         """Have the log's owner carry out `command`.
@@ -160,6 +172,9 @@ class WriterClient(asyncio.Protocol):
                 return
             except OSError as error:
                 logger.debug("the writer does not answer: %s", error)
+            refusal = self._refusal() if self._waiting else None
+            if refusal is not None:
+                self._fail_unsent(refusal)
 
     def _begin_turn(self, request_id: int) -> None:
         self._is_flush_due = True
@@ -218,11 +233,11 @@ class WriterClient(asyncio.Protocol):
                     )
                 )
 
-    def _fail_unsent(self, why: str) -> None:
+    def _fail_unsent(self, error: WriteRefused) -> None:
         self._unsent.clear()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(WriterUnavailable(f"{why}; nothing was changed"))
+                future.set_exception(type(error)(error.message))
         self._waiting.clear()
 
 

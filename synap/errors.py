@@ -49,6 +49,7 @@
     │   ├── OutcomeUnknown         the writer went away with it
     │   ├── QuorumTimeout          logged here, but too few replicas have it in time
     │   ├── ReignEnded             a higher epoch was met; this master takes no more writes
+    │   ├── WritesPaused           the node is about to hand its role over; nothing changed
     │   ├── DiskFull               no room on the disk
     │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
     ├── ReadRefused                a sound read that this node can't serve now
@@ -57,7 +58,8 @@
     │   ├── NotCaughtUp            X-Synap-Min-Offset was not reached in time
     │   └── Syncing                the first synchronisation has not ended
     ├── RoleError                  a change of role can't be made
-    │   └── ForceWanted            it would lose something, and was not forced
+    │   ├── ForceWanted            it would lose something, and was not forced
+    │   └── NotPaused              only a master whose writes pause steps down
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
@@ -393,6 +395,10 @@ class ReadOnlyReplica(WriteRefused):
     reason = "read_only_replica"
 
 
+NO_LONGER_MASTER = "this node is no longer the master, nothing was changed; ask the new one"
+"""Message of `ReadOnlyReplica` where a write waited for a master that handed its role over."""
+
+
 class WriterUnavailable(WriteRefused):
     """The writer is not running; nothing was changed, try again."""
 
@@ -425,6 +431,13 @@ class ReignEnded(WriteRefused):
             f"this master has met epoch {epoch}, which is above its own, and takes no writes; "
             "`synap follow` makes it a replica of the new master"
         )
+
+
+class WritesPaused(WriteRefused):
+    """This master is about to hand its role over; nothing was changed, try again."""
+
+    reason = "writes_paused"
+    retryable = True
 
 
 class DiskFull(WriteRefused):
@@ -482,6 +495,12 @@ class ForceWanted(RoleError):
     """The change of role would lose something; say force to have it done all the same."""
 
     reason = "force_wanted"
+
+
+class NotPaused(RoleError):
+    """The writes of this node do not pause, or something was logged since; nothing was changed."""
+
+    reason = "not_paused"
 
 
 class ReplicationError(SynapError):

@@ -22,20 +22,36 @@ from typing import Protocol, cast
 import msgspec
 
 from synap.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
-from synap.channel import Answer, Decoder, Request, encode, failure
+from synap.channel import (
+    Answer,
+    Decoder,
+    PauseCommand,
+    PauseState,
+    PauseWrites,
+    Request,
+    StepDown,
+    encode,
+    failure,
+)
 from synap.commands import Limits
 from synap.errors import (
+    NO_LONGER_MASTER,
     CommandError,
     DiskFull,
     MemoryLimit,
+    NotPaused,
     ProtocolViolation,
     QuorumTimeout,
+    ReadOnlyReplica,
     ReignEnded,
+    WriteRefused,
     WriterUnavailable,
+    WritesPaused,
 )
 from synap.evictor import NOTHING, Evictor, Removal
 from synap.frame import Frame
 from synap.log import Log
+from synap.pause import Pause
 from synap.replication.quorum import Waiting
 from synap.store import WriteTransaction
 from synap.transactions import Transactions
@@ -116,6 +132,7 @@ class Writer:
         snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
         quorum: Quorum = Quorum(),  # noqa: B008 - it is frozen
         transaction_timeout_seconds: float = 60.0,
+        hold_seconds: float = 2.5,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -132,6 +149,8 @@ class Writer:
             snapshots: Tells how the node's snapshots stand.
             quorum: How many replicas a write waits for.
             transaction_timeout_seconds: Silence after which a client's transaction ends.
+            hold_seconds: How long a write waits in a pause before it is refused; well below what
+                HTTP workers wait for its answer.
             clock: Wall clock in seconds.
         """
         self._log = log
@@ -148,6 +167,8 @@ class Writer:
         self.transactions = Transactions(transaction_timeout_seconds, time.monotonic)
         self._waiting: Waiting[tuple[WriterConnection, Answer, int]] = Waiting()
         self._ended_by_epoch = log.node.identity.ended_by_epoch
+        self._pause = Pause(hold_seconds)
+        self._heir_url = ""
         self._clock = clock
         self._pending: deque[tuple[WriterConnection, Request]] = deque()
         self._connections: set[WriterConnection] = set()
@@ -175,6 +196,8 @@ class Writer:
         if self._server is None:
             return
         self._server.close()
+        if self._heir_url:
+            self._refuse_pending(ReadOnlyReplica(NO_LONGER_MASTER))
         while self._pending and not self._has_failed:
             self._take_turn()
         self._give_up(self._waiting.take_all())
@@ -197,6 +220,70 @@ class Writer:
             extra={"action": "stale_epoch", "epoch": epoch},
         )  # fmt: skip
         self._show()
+
+    def handle_pause(self, command: PauseCommand) -> PauseState:
+        """Pause the writes, end a pause, or give up the reign in one.
+
+        Raises:
+            ReignEnded: this master takes no writes as it is.
+            NotPaused: it can't step down so.
+        """
+        now = self._loop.time()
+        reign = self._log.node.reign
+        assert reign is not None, "a node without a reign has no writer"
+        if isinstance(command, PauseWrites):
+            self._begin_pause(now, command.seconds)
+        elif isinstance(command, StepDown):
+            self._step_down(now, command, reign.epoch + 1)
+        else:
+            self._end_pause()
+        left = max(0.0, self._pause.ends_at - now)
+        return PauseState(self._log.position.offset, reign.epoch, left)
+
+    def _begin_pause(self, now: float, seconds: float) -> None:
+        if self._ended_by_epoch:
+            raise ReignEnded(self._ended_by_epoch)
+        self._pause.begin(now, seconds)
+        for name, moment, then in (
+            ("pause", self._pause.ends_at, self._end_pause),
+            ("hold", self._pause.holds_until, self._end_hold),
+        ):
+            if name in self._timers:
+                self._timers[name].cancel()
+            self._timers[name] = self._loop.call_at(moment, then)
+        logger.warning(
+            "writes pause for %g s at most, at offset %d", seconds, self._log.position.offset,
+            extra={"action": "writes_paused"},
+        )  # fmt: skip
+        self._show()
+
+    def _end_hold(self) -> None:
+        self._pause.end_hold()
+        self._run_turn()
+
+    def _end_pause(self) -> None:
+        self._pause.end()
+        logger.warning("writes no longer pause", extra={"action": "writes_resumed"})
+        self._show()
+        self._run_turn()
+
+    def _step_down(self, now: float, command: StepDown, epoch: int) -> None:
+        offset, held = command.offset, self._log.position.offset
+        if not self._pause.is_on(now) or offset != held:
+            raise NotPaused(
+                f"writes do not pause at offset {offset} (the log ends at {held}); nothing was "
+                "changed, pause them first"
+            )
+        if not self._ended_by_epoch:
+            self._log.node.end_reign(epoch)
+            self._ended_by_epoch = epoch
+            self._read_only = ReignEnded.reason
+            self._heir_url = command.heir_url
+            logger.warning(
+                "this master steps down at offset %d, for epoch %d", offset, epoch,
+                extra={"action": "stepped_down", "epoch": epoch, "offset": offset},
+            )  # fmt: skip
+            self._show()
 
     def look_at_acks(self) -> None:
         """Send the answers for which enough replicas have acknowledged by now."""
@@ -229,7 +316,7 @@ class Writer:
 
     def _run_turn(self) -> None:
         self._is_turn_due = False
-        if self._has_failed:
+        if not self._pending or self._has_failed or self._pause.is_holding(self._loop.time()):
             return
         self._take_turn()
         if self._pending:
@@ -247,8 +334,9 @@ class Writer:
         waits: dict[int, int] = {}
         evictor = self._evictor
         removal = NOTHING
-        if self._ended_by_epoch:
-            self._refuse_pending(ReignEnded(self._ended_by_epoch))
+        refusal = self._refusal()
+        if refusal is not None:
+            self._refuse_pending(refusal)
             return
         try:
             self._log.replay_rest()
@@ -387,7 +475,13 @@ class Writer:
         for connection, mine in by_connection.items():
             connection.send(encode(mine))
 
-    def _refuse_pending(self, error: ReignEnded) -> None:
+    def _refusal(self) -> WriteRefused | None:
+        """Return why nothing at all may be logged now."""
+        if self._pause.is_on(self._loop.time()):
+            return WritesPaused()
+        return ReignEnded(self._ended_by_epoch) if self._ended_by_epoch else None
+
+    def _refuse_pending(self, error: WriteRefused) -> None:
         taken, self._pending = list(self._pending), deque()
         offset = self._log.position.offset
         self._answer(taken, [failure(request.id, offset, error) for _, request in taken])
@@ -450,6 +544,9 @@ class Writer:
         delay = self._sweep_interval_seconds
         now_ms = int(self._clock() * 1000)
         evictor = self._evictor
+        if self._pause.is_on(self._loop.time()):
+            self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
+            return
         try:
             removal = Removal(self._log.store.due(now_ms, SWEEP_KEYS))
             is_unfinished = len(removal.expired) == SWEEP_KEYS
@@ -518,6 +615,9 @@ class Writer:
         offset = self._log.position.offset
         reign = self._log.node.reign
         assert reign is not None, "a node without a reign has no writer"
+        read_only = self._read_only
+        if not read_only and self._pause.is_on(self._loop.time()):
+            read_only = WritesPaused.reason
         self._board.publish(
             BoardView(
                 role=view.role,
@@ -528,8 +628,8 @@ class Writer:
                 applied_offset=offset,
                 master_offset=offset,
                 tick_ns=time.monotonic_ns(),
-                read_only=self._read_only,
-                master_url=view.master_url,
+                read_only=read_only,
+                master_url=self._heir_url or view.master_url,
                 first_sync_done=True,
             )
         )

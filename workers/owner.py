@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING
 
 from synap.admin import AdminServer, Handler
 from synap.board import Board
-from synap.channel import AcceptMaster, AdminCommand, AdminResult, MasterAccepted, TakeSnapshot
-from synap.errors import NothingToAccept
+from synap.channel import (
+    AcceptMaster,
+    AdminCommand,
+    AdminResult,
+    MasterAccepted,
+    PauseCommand,
+    PauseState,
+    TakeSnapshot,
+)
+from synap.errors import NothingToAccept, RoleError
 from synap.log import Log
 from synap.owner_series import OwnerSeries
 from synap.paths import NodePaths
@@ -71,6 +79,7 @@ class OwnerWork:
     Attributes:
         snapshots: Takes them.
         accept_master: Takes the operator's word on a diverged replica; set by a replica.
+        pause_writes: Pauses the writes, or ends that; set by a writer.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class OwnerWork:
         self._admin = AdminServer(self._handle)
         self._handle_role = handle_role
         self.accept_master: Callable[[], MasterAccepted] = _nothing_to_accept
+        self.pause_writes: Callable[[PauseCommand], PauseState] = _nothing_to_pause
         self._socket = paths.admin_socket
 
     async def start(self) -> None:
@@ -111,8 +121,14 @@ class OwnerWork:
             return await self.snapshots.take()
         if isinstance(command, AcceptMaster):
             return self.accept_master()
+        if isinstance(command, PauseCommand):
+            return self.pause_writes(command)
         return await self._handle_role(command)
 
 
 def _nothing_to_accept() -> MasterAccepted:
     raise NothingToAccept
+
+
+def _nothing_to_pause(command: PauseCommand) -> PauseState:
+    raise RoleError("this node is a replica and takes no writes; ask its master")

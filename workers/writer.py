@@ -86,6 +86,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     publisher = Publisher(config, log, work.snapshots) if node.role == "master" else None
     evictor = _evictor(config, paths, log)
     writer = build_writer(config, log, board, publisher, fail, evictor, work.snapshots.facts)
+    work.pause_writes = writer.handle_pause
     herald = _herald(config, log)
     stop_on_signals(loop, leave)
     is_clean = False
@@ -138,6 +139,7 @@ def build_writer(
         on_failure=on_failure,
         evictor=evictor,
         snapshots=snapshots,
+        hold_seconds=server.write_timeout_ms / 1000 / 2,
         quorum=Quorum(
             config.replication.min_replicas_to_write if publisher is not None else 0,
             config.replication.ack_timeout_ms,

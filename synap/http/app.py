@@ -60,7 +60,8 @@ def create_app_from_environment() -> App:
 def create_app(config: Config) -> App:
     """Return the application of one node; opens nothing yet."""
     local = LocalNode(config)
-    client = WriterClient(local.paths.writer_socket, config.server.write_timeout_ms / 1000)
+    timeout_seconds = config.server.write_timeout_ms / 1000
+    client = WriterClient(local.paths.writer_socket, timeout_seconds, local.write_refusal)
     directory = Directory(local, config.auth)
     checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
     credentials = Credentials(directory, checks, config.auth)

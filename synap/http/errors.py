@@ -39,6 +39,7 @@ STATUS: dict[type[SynapError], int] = {
     errors.MemoryLimit: 507,
     errors.ReadRefused: 503,
     errors.RoleError: 409,
+    errors.NothingToAccept: 409,
 }
 
 # Reasons of what HTTP itself refuses, before there is a command.

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from synap.access import AccessTable
 from synap.board import Board, BoardView, NodeDetails
 from synap.counters import Counter, Counters
-from synap.errors import NotCaughtUp, ReadRefused, Starting, StoreError, Syncing
+from synap.errors import (
+    NO_LONGER_MASTER,
+    NotCaughtUp,
+    ReadOnlyReplica,
+    ReadRefused,
+    ReignEnded,
+    Starting,
+    StoreError,
+    Syncing,
+)
 from synap.eviction import POLICIES
 from synap.http.rates import Rates
 from synap.paths import NodePaths
@@ -124,6 +133,17 @@ class LocalNode:
     def draining(self) -> bool:
         """Whether the node is about to stop, and wants its clients to go elsewhere."""
         return self._board.is_draining
+
+    def write_refusal(self) -> ReadOnlyReplica | None:
+        """Say why a write that waits for this node's writer waits in vain; None where it may not.
+
+        A master that stepped down, or is a replica by now, has none, and says so as soon as it
+        knows where writes go.
+        """
+        view = self._board.view()
+        is_over = view.role == "replica" or view.read_only == ReignEnded.reason
+        knows_master = view.master_url and view.master_url != self.config.server.own_url
+        return ReadOnlyReplica(NO_LONGER_MASTER) if is_over and knows_master else None
 
     def lag_ms(self) -> int:
         """Return how old a replica's data may be."""

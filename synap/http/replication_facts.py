@@ -18,6 +18,8 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         "role": node.role,
         "node_id": node.config.server.node_id,
         "url": node.config.server.own_url,
+        "replica_listen_address": node.config.replication.replica_listen_address,
+        "sync_listen_address": node.config.replication.sync_listen_address,
         "history": view.history.hex(),
         "epoch": view.epoch,
         "read_only": view.read_only or None,

@@ -55,7 +55,7 @@ def open_node(folder: Path, **settings: object) -> tuple[Config, NodePaths, Log]
 class Master:
     """A writer with its publisher, and a client of it."""
 
-    def __init__(self, folder: Path, min_replicas: int = 0) -> None:
+    def __init__(self, folder: Path, min_replicas: int = 0, hold_seconds: float = 5.0) -> None:
         self.addresses = [f"{HOST}:{port}" for port in free_ports(2)]
         self.config, self.paths, self.log = open_node(
             folder,
@@ -76,7 +76,11 @@ class Master:
             view=BoardView(role="master"),
             on_failure=pytest.fail,
             quorum=Quorum(min_replicas, TIMEOUT_MS),
+            hold_seconds=hold_seconds,
         )
+
+    def view(self) -> BoardView:
+        return self._board.view()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[WriterClient]:
