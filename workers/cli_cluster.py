@@ -1,4 +1,4 @@
-"""The commands on a running cluster: status, digest, promote, follow."""
+"""The commands on a running cluster: status, digest, promote, follow, switchover."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workers import http_call
 from workers.cluster_status import NodeStatus, cluster_status, digests
 from workers.http_call import post
 from workers.process import EXIT_FAILED
+from workers.switchover import Switchover, SwitchoverFailed
 
 NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 Force = Annotated[bool, typer.Option("--force", help="Also where that loses something.")]
@@ -31,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("digest")(digest_command)
     app.command("promote")(promote_command)
     app.command("follow")(follow_command)
+    app.command("switchover")(switchover_command)
 
 
 def status_command(
@@ -90,6 +93,34 @@ def follow_command(
     if sync_address is not None:
         body["master_sync_address"] = sync_address
     _tell(post(url, "/replication/follow", body))
+
+
+def switchover_command(
+    to: Annotated[str, typer.Option("--to", metavar="REPLICA", help="Its name or URL.")],
+    url: Annotated[str, typer.Option("--url", help="Any node's HTTP address.")] = _DEFAULT_URL,
+    timeout: Annotated[
+        float, typer.Option(min=0.5, max=60, help="Longest pause of the writes, in seconds.")
+    ] = 10.0,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Its PUB socket, where not on its URL's host."),
+    ] = None,
+) -> None:
+    """Make REPLICA the master with no write lost, and have every other node follow it."""
+    switchover = Switchover(http_call, timeout_seconds=timeout, tell=typer.echo)
+    try:
+        moved = switchover.run(url.rstrip("/"), to.rstrip("/"), address)
+    except SwitchoverFailed as error:
+        typer.echo(f"synap: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    typer.echo(
+        f"no write was lost up to offset {moved.offset}; they were away for "
+        f"{moved.away_seconds:.2f} s"
+    )
+    for name, why in moved.strays.items():
+        typer.echo(f"{name} does not follow {moved.master.id}: {why}", err=True)
+    if moved.strays:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _tell(taken: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from synap.admin import ask
 from synap.channel import AcceptMaster, MasterAccepted
 from synap.config import load_config
 from synap.paths import NodePaths
+from workers.http_call import post
 
 _ANSWER_SECONDS = 10.0
 
@@ -32,13 +33,25 @@ def accept_command(
     data_dir: Annotated[
         Path | None, typer.Option(help="The replica's data directory; else the configured one.")
     ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
+    ] = None,
 ) -> None:
-    """Have a diverged replica on this machine put its own data aside and take its master's."""
+    """Have a diverged replica put its own data aside and take its master's."""
+    directory = _accept_here(config, data_dir) if url is None else _accept_at(url)
+    typer.echo(
+        "accepted; the replica fetches its master's snapshot, and then moves its own data to "
+        f"{directory}"
+    )
+
+
+def _accept_at(url: str) -> str:
+    return str(post(url, "/replication/accept")["directory"])
+
+
+def _accept_here(config: Path | None, data_dir: Path | None) -> str:
     given = {"data_dir": str(data_dir)} if data_dir is not None else {}
     socket = NodePaths.of(load_config(config, given)).admin_socket
     accepted = asyncio.run(ask(socket, AcceptMaster(), _ANSWER_SECONDS))
     assert isinstance(accepted, MasterAccepted)
-    typer.echo(
-        "accepted; the replica fetches its master's snapshot, and then moves its own data to "
-        f"{accepted.directory}"
-    )
+    return accepted.directory

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from synap.addresses import reachable_url
+from synap.addresses import host_of_url, reachable_url
 from workers.http_call import CallFailed, get
 
 _ANSWER_SECONDS = 2.0
@@ -62,7 +62,7 @@ def cluster_status(url: str) -> list[NodeStatus]:
     if asked["role"] != "replica":
         return _from_master(url, asked)
     own = _row_of(url, asked)
-    master_url = _url_seen_from(url, asked.get("master_url") or "")
+    master_url = url_seen_from(url, asked.get("master_url") or "")
     try:
         master = _ask(master_url) if master_url else None
     except CallFailed:
@@ -95,7 +95,7 @@ def _from_master(url: str, master: dict[str, Any]) -> list[NodeStatus]:
 
 
 def _replica_row(master_url: str, master: dict[str, Any], facts: dict[str, Any]) -> NodeStatus:
-    url = _url_seen_from(master_url, facts["url"])
+    url = url_seen_from(master_url, facts["url"])
     try:
         answer = _ask(url) if url else None
     except CallFailed:
@@ -123,7 +123,6 @@ def _row_of(url: str, facts: dict[str, Any]) -> NodeStatus:
     )
 
 
-def _url_seen_from(asked_url: str, url: str) -> str:
+def url_seen_from(asked_url: str, url: str) -> str:
     """Return `url` with the host of `asked_url` where it names a wildcard address."""
-    host = asked_url.partition("://")[2].rpartition(":")[0].strip("[]")
-    return reachable_url(url, host)
+    return reachable_url(url, host_of_url(asked_url))

@@ -19,23 +19,34 @@ class CallFailed(OSError):
     """The node could not be reached, or refused; the message says which and why."""
 
 
-def post(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+class CallRefused(CallFailed):
+    """The node answered, and with an error."""
+
+
+def post(
+    url: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+) -> dict[str, Any]:
     """Send a POST to the node at `url`, empty without a body, and return its answer.
 
     Raises:
-        CallFailed: there was no answer, or an error.
+        CallRefused: it answered with an error.
+        CallFailed: there was no answer.
     """
     data = b"" if body is None else json.dumps(body).encode()
     headers = {} if body is None else {"Content-Type": "application/json"}
     request = urllib.request.Request(url.rstrip("/") + path, data, headers, method="POST")
-    return _send(request, _TIMEOUT_SECONDS)
+    return _send(request, timeout_seconds)
 
 
 def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
     """Send a GET to the node at `url` and return its answer.
 
     Raises:
-        CallFailed: there was no answer, or an error.
+        CallRefused: it answered with an error.
+        CallFailed: there was no answer.
     """
     return _send(urllib.request.Request(url.rstrip("/") + path), timeout_seconds)
 
@@ -50,7 +61,7 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, 
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:
-            raise CallFailed(f"{request.full_url}: {_message_of(error)}") from error
+            raise CallRefused(f"{request.full_url}: {_message_of(error)}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise CallFailed(f"{request.full_url} does not answer: {error}") from error
 

@@ -130,7 +130,7 @@ def test_diverged_replica_takes_its_masters_data_when_the_operator_accepts(
     cluster.start()
     assert master.request("POST", "/kv/set", {"key": "known", "value": "old"}).status == 200
     await_equal_nodes(cluster)
-    assert accept(replica).returncode == 1
+    assert accept("--data-dir", str(replica.data_dir)).returncode == 1
     master.kill()
     master.data_dir.rename(master.folder / "gone")
     master.start()
@@ -140,17 +140,17 @@ def test_diverged_replica_takes_its_masters_data_when_the_operator_accepts(
         SYNC_SECONDS,
     )
     assert replica.request("GET", "/kv/get/known").json() == "old"
-    told = accept(replica)
+    told = accept("--url", f"http://{HOST}:{replica.port}")
     assert (told.returncode, "accepted" in told.stdout) == (0, True), told.stderr
     await_equal_nodes(cluster)
     assert replica.request("GET", "/kv/get/known").status == 404
     assert list((replica.data_dir / "diverged").glob("*/wal/*.wal"))
 
 
-def accept(node: Node) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "workers.main", "replication", "accept", "--data-dir"]
+def accept(*where: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "workers.main", "replication", "accept"]
     return subprocess.run(
-        [*command, str(node.data_dir)],
+        [*command, *where],
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
