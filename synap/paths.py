@@ -36,6 +36,7 @@ class NodePaths:
         snapshots_dir: Snapshots and their manifests.
         foreign_dir: What belongs to another history and was put aside.
         diverged_dir: What this replica's master does not hold and was put aside.
+        replicas_file: Whom this master asks at its next start; see `known_replicas`.
         resync_file: A full resync that is being switched in.
         run_dir: Sockets and shared memory; gone with the machine.
         writer_socket: Where the log's owner takes writes.
@@ -52,6 +53,7 @@ class NodePaths:
     snapshots_dir: Path
     foreign_dir: Path
     diverged_dir: Path
+    replicas_file: Path
     resync_file: Path
     run_dir: Path
     writer_socket: Path
@@ -78,6 +80,7 @@ class NodePaths:
             snapshots_dir=config.snapshots_dir.absolute(),
             foreign_dir=data_dir / "foreign",
             diverged_dir=data_dir / "diverged",
+            replicas_file=data_dir / "replicas.json",
             resync_file=data_dir / "resync.json",
             run_dir=run_dir,
             writer_socket=run_dir / "writer.sock",

@@ -49,6 +49,8 @@ def serve(config: Config) -> int:
         raise DataDirUnusable(
             f"{paths.data_dir} belongs to a {node.role}; its log is owned by workers.writer"
         )
+    # They followed an earlier reign of its own, and follow somebody else by now.
+    paths.replicas_file.unlink(missing_ok=True)
     addresses = node.master_addresses(config)
     if addresses is None:
         raise ConfigInvalid(["replication.master_address is not set; a replica needs its master"])

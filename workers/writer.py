@@ -7,6 +7,7 @@ engine says that it can't go on. `python -m workers.writer`, configured by the e
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,15 +18,17 @@ import uvloop
 from synap.access import AccessTable
 from synap.board import Board, BoardView, SnapshotFacts
 from synap.commands import Limits
-from synap.errors import DataDirUnusable
+from synap.errors import DataDirUnusable, ReignEnded
 from synap.eviction import POLICIES
 from synap.evictor import Evictor
+from synap.known_replicas import KnownReplicas, load_replicas
 from synap.log import Log
 from synap.node import Node
 from synap.owner_series import OwnerSeries, TimedFiles
 from synap.paths import NodePaths
 from synap.replication.curve import load_keys
 from synap.replication.herald import Herald
+from synap.replication.inquirer import find_higher_epoch
 from synap.replication.publisher import Publisher
 from synap.roles import Roles
 from synap.series import Series
@@ -35,6 +38,12 @@ from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
     from synap.config import Config
+
+logger = logging.getLogger(__name__)
+
+# A node that was promoted answers within milliseconds; one that can't be reached delays the start
+# by this, and writes with it.
+_INQUIRY_SECONDS = 1.0
 
 
 def serve(config: Config) -> int:
@@ -80,6 +89,8 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
 
     series = Series(paths.run_dir)
     log = Log.open(config, paths, node, fail_from_thread, TimedFiles(series))
+    await _inquire(config, paths, log)
+    replicas = KnownReplicas(paths.replicas_file)
     board = Board(paths.board_file)
     roles = Roles(config, log, office(config, board, loop, leave, end_writing, held_offset))
     work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
@@ -92,7 +103,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     is_clean = False
     try:
         if publisher is not None:
-            publisher.watch(writer.look_at_acks, writer.end_reign)
+            publisher.watch(writer.look_at_acks, writer.end_reign, replicas.note)
             await publisher.start()
         await work.start()
         await writer.start(paths.writer_socket)
@@ -107,6 +118,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         await writer.stop()
         if publisher is not None:
             await publisher.stop()
+        await replicas.stop()
         board.close()
         log.close(clean=is_clean)
         series.close()
@@ -146,6 +158,21 @@ def build_writer(
         ),
         transaction_timeout_seconds=server.transaction_timeout_secs,
     )
+
+
+async def _inquire(config: Config, paths: NodePaths, log: Log) -> None:
+    """End the reign, before the first write, where one of the old replicas reigns by now."""
+    known = load_replicas(paths.replicas_file)
+    if log.node.role != "master" or log.node.identity.ended_by_epoch or not known:
+        return
+    name, lineage = config.server.node_id, log.lineage
+    epoch = await find_higher_epoch(name, lineage, known.values(), _INQUIRY_SECONDS)
+    if epoch:
+        log.node.end_reign(epoch)
+        logger.error(
+            "writes are refused: %s", ReignEnded(epoch),
+            extra={"action": "stale_epoch", "epoch": epoch},
+        )  # fmt: skip
 
 
 def _herald(config: Config, log: Log) -> Herald | None:

@@ -360,7 +360,9 @@ class Follower:
         self._transfer = None
         lineage = self._log.lineage[-messages.MAX_REIGNS :]
         position = self._log.position
-        self.outbox.append(Hello(self._options.replica, position, lineage, self._options.url))
+        own = self._options
+        hello = Hello(own.replica, position, lineage, own.url, sync_address=own.sync_address)
+        self.outbox.append(hello)
 
     def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:
         if self._stage is not _Stage.GREETED:

@@ -50,6 +50,7 @@ class FollowerOptions(msgspec.Struct, frozen=True):
         max_lag_ms: Lag from which the link counts as lagging.
         rejoin_ms: Time between two hellos to a master that refuses this replica.
         can_resync: Whether somebody carries out the disk's part of a full resync.
+        sync_address: Its `replication.sync_listen_address`; may be empty.
     """
 
     replica: str
@@ -58,6 +59,7 @@ class FollowerOptions(msgspec.Struct, frozen=True):
     max_lag_ms: int
     rejoin_ms: int
     can_resync: bool = False
+    sync_address: str = ""
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):

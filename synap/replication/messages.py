@@ -78,6 +78,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
         url: Where clients reach it; may be empty.
         is_master: It is a master that was promoted and tells the one before it so; it follows
             nobody.
+        sync_address: Where its ROUTER socket would be if it were a master; may be empty.
     """
 
     replica: Name
@@ -85,6 +86,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     lineage: Lineage = ()
     url: Text = ""
     is_master: bool = False
+    sync_address: Text = ""
 
     def __post_init__(self) -> None:
         _check_position(self.position)
@@ -142,6 +144,16 @@ class FetchSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=5):
     sha256: Checksum
     after_byte: Offset
     credit: Number
+
+
+class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """A master that starts asks a node that used to follow it which reign that one is in.
+
+    Attributes:
+        master: Its `server.node_id`.
+    """
+
+    master: Name
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
@@ -285,7 +297,7 @@ class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
     history: History
 
 
-Request = Hello | Fetch | Credit | Ack | FetchSnapshot
+Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry
 Answer = Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk
 Streamed = Heartbeat | Published
 Message = Request | Answer | Streamed

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from synap.addresses import reachable_url
+from synap.addresses import reachable_address, reachable_url
 from synap.board import ReplicaFacts
 from synap.errors import OffsetNotRetained, ProtocolViolation
 from synap.frame import Frame
@@ -36,6 +36,7 @@ from synap.replication.messages import (
     FetchSnapshot,
     Heartbeat,
     Hello,
+    Inquiry,
     Published,
     Refusal,
     Request,
@@ -120,16 +121,25 @@ class Publisher:
         self._is_running = False
         self._on_ack: Callable[[], None] = _nothing
         self._on_higher_epoch: Callable[[int], None] = _forget
+        self._on_replica: Callable[[str, str], None] = _ignore
 
-    def watch(self, on_ack: Callable[[], None], on_higher_epoch: Callable[[int], None]) -> None:
+    def watch(
+        self,
+        on_ack: Callable[[], None],
+        on_higher_epoch: Callable[[int], None],
+        on_replica: Callable[[str, str], None] | None = None,
+    ) -> None:
         """Set who is told; neither may block.
 
         Args:
             on_ack: Called when `held_offset` may have changed.
             on_higher_epoch: Called with an epoch that ends the reign of this master.
+            on_replica: Called with the name of a replica that joins and the address of the ROUTER
+                socket that it would have as a master.
         """
         self._on_ack = on_ack
         self._on_higher_epoch = on_higher_epoch
+        self._on_replica = on_replica or _ignore
 
     async def start(self) -> None:
         """Bind both sockets and begin to send heartbeats.
@@ -253,6 +263,8 @@ class Publisher:
     def _answer(self, peer: bytes, address: str, request: Request, now_ns: int) -> None:
         if isinstance(request, Hello):
             self._read_facts(peer, address, request)
+        elif isinstance(request, Inquiry):
+            self._send(peer, self._welcome_message())
         elif not self._roster.knows(peer):
             self._send(peer, Refusal(HELLO_WANTED, "say hello first"))
         elif isinstance(request, Fetch):
@@ -329,6 +341,8 @@ class Publisher:
         replaced = self._roster.greet(peer, address, hello, answer, time.monotonic_ns(), _wall_ms())
         if replaced is not None:
             self._drop(replaced)
+        if hello.sync_address and not isinstance(answer, Diverged):
+            self._note_replica(hello, address)
         self._warn_of_twins(hello.replica, address)
         _tell(hello, address, answer)
         self._send(peer, self._message_of(answer))
@@ -343,11 +357,20 @@ class Publisher:
                 extra={"action": "same_node_id", "replica": name},
             )  # fmt: skip
 
+    def _note_replica(self, hello: Hello, address: str) -> None:
+        try:
+            self._on_replica(hello.replica, reachable_address(hello.sync_address, address))
+        except ValueError:
+            self._complain(ProtocolViolation("a sync address that is not host:port"), address)
+
     def _message_of(self, answer: Plan) -> Answer:
         if isinstance(answer, FullResync):
             return self._refusal(NEEDS_FULL_RESYNC, answer.reason, 0)
         if isinstance(answer, Diverged):
             return self._refusal(DIVERGED, answer.reason, answer.common_offset)
+        return self._welcome_message()
+
+    def _welcome_message(self) -> Welcome:
         lineage = self._log.lineage[-MAX_REIGNS:]
         return Welcome(self._name, self._log.position, lineage, self._url)
 
@@ -411,6 +434,10 @@ def _nothing() -> None:
 
 def _forget(epoch: int) -> None:
     """Tell nobody of a higher epoch."""
+
+
+def _ignore(name: str, address: str) -> None:
+    """Tell nobody of a replica."""
 
 
 def _wall_ms() -> int:

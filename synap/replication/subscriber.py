@@ -114,6 +114,7 @@ class Subscriber:
                 max_lag_ms=replication.max_lag_ms,
                 rejoin_ms=replication.reconnect_delay_ms,
                 can_resync=installer is not None,
+                sync_address=replication.sync_listen_address,
             ),
             applied_time_ms,
         )

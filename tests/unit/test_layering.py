@@ -56,6 +56,7 @@ LAYERS = (
             "synap.writer",
             "synap.replication.catch_up",
             "synap.replication.herald",
+            "synap.replication.inquirer",
             "synap.replication.replica_board",
             "synap.replication.sockets",
             "synap.replication.publisher",

@@ -22,6 +22,7 @@ from synap.replication.messages import (
     FetchSnapshot,
     Heartbeat,
     Hello,
+    Inquiry,
     Published,
     Refusal,
     SnapshotChunk,
@@ -36,8 +37,13 @@ LINEAGE = (Reign(1, HISTORY, 1), Reign(3, HISTORY[::-1], 500))
 POSITION = Position(3, 612, 0xDEADBEEF)
 OFFER = SnapshotOffer(8, LINEAGE, POSITION, 1, 2, 3, 9000, bytes(32), "zstd", 4096)
 EVERY_KIND = [
-    (messages.requests, Hello("replica-1", POSITION, LINEAGE, "http://r1:15500"), b""),
+    (
+        messages.requests,
+        Hello("replica-1", POSITION, LINEAGE, "http://r1:15500", False, "r1:15502"),
+        b"",
+    ),
     (messages.requests, Fetch(7, 100, 200, 4), b""),
+    (messages.requests, Inquiry("master"), b""),
     (messages.requests, Credit(7, 1), b""),
     (messages.requests, Ack(612, 3, "in_sync"), b""),
     (messages.answers, Welcome("master", POSITION, LINEAGE, "http://m:15500"), b""),
