@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -114,6 +114,8 @@ class Node:
         name: The node's id.
         settings: Keys of the configuration, as `{"replication__role": "master"}`.
         environment: Other variables for its processes.
+        host: Where this process reaches it.
+        launcher: A command that runs the node's, as `ip netns exec`; it must become that process.
 
     Attributes:
         settings: What it is started with, by dotted key; changes count from the next start.
@@ -126,8 +128,12 @@ class Node:
         name: str,
         settings: Mapping[str, object],
         environment: Mapping[str, str] | None = None,
+        host: str = HOST,
+        launcher: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self._host = host
+        self._launcher = launcher
         self.data_dir = folder / "data"
         self.port, self.pub_port, self.sync_port = free_ports(3)
         self.settings = {
@@ -175,7 +181,7 @@ class Node:
         environment |= {PARENT_VARIABLE: "", **self._environment}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.main", "serve"],
+                [*self._launcher, sys.executable, "-P", "-m", "workers.main", "serve"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -208,9 +214,9 @@ class Node:
     def connect(self, timeout_seconds: float = 10.0) -> http.client.HTTPConnection:
         """Return a connection that is made with its first request."""
         if self.tls is None:
-            return http.client.HTTPConnection(HOST, self.port, timeout=timeout_seconds)
+            return http.client.HTTPConnection(self._host, self.port, timeout=timeout_seconds)
         return http.client.HTTPSConnection(
-            HOST, self.port, timeout=timeout_seconds, context=self.tls
+            self._host, self.port, timeout=timeout_seconds, context=self.tls
         )
 
     def is_healthy(self) -> bool:

@@ -316,7 +316,9 @@ async def test_lost_stream_frames_are_fetched(bench, lost_share):
             master.set_many(3)
             await asyncio.sleep(0)
         assert master.lost > 0
+        began = time.monotonic()
         await until_level(master, replica)
+        assert time.monotonic() - began < 5
         assert replica.status.gaps > 0
 
 

@@ -278,14 +278,14 @@ async def test_snapshot_that_is_pruned_in_the_middle_is_sent_to_its_end(bench, m
 
 
 @on_loop
-async def test_four_empty_replicas_take_turns_at_one_snapshot(bench, monkeypatch):
+async def test_eight_empty_replicas_take_turns_at_one_snapshot(bench, monkeypatch):
     """Cites R2."""
     slow_down(monkeypatch)
     async with bench:
         master = await bench.master()
         fill(master, 3)
         await master.shrink()
-        replicas = [await bench.replica(master, f"replica{number}") for number in range(4)]
+        replicas = [await bench.replica(master, f"replica{number}") for number in range(8)]
         await until_level(master, *replicas)
         assert master.publisher.snapshots.most_transfers == 2
         assert len(master.snapshots.known()) == 1
