@@ -115,6 +115,7 @@ class Node:
         settings: Keys of the configuration, as `{"replication__role": "master"}`.
         environment: Other variables for its processes.
         host: Where this process reaches it.
+        bind: Address that it listens on.
         launcher: A command that runs the node's, as `ip netns exec`; it must become that process.
 
     Attributes:
@@ -129,6 +130,7 @@ class Node:
         settings: Mapping[str, object],
         environment: Mapping[str, str] | None = None,
         host: str = HOST,
+        bind: str = HOST,
         launcher: Sequence[str] = (),
     ) -> None:
         self.folder = folder
@@ -137,14 +139,14 @@ class Node:
         self.data_dir = folder / "data"
         self.port, self.pub_port, self.sync_port = free_ports(3)
         self.settings = {
-            "server.host": HOST,
+            "server.host": bind,
             "server.port": self.port,
             "server.workers": 1,
             "server.node_id": name,
             "server.drain_delay_ms": 0,
             "data_dir": self.data_dir,
-            "replication.replica_listen_address": f"{HOST}:{self.pub_port}",
-            "replication.sync_listen_address": f"{HOST}:{self.sync_port}",
+            "replication.replica_listen_address": f"{bind}:{self.pub_port}",
+            "replication.sync_listen_address": f"{bind}:{self.sync_port}",
             "logging.format": "pretty",
             **{key.replace("__", "."): value for key, value in settings.items()},
         }
