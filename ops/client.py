@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -61,15 +62,21 @@ class Client:
         """Close the connection; the next request opens a new one."""
         self._connection.close()
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Send one request and read its whole answer, whatever its status.
 
         Raises:
             OSError, http.client.HTTPException: no whole answer came; the connection is closed.
         """
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        sent = {} if body is None else {"Content-Type": "application/json"}
         try:
-            self._connection.request(method, path, body, headers)
+            self._connection.request(method, path, body, {**sent, **(headers or {})})
             response = self._connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException):

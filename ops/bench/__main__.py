@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops.bench import footprint, machine, restart, snapshots, throughput, workers
+from ops.bench import footprint, machine, replication, restart, snapshots, throughput, workers
 from ops.bench.report import Section, keep, print_section
 from ops.bench.settings import Settings
 
@@ -21,6 +21,7 @@ GROUPS: dict[str, Callable[[Settings], Section]] = {
     "restart": restart.run,
     "snapshots": snapshots.run,
     "footprint": footprint.run,
+    "replication": replication.run,
 }
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 

@@ -70,6 +70,7 @@ class SynapNode:
 
     Attributes:
         data_dir: Where its data is; it may be started again on that.
+        ports: Where it listens: HTTP, PUB, ROUTER.
     """
 
     name = "Synap"
@@ -89,9 +90,10 @@ class SynapNode:
         self._environment = environment or {}
         self._cleanup = ExitStack()
         self.url = ""
+        self.ports: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
-        port, pub_port, sync_port = free_ports(3)
+        self.ports = port, pub_port, sync_port = tuple(free_ports(3))
         self.url = f"http://127.0.0.1:{port}"
         settings = {
             "data_dir": self.data_dir,
