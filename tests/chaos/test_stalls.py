@@ -87,7 +87,7 @@ def test_stopped_replica_comes_back_by_frames_and_costs_its_master_nothing(tmp_p
             began = time.monotonic()
             time.sleep(BEFORE_SECONDS)
             stopped = time.monotonic()
-            # All of them: a supervisor that still ran would replace an owner that is silent so long.
+            # All: a supervisor that still ran would replace an owner that is silent so long.
             pids = [replica.pid, *descendants_of(replica.pid)]
             try:
                 signal_all(pids, signal.SIGSTOP)
