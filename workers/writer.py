@@ -166,7 +166,8 @@ async def _inquire(config: Config, paths: NodePaths, log: Log) -> None:
     if log.node.role != "master" or log.node.identity.ended_by_epoch or not known:
         return
     name, lineage = config.server.node_id, log.lineage
-    epoch = await find_higher_epoch(name, lineage, known.values(), _INQUIRY_SECONDS)
+    keys = load_keys(config)
+    epoch = await find_higher_epoch(name, lineage, known.values(), _INQUIRY_SECONDS, keys)
     if epoch:
         log.node.end_reign(epoch)
         logger.error(

@@ -17,6 +17,7 @@ from synap.addresses import split_address
 from synap.errors import ProtocolViolation, ReplicationError
 from synap.position import Lineage
 from synap.replication import messages
+from synap.replication.curve import Keys
 from synap.replication.messages import Inquiry, Welcome, encode
 from synap.replication.reigns import epoch_above
 from synap.replication.sockets import Sockets
@@ -27,7 +28,11 @@ _BUFFER_BYTES = 64 * 1024
 
 
 async def find_higher_epoch(
-    name: str, lineage: Lineage, addresses: Iterable[str], seconds: float
+    name: str,
+    lineage: Lineage,
+    addresses: Iterable[str],
+    seconds: float,
+    keys: Keys | None = None,
 ) -> int:
     """Return the highest epoch that ends the reign of this master; 0 where nobody tells of one.
 
@@ -36,9 +41,10 @@ async def find_higher_epoch(
         lineage: Its reigns.
         addresses: Where the others' ROUTER sockets would be.
         seconds: How long to wait in all.
+        keys: What replication is encrypted with; None where it is not.
     """
     asked = tuple(dict.fromkeys(addresses))
-    found = await asyncio.gather(*(_ask(name, address, seconds) for address in asked))
+    found = await asyncio.gather(*(_ask(name, address, seconds, keys) for address in asked))
     silent = [address for address, heard in zip(asked, found, strict=True) if heard is None]
     if silent:
         logger.warning(
@@ -49,11 +55,11 @@ async def find_higher_epoch(
     return max((epoch_above(heard or (), lineage, from_master=True) for heard in found), default=0)
 
 
-async def _ask(name: str, address: str, seconds: float) -> Lineage | None:
+async def _ask(name: str, address: str, seconds: float, keys: Keys | None) -> Lineage | None:
     """Return the lineage of the master at `address`, empty without one; None for no word."""
     try:
         async with asyncio.timeout(seconds):
-            return await _lineage_at(name, address) if await _listens(address) else ()
+            return await _lineage_at(name, address, keys) if await _listens(address) else ()
     except TimeoutError:
         return None
     except (OSError, ReplicationError) as error:
@@ -72,7 +78,8 @@ async def _listens(address: str) -> bool:
     return True
 
 
-async def _lineage_at(name: str, address: str) -> Lineage:
+async def _lineage_at(name: str, address: str, keys: Keys | None) -> Lineage:
+    """Return what the master at `address` tells; with encryption it answers to one of the keys."""
     answered: asyncio.Future[Lineage] = asyncio.get_running_loop().create_future()
 
     def receive(parts: list[bytes], _: str) -> None:
@@ -84,9 +91,11 @@ async def _lineage_at(name: str, address: str) -> Lineage:
         if isinstance(answer, Welcome) and not answered.done():
             answered.set_result(answer.lineage)
 
-    sockets = Sockets(_BUFFER_BYTES)
+    sockets = Sockets(_BUFFER_BYTES, keys)
     try:
-        sockets.connect_sync(address, receive, _nothing).send(encode(Inquiry(name)))
+        for server_key in keys.servers if keys is not None else (b"",):
+            sync = sockets.connect_sync(address, receive, _nothing, server_key)
+            sync.send(encode(Inquiry(name)))
         return await answered
     finally:
         sockets.close()

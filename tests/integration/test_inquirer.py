@@ -11,11 +11,13 @@ import pytest
 
 from synap.known_replicas import KnownReplicas, load_replicas
 from synap.node import new_reign
+from synap.replication.curve import load_keys
 from synap.replication.inquirer import find_higher_epoch
+from tests.integration.test_curve import KeyRing, ring
 from tests.integration.test_replication import Bench, bench, eventually, on_loop
 from tests.support import HOST, free_port
 
-__all__ = ["bench"]
+__all__ = ["bench", "ring"]
 
 SECONDS = 5.0
 
@@ -32,6 +34,22 @@ async def test_promoted_replica_names_the_higher_epoch(bench: Bench) -> None:
         assert await find_higher_epoch("old", old_lineage, addresses, SECONDS) == 2
         assert new.publisher.replicas() == ()
         assert new.publisher.violations == 0
+
+
+@on_loop
+async def test_encrypted_replica_is_asked_by_each_key_that_a_master_may_have(
+    bench: Bench, ring: KeyRing
+) -> None:
+    """E5, K4."""
+    async with bench:
+        new = await bench.master(**ring.settings("m", "m", "o"))
+        old_lineage = new.log.lineage
+        new.set_many(3)
+        new.log.node.begin_reign(new.log.position.offset)
+        settings = ring.settings("o", "r m", "m")
+        keys = load_keys(ring.config("o", **settings))
+        found = await find_higher_epoch("old", old_lineage, [new.addresses[1]], SECONDS, keys)
+        assert found == 2
 
 
 @on_loop
