@@ -21,6 +21,9 @@ from tests.support import HOST, Cluster, Node, eventually
 HEARTBEAT = {"replication__heartbeat_interval_ms": 100, "replication__reconnect_delay_ms": 200}
 SECONDS = 30
 
+# Several starts of processes each, which a busy machine is slow at.
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture(scope="module")
 def steady_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
