@@ -24,29 +24,18 @@ from synap.replication import messages
 from synap.replication.catch_up import CatchUpService, ReadableLog, Reader
 from synap.replication.curve import load_keys
 from synap.replication.handshakes import HandshakeLog
+from synap.replication.master import Desk, Master, MasterOptions
 from synap.replication.messages import (
     DIVERGED,
-    HELLO_WANTED,
-    MAX_REIGNS,
     NEEDS_FULL_RESYNC,
-    Ack,
     Answer,
-    Credit,
-    Fetch,
-    FetchSnapshot,
-    Heartbeat,
     Hello,
-    Inquiry,
     Published,
-    Refusal,
-    Request,
-    Welcome,
     encode,
 )
-from synap.replication.plan import CatchUp, Diverged, FullResync, MasterFacts, Plan, decide
-from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock
-from synap.replication.reigns import epoch_above
-from synap.replication.roster import ReplicaProgress, Roster
+from synap.replication.plan import CatchUp, Diverged, Plan
+from synap.replication.progress import NS_PER_MS
+from synap.replication.roster import ReplicaProgress
 from synap.replication.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.sockets import Endpoint, Sockets
 
@@ -55,8 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# States of a replica whose offset is one of another log.
-_ELSEWHERE = (LinkState.DIVERGED, LinkState.SYNCING)
 _SUBSCRIBED = b"\x01"
 _UNSUBSCRIBED = b"\x00"
 # A replica that waits for its turn asks so often, or every replication.reconnect_delay_ms.
@@ -65,7 +52,7 @@ _LONGEST_WAIT_MS = 1000
 _COMPLAIN_EVERY_NS = 10_000_000_000
 
 
-class MasterLog(Protocol):
+class PublishedLog(Protocol):
     """What a publisher needs of its node's log."""
 
     @property
@@ -90,7 +77,7 @@ class Publisher:
     """
 
     def __init__(
-        self, config: Config, log: MasterLog, snapshots: SnapshotSource | None = None
+        self, config: Config, log: PublishedLog, snapshots: SnapshotSource | None = None
     ) -> None:
         """
         Args:
@@ -106,18 +93,31 @@ class Publisher:
         self._handshakes = HandshakeLog("with a peer")
         self._keys = load_keys(config)
         self._replication = replication
-        self._name = server.node_id
-        self._url = server.own_url
         self._log = log
         self._source = snapshots
         self.snapshots: SnapshotService | None = None
         self._timeout_ns = replication.replica_timeout_secs * 1_000_000_000
-        self._largest_streamed = replication.buffer_size_kb * 1024
-        self._roster = Roster(timeout_ns=self._timeout_ns, max_lag_ms=replication.max_lag_ms)
-        self._clock = OffsetClock()
+        self._options = MasterOptions(
+            name=server.node_id,
+            url=server.own_url,
+            heartbeat_interval_ms=replication.heartbeat_interval_ms,
+            timeout_ns=self._timeout_ns,
+            max_lag_ms=replication.max_lag_ms,
+            largest_streamed_bytes=replication.buffer_size_kb * 1024,
+        )
+        self._master = Master(
+            log,
+            self._options,
+            Desk(
+                send=self._send,
+                look_up=self._look_up,
+                complain=self._complain,
+                on_ack=lambda: self._on_ack(),
+                on_higher_epoch=lambda epoch: self._on_higher_epoch(epoch),
+            ),
+        )
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._warned_ns = -_COMPLAIN_EVERY_NS
-        self._greeting: set[bytes] = set()
         self._is_running = False
         self._on_ack: Callable[[], None] = _nothing
         self._on_higher_epoch: Callable[[int], None] = _forget
@@ -149,7 +149,9 @@ class Publisher:
         """
         replication = self._replication
         self._loop = asyncio.get_running_loop()
-        self._sockets = Sockets(self._largest_streamed, self._keys, self._handshakes.note)
+        self._sockets = Sockets(
+            self._options.largest_streamed_bytes, self._keys, self._handshakes.note
+        )
         self._reader = Reader()
         interval_ms, timeout_ms = replication.heartbeat_interval_ms, self._timeout_ns // NS_PER_MS
         try:
@@ -169,6 +171,7 @@ class Publisher:
                 self._log.wal, self._source, self._reader, self._send_bulk,
                 wait_ms=min(replication.reconnect_delay_ms, _LONGEST_WAIT_MS),
             )  # fmt: skip
+        self._master.serve(self._catch_up, self.snapshots)
         self._is_running = True
         self._beat_timer: asyncio.Handle = self._loop.call_soon(self._beat)
         logger.info(
@@ -194,18 +197,13 @@ class Publisher:
         A frame that is larger than `replication.buffer_size_kb` is announced by a heartbeat
         instead, and fetched: so what is queued for a stalled replica is bounded in bytes.
         """
-        self._clock.note(frame.last_offset, time.monotonic_ns())
-        if len(frame.encoded) > self._largest_streamed:
-            self._send_heartbeat()
-        else:
-            history = self._log.lineage[-1].history
-            self._stream.send(encode(Published(history), frame.encoded))
+        message = self._master.streamed(frame, time.monotonic_ns(), _wall_ms())
+        bulk = frame.encoded if isinstance(message, Published) else None
+        self._stream.send(encode(message, bulk))
 
     def replicas(self) -> tuple[ReplicaFacts, ...]:
         """Return every replica that was heard since the start, by name."""
-        now_ns = time.monotonic_ns()
-        offset = self._log.position.offset
-        return tuple(map(_facts, self._roster.progress(offset, self._clock, now_ns)))
+        return tuple(map(_facts, self._master.replicas(time.monotonic_ns())))
 
     @property
     def handshakes_failed(self) -> int:
@@ -214,35 +212,19 @@ class Publisher:
 
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
-        return self._roster.held_offset(replicas, self._log.lineage)
+        return self._master.held_offset(replicas)
 
     def _beat(self) -> None:
-        now_ns = time.monotonic_ns()
         self._send_heartbeat()
-        for peer, name in self._roster.expire(now_ns):
-            self._drop(peer)
+        for name in self._master.expire(time.monotonic_ns()):
             logger.warning(
                 "replica %s is silent", name, extra={"action": "disconnected", "replica": name}
             )
-        self._catch_up.expire(now_ns, self._timeout_ns)
-        if self.snapshots is not None:
-            self.snapshots.expire(now_ns, self._timeout_ns)
         interval = self._replication.heartbeat_interval_ms / 1000
         self._beat_timer = self._loop.call_later(interval, self._beat)
 
     def _send_heartbeat(self) -> None:
-        reign = self._log.lineage[-1]
-        self._stream.send(
-            encode(
-                Heartbeat(
-                    reign.history,
-                    reign.epoch,
-                    self._log.position.offset,
-                    time.time_ns() // NS_PER_MS,
-                    self._replication.heartbeat_interval_ms,
-                )
-            )
-        )
+        self._stream.send(encode(self._master.heartbeat(_wall_ms())))
 
     def _hear_subscription(self, parts: list[bytes], address: str) -> None:
         # A new subscriber needs a heartbeat to begin, and need not wait for the next one.
@@ -258,60 +240,10 @@ class Publisher:
         except ProtocolViolation as error:
             self._complain(error, address)
             return
-        self._answer(peer, address, request, time.monotonic_ns())
+        self._master.receive(peer, address, request, time.monotonic_ns(), _wall_ms())
 
-    def _answer(self, peer: bytes, address: str, request: Request, now_ns: int) -> None:
-        if isinstance(request, Hello):
-            self._read_facts(peer, address, request)
-        elif isinstance(request, Inquiry):
-            self._send(peer, self._welcome_message())
-        elif not self._roster.knows(peer):
-            self._send(peer, Refusal(HELLO_WANTED, "say hello first"))
-        elif isinstance(request, Fetch):
-            # It has what it was sent, and reads on from there.
-            self._drop(peer)
-            self._catch_up.fetch(peer, request, now_ns)
-        elif isinstance(request, FetchSnapshot):
-            self._fetch_snapshot(peer, request, now_ns)
-        elif isinstance(request, Credit):
-            self._catch_up.credit(peer, request, now_ns)
-            if self.snapshots is not None:
-                self.snapshots.credit(peer, request, now_ns)
-        else:
-            self._take_ack(peer, request, address, now_ns)
-
-    def _fetch_snapshot(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
-        self._catch_up.drop(peer)
-        if self.snapshots is None:
-            self._send(peer, Refusal(messages.BUSY, "there are no snapshots here", fetch.request))
-        else:
-            self.snapshots.fetch(peer, fetch, now_ns)
-
-    def _drop(self, peer: bytes) -> None:
-        self._catch_up.drop(peer)
-        if self.snapshots is not None:
-            self.snapshots.drop(peer)
-
-    def _take_ack(self, peer: bytes, ack: Ack, address: str, now_ns: int) -> None:
-        if ack.offset > self._log.position.offset and ack.state not in _ELSEWHERE:
-            self._complain(ProtocolViolation(f"an ack of offset {ack.offset}"), address)
-            self._send(peer, Refusal(HELLO_WANTED, "the ack is ahead of this log"))
-            return
-        if self._roster.acknowledge(peer, ack, now_ns, _wall_ms()):
-            self._on_ack()
-
-    def _read_facts(self, peer: bytes, address: str, hello: Hello) -> None:
-        """Look up, in the reader's thread, what the decision needs."""
-        if peer in self._greeting:
-            return
-        epoch = epoch_above(hello.lineage, self._log.lineage, from_master=hello.is_master)
-        if epoch:
-            self._on_higher_epoch(epoch)
-        if hello.is_master:
-            refusal = Refusal(DIVERGED, "this node has heard of the reign", url=self._url)
-            self._send(peer, refusal)
-            return
-        self._greeting.add(peer)
+    def _look_up(self, peer: bytes, address: str, hello: Hello) -> None:
+        """Look up, in the reader's thread, what the answer to a hello needs."""
         wal = self._log.wal
 
         def position_there() -> Position | None:
@@ -321,35 +253,26 @@ class Publisher:
                 return None
 
         def deliver(found: asyncio.Future[Position | None]) -> None:
-            self._greeting.discard(peer)
             if found.cancelled() or not self._is_running:
                 return
             if found.exception() is not None:
                 logger.error("a hello can't be answered: %s", found.exception())
-                self._send(peer, Refusal(messages.BUSY, str(found.exception())))
+                self._master.give_up(peer, str(found.exception()))
                 return
-            self._welcome(peer, address, hello, found.result())
+            answer = self._master.welcome(
+                peer, address, hello, wal.first_offset, found.result(),
+                time.monotonic_ns(), _wall_ms(),
+            )  # fmt: skip
+            if hello.sync_address and not isinstance(answer, Diverged):
+                self._note_replica(hello, address)
+            self._warn_of_twins(hello.replica, address)
+            _tell(hello, address, answer)
 
         self._reader.read(position_there, deliver)
 
-    def _welcome(
-        self, peer: bytes, address: str, hello: Hello, at_replica: Position | None
-    ) -> None:
-        log = self._log
-        facts = MasterFacts(log.lineage, log.position, log.wal.first_offset, at_replica)
-        answer = decide(hello.position, hello.lineage, facts)
-        replaced = self._roster.greet(peer, address, hello, answer, time.monotonic_ns(), _wall_ms())
-        if replaced is not None:
-            self._drop(replaced)
-        if hello.sync_address and not isinstance(answer, Diverged):
-            self._note_replica(hello, address)
-        self._warn_of_twins(hello.replica, address)
-        _tell(hello, address, answer)
-        self._send(peer, self._message_of(answer))
-
     def _warn_of_twins(self, name: str, address: str) -> None:
         now_ns = time.monotonic_ns()
-        note = self._roster.twin_note(name, now_ns)
+        note = self._master.twin_note(name, now_ns)
         if note and now_ns - self._warned_ns >= _COMPLAIN_EVERY_NS:
             self._warned_ns = now_ns
             logger.warning(
@@ -362,25 +285,6 @@ class Publisher:
             self._on_replica(hello.replica, reachable_address(hello.sync_address, address))
         except ValueError:
             self._complain(ProtocolViolation("a sync address that is not host:port"), address)
-
-    def _message_of(self, answer: Plan) -> Answer:
-        if isinstance(answer, FullResync):
-            return self._refusal(NEEDS_FULL_RESYNC, answer.reason, 0)
-        if isinstance(answer, Diverged):
-            return self._refusal(DIVERGED, answer.reason, answer.common_offset)
-        return self._welcome_message()
-
-    def _welcome_message(self) -> Welcome:
-        lineage = self._log.lineage[-MAX_REIGNS:]
-        return Welcome(self._name, self._log.position, lineage, self._url)
-
-    def _refusal(self, reason: str, detail: str, common_offset: int) -> Refusal:
-        """Return a refusal that tells the replica all that it decides by."""
-        log = self._log
-        return Refusal(
-            reason, detail, common_offset=common_offset, url=self._url,
-            lineage=log.lineage[-MAX_REIGNS:], position=log.position,
-        )  # fmt: skip
 
     def _send(self, peer: bytes, message: Answer) -> bool:
         return self._sync.send([peer, *encode(message)])
