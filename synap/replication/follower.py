@@ -301,6 +301,9 @@ class Follower:
         own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
         self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
         if self._stage is _Stage.LISTENING or beat.history != self._history:
+            if beat.history != self._history:
+                # What the reign before had beyond this one's log will never come.
+                self._clock = OffsetClock()
             self._history = beat.history
             self._loss = ""
             self._master_offset = 0

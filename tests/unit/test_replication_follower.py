@@ -414,3 +414,17 @@ def _serve(bench: Bench, requests: list, random: Random) -> None:
             bench.follower.connect(bench.now_ns)
             bench.beat(30)
             bench.welcome(30)
+
+
+def test_what_an_ended_reign_had_beyond_the_new_ones_log_is_no_lag():
+    bench = Bench(held=3)
+    bench.beat(10)
+    bench.now_ns += SECOND_NS
+    lineage = (*LINEAGE, Reign(2, FOREIGN, 4))
+    bench.beat(3, history=FOREIGN)
+    bench.welcome(3, lineage)
+    for _ in range(20):
+        bench.now_ns += SECOND_NS
+        bench.beat(3, history=FOREIGN)
+    bench.settle()
+    assert bench.state is LinkState.IN_SYNC
