@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from synap.errors import OffsetGap, StaleEpoch
+
 HISTORY_BYTES = 16
 NO_HISTORY = bytes(HISTORY_BYTES)
 
@@ -51,3 +53,23 @@ class Reign(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 Lineage = tuple[Reign, ...]
 """The reigns of a log in their order, oldest first; empty where nothing was ever written."""
+
+
+def check_next_reign(reign: Reign, end: Position, history: bytes | None) -> None:
+    """Check that `reign` may write behind `end`: it begins there, or goes on.
+
+    Args:
+        end: Where the log ends.
+        history: Of the reign that wrote the last entry; None where that is not in the log's files.
+
+    Raises:
+        StaleEpoch: it is an earlier reign, or another one of the same epoch.
+        OffsetGap: it does not begin where the log ends.
+    """
+    is_begun = reign.first_offset <= end.offset
+    if is_begun and reign.epoch == end.epoch and history in (None, reign.history):
+        return
+    if reign.epoch <= end.epoch:
+        raise StaleEpoch(f"reign {reign} does not come after epoch {end.epoch} of the log")
+    if reign.first_offset != end.offset + 1:
+        raise OffsetGap(f"reign {reign} does not begin where the log ends, at {end}")

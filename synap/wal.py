@@ -27,7 +27,7 @@ import msgspec
 from synap.errors import LogError, OffsetGap, OffsetUnknown, StaleEpoch, WalFailed
 from synap.files import Files
 from synap.frame import Frame, follows
-from synap.position import NO_HISTORY, START, Position, Reign
+from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
 from synap.segment import SEGMENT_HEADER_BYTES, Border, Mark, Segment, SegmentHeader
 from synap.wal_active import ActiveSegment, check_link
 from synap.wal_cursor import Extent, Readers, WalCursor
@@ -213,10 +213,10 @@ class Wal:
     def begin_reign(self, reign: Reign) -> None:
         """Begin a segment headed by `reign`; all frames up to the next call are of its epoch.
 
-        The active segment's own reign changes nothing.
+        The active segment's own reign changes nothing. One that wrote nothing is forgotten.
 
         Raises:
-            StaleEpoch: the reign does not come after the active one.
+            StaleEpoch: the reign does not come after the one that wrote last.
             OffsetGap: it does not begin where the log ends.
             DiskFull: nothing changed.
             WalFailed: the log is of no more use.
@@ -224,13 +224,12 @@ class Wal:
         self._syncer.check()
         if (reign.epoch, reign.history) == (self.epoch, self.history):
             return
-        if reign.epoch <= self.epoch:
-            raise StaleEpoch(f"reign {reign} does not come after epoch {self.epoch} of the log")
-        next_offset = self.position.offset + 1
-        # A log that begins behind an image may begin in the middle of a reign.
-        is_begun = not self.segment_count and reign.first_offset < next_offset
-        if reign.first_offset != next_offset and not is_begun:
-            raise OffsetGap(f"reign {reign} does not begin where the log ends, at {self.position}")
+        end, written = self.position, None
+        for segment in self._readers.extent.segments:
+            # An empty one counts for nothing: its reign wrote nothing, and gives way.
+            if segment.first_offset <= end.offset:
+                written = segment.header.history
+        check_next_reign(reign, end, written)
         self._begin_segment(reign.epoch, reign.history)
 
     def append(self, frames: Sequence[Frame]) -> None:

@@ -232,6 +232,29 @@ def test_reign_that_wrote_nothing_gives_way_to_the_next(tmp_path: Path) -> None:
     reopened.close()
 
 
+def test_reign_that_wrote_nothing_gives_way_to_the_one_before_it(tmp_path: Path) -> None:
+    """A promoted master without a write follows one whose log goes on in the reign before."""
+    wal = open_wal(tmp_path)
+    append_frames(wal, 1)
+    wal.begin_reign(Reign(2, b"2" * 16, 3))
+    wal.begin_reign(REIGN)
+    frames = append_frames(wal, 1)
+    wal.close()
+    reopened = open_wal(tmp_path)
+    assert {header.epoch for header in reopened.histories()} == {1}
+    assert list(reopened.frames_after(2)) == frames
+    reopened.close()
+
+
+def test_reign_that_wrote_nothing_gives_way_to_another_of_its_epoch(tmp_path: Path) -> None:
+    wal = open_wal(tmp_path)
+    append_frames(wal, 1)
+    wal.begin_reign(Reign(2, b"2" * 16, 3))
+    wal.begin_reign(Reign(2, b"another 16 bytes", 3))
+    assert wal.history == b"another 16 bytes"
+    wal.close()
+
+
 @pytest.mark.parametrize(
     ("reign", "error"),
     [
