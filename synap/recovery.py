@@ -39,7 +39,7 @@ from synap.paths import NodePaths
 from synap.position import START, Position
 from synap.segment import opened, read_header, segment_path, segment_paths
 from synap.snapshot import Manifest, clear_leftovers, snapshots, unpack_image
-from synap.store import MACHINE_RESTARTED, Applied, Store, is_trusted
+from synap.store import MACHINE_RESTARTED, NO_STORE, Applied, Store, is_trusted
 from synap.store.generations import folder_in_use
 from synap.wal import Mark, Wal, WalOptions
 
@@ -329,10 +329,11 @@ class _Recoverer:
 
     def _may_have_lost(self, position: Position) -> bool:
         """Whether entries that others saw may be missing, or this is a copy."""
-        if self.recovery.source == "store" or not position.offset:
+        source, reason = self.recovery.source, self.recovery.reason
+        # An empty log may have been a long one, but not where there never was a store.
+        if source == "store" or (not position.offset and reason == NO_STORE):
             return False
-        is_always = self._options.fsync_mode == "always"
-        return not (is_always and self.recovery.reason == MACHINE_RESTARTED)
+        return not (self._options.fsync_mode == "always" and reason == MACHINE_RESTARTED)
 
     def _close(self) -> None:
         if self._wal is not None:

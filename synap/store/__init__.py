@@ -16,7 +16,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     reader, transaction, owner    the three handles
 """
 
-from synap.store.generations import MACHINE_RESTARTED, is_trusted
+from synap.store.generations import MACHINE_RESTARTED, NO_STORE, is_trusted
 from synap.store.image import ImageFacts, digest_image, look_into
 from synap.store.layout import Applied, ScanPage, StoreFacts
 from synap.store.owner import Store
@@ -26,6 +26,7 @@ from synap.store.transaction import WriteTransaction
 
 __all__ = [
     "MACHINE_RESTARTED",
+    "NO_STORE",
     "Applied",
     "ImageFacts",
     "KeySize",

@@ -33,6 +33,8 @@ _FOLDER = re.compile(r"[0-9]{8}")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_RESTARTED = "the machine was restarted without a clean stop of the node"
 """Why a store is not trusted that is at home where it lies."""
+NO_STORE = "there is no store yet"
+"""Why there is nothing to trust on a new node."""
 # One sector: an overwrite in place is there whole or not at all.
 _MARKER_BYTES = 512
 
@@ -178,7 +180,7 @@ def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
     except StoreUnusable as error:
         return False, error.message
     if generation is None:
-        return False, "there is no store yet"
+        return False, NO_STORE
     folder = folder_of(root, generation)
     try:
         marker = msgspec.json.decode((folder / _MARKER).read_bytes(), type=Marker)

@@ -116,6 +116,18 @@ def test_another_boot_id_rebuilds_and_begins_an_epoch(
     log.close(clean=True)
 
 
+def test_another_boot_id_and_a_log_without_an_entry_begin_an_epoch(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole log may be what was lost; nobody may take the next one for it."""
+    home.open().close(clean=False)
+    reboot(monkeypatch)
+    log = home.open()
+    assert (outcome(log), log.recovery.begun_epoch) == (("nothing", 0, 0), 2)
+    assert [(reign.epoch, reign.first_offset) for reign in log.lineage] == [(2, 1)]
+    log.close(clean=True)
+
+
 def test_another_boot_id_with_fsync_always_stays_in_its_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
