@@ -138,9 +138,11 @@ class Resync:
         if self._step is not _Step.ASKED or offer.request != self._request:
             return
         # A message holds the newest reigns of a long lineage, and the snapshot's may reach further
-        # back than the master's.
+        # back than the master's. One that wrote nothing up to there may have been given up since.
         oldest = self._lineage[0].epoch if len(self._lineage) == MAX_REIGNS else 0
-        if not {each for each in offer.lineage if each.epoch >= oldest} <= set(self._lineage):
+        end = offer.position.offset
+        wrote = {r for r in offer.lineage if r.epoch >= oldest and r.first_offset <= end}
+        if not wrote <= set(self._lineage):
             raise ProtocolViolation("a snapshot of another lineage than the master's")
         held = self._offer
         is_same = held is not None and held.sha256 == offer.sha256
