@@ -171,7 +171,8 @@ class Log:
             WalFailed: the log is of no more use.
         """
         for epoch, reigned in groupby(frames, key=lambda frame: frame.epoch):
-            self._append_reigned(self._reign_of(epoch), list(reigned))
+            reign = reign_at_end(self.lineage, self.position, epoch)
+            self._append_reigned(reign, list(reigned))
 
     @property
     def has_synced(self) -> bool:
@@ -260,17 +261,6 @@ class Log:
         self.store.close(clean=clean)
         os.close(self._lock)
 
-    def _reign_of(self, epoch: int) -> Reign:
-        """Return the reign that writes at the log's end; refuse any other epoch's frames."""
-        next_offset = self.position.offset + 1
-        reigns = [reign for reign in self.lineage if reign.first_offset <= next_offset]
-        if not reigns or reigns[-1].epoch != epoch:
-            raise StaleEpoch(
-                f"a frame of epoch {epoch} at offset {next_offset}, where the lineage says "
-                f"{reigns[-1] if reigns else 'nothing'}"
-            )
-        return reigns[-1]
-
     def _append_reigned(self, reign: Reign, frames: Sequence[Frame]) -> None:
         self.replay_rest()
         self.wal.begin_reign(reign)
@@ -303,6 +293,22 @@ class Log:
 
 def _nobody(frames: Sequence[Frame]) -> None:
     """Stand in where nobody listens."""
+
+
+def reign_at_end(lineage: Lineage, end: Position, epoch: int) -> Reign:
+    """Return the reign that writes behind `end`.
+
+    Raises:
+        StaleEpoch: it is another one than that of `epoch`.
+    """
+    next_offset = end.offset + 1
+    reigns = [reign for reign in lineage if reign.first_offset <= next_offset]
+    if not reigns or reigns[-1].epoch != epoch:
+        raise StaleEpoch(
+            f"a frame of epoch {epoch} at offset {next_offset}, where the lineage says "
+            f"{reigns[-1] if reigns else 'nothing'}"
+        )
+    return reigns[-1]
 
 
 def _applied_at(wal: Wal, time_ms: int) -> Applied:

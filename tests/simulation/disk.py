@@ -1,0 +1,293 @@
+"""The fake disk of a node: its log, its live store, its identity and its snapshots.
+
+It keeps the real disk's rules: `Node` for the identity, `Wal` and `Log` for what may follow what.
+What was synced survives a crash of the machine; of the rest, some beginning does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from synap.errors import DiskFull, OffsetGap, OffsetNotRetained, OffsetUnknown
+from synap.frame import Entry, Frame, encode_frame, follows
+from synap.log import reign_at_end
+from synap.node import Node, NodeIdentity, new_reign
+from synap.position import START, Lineage, Position, Reign, check_next_reign
+from synap.replication.resync import Install
+from synap.snapshot import Manifest
+
+# Frames in a chunk of catch-up, so that tiny logs take several.
+_CHUNK_FRAMES = 3
+
+
+class Identity(Node):
+    """`node.json` on a disk that makes it durable at once."""
+
+    def _save(self) -> None:
+        pass
+
+
+class Disk:
+    """One node's disk. The log of its owner, as `ReplicaLog` and `ReadableLog` want it.
+
+    Attributes:
+        node: Role and lineage.
+        store: What readers see.
+        ever_held: Every key that was durable here at some time.
+        aside: Offset and rolling checksum of each frame in `diverged/`.
+        snapshots: Newest first.
+    """
+
+    def __init__(self, name: str, random: Random, *, is_master: bool, is_synced: bool) -> None:
+        """
+        Args:
+            is_synced: fsync_mode is `always`.
+        """
+        self._random = random
+        self.is_always_synced = is_synced
+        self.node = Identity(
+            Path("node.json"),
+            NodeIdentity(
+                id=name,
+                role="master" if is_master else "replica",
+                lineage=(new_reign(1, 1),) if is_master else (),
+                has_synced=is_master,
+            ),
+        )
+        self.store: dict[bytes, bytes] = {}
+        self.ever_held: set[bytes] = set()
+        self.aside: set[tuple[int, int]] = set()
+        self.snapshots: list[tuple[Manifest, bytes]] = []
+        self.full_share = 0.0
+        self.pins: list[int] = []
+        self.frames: list[Frame] = []
+        self.base = START
+        self._base_store: dict[bytes, bytes] = {}
+        self._base_time_ms = 0
+        self._synced_offset = 0
+        # Headers of the segments: first offset and reign of each.
+        self._segments: list[Reign] = []
+
+    @property
+    def position(self) -> Position:
+        return self.frames[-1].position if self.frames else self.base
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.node.lineage
+
+    @property
+    def first_offset(self) -> int:
+        return self.base.offset + 1
+
+    @property
+    def applied_time_ms(self) -> int:
+        return self.frames[-1].time_ms if self.frames else self._base_time_ms
+
+    @property
+    def durable_offset(self) -> int:
+        return self.position.offset if self.is_always_synced else self._synced_offset
+
+    @property
+    def has_synced(self) -> bool:
+        return self.node.identity.has_synced
+
+    def note_synced(self) -> None:
+        self.node.note_synced()
+
+    def adopt(self, lineage: Lineage) -> None:
+        self.node.adopt(lineage)
+
+    def append_frames(self, frames: Sequence[Frame]) -> None:
+        """Log and apply frames by the rules of `Log.append_frames` and `Wal`."""
+        for frame in frames:
+            reign = reign_at_end(self.lineage, self.position, frame.epoch)
+            self._make_room()
+            self.begin_reign(reign)
+            self._append(frame)
+
+    def write(self, entries: Sequence[Entry], time_ms: int) -> Frame:
+        """Log and apply a master's own entries."""
+        reign = self.node.reign
+        assert reign is not None
+        self._make_room()
+        frame = encode_frame(entries, previous=self.position, epoch=reign.epoch, time_ms=time_ms)
+        self._append(frame)
+        return frame
+
+    def begin_reign(self, reign: Reign) -> None:
+        """Begin a segment, as `Wal.begin_reign` does."""
+        active = self._segments[-1] if self._segments else None
+        if active is not None and (active.epoch, active.history) == (reign.epoch, reign.history):
+            return
+        end = self.position
+        written = [s.history for s in self._segments if s.first_offset <= end.offset]
+        check_next_reign(reign, end, written[-1] if written else None)
+        following = end.offset + 1
+        if active is not None and active.first_offset == following:
+            self._segments.pop()
+        self._segments.append(Reign(reign.epoch, reign.history, following))
+
+    def open_as_master(self, *, may_have_lost: bool) -> bool:
+        """Head the log by the reign to write in, as recovery does; return whether it is new."""
+        self.drop_foreign_segments()
+        node, offset = self.node, self.position.offset
+        reign = node.reign
+        assert reign is not None
+        active = self._segments[-1] if self._segments else None
+        is_active = active is not None and (active.epoch, active.history) == (
+            reign.epoch,
+            reign.history,
+        )
+        is_next = reign.first_offset == offset + 1
+        is_inside = active is None and reign.first_offset <= offset
+        is_new = may_have_lost or not (is_active or is_next or is_inside)
+        self.begin_reign(node.begin_reign(offset) if is_new else reign)
+        return is_new
+
+    def drop_foreign_segments(self) -> None:
+        """Put aside what node.json does not know, as recovery does; here it is always empty."""
+        known = {reign.history for reign in self.lineage}
+        while self._segments and self._segments[-1].history not in known:
+            assert self._segments[-1].first_offset > self.position.offset
+            self._segments.pop()
+
+    def crash_machine(self) -> int:
+        """Lose a part of what was not synced; return how many frames went."""
+        unsynced = [f for f in self.frames if f.last_offset > self.durable_offset]
+        lost = self._random.randrange(len(unsynced) + 1) if unsynced else 0
+        if lost:
+            del self.frames[-lost:]
+            end = self.position.offset
+            self._segments = [s for s in self._segments if s.first_offset <= end + 1]
+            self._replay()
+        return lost
+
+    def sync(self) -> None:
+        self._synced_offset = self.position.offset
+
+    def take_snapshot(self, wall_ms: int) -> None:
+        """Write a snapshot of the live store, durably."""
+        if not self.lineage:
+            return
+        image = msgspec.msgpack.encode(sorted(self.store.items()))
+        manifest = Manifest(
+            lineage=self.lineage,
+            position=self.position,
+            time_ms=self.applied_time_ms,
+            created_ms=wall_ms,
+            keys=len(self.store),
+            bytes=len(image),
+            sha256=hashlib.sha256(image).hexdigest(),
+        )
+        self.sync()
+        self.snapshots = [(manifest, image), *self.snapshots[:2]]
+
+    def retire(self) -> None:
+        """Let the log go up to the newest snapshot, but for what somebody still reads."""
+        if not self.snapshots:
+            return
+        manifest, image = self.snapshots[0]
+        position = manifest.position
+        if position.offset <= self.base.offset or any(pin < position.offset for pin in self.pins):
+            return
+        self.frames = [f for f in self.frames if f.first_offset > position.offset]
+        self._set_base(manifest, image)
+        begun = [s for s in self._segments if s.first_offset <= position.offset + 1]
+        self._segments = self._segments[len(begun) - 1 :] if begun else self._segments
+
+    def install(self, job: Install, image: bytes) -> list[Frame]:
+        """Switch to a received snapshot; return the frames that are gone and not put aside."""
+        kept_after = job.switch.kept_after
+        gone, aside = [], []
+        for frame in self.frames:
+            is_kept = kept_after is not None and frame.last_offset > kept_after
+            (aside if is_kept else gone).append(frame)
+        self.aside |= {(frame.last_offset, frame.rolling) for frame in aside}
+        offer = job.offer
+        manifest = Manifest(
+            lineage=offer.lineage, position=offer.position, time_ms=offer.time_ms,
+            created_ms=offer.created_ms, keys=offer.keys, bytes=offer.size,
+            sha256=offer.sha256.hex(),
+        )  # fmt: skip
+        self.frames = []
+        self._segments = []
+        self._set_base(manifest, image)
+        self.store = dict(self._base_store)
+        self.ever_held |= self.store.keys()
+        self._synced_offset = manifest.position.offset
+        self.snapshots = [(manifest, image)]
+        self.node.adopt(job.lineage)
+        return gone
+
+    def position_at(self, offset: int) -> Position | None:
+        if offset < self.base.offset:
+            raise OffsetNotRetained(offset, self.first_offset)
+        if offset == self.base.offset:
+            return self.base
+        return next((f.position for f in self.frames if f.last_offset == offset), None)
+
+    def cursor(self, offset: int) -> Cursor:
+        if self.position_at(offset) is None:
+            raise OffsetUnknown(f"no frame ends with {offset}")
+        return Cursor(self, offset)
+
+    def holds(self, position: Position) -> bool:
+        """Whether this log went through `position`, as far as it can tell."""
+        if position.offset < self.base.offset:
+            return True
+        return self.position_at(position.offset) == position
+
+    def _append(self, frame: Frame) -> None:
+        if not follows(frame, self.position):
+            raise OffsetGap(f"frame {frame.position} does not follow {self.position}")
+        if not self._segments or self._segments[-1].epoch != frame.epoch:
+            raise OffsetGap(f"reign {frame.epoch} was not begun")
+        self.frames.append(frame)
+        self._apply(frame)
+
+    def _apply(self, frame: Frame) -> None:
+        for entry in frame.entries():
+            self.store[entry.key] = entry.value
+            self.ever_held.add(entry.key)
+
+    def _replay(self) -> None:
+        self.store = dict(self._base_store)
+        for frame in self.frames:
+            self._apply(frame)
+
+    def _set_base(self, manifest: Manifest, image: bytes) -> None:
+        self.base = manifest.position
+        self._base_store = dict(msgspec.msgpack.decode(image, type=list[tuple[bytes, bytes]]))
+        self._base_time_ms = manifest.time_ms
+
+    def _make_room(self) -> None:
+        if self.full_share and self._random.random() < self.full_share:
+            raise DiskFull
+
+
+class Cursor:
+    """A place in the log, which keeps what follows it from being retired."""
+
+    def __init__(self, disk: Disk, offset: int) -> None:
+        self._disk = disk
+        self.offset = offset
+        disk.pins.append(offset)
+
+    def next(self, _: int) -> bytes:
+        """Return a few frames; b"" at the end."""
+        frames = [f for f in self._disk.frames if f.first_offset > self.offset][:_CHUNK_FRAMES]
+        if frames:
+            self._disk.pins.remove(self.offset)
+            self.offset = frames[-1].last_offset
+            self._disk.pins.append(self.offset)
+        return b"".join(frame.encoded for frame in frames)
+
+    def close(self) -> None:
+        if self.offset in self._disk.pins:
+            self._disk.pins.remove(self.offset)

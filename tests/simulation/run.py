@@ -1,0 +1,189 @@
+"""One run of the simulation: a seed decides everything that happens, and how."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.simulation.network import Weather
+from tests.simulation.node import ReplicaProcess
+from tests.simulation.world import SimNode, Violation, World
+
+# The part with faults, and how long the nodes have to agree after it.
+_FAULTS_MS = 14_000
+_HEALING_MS = 60_000
+_LOOK_MS = 1000
+
+
+class Failure(AssertionError):
+    """A run that broke a promise; says how to have it again, and ends with the trace."""
+
+
+class Run:
+    """One cluster's life."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self.world = World(self._random)
+        self._timeline = self.world.timeline
+        self._hardship = self._random.choice((0.0, 0.3, 1.0))
+        self._pace_ms = self._random.choice((60, 150, 400))
+        self._faults = (
+            (6, self._crash),
+            (3, self._crash_machine),
+            (4, self._split),
+            (8, self.world.fail_over),
+            (4, self.world.repoint_strays),
+            (5, self._snapshot),
+            (2, lambda: self.world.wipe(self._any())),
+            (2, self._fill_disk),
+            (2, self._change_weather),
+            (1, self.world.accept_diverged),
+        )
+        self._is_healing = False
+
+    def go(self) -> list[str]:
+        """Live through the faults, heal, and compare; return the trace.
+
+        Raises:
+            Violation: a promise was broken.
+        """
+        world, timeline = self.world, self._timeline
+        self._change_weather()
+        timeline.after(500, self._write)
+        timeline.after(1000, self._do_harm)
+        timeline.run_until(_FAULTS_MS)
+        self._heal()
+        end_ms = _FAULTS_MS + _HEALING_MS
+        while not self._do_all_agree():
+            if timeline.elapsed_ms >= end_ms:
+                raise Violation(f"the nodes do not agree: {self._standing()}")
+            world.repoint_strays()
+            world.accept_diverged()
+            timeline.run_until(timeline.elapsed_ms + _LOOK_MS)
+        self._look_for_losses()
+        return timeline.trace
+
+    def _write(self) -> None:
+        world = self.world
+        node = world.reigning if self._random.random() < 0.8 else self._any()
+        world.write(node)
+        world.look_at_readers()
+        if not self._is_healing:
+            self._timeline.after(self._pace_ms * 2 * self._random.random(), self._write)
+
+    def _do_harm(self) -> None:
+        if self._is_healing:
+            return
+        weights = [weight for weight, _ in self._faults]
+        self._random.choices([action for _, action in self._faults], weights)[0]()
+        self._timeline.after(100 + 1400 * self._random.random(), self._do_harm)
+
+    def _any(self) -> SimNode:
+        return self._random.choice(list(self.world.nodes.values()))
+
+    def _crash(self) -> None:
+        node = self._any()
+        self._timeline.note(f"{node.name} crashes")
+        node.stop()
+        self._start_later(node)
+
+    def _crash_machine(self) -> None:
+        node = self._any()
+        lost = node.crash_machine()
+        self._timeline.note(f"the machine of {node.name} crashes, {lost} frames lost")
+        self.world.excuse_losses(node, lost)
+        self._start_later(node)
+
+    def _start_later(self, node: SimNode) -> None:
+        def start() -> None:
+            if node.process is None:
+                node.start()
+
+        self._timeline.after(100 + 6000 * self._random.random() ** 2, start)
+
+    def _split(self) -> None:
+        world = self.world
+        apart = self._random.sample(list(world.nodes), self._random.choice((1, 1, 2)))
+        self._timeline.note(f"{' '.join(apart)} cut off")
+        world.network.split(apart)
+        self._timeline.after(500 + 6000 * self._random.random(), world.network.heal)
+
+    def _snapshot(self) -> None:
+        node = self._any()
+        node.disk.take_snapshot(self._timeline.wall_ms)
+        if self._random.random() < 0.7:
+            node.disk.retire()
+
+    def _fill_disk(self) -> None:
+        disk = self._any().disk
+        disk.full_share = 0.5
+        self._timeline.after(2000, lambda: setattr(disk, "full_share", 0.0))
+
+    def _change_weather(self) -> None:
+        draw, hardship = self._random.random, self._hardship
+        self.world.network.weather = Weather(
+            lost=0.3 * hardship * draw() ** 2,
+            doubled=0.1 * hardship * draw(),
+            late=0.3 * hardship * draw(),
+            latency_ms=1 + 50 * draw() ** 3,
+            late_ms=2000 * draw() ** 2,
+        )
+
+    def _heal(self) -> None:
+        world = self.world
+        self._is_healing = True
+        self._timeline.note("all is well again")
+        world.network.heal()
+        world.network.weather = Weather()
+        for node in world.nodes.values():
+            node.disk.full_share = 0.0
+            if node.process is None:
+                node.start()
+
+    def _do_all_agree(self) -> bool:
+        disks = [node.disk for node in self.world.nodes.values()]
+        return all(self._is_level(node) for node in self.world.nodes.values()) and all(
+            disk.position == disks[0].position
+            and disk.store == disks[0].store
+            and disk.lineage == disks[0].lineage
+            for disk in disks
+        )
+
+    def _is_level(self, node: SimNode) -> bool:
+        process = node.process
+        if node is self.world.reigning:
+            return True
+        return isinstance(process, ReplicaProcess) and process.status().state == "in_sync"
+
+    def _standing(self) -> str:
+        parts = []
+        for node in self.world.nodes.values():
+            process = node.process
+            how = "down"
+            if process is not None:
+                how = "master"
+            if isinstance(process, ReplicaProcess):
+                status = process.status()
+                how = f"{status.state} {status.note}"
+            parts.append(f"{node.name} at {node.disk.position} {how}")
+        return "; ".join(parts)
+
+    def _look_for_losses(self) -> None:
+        store = self.world.reigning.disk.store
+        for write in self.world.writes:
+            if write.is_acknowledged and not write.is_excused and write.key not in store:
+                raise Violation(f"{write.key!r} of {write.master} at {write.position} is gone")
+
+
+def simulate(seed: int) -> list[str]:
+    """Run a seed; return its trace.
+
+    Raises:
+        Failure: a promise was broken.
+    """
+    run = Run(seed)
+    try:
+        return run.go()
+    except Exception as error:
+        trace = "\n".join(run.world.timeline.trace)
+        raise Failure(f"{trace}\nseed {seed}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,147 @@
+"""The rules of replication in a simulated cluster, and rules broken on purpose that it must see.
+
+A run that fails prints its trace and its seed; `simulate(seed)` has it again.
+`SYNAP_SIMULATION_SEEDS` sets how many are run, `tests/chaos/test_simulation.py` runs many more.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from synap.replication import master, plan, quorum, roster
+from synap.replication.follower import Follower
+from synap.replication.messages import Ack
+from synap.replication.plan import CatchUp, Switch
+from synap.replication.progress import LinkState, StreamBuffer
+from tests.simulation.run import Failure, simulate
+from tests.simulation.world import SimNode, Violation, World
+
+SEEDS = int(os.environ.get("SYNAP_SIMULATION_SEEDS", "500"))
+PARTS = 5
+# A rule that is broken must show within so many.
+MUTANT_SEEDS = 150
+# What seeds of one part must have come through together: else they would prove little.
+_DEEDS = ("is promoted", "installs", "acknowledges", "a new reign", "Diverged", "hears of epoch")
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nodes_agree_and_no_acknowledged_write_is_gone(part: int) -> None:
+    lines = "\n".join(line for seed in range(part, SEEDS, PARTS) for line in simulate(seed))
+    assert [deed for deed in _DEEDS if deed not in lines] == []
+
+
+def test_seed_gives_the_same_trace_in_another_process() -> None:
+    code = "from tests.simulation.run import simulate; print(*simulate(7), sep='\\n')"
+    root = Path(__file__).parents[2]
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, check=True, timeout=30,
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+    )  # fmt: skip
+    assert outcome.stdout.decode() == "\n".join(simulate(7)) + "\n"
+
+
+def _ack_what_is_heard(patch: pytest.MonkeyPatch) -> None:
+    """A replica acknowledges what the stream brought before it is in its log."""
+    hear = Follower._hear_frame
+
+    def hear_and_ack(self: Follower, *args: object) -> None:
+        hear(self, *args)
+        if self.status(0).state != LinkState.DISCONNECTED:
+            epoch = self._log.lineage[-1].epoch if self._log.lineage else 0
+            self.outbox.append(Ack(self._master_offset, epoch, LinkState.IN_SYNC))
+
+    patch.setattr(Follower, "_hear_frame", hear_and_ack)
+
+
+def _welcome_everybody(patch: pytest.MonkeyPatch) -> None:
+    """Neither side compares lineages or checksums at the join."""
+    patch.setattr(master, "decide", lambda replica, *_: CatchUp(replica.offset))
+    patch.setattr(plan, "objection", lambda *_: None)
+
+
+def _trust_the_offset(patch: pytest.MonkeyPatch) -> None:
+    """An ack counts by its number, whichever log it is of, and whatever state it tells."""
+    patch.setattr(quorum, "counts", lambda *_: True)
+    patch.setattr(roster, "_HOLDING_STATES", frozenset(LinkState))
+
+
+def _count_one_too_few(patch: pytest.MonkeyPatch) -> None:
+    """A quorum is reached one replica early."""
+    held = quorum.held_offset
+    patch.setattr(
+        quorum,
+        "held_offset",
+        lambda offsets, replicas: held(list(offsets), max(1, replicas - 1)),
+    )
+
+
+def _ignore_higher_epochs(patch: pytest.MonkeyPatch) -> None:
+    """A master goes on that was told that its reign is over."""
+    patch.setattr(master, "epoch_above", lambda *_, **__: 0)
+
+
+def _see_no_gap(patch: pytest.MonkeyPatch) -> None:
+    """A replica never fetches what the stream did not bring."""
+    patch.setattr(StreamBuffer, "missing", lambda *_: None)
+
+
+def _put_nothing_aside(patch: pytest.MonkeyPatch) -> None:
+    """A replica's own entries go when it takes a snapshot."""
+    remedy = plan.remedy
+
+    def forgetful(*args: object, **words: object) -> object:
+        found = remedy(*args, **words)
+        return Switch() if isinstance(found, Switch) else found
+
+    patch.setattr(plan, "remedy", forgetful)
+
+
+def _go_on_in_the_old_reign(patch: pytest.MonkeyPatch) -> None:
+    """A master that lost the end of its log begins no epoch."""
+    start = SimNode.start
+
+    def start_as_if_nothing_was_lost(self: SimNode) -> None:
+        self._may_have_lost = False
+        start(self)
+
+    patch.setattr(SimNode, "start", start_as_if_nothing_was_lost)
+
+
+def _promote_anybody(patch: pytest.MonkeyPatch) -> None:
+    """The operator does not look which replica holds most."""
+    patch.setattr(World, "rank", staticmethod(lambda node: -node.disk.position.offset))
+
+
+_MUTANTS: tuple[Patch, ...] = (
+    _ack_what_is_heard,
+    _welcome_everybody,
+    _trust_the_offset,
+    _count_one_too_few,
+    _ignore_higher_epochs,
+    _see_no_gap,
+    _put_nothing_aside,
+    _go_on_in_the_old_reign,
+    _promote_anybody,
+)
+
+
+def _seen_in(seed: int) -> bool:
+    try:
+        simulate(seed)
+    except Failure as failure:
+        return isinstance(failure.__cause__, Violation)
+    return False
+
+
+@pytest.mark.parametrize("mutate", _MUTANTS, ids=lambda mutate: mutate.__name__[1:])
+def test_rule_broken_on_purpose_is_seen(mutate: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    assert any(map(_seen_in, range(MUTANT_SEEDS)))
