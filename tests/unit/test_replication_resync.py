@@ -339,3 +339,23 @@ def test_remedy_is_a_switch(own, lineage, offered, is_accepted, expected):
 def test_remedy_is_to_hold(lineage, offered):
     """Cites R12."""
     assert isinstance(plan.remedy(OWN, lineage, offered, END, is_accepted=False), Hold)
+
+
+def test_offer_may_name_a_reign_that_wrote_nothing_and_was_given_up():
+    """Cites R4."""
+    bench = Bench()
+    bench.refuse()
+    given_up = Reign(2, FOREIGN, AT.offset + 1)
+    size = len(IMAGE)
+    bench.receive(SnapshotOffer(1, (*LINEAGE, given_up), AT, 9, 9, 3, size, SHA, "none", 0))
+    assert isinstance(bench.jobs()[0], Receive)
+
+
+def test_offer_of_a_reign_that_wrote_and_is_not_the_masters_is_refused():
+    """Cites R4."""
+    bench = Bench()
+    bench.refuse()
+    foreign = Reign(2, FOREIGN, AT.offset)
+    size = len(IMAGE)
+    with pytest.raises(ProtocolViolation):
+        bench.receive(SnapshotOffer(1, (*LINEAGE, foreign), AT, 9, 9, 3, size, SHA, "none", 0))
