@@ -38,6 +38,7 @@ class Disk:
     Attributes:
         node: Role and lineage.
         store: What readers see.
+        position: The end of the log.
         ever_held: Every key that was durable here at some time.
         aside: Offset and rolling checksum of each frame in `diverged/`.
         snapshots: Newest first.
@@ -66,16 +67,12 @@ class Disk:
         self.full_share = 0.0
         self.pins: list[int] = []
         self.frames: list[Frame] = []
-        self.base = START
+        self.base = self.position = START
         self._base_store: dict[bytes, bytes] = {}
         self._base_time_ms = 0
         self._synced_offset = 0
         # Headers of the segments: first offset and reign of each.
         self._segments: list[Reign] = []
-
-    @property
-    def position(self) -> Position:
-        return self.frames[-1].position if self.frames else self.base
 
     @property
     def lineage(self) -> Lineage:
@@ -163,6 +160,7 @@ class Disk:
         lost = self._random.randrange(len(unsynced) + 1) if unsynced else 0
         if lost:
             del self.frames[-lost:]
+            self.position = self.frames[-1].position if self.frames else self.base
             end = self.position.offset
             self._segments = [s for s in self._segments if s.first_offset <= end + 1]
             self._replay()
@@ -218,6 +216,7 @@ class Disk:
         self.frames = []
         self._segments = []
         self._set_base(manifest, image)
+        self.position = manifest.position
         self.store = dict(self._base_store)
         self.ever_held |= self.store.keys()
         self._synced_offset = manifest.position.offset
@@ -249,6 +248,7 @@ class Disk:
         if not self._segments or self._segments[-1].epoch != frame.epoch:
             raise OffsetGap(f"reign {frame.epoch} was not begun")
         self.frames.append(frame)
+        self.position = frame.position
         self._apply(frame)
 
     def _apply(self, frame: Frame) -> None:
