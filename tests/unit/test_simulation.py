@@ -143,7 +143,7 @@ def _seen_in(seed: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("mutate", "seed"), _MUTANTS, ids=lambda each: getattr(each, "__name__", "")
+    ("mutate", "seed"), _MUTANTS, ids=[each.__name__[1:] for each, _ in _MUTANTS]
 )
 def test_rule_broken_on_purpose_is_seen(
     mutate: Patch, seed: int, monkeypatch: pytest.MonkeyPatch
