@@ -209,7 +209,7 @@ class Master:
         if isinstance(request, Hello):
             self._take_hello(peer, address, request)
         elif isinstance(request, Inquiry):
-            self._desk.send(peer, self._welcome())
+            self._desk.send(peer, self._welcome_message())
         elif not self._roster.knows(peer):
             self._desk.send(peer, Refusal(HELLO_WANTED, "say hello first"))
         elif isinstance(request, Fetch):
@@ -297,9 +297,9 @@ class Master:
             return self._refusal(NEEDS_FULL_RESYNC, answer.reason, 0)
         if isinstance(answer, Diverged):
             return self._refusal(DIVERGED, answer.reason, answer.common_offset)
-        return self._welcome()
+        return self._welcome_message()
 
-    def _welcome(self) -> Welcome:
+    def _welcome_message(self) -> Welcome:
         lineage = self._log.lineage[-MAX_REIGNS:]
         return Welcome(self._options.name, self._log.position, lineage, self._options.url)
 
