@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synap.errors import DataDirUnusable
+from synap.run_dir import own_runs_dir, runs_dir
 
 if TYPE_CHECKING:
     from synap.config import Config
@@ -111,10 +112,9 @@ class NodePaths:
 
 def _run_dir_of(data_dir: Path) -> Path:
     name = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:12]
-    chosen = os.environ.get("SYNAP_RUN_DIR") or os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(chosen, "synap") if chosen else Path("/tmp", f"synap-{os.getuid()}")
+    base = runs_dir()
     if len(os.fsencode(base)) > _LONGEST_RUN_DIR - len(name):
-        base = Path("/tmp", f"synap-{os.getuid()}")
+        base = own_runs_dir()
     return base / name
 
 

@@ -16,6 +16,7 @@ from synap.variables import SECRET_FILE_SUFFIX
 from workers import cli_backup, cli_cluster, cli_keys, cli_replication, cli_serve, cli_wal
 from workers.cli_serve import ConfigFile, Setting, settings_of
 from workers.cluster import Plan, run_cluster
+from workers.health import check
 from workers.http_call import post
 from workers.main import run
 
@@ -83,6 +84,14 @@ def snapshot_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
     """Have a running node take a snapshot, and wait until it is durable and verified."""
     taken = post(url, "/snapshot")
     typer.echo(f"{taken['file']}, offset {taken['offset']}")
+
+
+@app.command("health")
+def health_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
+    """Say whether a node is healthy; the exit code is 0 where it is and 1 where it is not."""
+    is_healthy, told = check(url)
+    typer.echo(told)
+    raise typer.Exit(0 if is_healthy else 1)
 
 
 @config_app.command("check")

@@ -24,6 +24,8 @@ _WATCH_SECONDS = 1.0
 # How long nodes at different offsets get to come to the same one.
 _LEVEL_SECONDS = 5.0
 _LEVEL_LOOK_SECONDS = 0.2
+# Told from 1, which says that the node does not answer.
+_EXIT_NOT_WELL = 4
 _COLUMNS = ("node", "URL", "role", "state", "epoch", "offset", "lag", "lag ms", "last contact")
 
 
@@ -42,6 +44,9 @@ def status_command(
         Literal["table", "json"], typer.Option("--output", "-o", help="table or json.")
     ] = "table",
     watch: Annotated[bool, typer.Option("--watch", help="Again every second.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 4 where a node is not as it should be.")
+    ] = False,
 ) -> None:
     """Show every node of the cluster, found from any of them."""
     console = Console()
@@ -54,8 +59,10 @@ def status_command(
                 console.clear()
             console.print(_table(nodes))
         if not watch:
-            return
+            break
         time.sleep(_WATCH_SECONDS)
+    if check and not all(node.is_well for node in nodes):
+        raise typer.Exit(_EXIT_NOT_WELL)
 
 
 def digest_command(

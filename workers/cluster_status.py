@@ -47,6 +47,11 @@ class NodeStatus:
     lag_ms: int | None = None
     contact_ms: int | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether the node does what its role promises: takes writes, or has what its master has."""
+        return self.state == ("in_sync" if self.role == "replica" else "writable")
+
     def shown(self) -> dict[str, Any]:
         """Return the fields for JSON."""
         return asdict(self)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from synap.addresses import join_address
+from synap.addresses import join_address, reachable_url
 from synap.board import Board
 from synap.config import Config, load_config
 from synap.counters import reserve_counters
@@ -22,6 +22,7 @@ from synap.replication.curve import load_keys
 from synap.tls import check_tls
 from synap.variables import FILE_VARIABLE, HANDED_VARIABLE
 from workers.child import ChildSpec
+from workers.health import write_address
 from workers.logs import queued_logging
 from workers.ports import check_ports
 from workers.process import (
@@ -69,6 +70,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     board = Board(paths.board_file)
     # What an earlier run left on it must not speak for this one. A new file would need room.
     board.clear()
+    write_address(paths.run_dir, _own_url(config))
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
@@ -163,6 +165,12 @@ def _listened_addresses(config: Config, node: Node) -> dict[str, str]:
         addresses["replication, PUB"] = config.replication.replica_listen_address
         addresses["replication, ROUTER"] = config.replication.sync_listen_address
     return addresses
+
+
+def _own_url(config: Config) -> str:
+    """Return where this machine reaches the node's HTTP."""
+    url = f"http://{join_address(config.server.host, config.server.port)}"
+    return reachable_url(url, "127.0.0.1")
 
 
 def _say_what_starts(config: Config, node: Node) -> None:

@@ -1,0 +1,48 @@
+# The image of a node: `synap serve` as PID 1, as a user without rights, data in /data.
+# ops/docker-build.sh builds it and sets the labels' values.
+ARG PYTHON_VERSION=3.13
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt gunicorn.conf.py README.md LICENSE ./
+COPY synap synap
+COPY workers workers
+# Wheels only: where one is missing for this platform, pip says so here, and a compiler is wanted.
+RUN pip wheel --no-cache-dir --disable-pip-version-check --quiet \
+        --constraint constraints.txt --wheel-dir /wheels .
+
+FROM python:${PYTHON_VERSION}-slim-bookworm
+RUN groupadd --gid 10001 synap \
+    && useradd --uid 10001 --gid synap --no-create-home --home-dir /data --shell /usr/sbin/nologin synap \
+    && install --directory --owner synap --group synap --mode 0750 /data \
+    && install --directory /app
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --disable-pip-version-check --quiet --root-user-action ignore \
+        --no-index --find-links /wheels synap
+COPY ops/config-standalone.yml /app/config.yml
+
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="Synap" \
+      org.opencontainers.image.description="A small replicated key-value cluster with an HTTP/JSON API" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+
+# Sockets and shared memory go below SYNAP_RUN_DIR: with a read-only root, mount a tmpfs on /tmp.
+ENV SYNAP_CONFIG=/app/config.yml \
+    SYNAP_DATA_DIR=/data \
+    SYNAP_RUN_DIR=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER synap
+WORKDIR /data
+VOLUME /data
+EXPOSE 15500 15501 15502
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-P", "-m", "workers.health"]
+ENTRYPOINT ["synap"]
+CMD ["serve"]

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Builds the image of a node: synap:VERSION and synap:latest.
+#
+#   ops/docker-build.sh [VERSION]
+#
+# VERSION is the project's own where it is not given. PYTHON_VERSION chooses the base (3.13), and
+# DOCKER names the program: docker, else podman where only that is installed.
+#
+# Exit codes: 0 built; 1 not built; 2 wrong use.
+set -euo pipefail
+
+usage() {
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+}
+
+fail() {
+    printf 'docker-build: %s\n' "$2" >&2
+    exit "$1"
+}
+
+case ${1:-} in
+    --help | -h) usage; exit 0 ;;
+    -*) fail 2 "unknown option $1; see --help" ;;
+esac
+[ $# -le 1 ] || fail 2 "one version, not also $2"
+
+cd "$(dirname "$0")/.."
+version=${1:-$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' synap/__init__.py)}
+[[ $version =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail 2 "'$version' is no tag of an image: letters, digits, and _ . - inside"
+
+engine=${DOCKER:-$(command -v docker || command -v podman || true)}
+[ -n "$engine" ] || fail 1 "neither docker nor podman is installed"
+
+revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+if [ "$revision" != unknown ] && [ -n "$(git status --porcelain 2>/dev/null)" ]; then
+    revision=$revision-modified
+fi
+
+# HEALTHCHECK is no part of the OCI format; podman keeps it only in Docker's.
+format=()
+case $(basename "$engine") in podman*) format=(--format docker) ;; esac
+
+"$engine" build "${format[@]}" \
+    --build-arg "PYTHON_VERSION=${PYTHON_VERSION:-3.13}" \
+    --build-arg "VERSION=$version" \
+    --build-arg "REVISION=$revision" \
+    --build-arg "CREATED=$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+    --tag "synap:$version" --tag synap:latest . || fail 1 "the image was not built; the reason is above"
+echo "built synap:$version and synap:latest"

@@ -1,0 +1,87 @@
+"""Whether the nodes that run here are healthy: the check of containers and of `synap health`.
+
+A node leaves its address in a file of its run directory when it starts. The check reads it there
+instead of the configuration, whose libraries cost half a second of CPU to load: it runs every few
+seconds for as long as the container does. It uses the standard library alone.
+
+    python -m workers.health [URL]
+
+Exit codes: 0 healthy; 1 not, with the reason on the standard output.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from synap.run_dir import runs_dir
+
+ADDRESS_FILE = "url"
+_ANSWER_SECONDS = 4.0
+
+
+def write_address(run_dir: Path, url: str) -> None:
+    """Leave the address of the node of `run_dir` for the checks to come.
+
+    Args:
+        run_dir: The node's; exists.
+        url: Where this machine reaches the node's HTTP.
+    """
+    (run_dir / ADDRESS_FILE).write_text(url, encoding="utf-8")
+
+
+def addresses(folder: Path) -> list[str]:
+    """Return where the nodes below `folder` said that they listen, in a fixed order."""
+    found = sorted(folder.glob(f"*/{ADDRESS_FILE}"))
+    return [file.read_text(encoding="utf-8") for file in found]
+
+
+def check(url: str) -> tuple[bool, str]:
+    """Ask the node at `url` for its health.
+
+    Returns:
+        Whether it is healthy, and a line for people.
+    """
+    parts = urlsplit(url)
+    connection = _connect(parts.scheme, parts.netloc)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        facts = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return False, f"{url} does not answer: {error}"
+    finally:
+        connection.close()
+    told = ", ".join(facts.get("reasons", [])) or facts.get("status", "no status")
+    return answer.status == 200, f"{facts.get('role', 'node')} at {url}: {told}"
+
+
+def _connect(scheme: str, host: str) -> http.client.HTTPConnection:
+    if scheme != "https":
+        return http.client.HTTPConnection(host, timeout=_ANSWER_SECONDS)
+    # The certificate is the node's own, for the name that its clients use; the check asks for an
+    # answer from this machine, not for a proof of who gives it.
+    unverified = ssl.create_default_context()
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, timeout=_ANSWER_SECONDS, context=unverified)
+
+
+def main() -> int:
+    """Check the node of the command line, or every node of this user's run directory."""
+    urls = sys.argv[1:] or addresses(runs_dir())
+    if not urls:
+        print(f"no node has started: there is no address below {runs_dir()}")
+        return 1
+    results = [check(url) for url in urls]
+    for _, told in results:
+        print(told)
+    return 0 if all(is_healthy for is_healthy, _ in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
