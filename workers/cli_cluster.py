@@ -24,6 +24,7 @@ _WATCH_SECONDS = 1.0
 # How long nodes at different offsets get to come to the same one.
 _LEVEL_SECONDS = 5.0
 _LEVEL_LOOK_SECONDS = 0.2
+_PIPE_COLUMNS = 160
 # Told from 1, which says that the node does not answer.
 _EXIT_NOT_WELL = 4
 _COLUMNS = ("node", "URL", "role", "state", "epoch", "offset", "lag", "lag ms", "last contact")
@@ -49,7 +50,7 @@ def status_command(
     ] = False,
 ) -> None:
     """Show every node of the cluster, found from any of them."""
-    console = Console()
+    console = _wide_console()
     while True:
         nodes = cluster_status(url)
         if output == "json":
@@ -138,6 +139,12 @@ def _tell(taken: dict[str, Any]) -> None:
     typer.echo(f"the node {became} {what}, epoch {taken['epoch']}, offset {taken['offset']}")
     if not taken["in_office"]:
         typer.echo("its processes have not shown themselves in that role yet", err=True)
+
+
+def _wide_console() -> Console:
+    """Return a console that cuts no column where the output goes to a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
 
 
 def _table(nodes: list[NodeStatus]) -> Table:
