@@ -33,8 +33,7 @@ done
 engine=${DOCKER:-$(command -v docker || command -v podman || true)}
 [ -n "$engine" ] || fail "neither docker nor podman is installed"
 if [ -z "${COMPOSE:-}" ]; then
-    if "$engine" compose version >/dev/null 2>&1; then COMPOSE="$engine compose"; else COMPOSE="$engine-compose"; fi
-    COMPOSE=$(basename "${COMPOSE%% *}")${COMPOSE#"${COMPOSE%% *}"}
+    if "$engine" compose version >/dev/null 2>&1; then COMPOSE="$engine compose"; else COMPOSE=$(basename "$engine")-compose; fi
 fi
 export COMPOSE DOCKER=$engine
 read -ra compose <<<"$COMPOSE"
@@ -45,11 +44,9 @@ clean() {
     local code=$?
     [ "$code" -eq 0 ] || "$engine" ps --all || true
     "$engine" rm --force synap-standalone >/dev/null 2>&1 || true
-    if [ -z "${KEEP:-}" ]; then
-        [ ! -e "$four" ] || "${compose[@]}" --file "$four" down --volumes >/dev/null 2>&1 || true
-        ops/docker-deploy.sh clean --yes >/dev/null 2>&1 || true
-        "$engine" volume rm synap-standalone-data >/dev/null 2>&1 || true
-    fi
+    [ ! -e "$four" ] || "${compose[@]}" --file "$four" down --volumes >/dev/null 2>&1 || true
+    ops/docker-deploy.sh clean --yes >/dev/null 2>&1 || true
+    "$engine" volume rm synap-standalone-data >/dev/null 2>&1 || true
     rm -rf "$work" "$four"
     exit "$code"
 }
@@ -86,7 +83,7 @@ everywhere() {
     done
 }
 
-if "$engine" ps --all --format '{{.Names}}' | grep -qE '^synap-(master|replica[0-9])$' && [ -z "${RUNNING:-}" ]; then
+if "$engine" ps --all --format '{{.Names}}' | grep -qE '^synap-(master|replica[0-9])$'; then
     fail "a cluster's containers exist; ops/docker-deploy.sh clean removes them and their data"
 fi
 trap clean EXIT
@@ -152,10 +149,10 @@ for number in 1 2 3; do
     curl --silent --fail --header 'Content-Type: application/json' --data "{\"key\":\"old:$number\",\"value\":\"kept\"}" \
         http://127.0.0.1:15590/kv/set >/dev/null
 done
+"$engine" exec synap-standalone tar -C /data -cf - . >"$work/standalone.tar"
 "$engine" stop synap-standalone >/dev/null
-"$engine" cp --archive synap-standalone:/data "$work/data"
 ops/docker-deploy.sh start
-"$engine" cp --archive "$work/data/." synap-master:/data
+"$engine" exec --interactive synap-master tar -C /data -xf - <"$work/standalone.tar"
 "$engine" restart synap-master >/dev/null
 within 90 "the master does not come back with the copied data" is_healthy master
 for number in 1 2 3; do everywhere "old:$number" kept; done
