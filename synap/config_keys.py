@@ -276,8 +276,18 @@ class Snapshot(Section):
 class Persistence(Section):
     """What is on the disk."""
 
+    enabled: bool = True
+    """Whether anything is kept; else log and store lie in a temporary folder, gone with it."""
     wal: Wal = Wal()
     snapshot: Snapshot = Snapshot()
+
+    @model_validator(mode="after")
+    def _keeps_no_named_files(self) -> Persistence:
+        if not self.enabled and (self.wal.path or self.snapshot.directory):
+            raise PydanticCustomError(
+                CONTRADICTION, "wal.path and snapshot.directory name files that would be kept"
+            )
+        return self
 
 
 class Curve(Section):

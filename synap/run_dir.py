@@ -1,7 +1,7 @@
 """Where nodes keep their run directories: sockets and shared memory, gone with the machine.
 
-Apart from `synap/paths.py` because the containers' health check reads it every few seconds and can't
-afford the configuration's imports.
+Apart from `synap/paths.py` because the containers' health check reads it every few seconds and
+can't afford the configuration's imports.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class NodeStatus:
 
     @property
     def is_well(self) -> bool:
-        """Whether the node does what its role promises: takes writes, or has what its master has."""
+        """Whether the node takes writes, as a replica whether it has all that its master has."""
         return self.state == ("in_sync" if self.role == "replica" else "writable")
 
     def shown(self) -> dict[str, Any]:

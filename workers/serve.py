@@ -33,6 +33,7 @@ from workers.process import (
     python_command,
 )
 from workers.supervisor import Supervisor
+from workers.volatile import clear, volatile_settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,16 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     die_with_parent()
     path = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
     config = _checked_config(path, overrides)
+    if not config.persistence.enabled:
+        overrides = {**overrides, **volatile_settings(config)}
+        config = load_config(path, overrides)
     paths = NodePaths.of(config)
     paths.create()
     # Held until this process ends; children don't inherit it.
     lock_file(paths.lock_file, wait_seconds=_HANDOVER_SECONDS)
+    if not config.persistence.enabled:
+        clear(paths.data_dir, paths.lock_file)
+        paths.create()
     node = Node.load_or_create(config, paths)
     _check_role(config, node)
     check_ports(
@@ -79,11 +86,14 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
             _owner(paths, board, environment),
             _http(config, environment, lambda: _may_reload(path, overrides)),
         )
-        return Supervisor(
+        code = Supervisor(
             children,
             on_stop=board.start_draining,
             stop_delay_seconds=config.server.drain_delay_ms / 1000,
         ).run()
+    if not config.persistence.enabled:
+        clear(paths.data_dir, paths.lock_file)
+    return code
 
 
 def _checked_config(path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -169,13 +179,17 @@ def _listened_addresses(config: Config, node: Node) -> dict[str, str]:
 
 def _own_url(config: Config) -> str:
     """Return where this machine reaches the node's HTTP."""
-    url = f"http://{join_address(config.server.host, config.server.port)}"
-    return reachable_url(url, "127.0.0.1")
+    return reachable_url(config.server.listen_url, "127.0.0.1")
 
 
 def _say_what_starts(config: Config, node: Node) -> None:
     address = join_address(config.server.host, config.server.port)
     logger.info("%s %s on %s", node.role, config.server.node_id, config.server.listen_url)
+    if not config.persistence.enabled:
+        logger.warning(
+            "persistence is off: everything lies in %s and is gone when the node ends",
+            config.data_dir,
+        )
     if node.role != config.replication.role:
         logger.warning(
             "the data directory makes this node a %s; replication.role says %s and is not used",

@@ -15,6 +15,7 @@ from tests.support import (
     Cluster,
     Node,
     children_of,
+    command_of,
     descendants_of,
     eventually,
     free_port,
@@ -163,3 +164,20 @@ def test_cluster_command_on_ctrl_c_is_gone_within_ten_seconds(tmp_path: Path) ->
 def _base_port() -> int:
     # The cluster's ports lie up to 22 above it.
     return eventually(lambda: next((port for port in [free_port()] if port < 65500), 0))
+
+
+def test_node_without_persistence_says_so_and_begins_empty(start_node: StartNode) -> None:
+    node = start_node(persistence__enabled=False)
+    assert "persistence is off" in node.log
+    folder = Path(node.log.split("everything lies in ")[1].split(" and is gone")[0])
+    node.request("POST", "/kv/set", {"key": "key", "value": "kept while it runs"})
+    writer = next(pid for pid in children_of(node.pid) if "workers.writer" in command_of(pid))
+    os.kill(writer, signal.SIGKILL)
+    eventually(lambda: not is_alive(writer))
+    assert node.request("GET", "/kv/get/key").json() == "kept while it runs"
+    assert not node.data_dir.exists()
+    node.kill()
+    node.start()
+    assert node.request("GET", "/kv/get/key").status == 404
+    node.stop()
+    assert [path.name for path in folder.iterdir()] == ["node.lock"]

@@ -173,6 +173,12 @@ def test_replication_role_turns_it_on(role: str) -> None:
     assert load(None, overrides).replication.enabled
 
 
+def test_files_of_a_node_that_keeps_nothing_are_a_fault() -> None:
+    settings = {"persistence.enabled": False, "persistence.wal.path": "/data/wal/synap.wal"}
+    (fault,) = faults_of(None, settings)
+    assert "wal.path and snapshot.directory name files that would be kept" in fault
+
+
 def test_replication_role_against_enabled_false_is_a_fault() -> None:
     (fault,) = faults_of(None, {"replication.role": "master", "replication.enabled": False})
     assert "replication.enabled is false; remove it or set it to true" in fault

@@ -22,6 +22,13 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 SCRIPTS = sorted([*ROOT.glob("ops/*.sh"), ROOT / ".ci/run"])
 REPLICAS = ("replica1", "replica2", "replica3")
+# What a master has no use for.
+REPLICA_KEYS = {
+    "master_address",
+    "master_sync_address",
+    "auto_reconnect",
+    "reconnect_delay_ms",
+}
 NODES = ("master", *REPLICAS)
 
 
@@ -60,7 +67,9 @@ def test_scripts_have_no_advice_from_shellcheck(script: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [path for path in SCRIPTS if path.name not in ("run", "setup.sh")], ids=lambda p: p.name
+    "script",
+    [path for path in SCRIPTS if path.name not in ("run", "setup.sh")],
+    ids=lambda p: p.name,
 )
 def test_scripts_explain_themselves_and_refuse_unknown_options(script: Path) -> None:
     told = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=20)
@@ -73,9 +82,10 @@ def test_scripts_explain_themselves_and_refuse_unknown_options(script: Path) -> 
 def test_image_is_built_in_two_stages_and_runs_the_node_as_pid_1() -> None:
     lines = (ROOT / "Dockerfile").read_text()
     build, last = re.split(r"^FROM .*$", lines, flags=re.MULTILINE)[1:]
-    assert re.findall(r"^FROM (\S+)", lines, re.MULTILINE) == [
-        "python:${PYTHON_VERSION}-slim-bookworm"
-    ] * 2
+    assert (
+        re.findall(r"^FROM (\S+)", lines, re.MULTILINE)
+        == ["python:${PYTHON_VERSION}-slim-bookworm"] * 2
+    )
     assert "pip wheel" in build
     assert "apt-get" not in last
     for claim in (
@@ -87,7 +97,10 @@ def test_image_is_built_in_two_stages_and_runs_the_node_as_pid_1() -> None:
 
 
 def test_compose_has_the_nodes_of_the_guide(services: dict[str, Any]) -> None:
-    ports = {name: [port.split(":", 1)[1].split("}:")[-1] for port in services[name]["ports"]] for name in NODES}
+    ports = {
+        name: [port.split(":", 1)[1].split("}:")[-1] for port in services[name]["ports"]]
+        for name in NODES
+    }
     assert ports == {
         "master": ["15500:15500", "15501:15501"],
         "replica1": ["15510:15500"],
@@ -161,7 +174,9 @@ def test_node_configuration_is_valid_and_names_every_key(role: str) -> None:
     assert config.replication.role == role
     text = path.read_text()
     named = set(re.findall(r"^\s*(?:# )?(\w+):", text, re.MULTILINE))
-    other = {"master": {"master_address", "master_sync_address", "auto_reconnect", "reconnect_delay_ms"}}
+    other = {
+        "master": {"master_address", "master_sync_address", "auto_reconnect", "reconnect_delay_ms"}
+    }
     expected = {key.rpartition(".")[2] for key, _ in keys()} - other.get(role, set())
     assert expected <= named | {"data_dir"}
 
@@ -174,7 +189,9 @@ def test_node_configuration_explains_each_key_on_its_line(role: str) -> None:
 
 
 def test_standalone_configuration_of_the_image_is_valid() -> None:
-    assert load_config(ROOT / "ops/config-standalone.yml", environ={}).replication.role == "standalone"
+    assert (
+        load_config(ROOT / "ops/config-standalone.yml", environ={}).replication.role == "standalone"
+    )
 
 
 @pytest.mark.parametrize("file", ["synap.yaml", "proxy.yaml"])
@@ -190,7 +207,9 @@ def test_kubernetes_proxy_has_the_rules_of_the_compose_one() -> None:
 
     def rules(text: str) -> list[str]:
         backend = text[text.index("frontend api") : text.index("backend primary")]
-        lines = (line.strip() for line in backend.partition("frontend only_primary")[0].splitlines())
+        lines = (
+            line.strip() for line in backend.partition("frontend only_primary")[0].splitlines()
+        )
         return [line for line in lines if line and not line.startswith("#")]
 
     assert rules(embedded) == rules(own)
