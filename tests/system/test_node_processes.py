@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import StartNode
 from tests.support import (
     HOST,
     Cluster,

@@ -173,7 +173,7 @@ def test_node_configuration_is_valid_and_names_every_key(role: str) -> None:
     config = load_config(path, environ={})
     assert config.replication.role == role
     text = path.read_text()
-    named = set(re.findall(r"^\s*(?:# )?(\w+):", text, re.MULTILINE))
+    named = set(re.findall(r"^\s*(?:# *)?(\w+):", text, re.MULTILINE))
     other = {
         "master": {"master_address", "master_sync_address", "auto_reconnect", "reconnect_delay_ms"}
     }
