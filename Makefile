@@ -5,10 +5,10 @@ PYTHON_IN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint demo bench chaos clean
+.PHONY: help setup run test lint demo bench chaos docker-test clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 # Done again only when one of these files is newer than the last time.
 $(STAMP): pyproject.toml constraints.txt ops/setup.sh
@@ -36,6 +36,9 @@ bench: $(STAMP) ## measure one node beside webdis and redis-server
 
 chaos: $(STAMP) ## run the tests that kill, fill up and cut off, in their long forms
 	@SYNAP_CHAOS_ROUNDS=$${SYNAP_CHAOS_ROUNDS:-500} $(PYTHON_IN) -m pytest tests/chaos -s
+
+docker-test: ## prove docs/deployment.md on docker or podman; removes the cluster's data
+	@ops/docker-test.sh
 
 clean: ## remove what make made; ./data stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
