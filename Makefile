@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help setup run test lint demo bench chaos docker-test clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # Done again only when one of these files is newer than the last time.
 $(STAMP): pyproject.toml constraints.txt ops/setup.sh
