@@ -473,7 +473,8 @@ def _source(command: Rename | Copy, keyspace: Keyspace, now_ms: int) -> Record:
     check_key(command.destination)
     record = _live(keyspace, command.source, now_ms)
     if record is None:
-        raise KeyNotFound(f"Key not found: {command.source.decode()}")
+        name = command.source.decode(errors="backslashreplace")
+        raise KeyNotFound(f"Key not found: {name}")
     return record
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 
 from tests.support import Cluster, Node
+
+# The same examples at every run, however slow the machine is; SYNAP_EXPLORE=1 looks for new ones.
+hypothesis.settings.register_profile(
+    "quiet",
+    deadline=None,
+    derandomize="SYNAP_EXPLORE" not in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("quiet")
 
 
 class StartNode(Protocol):

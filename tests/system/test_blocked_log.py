@@ -24,10 +24,10 @@ class MuteNode(Node):
                 pass
         except BlockingIOError:
             os.set_blocking(writer, True)
-        environment = child_environment(os.environ, None, self._settings)
+        environment = child_environment(os.environ, None, self.settings)
         environment[PARENT_VARIABLE] = ""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.cli", "serve"],
+            [sys.executable, "-P", "-m", "workers.main", "serve"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=writer,

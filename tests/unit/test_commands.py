@@ -357,6 +357,11 @@ def test_move_of_an_expired_source_finds_no_key(command: Command) -> None:
         keys_with_ttl().run(command, LATER)
 
 
+def test_missing_source_that_is_no_text_is_named_all_the_same() -> None:
+    with pytest.raises(KeyNotFound, match=r"Key not found: \\xff"):
+        Keys().run(Rename(b"\xff", b"a"))
+
+
 def test_copy_takes_the_deadline_along_and_keeps_the_source() -> None:
     keys = keys_with_ttl()
     assert keys.run(Copy(b"k", b"j")) is True
