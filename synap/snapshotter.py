@@ -113,6 +113,11 @@ class Snapshotter:
         Raises:
             SnapshotError, DiskFull: it could not be taken.
         """
+        if not self._log.lineage:
+            # A master that offered such a one could not say of which reign it is.
+            raise SnapshotError(
+                "the node has held nothing yet; a replica gets its first state soon"
+            )
         wanted = self._log.position.offset
         async with self._one_at_a_time:
             if not self._known or self._known[0][1].position.offset < wanted or self._is_gone():

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from synap.config import Config, load_config
-from synap.errors import DiskFull
+from synap.errors import DiskFull, SnapshotError
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
+from synap.snapshot import snapshots
 from synap.snapshotter import Snapshotter
 from tests.disks import small_disk
 
@@ -27,8 +28,9 @@ SLOW_START_SECONDS = 0.3
 class Bench:
     """A log and its snapshots."""
 
-    def __init__(self, folder: Path, snapshots_dir: Path) -> None:
+    def __init__(self, folder: Path, snapshots_dir: Path, **more: str) -> None:
         settings = {
+            **{key.replace("__", "."): value for key, value in more.items()},
             "data_dir": str(folder / "data"),
             "persistence.snapshot.directory": str(snapshots_dir),
         }
@@ -92,3 +94,21 @@ def test_take_without_room_writes_nothing_and_says_what_it_needs(tmp_path: Path)
         ballast.unlink()
         offset = asyncio.run(snapshotter.take()).offset
         assert (snapshotter.facts().last_offset, snapshotter.facts().error) == (offset, "")
+
+
+def test_replica_that_has_held_nothing_takes_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+    empty = Bench(
+        tmp_path,
+        tmp_path / "snapshots",
+        replication__role="replica",
+        replication__master_address="127.0.0.1:1",
+    )
+    try:
+        with pytest.raises(SnapshotError, match="has held nothing yet"):
+            asyncio.run(empty.snapshotter().take())
+        assert snapshots(empty.paths.snapshots_dir) == []
+    finally:
+        empty.log.close(clean=False)
