@@ -21,11 +21,13 @@ from synap.http import (
     backup,
     balancing,
     command_endpoint,
+    docs_page,
     errors,
     key_ops,
     keys,
     metrics,
     node,
+    openapi,
     raw,
     roles,
     users,
@@ -84,6 +86,7 @@ def create_app(config: Config) -> App:
     calls = Calls(local, client)
     themes = (
         keys, key_ops, raw, command_endpoint, node, balancing, metrics, backup, admin, roles,
+        openapi, docs_page,
     )  # fmt: skip
     for theme in themes:
         theme.add_routes(app, local, calls)

@@ -43,7 +43,7 @@ STATUS: dict[type[SynapError], int] = {
 }
 
 # Reasons of what HTTP itself refuses, before there is a command.
-_HTTP_REASONS = {
+HTTP_REASONS = {
     400: "invalid_request",
     404: "not_found",
     405: "method_not_allowed",
@@ -124,7 +124,7 @@ async def _on_http_error(
     if error.headers is not None:
         resp.set_headers(error.headers)
     message = error.description or _describe(req, status) or error.title or f"HTTP {status}"
-    resp.data = body_of(message, status, _HTTP_REASONS.get(status, "http_error"), False)
+    resp.data = body_of(message, status, HTTP_REASONS.get(status, "http_error"), False)
 
 
 async def _on_disconnect(

@@ -29,7 +29,9 @@ _LOGIN = "/auth/login"
 # Guarded by `calls`, key by key, and by `accounts`, user by user.
 _GUARDED_WITHIN = ("/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/auth/")
 # What whoever may read the node may have; of all others they want `admin`.
-_READABLE = frozenset({"/health/replication", "/openapi.json", "/docs", METRICS})
+_READABLE = frozenset(
+    {"/health/replication", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", METRICS}
+)
 
 
 class Guard:
@@ -99,4 +101,6 @@ def needs(template: str, public: frozenset[bytes]) -> tuple[Action, bytes] | Non
     if template.encode() in public or template.startswith(_GUARDED_WITHIN):
         return None
     action: Action = "read" if template in _READABLE else "admin"
-    return action, b"node:" + template.rpartition("/")[2].encode()
+    # The page's files go with the page.
+    name = "docs" if template.startswith("/docs/") else template.rpartition("/")[2]
+    return action, b"node:" + name.encode()
