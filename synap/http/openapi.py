@@ -264,6 +264,8 @@ def _body_schemas() -> dict[str, Schema]:
     for schema in schemas.values():
         # Paths and attributes, which are for readers of the code.
         schema.pop("description", None)
+        for name in {"key", "destination"} & schema["properties"].keys():
+            schema["properties"][name] |= {"minLength": 1}
     for (name, field), text in FIELDS.items():
         schemas[name]["properties"][field]["description"] = text
     return schemas

@@ -7,6 +7,8 @@ endpoints are held against their description in `test_http_openapi.py`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,7 +31,7 @@ class Row(NamedTuple):
     body: object
     status: int
     answer: object
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 WRITES = (
@@ -88,7 +90,7 @@ READS = (
         {"keys": [], "count": 0, "cursor": None, "has_more": False}),
     Row("GET /kv/stats", None, None, 200,
         {"total_keys": SOME, "total_memory_bytes": SOME, "hit_rate": SOME,
-         "operations": {name: SOME for name in ("gets", "sets", "dels", "hits", "misses")}}),
+         "operations": dict.fromkeys(("gets", "sets", "dels", "hits", "misses"), SOME)}),
     Row("GET /key/KEY/type", "a", None, 200, {"key": "KEY", "type": "string"}),
     Row("GET /key/KEY/type", None, None, 200, {"key": "KEY", "type": "none"}),
     Row("GET /key/KEY/exists", "a", None, 200, {"key": "KEY", "exists": True}),
@@ -137,7 +139,7 @@ def ask(client: Client, row: Row, key: str) -> Answer:
     body = json.dumps(named(row.body, key)) if is_json else row.body
     headers = {"Content-Type": "application/json"} if is_json else {}
     content = None if body is None else str(body).encode()
-    return client.send(method, path, content, headers | row.headers)
+    return client.send(method, path, content, {**headers, **row.headers})
 
 
 def fits(answer: Any, expected: Any, key: str) -> bool:
