@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -20,8 +19,7 @@ from synap.http.facts import SECTIONS
 Kind = Literal["read", "write", "node", "public"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """A parameter of the query, or a header where `place` says so."""
 
     name: str
@@ -31,8 +29,7 @@ class Parameter:
     place: Literal["query", "header"] = "query"
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One method of one path.
 
     Attributes:
@@ -61,7 +58,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = ()
     media_type: str = "application/json"
-    headers: tuple[str, ...] = field(default=())
+    headers: tuple[str, ...] = ()
 
 
 def _get(path: str, summary: str, answer: str, **more: Any) -> Operation:
