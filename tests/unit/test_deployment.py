@@ -49,9 +49,11 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", sorted(p.name for p in ROOT.glob("**/docker-compose*.yml")))
-def test_compose_files_fit_the_schema(file: str) -> None:
-    path = next(ROOT.glob(f"**/{file}"))
-    run = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+def test_compose_files_fit_the_schema(file: str, tmp_path: Path) -> None:
+    # The schema knows no tags of YAML.
+    text = next(ROOT.glob(f"**/{file}")).read_text().replace("!override ", "")
+    (tmp_path / file).write_text(text)
+    run = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", tmp_path / file)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -123,7 +125,7 @@ def test_compose_nodes_are_restarted_limited_and_locked_down(
 ) -> None:
     node = services[name]
     assert node["restart"] == "unless-stopped"
-    assert node["networks"] == ["synap-network"]
+    assert node["networks"] == {"synap-network": {}}
     assert node["read_only"] is True
     assert node["cap_drop"] == ["ALL"]
     assert node["logging"] == {
@@ -212,4 +214,5 @@ def test_kubernetes_proxy_has_the_rules_of_the_compose_one() -> None:
         )
         return [line for line in lines if line and not line.startswith("#")]
 
-    assert rules(embedded) == rules(own)
+    # There, what a cluster is encrypted with is the platform's.
+    assert rules(embedded) == rules(own.replace(' "${SYNAP_PROXY_BIND[*]}"', ""))
