@@ -90,11 +90,13 @@ wait_until_healthy() {
 }
 
 show_health() {
-    local node facts code=0
+    local node facts url=http://127.0.0.1:15500 code=0
     [ -n "$(nodes)" ] || fail 1 "no node runs; ops/docker-deploy.sh start"
     for node in $(nodes); do
         if facts=$("$engine" exec "$node" python -P -m workers.health 2>&1); then
             printf '%-16s healthy    %s\n' "$node" "$facts"
+            # The node's own word, since it may speak HTTPS: "master at URL: healthy".
+            url=$(sed -n 's/.* at \(http[^ ]*\): .*/\1/p' <<<"$facts" | head -n 1)
         else
             code=1
             printf '%-16s UNHEALTHY  %s\n' "$node" "$(tail -n 1 <<<"$facts")"
@@ -103,7 +105,7 @@ show_health() {
     echo
     for node in $(nodes); do
         # The first node that answers knows the others; 4 says that it answered and one is bad.
-        "$engine" exec "$node" synap status --check && return "$code"
+        "$engine" exec "$node" synap status --check --url "$url" && return "$code"
         [ $? -ne 4 ] || return 1
     done
     return 1
