@@ -168,7 +168,8 @@ class Subscriber:
                 continue
             self._master_keys.begin_round()
             attempt = 0 if time.monotonic() - began > good_seconds else attempt + 1
-            self._follower.disconnect(failure)
+            # With the address: a name that can't be resolved shows as silence alone.
+            self._follower.disconnect(f"{self._stream_address}: {failure}")
             logger.warning(
                 "the link to %s is down: %s", self._stream_address, failure,
                 extra={"action": "disconnected", "attempt": attempt},
