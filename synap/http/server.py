@@ -19,6 +19,7 @@ from email.utils import formatdate
 from socket import socket
 from typing import Any
 
+from synap.http.acceptor import Acceptor
 from synap.http.connection import Connection
 from synap.http.eager import make_starter
 from synap.http.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
@@ -60,7 +61,7 @@ class HttpServer:
         self.date_line = b""
         self.connections: set[Connection] = set()
         self._date_second = 0
-        self._listeners: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._sockets: list[socket] = []
         self._emptied: asyncio.Future[None] | None = None
         self._has_tls = False
@@ -69,12 +70,9 @@ class HttpServer:
 
     async def listen(self, listening: socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections on a bound socket that listens already."""
-        timeout = self.limits.head_seconds if tls is not None else None
-        listener = await self.loop.create_server(
-            lambda: Connection(self), sock=listening, ssl=tls, ssl_handshake_timeout=timeout
-        )
+        acceptor = Acceptor(listening, lambda: Connection(self), tls, self.limits.head_seconds)
         self._has_tls = self._has_tls or tls is not None
-        self._listeners.append(listener)
+        self._acceptors.append(acceptor)
         self._sockets.append(listening)
 
     def admit(self, connection: Connection) -> bool:
@@ -126,8 +124,8 @@ class HttpServer:
         """
         deadline = self.loop.time() + timeout_seconds
         await self._accept_backlog()
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         self.is_draining = True
         for connection in tuple(self.connections):
             connection.start_leaving()
@@ -146,6 +144,8 @@ class HttpServer:
         """Take what already waits to be accepted: closing the last listener would reset it."""
         deadline = self.loop.time() + BACKLOG_SECONDS
         while self.loop.time() < deadline and self._has_backlog():
+            for acceptor in self._acceptors:
+                acceptor.accept_waiting()
             await asyncio.sleep(0)
 
     def _has_backlog(self) -> bool:
@@ -158,7 +158,7 @@ class HttpServer:
     def close(self) -> None:
         """Stop at once: close the listeners and cut every connection."""
         self._timer.cancel()
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for connection in tuple(self.connections):
             connection.abort()
