@@ -50,13 +50,13 @@ def fill(system: System, start: int, end: int) -> None:
         system.write(pairs)
 
 
-def check_samples(system: System, keys: int) -> None:
-    """Look whether the system holds what `fill` wrote.
+def check_samples(system: System, keys: int, start: int = 0) -> None:
+    """Look whether the system holds what `fill` wrote, `keys` of them from `start` on.
 
     Raises:
         MeasurementFailed: a sample is missing or wrong.
     """
-    for number in random.sample(range(keys), min(_SAMPLES, keys)):
+    for number in random.sample(range(start, start + keys), min(_SAMPLES, keys)):
         key = key_name(number)
         value = system.read(key)
         if value != value_text(key, _TAG):

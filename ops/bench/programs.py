@@ -6,7 +6,14 @@ import shutil
 
 from ops.bench.errors import ProgramMissing
 
-DEBIAN_PACKAGES = {"wrk": "wrk", "redis-server": "redis-server", "webdis": "webdis"}
+DEBIAN_PACKAGES = {
+    "wrk": "wrk",
+    "redis-server": "redis-server",
+    "redis-benchmark": "redis-tools",
+    "redis-cli": "redis-tools",
+    "webdis": "webdis",
+    "etcd": "etcd-server",
+}
 
 
 def require_program(name: str) -> str:

@@ -12,6 +12,21 @@ from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of a section, kept in a file beside the document.
+
+    Attributes:
+        file: Its name.
+        caption: What it shows.
+        svg: Its content.
+    """
+
+    file: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """What one group of rows found.
 
@@ -21,6 +36,7 @@ class Section:
         header: The columns' names; the first column names the row.
         rows: Cells, as many as the header has.
         faults: What failed, each in a sentence; where there is one, a cell is missing.
+        pictures: Shown below the table.
     """
 
     title: str
@@ -28,6 +44,7 @@ class Section:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     faults: Sequence[str] = field(default=())
+    pictures: Sequence[Picture] = field(default=())
 
 
 def print_section(console: Console, section: Section) -> None:
@@ -50,11 +67,17 @@ def markdown(section: Section, machine: str) -> str:
     parts = [f"## {section.title}", section.text, f"Machine: {machine}.", "\n".join(lines)]
     if faults:
         parts.append("\n".join(faults))
+    parts += [f"![{each.caption}]({each.file})" for each in section.pictures]
     return "\n\n".join(parts) + "\n"
 
 
 def keep(file: Path, section: Section, machine: str) -> None:
-    """Put a section into `file` in place of the one with its title, or at the end."""
+    """Put a section into `file` in place of the one with its title, or at the end.
+
+    Its pictures come into the same folder.
+    """
+    for picture in section.pictures:
+        file.with_name(picture.file).write_text(picture.svg, encoding="utf-8")
     text = file.read_text(encoding="utf-8") if file.exists() else "# Benchmarks\n"
     file.write_text(with_section(text, section.title, markdown(section, machine)), encoding="utf-8")
 

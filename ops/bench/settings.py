@@ -17,6 +17,8 @@ class Settings:
         keys: Number of distinct keys.
         connections: Open HTTP connections of the load.
         stored: Number of distinct keys where it is about a large store.
+        largest: Number of distinct keys up to which a store grows; a power of ten.
+        stride: Of the points of a curve, one in so many is measured.
     """
 
     folder: Path
@@ -25,3 +27,5 @@ class Settings:
     keys: int = 100_000
     connections: int = 32
     stored: int = 1_000_000
+    largest: int = 10_000_000
+    stride: int = 1

@@ -106,6 +106,11 @@ class SynapNode:
             "logging.level": "warning",
             **self._settings,
         }
+        self.master_settings = {
+            "replication.role": "replica",
+            "replication.master_address": f"127.0.0.1:{pub_port}",
+            "replication.master_sync_address": f"127.0.0.1:{sync_port}",
+        }
         command = [sys.executable, "-m", "workers.main", "serve"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
         with ExitStack() as stack:
@@ -168,12 +173,16 @@ class RedisBehindWebdis:
         folder: An empty place for its data; short, for the socket's path.
         append_fsync: "no" for Redis without its log, else its `appendfsync`.
         threads: Threads of webdis.
+
+    Attributes:
+        socket: Where Redis itself listens.
     """
 
     name = "webdis"
     dialect = "webdis"
 
     def __init__(self, folder: Path, append_fsync: str, threads: int) -> None:
+        self.socket = folder / "redis.sock"
         self._folder = folder
         self._append_fsync = append_fsync
         self._threads = threads
@@ -185,7 +194,7 @@ class RedisBehindWebdis:
         programs = require_program("redis-server"), require_program("webdis")
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        socket = self._folder / "redis.sock"
+        socket = self.socket
         with ExitStack() as stack:
             redis = ServerProcess(
                 [programs[0], *self._redis_options(socket)], self._folder / "redis.log"

@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ops.bench.cpu import cpu_seconds, process_tree
+from ops.bench.data import FAULTS
 from ops.bench.report import Section
 from ops.bench.settings import Settings
 from ops.bench.systems import SynapNode
-from ops.bench.throughput import FAULTS
 from ops.bench.wrk import Load, check, key_name, measure, value_text
 
 TITLE = "HTTP workers"

@@ -11,6 +11,7 @@ from ops.bench.errors import MeasurementFailed
 from ops.bench.programs import require_program
 
 VALUE_BYTES = 64
+MANY_KEYS = 100
 _SCRIPT = Path(__file__).with_name("requests.lua")
 # wrk stops by itself; this is for a wrk that does not.
 _GRACE_SECONDS = 30
@@ -21,11 +22,13 @@ class Load:
     """What wrk does.
 
     Attributes:
-        dialect: How requests look: "synap" or "webdis", as in requests.lua.
-        operation: "get" or "set".
+        dialect: How requests look: "synap", "webdis" or "etcd", as in requests.lua.
+        operation: "get" or "set"; with Synap also "mget" or "mset", of MANY_KEYS keys a request.
         keys: Number of distinct keys.
         connections: Open connections, all from one thread.
         tag: Letters and digits that a set writes into its values.
+        value_bytes: Length of each value.
+        delay_ms: Mean of the times that each connection waits before a request.
     """
 
     dialect: str
@@ -33,6 +36,8 @@ class Load:
     keys: int
     connections: int
     tag: str
+    value_bytes: int = VALUE_BYTES
+    delay_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,9 @@ def key_name(number: int) -> str:
     return f"key:{number:06d}"
 
 
-def value_text(key: str, tag: str) -> str:
+def value_text(key: str, tag: str, value_bytes: int = VALUE_BYTES) -> str:
     """Return the value that a load with `tag` writes under `key`."""
-    return f"{key}-{tag}-".ljust(VALUE_BYTES, "-")
+    return f"{key}-{tag}-".ljust(value_bytes, "-")
 
 
 def measure(url: str, load: Load, seconds: int) -> Outcome:
@@ -81,6 +86,7 @@ def _run(url: str, load: Load, seconds: int, mode: str) -> Outcome:
     command = [require_program("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s"]
     command += ["-s", str(_SCRIPT), url, "--"]
     command += [load.dialect, load.operation, str(load.keys), load.tag, mode]
+    command += [str(load.value_bytes), str(load.delay_ms)]
     try:
         finished = subprocess.run(
             command, capture_output=True, encoding="utf-8", timeout=seconds + _GRACE_SECONDS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ops.bench.report import Section, markdown, with_section
+from pathlib import Path
+
+from ops.bench.report import Picture, Section, keep, markdown, with_section
 
 SECTION = Section("Speed", "How.", ("", "Synap"), [("GET", "10")], ["SET: it failed"])
 
@@ -22,3 +24,10 @@ def test_with_section_replaces_the_section_of_that_title_alone() -> None:
 
 def test_with_section_of_a_new_title_comes_last() -> None:
     assert with_section("# Benchmarks\n", "Speed", "## Speed\n") == "# Benchmarks\n\n## Speed\n"
+
+
+def test_keep_puts_pictures_beside_the_document(tmp_path: Path) -> None:
+    picture = Picture("speed.svg", "Speed", "<svg/>")
+    keep(tmp_path / "b.md", Section("Speed", "How.", ("",), [], [], [picture]), "2 cores")
+    assert (tmp_path / "speed.svg").read_text() == "<svg/>"
+    assert "![Speed](speed.svg)" in (tmp_path / "b.md").read_text()

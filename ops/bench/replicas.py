@@ -1,0 +1,95 @@
+"""What three replicas on the same machine cost the master's writes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from ops.bench.contender import Contender, p99_ms, rate, ratio, take_turns
+from ops.bench.errors import MeasurementFailed
+from ops.bench.report import Section
+from ops.bench.settings import Settings
+from ops.bench.systems import SynapNode
+from ops.bench.throughput import contender
+from ops.bench.wrk import key_name
+
+TITLE = "Writes with three replicas"
+HEADER = ("", "with", "without", "ratio", "goal")
+GOAL = "0.85"
+REPLICAS = 3
+_SAMPLES = 200
+_CATCH_UP_SECONDS = 30
+
+
+def run(settings: Settings) -> Section:
+    """Measure a master with replicas and one without, in turns."""
+    with ExitStack() as stack:
+
+        def node(extra: dict[str, object]) -> SynapNode:
+            place = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="b", dir=settings.folder)
+            )
+            return SynapNode(Path(place), "periodic", extra)
+
+        masters = [node({}), node({})]
+        replicas: list[SynapNode] = []
+        both = [contender(each, "set", settings) for each in masters]
+        for each in both:
+            each.attempt(partial(stack.enter_context, each.system))
+
+        def follow() -> None:
+            for _ in range(REPLICAS):
+                extra = {**masters[0].master_settings, "server.workers": 1}
+                replicas.append(stack.enter_context(node(extra)))
+
+        both[0].attempt(follow)
+        for each in both:
+            each.attempt(each.prepare)
+        take_turns(both, settings.rounds)
+        both[0].attempt(partial(_check, masters[0], replicas, settings))
+    text = (
+        f"SETs of wrk as above to a master with {REPLICAS} replicas and to one without, the logs "
+        f"synced every second; medians of {settings.rounds} rounds of {settings.seconds} s in "
+        "turns. All nodes run on the same cores, so the replicas' own work is in it too. "
+        "Afterwards the replicas have to hold what the master holds."
+    )
+    faults = [f"{name}: {e.fault}" for name, e in zip(HEADER[1:3], both, strict=True) if e.fault]
+    return Section(TITLE, text, HEADER, _rows(*both), faults)
+
+
+def _rows(with_replicas: Contender, without: Contender) -> list[tuple[str, ...]]:
+    return [
+        (
+            "SETs a second",
+            with_replicas.median(rate, ",.0f"),
+            without.median(rate, ",.0f"),
+            ratio(with_replicas, without, rate),
+            GOAL,
+        ),
+        (
+            "p99, ms",
+            with_replicas.median(p99_ms, ".2f"),
+            without.median(p99_ms, ".2f"),
+            ratio(with_replicas, without, p99_ms),
+            "",
+        ),
+    ]
+
+
+def _check(master: SynapNode, replicas: list[SynapNode], settings: Settings) -> None:
+    """Look whether each replica comes to hold the master's values.
+
+    Raises:
+        MeasurementFailed: one does not in time.
+    """
+    step = max(1, settings.keys // _SAMPLES)
+    expected = {key: master.read(key) for key in map(key_name, range(0, settings.keys, step))}
+    deadline = time.monotonic() + _CATCH_UP_SECONDS
+    for replica in replicas:
+        while any(replica.read(key) != value for key, value in expected.items()):
+            if time.monotonic() > deadline:
+                raise MeasurementFailed("a replica does not hold what the master holds")
+            time.sleep(0.1)
