@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 16_384
 # Messages are cut at this many bytes, so that one message never holds the writer for long.
 _MESSAGE_BYTES = 1024 * 1024
+# Requests of this time share a deadline, that of the youngest.
+_MARK_SECONDS = 0.05
 _RECONNECT_SECONDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -77,7 +79,7 @@ class WriterClient(asyncio.Protocol):
         self._unsent: deque[Request] = deque()
         self._first_unsent_id = 1
         self._waiting: dict[int, asyncio.Future[Done]] = {}
-        # (deadline, first request id) of each turn of the loop: far fewer than requests.
+        # (deadline, first request id) of marks in time: far fewer than requests.
         self._turns: deque[tuple[float, int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -180,9 +182,11 @@ class WriterClient(asyncio.Protocol):
         self._is_flush_due = True
         self._loop.call_soon(self._flush)
         deadline = self._loop.time() + self._timeout_seconds
-        self._turns.append((deadline, request_id))
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._on_deadline)
+        turns = self._turns
+        if not turns or deadline >= turns[-1][0] + _MARK_SECONDS:
+            turns.append((deadline, request_id))
+            if self._timer is None:
+                self._timer = self._loop.call_at(deadline + _MARK_SECONDS, self._on_deadline)
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -205,14 +209,16 @@ class WriterClient(asyncio.Protocol):
     def _on_deadline(self) -> None:
         now = self._loop.time()
         turns = self._turns
-        while turns and turns[0][0] <= now:
+        while turns and turns[0][0] + _MARK_SECONDS <= now:
             turns.popleft()
         first_in_time = turns[0][1] if turns else self._last_id + 1
         for request_id in list(takewhile(lambda i: i < first_in_time, self._waiting)):
             future = self._waiting.pop(request_id)
             if not future.done():
                 future.set_exception(self._late(request_id))
-        self._timer = self._loop.call_at(turns[0][0], self._on_deadline) if turns else None
+        self._timer = None
+        if turns:
+            self._timer = self._loop.call_at(turns[0][0] + _MARK_SECONDS, self._on_deadline)
 
     def _late(self, request_id: int) -> OutcomeUnknown | WriterUnavailable:
         if request_id >= self._first_unsent_id:

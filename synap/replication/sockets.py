@@ -44,6 +44,9 @@ Receive = Callable[[list[bytes], str], None]
 Fail = Callable[[FailedHandshake], None]
 
 
+_READABLE = int(zmq.POLLIN)
+
+
 class Endpoint:
     """One socket. All methods belong to the loop's thread.
 
@@ -96,6 +99,9 @@ class Endpoint:
     def drain(self) -> None:
         """Read everything at hand, up to a bound after which it calls itself again."""
         self._is_drain_due = False
+        if self._socket.closed or not self._socket.getsockopt(zmq.EVENTS) & _READABLE:
+            # Mostly so behind a message that was sent, and cheaper to ask than to fail.
+            return
         count = 0
         while count < _WAKE_UP_MESSAGES and not self._socket.closed:
             try:
