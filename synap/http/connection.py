@@ -402,4 +402,5 @@ def _base_scope(transport: asyncio.Transport) -> dict[str, Any]:
         "client": tuple(client[:2]) if isinstance(client, tuple) else None,
         "server": tuple(own[:2]) if isinstance(own, tuple) else (own, None),
         "root_path": "",
+        "extensions": {wire.WHOLE_ANSWER: {}},
     }

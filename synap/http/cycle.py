@@ -197,7 +197,7 @@ class Cycle:
         await self._news.wait()
 
     async def send(self, message: Message) -> None:
-        """Take the answer's start, or a part of its body.
+        """Take the answer's start, a part of its body, or all of it at once.
 
         The head waits for the first part of the body, so that both leave in one write.
 
@@ -209,7 +209,11 @@ class Cycle:
             raise ClientDisconnected("the client closed the connection")
         kind = message["type"]
         stage = self.stage
-        if kind == "http.response.start" and stage == UNANSWERED:
+        if kind == wire.WHOLE_ANSWER and stage == UNANSWERED:
+            self._status = message["status"]
+            self._headers = message["headers"]
+            self._write_whole(message["body"])
+        elif kind == "http.response.start" and stage == UNANSWERED:
             self._status = message["status"]
             self._headers = message.get("headers", ())
             self.stage = HEAD_HELD

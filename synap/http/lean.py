@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import falcon.asgi
 
+from synap.http.wire import WHOLE_ANSWER
+
 RequestT = TypeVar("RequestT", bound=falcon.asgi.Request)
 ResponseT = TypeVar("ResponseT", bound=falcon.asgi.Response)
 
@@ -45,6 +47,9 @@ class LeanApp(falcon.asgi.App[RequestT, ResponseT]):
         headers = resp._headers
         headers["content-length"] = str(len(data))
         fields = resp._asgi_headers(self.resp_options.default_media_type)
+        if WHOLE_ANSWER in scope.get("extensions", ()):
+            await send({"type": WHOLE_ANSWER, "status": status, "headers": fields, "body": data})
+            return
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": data})
 

@@ -38,6 +38,10 @@ Headers = list[tuple[bytes, bytes]]
 # answers have none of them.
 _OWN_NAMES = frozenset({b"transfer-encoding", b"connection", b"date"})
 
+# An extension of ASGI: one message with status, headers and the whole body. Two messages, each with
+# its dictionary and its coroutine, cost a small GET more.
+WHOLE_ANSWER = "synap.http.response.whole"
+
 JSON_TYPE = (b"content-type", b"application/json")
 
 _join_header = b": ".join

@@ -829,3 +829,28 @@ def test_any_bytes_get_an_answer_or_a_close_and_never_a_5xx(reads: list[bytes], 
     assert not re.search(rb"HTTP/1\.1 5\d\d", received)
     assert state in ("open", "ended")
     assert set(app.ends) <= {"returned", "ClientDisconnected", "CancelledError"}
+
+
+@in_loop
+async def test_whole_answer_in_one_message_is_written_as_in_two() -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+    one = [{"type": wire.WHOLE_ANSWER, "status": 200, "headers": headers, "body": b"ok"}]
+    two = [
+        {"type": "http.response.start", "status": 200, "headers": headers},
+        {"type": "http.response.body", "body": b"ok"},
+    ]
+    received = []
+    for messages in (one, two):
+
+        async def app(scope: Any, _: Any, send: Any, messages: Any = messages) -> None:
+            assert wire.WHOLE_ANSWER in scope["extensions"]
+            for message in messages:
+                await send(message)
+
+        server = HttpServer(app, HttpLimits())
+        client = Client(server)
+        await client.send(b"GET /a HTTP/1.1" + HOST + b"\r\n")
+        received.append(client.received)
+        server.close()
+    assert received[0] == received[1]
+    assert received[0].endswith(b"\r\n\r\nok")
