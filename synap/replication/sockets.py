@@ -99,7 +99,7 @@ class Endpoint:
     def drain(self) -> None:
         """Read everything at hand, up to a bound after which it calls itself again."""
         self._is_drain_due = False
-        if self._socket.closed or not self._socket.getsockopt(zmq.EVENTS) & _READABLE:
+        if self._socket.closed or not int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
             # Mostly so behind a message that was sent, and cheaper to ask than to fail.
             return
         count = 0
