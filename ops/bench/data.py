@@ -28,7 +28,7 @@ _SAMPLES = 500
 _TAG = "first"
 
 
-def pairs_of(start: int, end: int) -> Iterator[list[Pair]]:
+def pairs_of(start: int, end: int, pairs_a_request: int = PAIRS_A_REQUEST) -> Iterator[list[Pair]]:
     """Yield the pairs of the keys from `start` up to `end`, in batches, in an order of no pattern.
 
     Keys that come in order would fill the pages of a tree better than keys do.
@@ -36,17 +36,17 @@ def pairs_of(start: int, end: int) -> Iterator[list[Pair]]:
     numbers = list(range(start, end))
     random.Random(1).shuffle(numbers)
     each = iter(numbers)
-    while batch := [key_name(number) for number in islice(each, PAIRS_A_REQUEST)]:
+    while batch := [key_name(number) for number in islice(each, pairs_a_request)]:
         yield [(key, value_text(key, _TAG)) for key in batch]
 
 
-def fill(system: System, start: int, end: int) -> None:
+def fill(system: System, start: int, end: int, pairs_a_request: int = PAIRS_A_REQUEST) -> None:
     """Write the keys from `start` up to `end`.
 
     Raises:
         MeasurementFailed: it did not acknowledge them.
     """
-    for pairs in pairs_of(start, end):
+    for pairs in pairs_of(start, end, pairs_a_request):
         system.write(pairs)
 
 

@@ -25,6 +25,8 @@ _VALUE_BYTES = (16, 256, 4096, 65_536, 1_048_576)
 _VALUES_BYTES = 64 * 1024 * 1024
 _MOST_VALUES = 10_000
 _FIRST_KEYS = 10_000
+# Many, because a store of ten million keys is to be filled.
+_PAIRS_A_REQUEST = 1000
 # Short, so that a key of ten characters and the tag fit into the smallest value.
 _TAG = "m"
 _CHECK_SECONDS = 1
@@ -79,7 +81,7 @@ def _by_keys(settings: Settings) -> Iterator[tuple[int, Figures]]:
         sizes.append(sizes[-1] * 10)
     with _node(settings) as node:
         for before, keys in pairwise((0, *sizes)):
-            fill(node, before, keys)
+            fill(node, before, keys, _PAIRS_A_REQUEST)
             check_samples(node, keys - before, before)
             yield keys, _measure(node, settings, keys, settings.connections, 64)
 
