@@ -17,20 +17,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, cast
 
-import msgspec
-
-from synap.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
+from synap.board import Board, BoardView, SnapshotFacts
 from synap.channel import (
     Answer,
-    Decoder,
     PauseCommand,
     PauseState,
     PauseWrites,
     Request,
     StepDown,
-    encode,
     failure,
 )
 from synap.commands import Limits
@@ -40,8 +35,6 @@ from synap.errors import (
     DiskFull,
     MemoryLimit,
     NotPaused,
-    ProtocolViolation,
-    QuorumTimeout,
     ReadOnlyReplica,
     ReignEnded,
     WriteRefused,
@@ -49,12 +42,13 @@ from synap.errors import (
     WritesPaused,
 )
 from synap.evictor import NOTHING, Evictor, Removal
-from synap.frame import Frame
+from synap.held_answers import HeldAnswers, Quorum
 from synap.log import Log
 from synap.pause import Pause
-from synap.replication.quorum import Waiting
 from synap.store import WriteTransaction
 from synap.transactions import Transactions
+from synap.writer_connection import WriterConnection, send_each
+from synap.writer_status import FramePublisher, WriterStatus
 
 logger = logging.getLogger(__name__)
 
@@ -76,38 +70,6 @@ _ROOM_EVERY_TICKS = 5
 # Room that ends the refusal of writes: for the log and for the store, each, and so much that the
 # next few writes don't begin it anew.
 ROOM_TO_RESUME_BYTES = 4 * 1024 * 1024
-
-
-class FramePublisher(Protocol):
-    """What the writer needs of the replication side. Nothing here may block."""
-
-    violations: int
-    """Messages that were dropped."""
-
-    @property
-    def handshakes_failed(self) -> int:
-        """Connections that did not come to be."""
-
-    def publish(self, frame: Frame) -> None:
-        """Send a committed frame to whoever listens."""
-
-    def replicas(self) -> tuple[ReplicaFacts, ...]:
-        """Return what is known of each replica."""
-
-    def held_offset(self, replicas: int) -> int:
-        """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
-
-
-class Quorum(msgspec.Struct, frozen=True):
-    """How many replicas a write waits for.
-
-    Attributes:
-        min_replicas: What every write waits for; a request may ask for more.
-        timeout_ms: How long.
-    """
-
-    min_replicas: int = 0
-    timeout_ms: int = 1000
 
 
 class Writer:
@@ -154,18 +116,16 @@ class Writer:
             clock: Wall clock in seconds.
         """
         self._log = log
-        self._board = board
         self._limits = limits
         self._publisher = publisher
         self._turn_bytes = turn_bytes
         self._sweep_interval_seconds = sweep_interval_ms / 1000
-        self._view = view
         self._on_failure = on_failure
         self._evictor = evictor
-        self._snapshots = snapshots
         self._quorum = quorum
         self.transactions = Transactions(transaction_timeout_seconds, time.monotonic)
-        self._waiting: Waiting[tuple[WriterConnection, Answer, int]] = Waiting()
+        self._held = HeldAnswers(quorum, publisher)
+        self._status = WriterStatus(board, log, view, publisher, evictor, snapshots)
         self._ended_by_epoch = log.node.identity.ended_by_epoch
         self._pause = Pause(hold_seconds)
         self._heir_url = ""
@@ -200,7 +160,7 @@ class Writer:
             self._refuse_pending(ReadOnlyReplica(NO_LONGER_MASTER))
         while self._pending and not self._has_failed:
             self._take_turn()
-        self._give_up(self._waiting.take_all())
+        self._held.close()
         for timer in self._timers.values():
             timer.cancel()
         for connection in tuple(self._connections):
@@ -287,13 +247,7 @@ class Writer:
 
     def look_at_acks(self) -> None:
         """Send the answers for which enough replicas have acknowledged by now."""
-        publisher = self._publisher
-        if publisher is None or not len(self._waiting):
-            return
-        for replicas in self._waiting.numbers():
-            held = self._waiting.take_held(replicas, publisher.held_offset(replicas))
-            if held:
-                self._send(held)
+        self._held.look_at_acks()
 
     def connected(self, connection: WriterConnection) -> None:
         self._connections.add(connection)
@@ -367,8 +321,8 @@ class Writer:
             self._fail(error)
             return
         if waits:
-            taken, answers = self._hold(taken, answers, waits)
-        self._answer(taken, answers)
+            taken, answers = self._held.hold(taken, answers, waits)
+        send_each(zip((connection for connection, _ in taken), answers, strict=True))
 
     def _evaluate_pending(
         self,
@@ -410,7 +364,7 @@ class Writer:
                 wanted = floor
             if wanted and not carried_out(request.command):
                 wanted = 0
-            if wanted and len(self._waiting) + len(waits) >= MAX_WAITING_ANSWERS:
+            if wanted and len(self._held) + len(waits) >= MAX_WAITING_ANSWERS:
                 answers.append(failure(request.id, before + seen, WriterUnavailable(_TOO_MANY)))
                 continue
             try:
@@ -428,53 +382,6 @@ class Writer:
             answers.append(Answer(request.id, before + seen, result))
         return turn_bytes
 
-    def _hold(
-        self,
-        taken: list[tuple[WriterConnection, Request]],
-        answers: list[Answer],
-        waits: dict[int, int],
-    ) -> tuple[list[tuple[WriterConnection, Request]], list[Answer]]:
-        """Let answers wait for their replicas; return the others."""
-        deadline = self._loop.time() + self._quorum.timeout_ms / 1000
-        for place, wanted in waits.items():
-            answer = answers[place]
-            self._waiting.add(wanted, answer.offset, deadline, (taken[place][0], answer, wanted))
-        self.look_at_acks()
-        if "quorum" not in self._timers:
-            self._set_quorum_timer()
-        others = [place for place in range(len(answers)) if place not in waits]
-        return [taken[place] for place in others], [answers[place] for place in others]
-
-    def _set_quorum_timer(self) -> None:
-        self._timers.pop("quorum", None)
-        deadline = self._waiting.next_deadline()
-        if deadline is not None:
-            self._timers["quorum"] = self._loop.call_at(deadline, self._end_waits)
-
-    def _end_waits(self) -> None:
-        self._give_up(self._waiting.take_late(self._loop.time()))
-        self._set_quorum_timer()
-
-    def _give_up(self, late: list[tuple[WriterConnection, Answer, int]]) -> None:
-        """Answer writes that too few replicas hold; they stay logged."""
-        told = []
-        for connection, answer, wanted in late:
-            error = QuorumTimeout(
-                f"fewer than {wanted} replicas have acknowledged offset {answer.offset} within "
-                f"{self._quorum.timeout_ms} ms; the write is logged on the master, its outcome "
-                "elsewhere is unknown"
-            )
-            told.append((connection, failure(answer.id, answer.offset, error), wanted))
-        if told:
-            self._send(told)
-
-    def _send(self, held: list[tuple[WriterConnection, Answer, int]]) -> None:
-        by_connection: dict[WriterConnection, list[Answer]] = {}
-        for connection, answer, _ in held:
-            by_connection.setdefault(connection, []).append(answer)
-        for connection, mine in by_connection.items():
-            connection.send(encode(mine))
-
     def _refusal(self) -> WriteRefused | None:
         """Return why nothing at all may be logged now."""
         if self._pause.is_on(self._loop.time()):
@@ -484,7 +391,7 @@ class Writer:
     def _refuse_pending(self, error: WriteRefused) -> None:
         taken, self._pending = list(self._pending), deque()
         offset = self._log.position.offset
-        self._answer(taken, [failure(request.id, offset, error) for _, request in taken])
+        send_each((each, failure(request.id, offset, error)) for each, request in taken)
 
     def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
         """Remove keys as a DEL entry each; return how many evicted ones were there."""
@@ -508,17 +415,6 @@ class Writer:
         is_refusing = self._evictor is not None and self._evictor.is_refusing
         if self._read_only == MemoryLimit.reason and not is_refusing:
             self._resume()
-
-    def _answer(self, taken: list[tuple[WriterConnection, Request]], answers: list[Answer]) -> None:
-        by_connection: dict[WriterConnection, list[Answer]] = {}
-        for (connection, _), answer in zip(taken, answers, strict=True):
-            mine = by_connection.get(connection)
-            if mine is None:
-                by_connection[connection] = [answer]
-            else:
-                mine.append(answer)
-        for connection, mine in by_connection.items():
-            connection.send(encode(mine))
 
     def _refuse(self, error: DiskFull | MemoryLimit) -> None:
         if self._read_only != error.reason:
@@ -592,7 +488,7 @@ class Writer:
     def _tick(self) -> None:
         self.transactions.end_idle()
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
-            self._show_details()
+            self._status.show_details(self._expired_total)
         if self._read_only == DiskFull.reason and self._ticks % _ROOM_EVERY_TICKS == 0:
             self._look_for_room()
         self._ticks += 1
@@ -611,88 +507,7 @@ class Writer:
             self._fail(error)
 
     def _show(self) -> None:
-        view = self._view
-        offset = self._log.position.offset
-        reign = self._log.node.reign
-        assert reign is not None, "a node without a reign has no writer"
         read_only = self._read_only
         if not read_only and self._pause.is_on(self._loop.time()):
             read_only = WritesPaused.reason
-        self._board.publish(
-            BoardView(
-                role=view.role,
-                owner_pid=view.owner_pid,
-                generation=self._log.store.generation,
-                epoch=reign.epoch,
-                history=reign.history,
-                applied_offset=offset,
-                master_offset=offset,
-                tick_ns=time.monotonic_ns(),
-                read_only=read_only,
-                master_url=self._heir_url or view.master_url,
-                first_sync_done=True,
-            )
-        )
-
-    def _show_details(self) -> None:
-        wal = self._log.wal
-        evictor = self._evictor
-        publisher = self._publisher
-        self._board.publish_details(
-            NodeDetails(
-                wal_bytes=wal.size_bytes,
-                wal_segments=wal.segment_count,
-                wal_first_offset=wal.first_offset,
-                last_fsync_ms=wal.last_sync_ms,
-                expired_total=self._expired_total,
-                evicted_total=evictor.evicted_total if evictor is not None else 0,
-                used_bytes=evictor.used_bytes if evictor is not None else 0,
-                limit_bytes=evictor.limit_bytes if evictor is not None else 0,
-                replicas=publisher.replicas() if publisher is not None else (),
-                snapshots=self._snapshots(),
-                handshakes_failed_total=publisher.handshakes_failed if publisher is not None else 0,
-                violations_total=publisher.violations if publisher is not None else 0,
-            )
-        )
-
-
-class WriterConnection(asyncio.Protocol):
-    """One HTTP worker's connection."""
-
-    _transport: asyncio.Transport
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._decoder = Decoder(Request)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._writer.connected(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            requests = self._decoder.feed(data)
-        except ProtocolViolation as error:
-            logger.error("%s", error, extra={"action": "local_channel"})
-            self._transport.abort()
-            return
-        if requests:
-            self._writer.submit(self, requests)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._writer.disconnected(self)
-
-    def send(self, data: bytes) -> None:
-        """Send an answer; one to a worker that went away is dropped."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
-
-    def close(self) -> None:
-        """Close when what was sent is out."""
-        self._transport.close()
+        self._status.show(read_only, self._heir_url)

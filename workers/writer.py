@@ -21,6 +21,7 @@ from synap.commands import Limits
 from synap.errors import DataDirUnusable, ReignEnded
 from synap.eviction import POLICIES
 from synap.evictor import Evictor
+from synap.held_answers import Quorum
 from synap.known_replicas import KnownReplicas, load_replicas
 from synap.log import Log
 from synap.node import Node
@@ -32,7 +33,7 @@ from synap.replication.inquirer import find_higher_epoch
 from synap.replication.publisher import Publisher
 from synap.roles import Roles
 from synap.series import Series
-from synap.writer import Quorum, Writer
+from synap.writer import Writer
 from workers.owner import OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 

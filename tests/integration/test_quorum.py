@@ -16,6 +16,7 @@ from synap.client import WriterClient
 from synap.commands import Limits, Set
 from synap.config import Config, load_config
 from synap.errors import QuorumTimeout, ReignEnded
+from synap.held_answers import Quorum
 from synap.log import Log
 from synap.node import Node, new_reign, read_identity
 from synap.paths import NodePaths
@@ -24,7 +25,7 @@ from synap.replication.link import FollowerStatus
 from synap.replication.publisher import Publisher
 from synap.replication.subscriber import Subscriber
 from synap.transactions import Exec, Multi, Queue, Queued
-from synap.writer import Quorum, Writer
+from synap.writer import Writer
 from tests.support import HOST, free_ports
 
 SETTINGS = {

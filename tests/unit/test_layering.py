@@ -54,6 +54,7 @@ LAYERS = (
             "synap.upkeep",
             "synap.roles",
             "synap.writer",
+            "synap.writer_status",
             "synap.replication.catch_up",
             "synap.replication.herald",
             "synap.replication.inquirer",
