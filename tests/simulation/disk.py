@@ -164,6 +164,8 @@ class Disk:
             end = self.position.offset
             self._segments = [s for s in self._segments if s.first_offset <= end + 1]
             self._replay()
+        # What is there after a crash is on the disk.
+        self._synced_offset = self.position.offset
         return lost
 
     def sync(self) -> None:
