@@ -5,13 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -45,18 +48,42 @@ def eventually(
     return value
 
 
+# Bound but not listening: servers, which all set SO_REUSEADDR, can listen on these ports, nothing
+# else gets them. So a node that is started again has its port, whatever runs beside it.
+_kept_ports: deque[int] = deque()
+_MOST_KEPT_PORTS = 300
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listened on a moment ago, all different."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Return ports that nobody listens on, all different, and keep them for this process."""
+    ports = []
+    for _ in range(count):
+        keeper = socket.socket()
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind((HOST, 0))
+        ports.append(keeper.getsockname()[1])
+        _kept_ports.append(keeper.detach())
+        if len(_kept_ports) > _MOST_KEPT_PORTS:
+            os.close(_kept_ports.popleft())
     return ports
 
 
 def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
+    """Return a port that nobody listens on, and keep it for this process."""
     return free_ports(1)[0]
+
+
+def free_port_block(count: int) -> int:
+    """Return the first of `count` ports in a row that nobody listens on.
+
+    They lie below those that the kernel gives away by itself.
+    """
+    for first in random.sample(range(10_000, 32_000, 50), 400):
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server((HOST, port)))
+            return first
+    raise AssertionError(f"there are no {count} free ports in a row")
 
 
 def is_alive(pid: int) -> bool:

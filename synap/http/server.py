@@ -58,6 +58,7 @@ class HttpServer:
         self.tick = 0
         self.requests = 0
         self.is_draining = False
+        self._is_closed = False
         self.date_line = b""
         self.connections: set[Connection] = set()
         self._date_second = 0
@@ -132,7 +133,7 @@ class HttpServer:
         # What is accepted but not yet announced appears within a turn of the loop; with TLS, when
         # its handshake is over.
         await asyncio.sleep(IDLE_GRACE_SECONDS if self._has_tls else TICK_SECONDS)
-        if self.connections:
+        if self.connections and not self._is_closed:
             self._emptied = self.loop.create_future()
             left_seconds = max(0.0, deadline - self.loop.time())
             await asyncio.wait((self._emptied,), timeout=left_seconds)
@@ -157,6 +158,7 @@ class HttpServer:
 
     def close(self) -> None:
         """Stop at once: close the listeners and cut every connection."""
+        self._is_closed = True
         self._timer.cancel()
         for acceptor in self._acceptors:
             acceptor.close()

@@ -12,7 +12,7 @@ import pytest
 
 from synap import __version__
 from synap.node import lock_file
-from tests.support import HOST, free_port
+from tests.support import HOST, free_port, free_port_block
 from workers.process import child_environment
 
 
@@ -109,8 +109,8 @@ def test_serve_on_a_port_in_use_is_refused_with_the_port(tmp_path: Path) -> None
 
 
 def test_cluster_with_a_port_in_use_starts_nothing(tmp_path: Path) -> None:
-    with socket.create_server((HOST, 0)) as taken:
-        base_port = taken.getsockname()[1] - 10
+    base_port = free_port_block(33)
+    with socket.create_server((HOST, base_port + 10)):
         ended = synap(
             "cluster", "--base-port", str(base_port), "--data-dir", str(tmp_path / "data")
         )

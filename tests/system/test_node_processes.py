@@ -20,6 +20,7 @@ from tests.support import (
     descendants_of,
     eventually,
     free_port,
+    free_port_block,
     is_alive,
 )
 from workers.process import PARENT_VARIABLE, child_environment
@@ -142,7 +143,7 @@ def test_cluster_serves_on_every_node_what_the_master_took(cluster: Cluster) -> 
 @pytest.mark.timeout(90)
 def test_cluster_command_on_ctrl_c_is_gone_within_ten_seconds(tmp_path: Path) -> None:
     log_path = tmp_path / "log"
-    places = ("--data-dir", str(tmp_path / "data"), "--base-port", str(_base_port()))
+    places = ("--data-dir", str(tmp_path / "data"), "--base-port", str(free_port_block(23)))
     with log_path.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.main", "cluster", "--replicas", "2", *places],
@@ -160,11 +161,6 @@ def test_cluster_command_on_ctrl_c_is_gone_within_ten_seconds(tmp_path: Path) ->
     finally:
         process.kill()
         process.wait(timeout=10)
-
-
-def _base_port() -> int:
-    # The cluster's ports lie up to 22 above it.
-    return eventually(lambda: next((port for port in [free_port()] if port < 65500), 0))
 
 
 def test_node_without_persistence_says_so_and_begins_empty(start_node: StartNode) -> None:
