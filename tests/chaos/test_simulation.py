@@ -28,4 +28,5 @@ def test_nodes_agree_and_no_acknowledged_write_is_gone() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
         lines = sum(pool.map(run_batch, range(FIRST, FIRST + SEEDS, _BATCH)))
+    assert lines > SEEDS
     print(f"{SEEDS} seeds, {lines} events told")

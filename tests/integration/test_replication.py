@@ -289,6 +289,7 @@ async def test_live_frames_reach_three_replicas(bench):
             master.set_many(3)
             await asyncio.sleep(0)
         await until_level(master, *replicas)
+        assert {each.log.position for each in replicas} == {master.log.position}
 
 
 @on_loop
@@ -542,6 +543,7 @@ async def test_bytes_that_are_no_zmtp_at_both_ports_harm_nothing(bench):
             master.set_many(2)
             await asyncio.sleep(0)
         await until_level(master, replica)
+        assert replica.log.position == master.log.position
 
 
 @on_loop

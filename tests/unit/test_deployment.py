@@ -198,7 +198,9 @@ def test_standalone_configuration_of_the_image_is_valid() -> None:
 
 @pytest.mark.parametrize("file", ["synap.yaml", "proxy.yaml"])
 def test_kubernetes_manifests_fit_the_schemas(file: str) -> None:
-    for manifest in yaml.safe_load_all((ROOT / "ops/kubernetes" / file).read_text()):
+    manifests = list(yaml.safe_load_all((ROOT / "ops/kubernetes" / file).read_text()))
+    assert all(manifest["kind"] for manifest in manifests)
+    for manifest in manifests:
         kubernetes_validate.validate(manifest, "1.34", strict=True)
 
 

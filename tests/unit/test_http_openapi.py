@@ -32,7 +32,7 @@ def references_of(part: object) -> set[str]:
 
 
 def test_description_is_valid_openapi(description: dict[str, Any]) -> None:
-    OpenAPIV31SpecValidator(description).validate()
+    assert list(OpenAPIV31SpecValidator(description).iter_errors()) == []
 
 
 def test_description_has_the_applications_routes_and_no_others(
