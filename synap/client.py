@@ -13,13 +13,19 @@ from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
 from synap.channel import Answer, Decoder, Request, encode, error_of
-from synap.commands import Command, Result
-from synap.errors import OutcomeUnknown, ProtocolViolation, WriteRefused, WriterUnavailable
+from synap.commands import Command, Result, Set
+from synap.errors import (
+    OutcomeUnknown,
+    ProtocolViolation,
+    SynapError,
+    WriteRefused,
+    WriterUnavailable,
+)
 from synap.transactions import Executed, Queue, Queued, TransactionCommand
 
 logger = logging.getLogger(__name__)
@@ -50,6 +56,19 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     result: Result | Queued | Executed
 
 
+class Waiter(Protocol):
+    """Who gets the outcome of a write. A future of Done is one."""
+
+    def done(self) -> bool:
+        """Return whether nobody waits any more."""
+
+    def set_result(self, done: Done, /) -> None:
+        """Take what the log's owner did."""
+
+    def set_exception(self, error: SynapError, /) -> None:
+        """Take why it did not, or why that is unknown."""
+
+
 class WriterClient(asyncio.Protocol):
     """A connection to the log's owner which reconnects by itself.
 
@@ -78,7 +97,7 @@ class WriterClient(asyncio.Protocol):
         self._last_id = 0
         self._unsent: deque[Request] = deque()
         self._first_unsent_id = 1
-        self._waiting: dict[int, asyncio.Future[Done]] = {}
+        self._waiting: dict[int, Waiter] = {}
         # (deadline, first request id) of marks in time: far fewer than requests.
         self._turns: deque[tuple[float, int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -111,17 +130,27 @@ class WriterClient(asyncio.Protocol):
             CommandError: the command can't be carried out; nothing changed.
             WriteRefused: see its subclasses for what is known of the outcome.
         """
+        future: asyncio.Future[Done] = self._loop.create_future()
+        self.submit(future, command, min_replicas)
+        return await future
+
+    def submit(
+        self, waiter: Waiter, command: Command | TransactionCommand, min_replicas: int = 0
+    ) -> None:
+        """Hand `command` over and let `waiter` have the outcome, in a later turn of the loop.
+
+        Raises:
+            WriterUnavailable: too many wait already; `waiter` hears nothing.
+        """
         if len(self._waiting) >= MAX_WAITING:
             raise WriterUnavailable(
                 f"{MAX_WAITING} writes are waiting for the writer; nothing was changed, try again"
             )
         self._last_id = request_id = self._last_id + 1
-        future: asyncio.Future[Done] = self._loop.create_future()
-        self._waiting[request_id] = future
+        self._waiting[request_id] = waiter
         self._unsent.append(Request(request_id, command, min_replicas))
         if not self._is_flush_due:
             self._begin_turn(request_id)
-        return await future
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
@@ -139,13 +168,13 @@ class WriterClient(asyncio.Protocol):
             return
         waiting = self._waiting
         for answer in answers:
-            future = waiting.pop(answer.id, None)
-            if future is None or future.done():
+            waiter = waiting.pop(answer.id, None)
+            if waiter is None or waiter.done():
                 continue
             if answer.error:
-                future.set_exception(error_of(answer))
+                waiter.set_exception(error_of(answer))
             else:
-                future.set_result(Done(answer.offset, answer.result))
+                waiter.set_result(Done(answer.offset, answer.result))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._transport is None:
@@ -213,9 +242,9 @@ class WriterClient(asyncio.Protocol):
             turns.popleft()
         first_in_time = turns[0][1] if turns else self._last_id + 1
         for request_id in list(takewhile(lambda i: i < first_in_time, self._waiting)):
-            future = self._waiting.pop(request_id)
-            if not future.done():
-                future.set_exception(self._late(request_id))
+            waiter = self._waiting.pop(request_id)
+            if not waiter.done():
+                waiter.set_exception(self._late(request_id))
         self._timer = None
         if turns:
             self._timer = self._loop.call_at(turns[0][0] + _MARK_SECONDS, self._on_deadline)
@@ -230,9 +259,9 @@ class WriterClient(asyncio.Protocol):
 
     def _fail_sent(self) -> None:
         for request_id in [i for i in self._waiting if i < self._first_unsent_id]:
-            future = self._waiting.pop(request_id)
-            if not future.done():
-                future.set_exception(
+            waiter = self._waiting.pop(request_id)
+            if not waiter.done():
+                waiter.set_exception(
                     OutcomeUnknown(
                         "the writer went away before it answered; "
                         "the write may or may not have happened"
@@ -241,13 +270,15 @@ class WriterClient(asyncio.Protocol):
 
     def _fail_unsent(self, error: WriteRefused) -> None:
         self._unsent.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(type(error)(error.message))
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting.values():
+            if not waiter.done():
+                waiter.set_exception(type(error)(error.message))
 
 
 def _size_of(command: Command | TransactionCommand) -> int:
+    if type(command) is Set:
+        return len(command.value) + 64
     if isinstance(command, Queue):
         command = command.command
     value = getattr(command, "value", None)

@@ -23,6 +23,7 @@ from synap.http import (
     command_endpoint,
     docs_page,
     errors,
+    express,
     key_ops,
     keys,
     metrics,
@@ -35,6 +36,7 @@ from synap.http import (
 from synap.http.calls import Calls
 from synap.http.credentials import Credentials
 from synap.http.directory import Directory
+from synap.http.express import Express
 from synap.http.guard import Guard
 from synap.http.local import LocalNode
 from synap.http.observed import REQUEST_ID, Observer
@@ -71,12 +73,13 @@ def create_app(config: Config) -> App:
     limits = (
         [RateLimits(config, local.paths.run_dir / "rates")] if config.rate_limit.enabled else []
     )
+    observer = Observer(local)
     app = App(
         request_type=Request,
         router=RawPathRouter(),
         middleware=[
             Lifespan(local, client, checks, *limits),
-            Observer(local),
+            observer,
             *limits,
             *guard,
             *_cors(config),
@@ -84,6 +87,8 @@ def create_app(config: Config) -> App:
     )
     errors.install(app, local)
     calls = Calls(local, client)
+    if express.is_possible(config):
+        app.express = Express(local, calls, observer)
     themes = (
         keys, key_ops, raw, command_endpoint, node, balancing, metrics, backup, admin, roles,
         openapi, docs_page,

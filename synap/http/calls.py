@@ -21,7 +21,7 @@ from synap import commands
 from synap.admin import ask
 from synap.backup import Backup, take_backup
 from synap.channel import AdminCommand, AdminResult
-from synap.client import Done, WriterClient
+from synap.client import Done, Waiter, WriterClient
 from synap.commands import (
     MAX_KEY_BYTES,
     Command,
@@ -187,12 +187,25 @@ class Calls:
         owned = msgspec.structs.replace(command, client=_owner(caller, command.client))
         return await self._execute(owned, min_replicas)
 
+    def submit(self, caller: Caller, command: Set, waiter: Waiter) -> None:
+        """Hand a SET over as `write` does and let `waiter` have the outcome.
+
+        Whoever waits calls `count` with it.
+
+        Raises:
+            ReadOnlyReplica, WriterUnavailable: nothing changed, and `waiter` hears nothing.
+        """
+        if caller.is_limited:
+            caller.require_for(command)
+        self.require_writable()
+        self._client.submit(waiter, command)
+
     async def _execute(self, command: Command | TransactionCommand, min_replicas: int) -> Done:
         self.require_writable()
         if min_replicas and self._node.view.role == "standalone":
             raise InvalidRequest("this node is standalone: no replica can hold its writes")
         done = await self._client.execute(command, min_replicas)
-        self._count(command, done.result)
+        self.count(command, done.result)
         return done
 
     def require_writable(self) -> None:
@@ -380,11 +393,12 @@ class Calls:
             total(Counter.SETS), total(Counter.DELS), offset,
         )  # fmt: skip
 
-    def _count(
+    def count(
         self,
         command: Command | TransactionCommand,
         result: commands.Result | Queued | Executed,
     ) -> None:
+        """Count what `command` did, by its result."""
         counts = self._node.counts
         if isinstance(command, Queue):
             command = command.command

@@ -14,8 +14,10 @@ from collections import deque
 from typing import Any, Protocol
 
 from synap.http import wire
-from synap.http.cycle import COMPLETE, STREAMING, Cycle
+from synap.http.cycle import COMPLETE, JOINED_BODY_BYTES, STREAMING, Cycle
 from synap.http.eager import Starter
+from synap.http.held import Held
+from synap.http.known_heads import KnownHeads
 from synap.http.limits import HttpLimits, Ticks
 from synap.http.reader import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestReader
 from synap.http.wire import Refusal
@@ -28,10 +30,23 @@ MAX_PIPELINED = 32
 BODY_BUFFER_BYTES = 64 * 1024
 
 
+class Express(Protocol):
+    """The application's short way; see `express`."""
+
+    @property
+    def heads(self) -> KnownHeads:
+        """Return the heads that its connections know."""
+
+    def take(self, data: bytes, client: Connection) -> bool:
+        """Answer a read that is one whole request, or see to it; return False for any other."""
+
+
 class Server(Protocol):
     """What a connection shares with the others of its process; `server` says what each is."""
 
     app: Any
+    express: Express | None
+    known_heads: KnownHeads
     state: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     limits: HttpLimits
@@ -65,10 +80,11 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.loop = server.loop
-        self.cycle: Cycle | None = None
+        self.cycle: Cycle | Held | None = None
         self.since = server.tick
         self.write_paused = False
         self._app = server.app
+        self._express = server.express
         self._start = server.starter.start
         self._queue: deque[Cycle | Refusal] = deque()
         self._unread = b""
@@ -90,7 +106,11 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         server = self.server
         self._reader = RequestReader(
-            self, _base_scope(self.transport), server.state, server.limits.max_body_bytes
+            self,
+            _base_scope(self.transport),
+            server.state,
+            server.limits.max_body_bytes,
+            server.known_heads,
         )
         if not self.server.admit(self):
             self._refuse(wire.OVERLOADED)
@@ -99,11 +119,23 @@ class Connection(asyncio.Protocol):
         """Parse, and answer what can be answered without a wait."""
         if self._is_deaf:
             return
-        if self._unread or len(data) > SLICE_BYTES or self._is_reading_paused:
+        if self._unread or self._is_reading_paused:
             self._unread += data
             self._feed_unread()
             return
         reader = self._reader
+        if (
+            self._express is not None
+            and self.cycle is None
+            and reader.phase == BETWEEN
+            and not (self._queue or self.write_paused or self.is_leaving)
+            and self._express.take(data, self)
+        ):
+            return
+        if len(data) > SLICE_BYTES:
+            self._unread = data
+            self._feed_unread()
+            return
         refusal = reader.feed(data)
         if reader.phase != BETWEEN or reader.is_over or refusal is not None:
             self._settle(refusal)
@@ -253,12 +285,48 @@ class Connection(asyncio.Protocol):
                 self._run(following)
         self._resume_input()
 
-    def _leave(self, cycle: Cycle) -> None:
+    def _leave(self, cycle: Cycle | Held) -> None:
         """Take the connection back from a request that has its answer."""
         self.cycle = None
         self.since = self.server.tick
         if not cycle.keep_alive:
             self._finish(cycle)
+
+    # The short way
+
+    def answer(self, head: bytes, body: bytes) -> None:
+        """Send a whole answer in the place of a request that has just come.
+
+        Args:
+            head: Status line and headers, each with its line end; without Date and Connection.
+            body: As long as the head says.
+        """
+        server = self.server
+        server.requests += 1
+        self.since = server.tick
+        self._reader.has_begun = True
+        self.write_answer(head + server.date_line, body)
+
+    def hold(self) -> Held:
+        """Keep the place of an answer to a request that has just come."""
+        self.server.requests += 1
+        self.since = self.server.tick
+        self._reader.has_begun = True
+        self.cycle = held = Held(self)
+        return held
+
+    def write_answer(self, lines: bytes, body: bytes) -> None:
+        """Write a head, which lacks its last line end and the blank line, and its body."""
+        if len(body) <= JOINED_BODY_BYTES:
+            self.transport.write(lines + b"\r\n\r\n" + body)
+        else:
+            self.transport.writelines((lines + b"\r\n\r\n", body))
+
+    def release(self, held: Held) -> None:
+        """Go on behind the answer in a held place."""
+        self._leave(held)
+        if self._queue or self._is_reading_paused:
+            self.loop.call_soon(self.advance)
 
     # What a cycle writes with
 
@@ -299,7 +367,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(refusal.encode(self.server.date_line))
             self._linger()
 
-    def _finish(self, cycle: Cycle) -> None:
+    def _finish(self, cycle: Cycle | Held) -> None:
         """Close behind the last answer; where the client may still be sending, not at once."""
         self._queue.clear()
         if cycle.has_more_body or cycle.is_disconnected or self.is_leaving:

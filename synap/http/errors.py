@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import falcon
+import msgspec
 import orjson
 from falcon.asgi import Response
 
@@ -64,14 +65,47 @@ def body_of(message: str, status: int, reason: str, retryable: bool, **more: Any
     )
 
 
-def answer_error(resp: Response, error: SynapError) -> None:
-    """Answer with `error`; headers that were set before stay."""
+class ErrorAnswer(msgspec.Struct, frozen=True, gc=False):
+    """What a client gets for an error.
+
+    Attributes:
+        status: HTTP status.
+        body: JSON.
+        headers: Those that say more than every answer's.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswer:
+    """Return what a client gets for `error`.
+
+    Args:
+        node: Knows where writes go instead, for the refusal at a replica.
+    """
     status = status_of(error)
-    resp.status = status
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = body_of(error.message, status, error.reason, error.retryable)
+    if isinstance(error, ReadOnlyReplica):
+        master = None if node is None else node.master_url
+        headers = () if master is None else (("X-Synap-Master", master),)
+        body = body_of(error.message, status, error.reason, error.retryable, master=master)
+        return ErrorAnswer(status, body, headers)
+    body = body_of(error.message, status, error.reason, error.retryable)
     if status == 429:
-        resp.set_header("Retry-After", str(getattr(error, "retry_seconds", 1)))
+        return ErrorAnswer(
+            status, body, (("Retry-After", str(getattr(error, "retry_seconds", 1))),)
+        )
+    return ErrorAnswer(status, body)
+
+
+def answer_error(resp: Response, error: SynapError, node: LocalNode | None = None) -> None:
+    """Answer with `error`; headers that were set before stay. See `error_answer`."""
+    answer = error_answer(error, node)
+    resp.status = answer.status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = answer.body
+    resp.set_headers(answer.headers)
 
 
 def install(app: App, node: LocalNode) -> None:
@@ -85,11 +119,7 @@ def install(app: App, node: LocalNode) -> None:
     async def on_read_only(
         req: Request, resp: Response, error: ReadOnlyReplica, params: dict[str, Any]
     ) -> None:
-        answer_error(resp, error)
-        master = node.master_url
-        resp.data = body_of(error.message, 421, error.reason, error.retryable, master=master)
-        if master is not None:
-            resp.set_header("X-Synap-Master", master)
+        answer_error(resp, error, node)
 
     async def on_not_authenticated(
         req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
@@ -150,13 +180,17 @@ def _describe(req: Request, status: int) -> str:
 
 
 def _log_unexpected(req: Request, error: Exception) -> None:
-    route = req.uri_template or "no route"
+    log_failure(req.uri_template or "no route", req.method, req.request_id, error)
+
+
+def log_failure(route: str, method: str, request_id: str, error: Exception) -> None:
+    """Log an error that is the node's own fault, with its traceback."""
     logger.error(
         "a request to %s failed", route, exc_info=error,
         extra={
             "action": "http_request",
             "route": route,
-            "method": req.method,
-            "request_id": req.request_id,
+            "method": method,
+            "request_id": request_id,
         },
     )  # fmt: skip

@@ -81,12 +81,8 @@ class WholeKeys(Resource):
     async def on_post_set(self, req: Request, resp: Response) -> None:
         body = _set_body(await req.json_body(self._max_body_bytes))
         done = await self.write(req, body.command(now_ms))
-        result = done.result
-        assert isinstance(result, SetResult)
-        answer = {"success": True, "key": body.key, "written": result.written}
-        if body.get:
-            answer["old_value"] = _readable_or_none(result.old)
-        self.answer_write(resp, done.offset, answer)
+        self.stamp_write(resp, done.offset)
+        resp.data = set_answer(body, done.result)
 
     async def on_delete_removal(self, req: Request, resp: Response, key: bytes) -> None:
         done = await self.write(req, Delete((key,)))
@@ -206,6 +202,20 @@ class Deadlines(Resource):
         if record is None:
             raise not_found(key)
         resp.data = orjson.dumps({"ttl": seconds_left(record)})
+
+
+def set_answer(body: bodies.SetBody, result: object) -> bytes:
+    """Return the JSON that answers a SET.
+
+    Args:
+        body: What was asked for.
+        result: What the log's owner made of it, a SetResult.
+    """
+    assert isinstance(result, SetResult)
+    answer = {"success": True, "key": body.key, "written": result.written}
+    if body.get:
+        answer["old_value"] = _readable_or_none(result.old)
+    return orjson.dumps(answer)
 
 
 def _wants_bytes(req: Request) -> bool:

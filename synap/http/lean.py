@@ -24,7 +24,13 @@ _END: dict[str, Any] = {"type": "http.response.body"}
 
 
 class LeanApp(falcon.asgi.App[RequestT, ResponseT]):
-    """Serves HTTP requests; its responses have no callbacks and send no events."""
+    """Serves HTTP requests; its responses have no callbacks and send no events.
+
+    Attributes:
+        express: The short way for some requests, for a server that has one for it; None for none.
+    """
+
+    express: Any = None
 
     async def __call__(  # type: ignore[override]
         self, scope: Any, receive: Any, send: Any

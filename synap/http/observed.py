@@ -12,8 +12,10 @@ import re
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
+import falcon
 from falcon.asgi import Response
 
 from synap.http.access_log import AccessLog
@@ -34,6 +36,9 @@ _SLOW_LINES_NS = 100 * _NS_PER_MS
 _FIRST_NS = DURATION_BOUNDS_NS[0]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _CONVERTER = re.compile(r":[^}]*}")
+
+# As falcon's responses have it: a code, or `200 OK`.
+Status = int | str | HTTPStatus
 
 _now_ns = time.perf_counter_ns
 
@@ -66,40 +71,57 @@ class Observer:
         """Note a request whose answer is made. On the path of all of them."""
         elapsed_ns = _now_ns() - req.began_ns
         resp.set_header(REQUEST_ID, req.request_id)
+        if self.count(req.uri_template, req.method, resp.status, elapsed_ns):
+            command = req.command or f"{req.method} {route_of(req.uri_template)}"
+            self.note_slow(command, req.target, resp.status_code, req.request_id, elapsed_ns)
+        if self._access_log is not None:
+            self._access_log.note(req, resp, elapsed_ns)
+
+    def count(self, template: str | None, method: str, status: Status, elapsed_ns: int) -> bool:
+        """Count a request whose answer is made; return whether it was a slow one.
+
+        Args:
+            template: Of its route; None where there is none.
+            method: As it was sent.
+            status: The answer's.
+            elapsed_ns: How long that took.
+        """
         try:
-            at = self._slots[req.uri_template, req.method, resp.status]
+            at = self._slots[template, method, status]
         except KeyError:
-            at = self._slot(req, resp)
+            at = self._slot(template, method, status)
         cells = self._cells
         cells[at] += elapsed_ns
         if elapsed_ns <= _FIRST_NS:
             # Most are: neither the search for their bucket nor a look at the slow log is worth it.
             cells[at + 1] += 1
-        else:
-            cells[at + 1 + bisect_left(DURATION_BOUNDS_NS, elapsed_ns)] += 1
-            if elapsed_ns >= self._slow_ns:
-                self._note_slow(req, resp, elapsed_ns)
-        if self._access_log is not None:
-            self._access_log.note(req, resp, elapsed_ns)
+            return False
+        cells[at + 1 + bisect_left(DURATION_BOUNDS_NS, elapsed_ns)] += 1
+        return elapsed_ns >= self._slow_ns
 
-    def _slot(self, req: Request, resp: Response) -> int:
-        is_known = req.method in _METHODS
-        name = series_name(
-            req.method if is_known else "other", route_of(req), str(resp.status_code)
-        )
+    def _slot(self, template: str | None, method: str, status: Status) -> int:
+        is_known = method in _METHODS
+        code = str(falcon.http_status_to_code(status))
+        name = series_name(method if is_known else "other", route_of(template), code)
         at = self._node.series.slot(name)
         # What a client chooses freely must not be remembered.
         if is_known:
-            self._slots[req.uri_template, req.method, resp.status] = at
+            self._slots[template, method, status] = at
         return at
 
-    def _note_slow(self, req: Request, resp: Response, elapsed_ns: int) -> None:
+    def note_slow(
+        self, command: str, target: str, status: int, request_id: str, elapsed_ns: int
+    ) -> None:
+        """Put a slow request into the slow log, and into the node's log unless that floods it.
+
+        Args:
+            command: Method and route, or the name of a command.
+            target: The path with its query as it was sent.
+        """
         duration_us = elapsed_ns // 1000
-        command = req.command or f"{req.method} {route_of(req)}"
-        entry = SlowEntry(
-            time.time_ns() // _NS_PER_MS, duration_us, command, req.target, req.request_id
+        self._node.slow_log.add(
+            SlowEntry(time.time_ns() // _NS_PER_MS, duration_us, command, target, request_id)
         )
-        self._node.slow_log.add(entry)
         now_ns = _now_ns()
         if now_ns < self._next_slow_line_ns:
             self._unsaid += 1
@@ -111,8 +133,8 @@ class Observer:
             extra={
                 "action": "slow_request",
                 "duration_us": duration_us,
-                "status": resp.status_code,
-                "request_id": req.request_id,
+                "status": status,
+                "request_id": request_id,
                 "unsaid": unsaid,
             },
         )  # fmt: skip
@@ -123,7 +145,6 @@ def series_name(method: str, route: str, code: str) -> Name:
     return (REQUESTS, method, route, code)
 
 
-def route_of(req: Request) -> str:
-    """Return the template of the request's path, `/kv/get/{key}`; `none` where there is none."""
-    template: str | None = req.uri_template
+def route_of(template: str | None) -> str:
+    """Return a route's template as clients know it, `/kv/get/{key}`; `none` where there is none."""
     return "none" if template is None else _CONVERTER.sub("}", template)

@@ -69,7 +69,7 @@ class Request(falcon.asgi.Request):
         given = self._asgi_headers.get(b"x-request-id")
         if given and len(given) <= _MOST_ID_BYTES and not given.translate(None, _ID_BYTES):
             return given.decode()
-        return f"{_ID_PREFIX}{self.began_ns:x}"
+        return new_request_id(self.began_ns)
 
     @property
     def client_address(self) -> str:
@@ -152,6 +152,11 @@ class Request(falcon.asgi.Request):
             if length > limit_bytes:
                 raise _too_large(limit_bytes)
         return b"".join(parts)
+
+
+def new_request_id(began_ns: int) -> str:
+    """Return an id for the request that was taken up at `began_ns`."""
+    return f"{_ID_PREFIX}{began_ns:x}"
 
 
 App = LeanApp[Request, Response]

@@ -20,8 +20,9 @@ from socket import socket
 from typing import Any
 
 from synap.http.acceptor import Acceptor
-from synap.http.connection import Connection
+from synap.http.connection import Connection, Express
 from synap.http.eager import make_starter
+from synap.http.known_heads import KnownHeads
 from synap.http.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class HttpServer:
         self, app: Any, limits: HttpLimits, *, state: dict[str, Any] | None = None
     ) -> None:
         self.app = app
+        self.express: Express | None = getattr(app, "express", None)
+        self.known_heads = KnownHeads() if self.express is None else self.express.heads
         self.limits = limits
         self.state = state or {}
         self.loop = asyncio.get_running_loop()
