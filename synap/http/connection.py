@@ -117,6 +117,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and answer what can be answered without a wait."""
+        finished = self.cycle
+        if finished is not None and finished.stage == COMPLETE and not self._queue:
+            # The answer was quicker at the client than `advance` is here.
+            self._leave(finished)
         if self._is_deaf:
             return
         if self._unread or self._is_reading_paused:

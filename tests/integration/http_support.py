@@ -24,6 +24,7 @@ from synap.config import Config, load_config
 from synap.http.app import create_app
 from synap.http.lifespan import Lifespan
 from synap.http.limits import HttpLimits
+from synap.http.request import App
 from synap.http.server import HttpServer
 from synap.paths import NodePaths
 from synap.position import Position
@@ -98,9 +99,13 @@ def make_config(folder: Path, **settings: object) -> Config:
 
 
 @contextmanager
-def serving(config: Config) -> Iterator[Client]:
-    """Serve the application alone, as the worker does."""
-    serving = _Serving(config, socket.create_server((HOST, 0)))
+def serving(config: Config, prepare: Callable[[App], object] = id) -> Iterator[Client]:
+    """Serve the application alone, as the worker does.
+
+    Args:
+        prepare: Called with the application before it starts.
+    """
+    serving = _Serving(config, socket.create_server((HOST, 0)), prepare)
     thread = threading.Thread(target=serving.run)
     thread.start()
     try:
@@ -117,8 +122,11 @@ def serving(config: Config) -> Iterator[Client]:
 class _Serving:
     """The application on a loop of its own; `stop` is there once it serves."""
 
-    def __init__(self, config: Config, listener: socket.socket) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, prepare: Callable[[App], object]
+    ) -> None:
         self.listener = listener
+        self._prepare = prepare
         self.stop: Callable[[], object] | None = None
         self._config = config
 
@@ -128,6 +136,7 @@ class _Serving:
 
     async def _serve(self) -> None:
         app = create_app(self._config)
+        self._prepare(app)
         loop, should_stop = asyncio.get_running_loop(), asyncio.Event()
         lifespan = Lifespan(app, is_required=True)
         await lifespan.startup()

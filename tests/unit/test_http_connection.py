@@ -764,15 +764,33 @@ HEADERS = (
     b"Host: h\r\nConnection: keep-alive",
     b"Connection: Upgrade\r\nUpgrade: h2c\r\nHost: h",
 )
-REQUESTS = st.builds(
-    lambda path, headers: b"GET " + path + b" HTTP/1.1\r\n" + headers + b"\r\n\r\n",
-    st.sampled_from((b"/a", b"/b?c", b"/%41", b"/long" * 9)),
-    st.sampled_from(HEADERS),
+BODIES = (b"", b"x", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n", b"\r\n\r\n")
+TARGETS = st.sampled_from((b"/a", b"/b?c", b"/%41", b"/long" * 9))
+REQUESTS = st.one_of(
+    st.builds(
+        lambda target, headers: b"GET " + target + b" HTTP/1.1\r\n" + headers + b"\r\n\r\n",
+        TARGETS,
+        st.sampled_from(HEADERS),
+    ),
+    st.builds(
+        lambda method, target, headers, body: (
+            b"%b %b HTTP/1.1\r\n%b\r\nContent-Length: %d\r\n\r\n%b"
+            % (method, target, headers, len(body), body)
+        ),
+        st.sampled_from((b"POST", b"PUT", b"GET")),
+        TARGETS,
+        st.sampled_from(HEADERS[:-1]),
+        st.sampled_from(BODIES),
+    ),
 )
+Asked = tuple[bytes, bytes, list[tuple[bytes, bytes]], tuple[str, bytes]]
 
 
-def asked(app: App) -> list[tuple[bytes, bytes, list[tuple[bytes, bytes]]]]:
-    return [(each["raw_path"], each["query_string"], each["headers"]) for each in app.scopes]
+def asked(app: App) -> list[Asked]:
+    return [
+        (each["raw_path"], each["query_string"], each["headers"], request)
+        for each, request in zip(app.scopes, app.requests, strict=True)
+    ]
 
 
 @settings(max_examples=300, deadline=None)
@@ -799,7 +817,7 @@ def test_repeated_heads_are_read_as_if_each_were_the_first(
 def test_request_inside_a_header_teaches_the_reader_nothing(reads: list[bytes]) -> None:
     again = b"GET /c HTTP/1.1\r\nHost: h\r\n\r\n"
     _, _, app = exchange([*reads, again, again, again])
-    assert asked(app)[-1] == (b"/c", b"", [(b"host", b"h")])
+    assert asked(app)[-1] == (b"/c", b"", [(b"host", b"h")], ("GET /c", b""))
 
 
 def test_method_begun_before_a_known_head_is_not_forgotten() -> None:
