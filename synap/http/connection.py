@@ -309,7 +309,7 @@ class Connection(asyncio.Protocol):
         server.requests += 1
         self.since = server.tick
         self._reader.has_begun = True
-        self.write_answer(head + server.date_line, body)
+        self.write_answer(head, server.date_line, body)
 
     def hold(self) -> Held:
         """Keep the place of an answer to a request that has just come."""
@@ -319,12 +319,12 @@ class Connection(asyncio.Protocol):
         self.cycle = held = Held(self)
         return held
 
-    def write_answer(self, lines: bytes, body: bytes) -> None:
-        """Write a head, which lacks its last line end and the blank line, and its body."""
+    def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
+        """Write a head, with the worker's own last line, and its body."""
         if len(body) <= JOINED_BODY_BYTES:
-            self.transport.write(lines + b"\r\n\r\n" + body)
+            self.transport.write(b"".join((head, last_line, b"\r\n\r\n", body)))
         else:
-            self.transport.writelines((lines + b"\r\n\r\n", body))
+            self.transport.writelines((head, last_line, b"\r\n\r\n", body))
 
     def release(self, held: Held) -> None:
         """Go on behind the answer in a held place."""

@@ -129,11 +129,12 @@ class Express:
             record, offset = self._calls.get(TRUSTED, key)
         except SynapError:
             return False
-        if record is None:
-            status, body, lines = _missing(key)
-        else:
+        if record is not None:
             status, body = 200, orjson.dumps(readable(record.value))
             lines = f"etag: {etag_of(record.version)}\r\n"
+        else:
+            error = error_answer(not_found(key))
+            status, body, lines = error.status, error.body, ""
         if self._node.is_replica:
             lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
         request_id = new_request_id(began_ns)
@@ -141,7 +142,7 @@ class Express:
         if self._observer.count(_GET_ROUTE, "GET", status, elapsed_ns):
             target = f"/kv/get/{text}"
             self._observer.note_slow("GET /kv/get/{key}", target, status, request_id, elapsed_ns)
-        client.answer(_head(status, offset, request_id, body, lines), body)
+        client.answer(_head(status, request_id, body, f"{lines}x-synap-offset: {offset}\r\n"), body)
         return True
 
     def _set(self, text: bytes, client: Client) -> bool:
@@ -160,7 +161,8 @@ class Express:
         self._calls.count(pending.command, done.result)
         body = set_answer(pending.body, done.result)
         request_id = self._observe_set(pending, 200)
-        pending.reply.send(_head(200, done.offset, request_id, body), body)
+        head = _head(200, request_id, body, f"x-synap-offset: {done.offset}\r\n")
+        pending.reply.send(head, body)
 
     def answer_error(self, pending: PendingSet, error: SynapError) -> None:
         """Answer a SET that the log's owner refused, or of which nothing is known."""
@@ -169,7 +171,7 @@ class Express:
         if answer.status == 500:
             log_failure(_SET_ROUTE, "POST", request_id, error)
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in answer.headers)
-        head = _head(answer.status, None, request_id, answer.body, lines)
+        head = _head(answer.status, request_id, answer.body, lines)
         pending.reply.send(head, answer.body)
 
     def _observe_set(self, pending: PendingSet, status: int) -> str:
@@ -229,16 +231,9 @@ def takes(headers: Headers) -> bool:
     )
 
 
-def _head(status: int, offset: int | None, request_id: str, body: bytes, lines: str = "") -> bytes:
+def _head(status: int, request_id: str, body: bytes, lines: str) -> bytes:
     """Return status line and headers; `lines` are more of these, with their ends."""
-    if offset is not None:
-        lines = f"x-synap-offset: {offset}\r\n{lines}"
     return (
         f"{_STATUS_LINES[status]}\r\n{lines}x-request-id: {request_id}\r\n"
         f"content-length: {len(body)}\r\ncontent-type: application/json\r\n"
     ).encode()
-
-
-def _missing(key: bytes) -> tuple[int, bytes, str]:
-    error = error_answer(not_found(key))
-    return error.status, error.body, ""

@@ -26,8 +26,8 @@ class Output(Protocol):
     def expects_more(self) -> bool:
         """Return whether a request that follows is here already, in whole or in part."""
 
-    def write_answer(self, lines: bytes, body: bytes) -> None:
-        """Write a head without its end, and its body."""
+    def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
+        """Write a head, with the worker's own last line, and its body."""
 
     def release(self, held: Held) -> None:
         """Go on with the next request."""
@@ -63,11 +63,11 @@ class Held:
         output = self._output
         if self.is_disconnected:
             return
-        lines = head + output.server.date_line
+        line = output.server.date_line
         if output.is_leaving and not output.expects_more():
             self.keep_alive = False
-            lines += b"\r\n" + wire.CLOSE_LINE
-        output.write_answer(lines, body)
+            line += b"\r\n" + wire.CLOSE_LINE
+        output.write_answer(head, line, body)
         output.release(self)
 
     def lose_client(self) -> None:
