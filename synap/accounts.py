@@ -21,8 +21,8 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from synap.account_limits import MIN_PASSWORD_CHARACTERS, NAME_PATTERN
-from synap.errors import FieldInvalid
 from synap.permissions import ROLES, Permission
+from synap.request_errors import FieldInvalid
 
 USERS = b"user/"
 API_KEYS = b"key/"

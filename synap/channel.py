@@ -19,7 +19,6 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from synap import errors
 from synap.commands import Command, Result
 from synap.errors import ProtocolViolation, SynapError
 from synap.transactions import Executed, Queued, TransactionCommand
@@ -248,6 +247,8 @@ class Decoder(Generic[Message]):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+# Those of requests are among them: the commands import them.
+_ERRORS = {kind.__name__: kind for kind in SynapError.kinds()}
 
 
 def encode(
@@ -265,7 +266,7 @@ def failure(request_id: int, offset: int, error: SynapError) -> Answer:
 
 def error_of(answer: Answer | AdminAnswer) -> SynapError:
     """Return the error that `answer` tells, as an exception of the class that was raised."""
-    error_class = getattr(errors, answer.error, SynapError)
-    error: SynapError = error_class.__new__(error_class)
+    error_class = _ERRORS.get(answer.error, SynapError)
+    error = error_class.__new__(error_class)
     SynapError.__init__(error, answer.message)
     return error

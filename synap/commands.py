@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from synap.errors import (
+from synap.request_errors import (
     InvalidRequest,
     InvalidValue,
     KeyExists,

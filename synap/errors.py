@@ -24,25 +24,8 @@
     │   ├── BackupFailed           a backup could not be fetched or written
     │   ├── RestoreRefused         what is asked for can't be restored
     │   └── RepairRefused          what is asked for can't be repaired
-    ├── CommandError               the client asked for what can't be done
-    │   ├── InvalidRequest         it can't be read, or asks for what does not go together
-    │   ├── FieldInvalid           a field is of the wrong form
-    │   │   └── FieldMissing       it is not there
-    │   ├── InvalidValue           the stored or given value does not fit the command
-    │   ├── KeyInvalid             the key is empty or too long
-    │   ├── KeyNotFound            there is no such key
-    │   ├── KeyExists              the destination is taken
-    │   ├── ValueTooLarge          over kv_store.max_value_size_bytes
-    │   ├── AccountNotFound        there is no such user, role or API key
-    │   ├── AccountConflict        the account can't be changed like this
-    │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
-    │   ├── CommandUnknown         there is no such command
-    │   └── CommandDisabled        the configuration does not allow it
-    ├── AccessRefused              who asks may not
-    │   ├── NotAuthenticated       no credentials, or wrong ones
-    │   ├── Forbidden              they do not allow it
-    │   ├── TooManyLogins          too many passwords wait to be checked
-    │   └── RateLimited            the client asks too often
+    ├── CommandError               the request is at fault: see `request_errors`
+    ├── AccessRefused              who asks may not: the same
     ├── WriteRefused               a sound write that this node can't take now
     │   ├── ReadOnlyReplica        writes go to the master
     │   ├── WriterUnavailable      no writer took it; nothing changed
@@ -68,11 +51,13 @@
         ├── Diverged               the two logs are not one
         └── NothingToAccept        the replica waits for no word of the operator
 
-A class's docstring is its default message. `reason` is the word that clients see and that crosses
-the local channel; `retryable` says whether the same request may be sent again without harm.
+A class's docstring is its default message. `reason` is the word that clients see;
+`retryable` says whether the same request may be sent again without harm.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 
 class SynapError(Exception):
@@ -84,6 +69,13 @@ class SynapError(Exception):
     def __init__(self, message: str | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
         super().__init__(self.message)
+
+    @classmethod
+    def kinds(cls) -> Iterator[type[SynapError]]:
+        """Yield the class and all below it, those whose modules are imported."""
+        yield cls
+        for each in cls.__subclasses__():
+            yield from each.kinds()
 
 
 class StartError(SynapError):
@@ -252,135 +244,6 @@ class RepairRefused(BackupError):
     """This can't be repaired."""
 
     reason = "repair_refused"
-
-
-class CommandError(SynapError):
-    """The command can't be carried out."""
-
-    reason = "invalid_request"
-
-
-class InvalidRequest(CommandError):
-    """The request is not valid."""
-
-    reason = "invalid_request"
-
-
-class FieldInvalid(CommandError):
-    """A field is missing or of the wrong form."""
-
-    reason = "invalid_field"
-
-
-class FieldMissing(FieldInvalid):
-    """A field is missing."""
-
-    def __init__(self, field: str) -> None:
-        self.field = field
-        super().__init__(f"missing field '{field}'")
-
-
-class InvalidValue(CommandError):
-    """The value does not fit the command."""
-
-    reason = "invalid_value"
-
-
-class KeyInvalid(CommandError):
-    """The key is not valid."""
-
-    reason = "key_invalid"
-
-
-class KeyNotFound(CommandError):
-    """Key not found."""
-
-    reason = "key_not_found"
-
-
-class KeyExists(CommandError):
-    """The destination key exists."""
-
-    reason = "key_exists"
-
-
-class ValueTooLarge(CommandError):
-    """The value is too large."""
-
-    reason = "value_too_large"
-
-
-class AccountNotFound(CommandError):
-    """There is no such account."""
-
-    reason = "account_not_found"
-
-
-class AccountConflict(CommandError):
-    """The account was changed by somebody else at the same time; try again."""
-
-    reason = "account_conflict"
-
-
-class PreconditionFailed(CommandError):
-    """The key is not in the state that the request asks for; nothing was changed."""
-
-    reason = "precondition_failed"
-
-
-class CommandUnknown(CommandError):
-    """There is no such command."""
-
-    reason = "unknown_command"
-
-
-class CommandDisabled(CommandError):
-    """The configuration does not allow this command."""
-
-    reason = "command_disabled"
-
-
-class AccessRefused(SynapError):
-    """Access was refused."""
-
-    reason = "access_refused"
-
-
-class NotAuthenticated(AccessRefused):
-    """Credentials are missing or wrong."""
-
-    reason = "unauthorized"
-
-
-class Forbidden(AccessRefused):
-    """The credentials do not allow this."""
-
-    reason = "forbidden"
-
-    def __init__(self, resource: str, action: str) -> None:
-        self.resource = resource
-        self.action = action
-        super().__init__(
-            f"Forbidden: Insufficient permissions for resource: {resource}, action: {action}"
-        )
-
-
-class TooManyLogins(AccessRefused):
-    """Too many passwords wait to be checked; try again in a second."""
-
-    reason = "too_many_logins"
-    retryable = True
-
-
-class RateLimited(AccessRefused):
-    """The client asks too often; try again when Retry-After is over."""
-
-    reason = "rate_limited"
-    retryable = True
-
-    def __init__(self, retry_seconds: int = 1) -> None:
-        self.retry_seconds = retry_seconds
-        super().__init__()
 
 
 class WriteRefused(SynapError):

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Literal
 
 from synap.commands import Command, Keyspace, Limits, Record, evaluate
-from synap.errors import CommandError
+from synap.request_errors import CommandError
 
 Order = Literal["none", "recency", "frequency", "random", "deadline"]
 

@@ -31,7 +31,7 @@ from synap.commands import (
     SetMany,
     SetRange,
 )
-from synap.errors import Forbidden
+from synap.request_errors import Forbidden
 
 Action = Literal["read", "write", "delete", "admin", "all"]
 ACTIONS: tuple[Action, ...] = get_args(Action)

@@ -30,9 +30,9 @@ from synap.commands import (
     evaluate,
     is_live,
 )
-from synap.errors import CommandError, InvalidRequest
 from synap.eviction import Trial
 from synap.frame import DEL, KEYS, SET, Entry
+from synap.request_errors import CommandError, InvalidRequest
 
 # Clients that have a transaction open or keys watched.
 MAX_CLIENTS = 10_000

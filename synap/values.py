@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import msgspec
 
-from synap.errors import InvalidRequest
+from synap.request_errors import InvalidRequest
 
 # Below what the decoder's recursion takes on any version of Python, so that all agree.
 MAX_NESTING = 500

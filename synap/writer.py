@@ -31,7 +31,6 @@ from synap.channel import (
 from synap.commands import Limits
 from synap.errors import (
     NO_LONGER_MASTER,
-    CommandError,
     DiskFull,
     MemoryLimit,
     NotPaused,
@@ -45,6 +44,7 @@ from synap.evictor import NOTHING, Evictor, Removal
 from synap.held_answers import HeldAnswers, Quorum
 from synap.log import Log
 from synap.pause import Pause
+from synap.request_errors import CommandError
 from synap.store import WriteTransaction
 from synap.transactions import Transactions
 from synap.writer_connection import WriterConnection, send_each

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from synap.client import Done
 from synap.commands import ChangeAccounts
-from synap.errors import AccountConflict
 from synap.http.calls import Calls
 from synap.http.directory import Directory
 from synap.http.local import LocalNode
 from synap.http.request import Request
 from synap.http.resource import Resource
 from synap.permissions import ANONYMOUS, TRUSTED, Caller
+from synap.request_errors import AccountConflict
 
 # Changes of one account at the same time are rare, and one of them always gets through.
 _TRIES = 5

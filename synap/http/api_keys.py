@@ -24,7 +24,6 @@ from synap.accounts import (
     user_record,
 )
 from synap.commands import ChangeAccounts
-from synap.errors import AccountConflict, AccountNotFound
 from synap.http import bodies
 from synap.http.account_resource import AccountResource, is_by_password
 from synap.http.calls import Calls, now_ms
@@ -33,6 +32,7 @@ from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.passwords import new_api_key
 from synap.permissions import Caller, Permission
+from synap.request_errors import AccountConflict, AccountNotFound
 
 # A hundred years.
 _MAX_LIFE_SECONDS = 3_155_760_000

@@ -12,12 +12,13 @@ import orjson
 from falcon.asgi import Response
 
 from synap.board import BoardView
-from synap.errors import InvalidRequest, ReignEnded
+from synap.errors import ReignEnded
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import Resource, integer_param
 from synap.replication.progress import LinkState, lag_entries
+from synap.request_errors import InvalidRequest
 
 # The log's owner shows a sign of life ten times a second and is restarted within two seconds.
 # Longer silence than this means that it is gone or stuck.

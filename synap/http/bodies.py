@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from synap.commands import INTEGER_MAX, INTEGER_MIN, MAX_EXPIRY_MS, Copy, Rename, Set, SetMany
-from synap.errors import FieldInvalid, FieldMissing, InvalidRequest, InvalidValue
+from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest, InvalidValue
 from synap.values import NESTED_TOO_DEEP, stored_bytes
 
 Body = TypeVar("Body", bound=msgspec.Struct)

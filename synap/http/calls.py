@@ -33,19 +33,11 @@ from synap.commands import (
     is_live,
 )
 from synap.counters import Counter
-from synap.errors import (
-    BackupRunning,
-    CommandDisabled,
-    DataDirInUse,
-    Forbidden,
-    InvalidRequest,
-    KeyInvalid,
-    KeyNotFound,
-    ReadOnlyReplica,
-)
+from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
 from synap.http.local import LocalNode
 from synap.node import lock_file
 from synap.permissions import Caller
+from synap.request_errors import CommandDisabled, Forbidden, InvalidRequest, KeyInvalid, KeyNotFound
 from synap.store import StoreReader
 from synap.transactions import Executed, Queue, Queued, TransactionCommand, Watch
 

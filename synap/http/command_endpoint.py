@@ -14,8 +14,8 @@ import msgspec
 import orjson
 from falcon.asgi import Response
 
-from synap import errors
-from synap.errors import CommandUnknown, FieldInvalid, FieldMissing, SynapError
+from synap import errors, request_errors
+from synap.errors import SynapError
 from synap.http import bodies
 from synap.http.calling import Asking, Calling
 from synap.http.calls import Calls
@@ -25,6 +25,7 @@ from synap.http.facts import NodeFacts
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource
+from synap.request_errors import CommandUnknown, FieldInvalid, FieldMissing
 
 # A batch is one client's; more than this would hold up those of others.
 MAX_BATCH_COMMANDS = 1000
@@ -33,13 +34,13 @@ _OWN_STATUS = frozenset({413, 429, 503})
 
 # The nearest class up the tree counts; other errors say what they are in their own words.
 _PREFIXES: dict[type[SynapError], str] = {
-    errors.CommandError: "Invalid request: ",
-    errors.InvalidValue: "Invalid value: ",
-    errors.ValueTooLarge: "Invalid value: ",
-    errors.KeyNotFound: "Key not found: ",
-    errors.CommandUnknown: "Unknown command: ",
-    errors.CommandDisabled: "Forbidden: ",
-    errors.Forbidden: "Forbidden: ",
+    request_errors.CommandError: "Invalid request: ",
+    request_errors.InvalidValue: "Invalid value: ",
+    request_errors.ValueTooLarge: "Invalid value: ",
+    request_errors.KeyNotFound: "Key not found: ",
+    request_errors.CommandUnknown: "Unknown command: ",
+    request_errors.CommandDisabled: "Forbidden: ",
+    request_errors.Forbidden: "Forbidden: ",
     errors.ReadOnlyReplica: "Read-only replica: ",
     errors.SynapError: "",
 }

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from synap.accounts import API_KEY_PREFIX, MAX_PASSWORD_BYTES, User
-from synap.errors import NotAuthenticated
 from synap.http import audit
 from synap.http.calls import now_ms
 from synap.http.directory import Directory
 from synap.http.password_checks import PasswordChecks
 from synap.permissions import Caller
+from synap.request_errors import NotAuthenticated
 
 if TYPE_CHECKING:
     from synap.config_keys import Auth

@@ -10,11 +10,12 @@ import msgspec
 import orjson
 from falcon.asgi import Response
 
-from synap import errors
-from synap.errors import NotAuthenticated, ReadOnlyReplica, SynapError
+from synap import errors, request_errors
+from synap.errors import ReadOnlyReplica, SynapError
 from synap.http.cycle import ClientDisconnected
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
+from synap.request_errors import NotAuthenticated
 
 logger = logging.getLogger(__name__)
 
@@ -22,18 +23,18 @@ logger = logging.getLogger(__name__)
 # are the class's own.
 STATUS: dict[type[SynapError], int] = {
     SynapError: 500,
-    errors.CommandError: 400,
-    errors.FieldInvalid: 422,
-    errors.KeyNotFound: 404,
-    errors.ValueTooLarge: 413,
-    errors.PreconditionFailed: 412,
-    errors.CommandDisabled: 403,
-    errors.AccessRefused: 403,
-    errors.NotAuthenticated: 401,
-    errors.TooManyLogins: 429,
-    errors.RateLimited: 429,
-    errors.AccountNotFound: 404,
-    errors.AccountConflict: 409,
+    request_errors.CommandError: 400,
+    request_errors.FieldInvalid: 422,
+    request_errors.KeyNotFound: 404,
+    request_errors.ValueTooLarge: 413,
+    request_errors.PreconditionFailed: 412,
+    request_errors.CommandDisabled: 403,
+    request_errors.AccessRefused: 403,
+    request_errors.NotAuthenticated: 401,
+    request_errors.TooManyLogins: 429,
+    request_errors.RateLimited: 429,
+    request_errors.AccountNotFound: 404,
+    request_errors.AccountConflict: 409,
     errors.WriteRefused: 503,
     errors.ReadOnlyReplica: 421,
     errors.DiskFull: 507,

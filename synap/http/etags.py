@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from synap.errors import InvalidRequest
+from synap.request_errors import InvalidRequest
 
 _TAG = re.compile(rb'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 

@@ -13,7 +13,6 @@ from synap import __version__
 from synap.board import SnapshotFacts
 from synap.commands import Record, check_key
 from synap.counters import Counter
-from synap.errors import InvalidRequest
 from synap.http.calls import Calls, KeyStats, not_found
 from synap.http.local import LocalNode
 from synap.http.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
@@ -22,6 +21,7 @@ from synap.http.replication_facts import replication_facts
 from synap.permissions import Caller
 from synap.processes import TcpConnection, connections_on, process_facts
 from synap.replication.progress import LinkState
+from synap.request_errors import InvalidRequest
 from synap.series import read_series
 from synap.slowlog import reset_slow_log, slow_entries
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import Response
 
-from synap.errors import NotAuthenticated
 from synap.http import audit
 from synap.http.client_address import client_address
 from synap.http.credentials import Credentials
 from synap.http.request import Request
 from synap.permissions import ANONYMOUS, Action
+from synap.request_errors import NotAuthenticated
 
 if TYPE_CHECKING:
     from synap.config import Config

@@ -16,7 +16,6 @@ from synap.commands import (
     SetResult,
     slice_range,
 )
-from synap.errors import InvalidRequest
 from synap.http import bodies
 from synap.http.calls import Calls, not_found, now_ms, seconds_left
 from synap.http.errors import answer_error
@@ -24,6 +23,7 @@ from synap.http.etags import etag_of, is_named
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource, integer_param, text_param
+from synap.request_errors import InvalidRequest
 from synap.values import byte_list, readable, stored_bytes
 
 _set_body = bodies.decoder(bodies.SetBody)

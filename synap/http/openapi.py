@@ -17,9 +17,9 @@ import msgspec
 import orjson
 from falcon.asgi import Response
 
-from synap import __version__, errors
+from synap import __version__
 from synap.board import ReplicaFacts
-from synap.errors import SynapError
+from synap.errors import ReadRefused, SnapshotError, SynapError, WriteRefused
 from synap.http.answers import INTEGER, NATURAL, SCHEMAS, TEXT, Schema, ref
 from synap.http.calls import Calls
 from synap.http.errors import HTTP_REASONS, STATUS
@@ -29,6 +29,7 @@ from synap.http.request import App, Request
 from synap.http.resource import Resource
 from synap.http.wire import OVERLOADED
 from synap.permissions import Permission
+from synap.request_errors import AccessRefused
 
 _JSON = "application/json"
 _ABOUT = """\
@@ -148,18 +149,17 @@ def describe(is_guarded: bool) -> dict[str, Any]:
 def reasons_by_status() -> dict[int, set[str]]:
     """Return the reasons that errors of commands and of the node have, by their status."""
     found: dict[int, set[str]] = {status: {word} for status, word in HTTP_REASONS.items()}
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, SynapError):
-            status = next(STATUS[each] for each in kind.__mro__ if each in STATUS)
-            # The bases of the refusals are raised by nothing; a 500 may be any of the rest.
-            if status != 500 and kind not in _BASES:
-                found.setdefault(status, set()).add(kind.reason)
-    found[500] = {SynapError.reason, errors.SnapshotError.reason}
+    for kind in SynapError.kinds():
+        status = next(STATUS[each] for each in kind.__mro__ if each in STATUS)
+        # The bases of the refusals are raised by nothing; a 500 may be any of the rest.
+        if status != 500 and kind not in _BASES:
+            found.setdefault(status, set()).add(kind.reason)
+    found[500] = {SynapError.reason, SnapshotError.reason}
     found[OVERLOADED.status].add(OVERLOADED.reason)
     return found
 
 
-_BASES = (errors.AccessRefused, errors.WriteRefused, errors.ReadRefused)
+_BASES = (AccessRefused, WriteRefused, ReadRefused)
 
 
 def _operation(operation: Operation, theme: str) -> dict[str, Any]:

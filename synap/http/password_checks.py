@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from synap.errors import TooManyLogins
 from synap.passwords import hash_password, verify_password
+from synap.request_errors import TooManyLogins
 
 Result = TypeVar("Result")
 

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import msgspec
 
 from synap.commands import Append, Delete, GetSet, Increment, SetMany, SetRange
-from synap.errors import FieldInvalid, FieldMissing
 from synap.http.bodies import (
     AmountBody,
     DestinationBody,
@@ -24,6 +23,7 @@ from synap.http.bodies import (
     ValueBody,
 )
 from synap.http.facts import DEFAULT_SLOW_ENTRIES
+from synap.request_errors import FieldInvalid, FieldMissing
 from synap.values import stored_bytes
 
 # Long enough for any id that a client makes up, short enough to be kept for each of them.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from falcon.asgi import Response
 
-from synap.errors import RateLimited
 from synap.http.client_address import client_address
 from synap.http.guard import PUBLIC
 from synap.http.request import Request
 from synap.rate_limit import RateLimiter
+from synap.request_errors import RateLimited
 
 if TYPE_CHECKING:
     from synap.config import Config

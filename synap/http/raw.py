@@ -5,13 +5,13 @@ from __future__ import annotations
 from falcon.asgi import Response
 
 from synap.commands import CONDITION_FAILED, Delete, Set, SetResult
-from synap.errors import FieldInvalid, PreconditionFailed
 from synap.http import bodies
 from synap.http.calls import Calls, not_found, now_ms
 from synap.http.etags import Tags, etag_of, is_named, parse_tags
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource, integer_param
+from synap.request_errors import FieldInvalid, PreconditionFailed
 
 _IF_MATCH, _IF_NONE_MATCH = b"if-match", b"if-none-match"
 _ANY = Tags(is_any=True)

@@ -17,9 +17,9 @@ import falcon
 import falcon.asgi
 from falcon.asgi import Response
 
-from synap.errors import InvalidRequest
 from synap.http.lean import LeanApp
 from synap.permissions import TRUSTED, Caller
+from synap.request_errors import InvalidRequest
 
 _JSON = falcon.MEDIA_JSON
 # All that may stand in a query string unescaped, with `%` itself.

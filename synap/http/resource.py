@@ -10,11 +10,11 @@ from falcon.asgi import Response
 
 from synap.client import Done
 from synap.commands import Command
-from synap.errors import InvalidRequest
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import Request
 from synap.permissions import Caller
+from synap.request_errors import InvalidRequest
 
 Body = TypeVar("Body")
 

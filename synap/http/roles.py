@@ -27,13 +27,13 @@ from synap.channel import (
     RoleTaken,
     StepDown,
 )
-from synap.errors import FieldInvalid
 from synap.http import bodies
 from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import Resource
 from synap.pause import MAX_SECONDS
+from synap.request_errors import FieldInvalid
 
 # The owner ends its work on the log before it says that the role is changed.
 _ANSWER_SECONDS = 60.0

@@ -20,7 +20,6 @@ from synap.accounts import (
     user_record,
 )
 from synap.commands import ChangeAccounts
-from synap.errors import AccountConflict, AccountNotFound, FieldInvalid
 from synap.http import audit, bodies
 from synap.http.account_resource import AccountResource, is_by_password
 from synap.http.calls import Calls, now_ms
@@ -31,6 +30,7 @@ from synap.http.password_checks import PasswordChecks
 from synap.http.request import App, Request
 from synap.passwords import new_id
 from synap.permissions import ROLES, Caller
+from synap.request_errors import AccountConflict, AccountNotFound, FieldInvalid
 
 _USERS = b"auth:users"
 

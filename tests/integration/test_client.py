@@ -11,7 +11,8 @@ import uvloop
 from synap.channel import Answer, Decoder, Request, encode, failure
 from synap.client import MAX_WAITING, WriterClient
 from synap.commands import Increment, Set, SetResult
-from synap.errors import InvalidValue, OutcomeUnknown, WriterUnavailable
+from synap.errors import OutcomeUnknown, WriterUnavailable
+from synap.request_errors import InvalidValue
 
 SET = Set(b"k", b"v")
 Handler = Callable[[list[Request], asyncio.StreamWriter], Awaitable[None]]

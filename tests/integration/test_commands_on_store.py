@@ -37,9 +37,9 @@ from synap.commands import (
     sweep,
     ttl_seconds,
 )
-from synap.errors import CommandError
 from synap.frame import Entry
 from synap.position import Position
+from synap.request_errors import CommandError
 from synap.store import Applied, Store, StoreReader, WriteTransaction
 
 LIMIT = 12

@@ -24,11 +24,11 @@ from synap.commands import (
     SetResult,
 )
 from synap.config import Config, load_config
-from synap.errors import InvalidRequest, InvalidValue, ValueTooLarge
 from synap.frame import DEL, Frame
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
+from synap.request_errors import InvalidRequest, InvalidValue, ValueTooLarge
 from synap.store import StoreReader
 from synap.transactions import Exec, Executed, Multi, Queue, Transactions, Watch
 from synap.writer import Writer

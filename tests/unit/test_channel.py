@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from synap.channel import Answer, Decoder, Request, encode, error_of, failure
 from synap.commands import Delete, Increment, Set, SetMany, SetResult
-from synap.errors import KeyNotFound, OffsetNotRetained, ProtocolViolation, SynapError
+from synap.errors import OffsetNotRetained, ProtocolViolation, SynapError
+from synap.request_errors import KeyNotFound
 from synap.transactions import Executed, Queue, Queued, Watch
 
 REQUESTS = [

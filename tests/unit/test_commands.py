@@ -38,7 +38,7 @@ from synap.commands import (
     sweep,
     ttl_seconds,
 )
-from synap.errors import (
+from synap.request_errors import (
     CommandError,
     InvalidRequest,
     InvalidValue,

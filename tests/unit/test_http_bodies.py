@@ -3,7 +3,6 @@
 import pytest
 
 from synap.commands import MAX_EXPIRY_MS, Set, SetMany
-from synap.errors import FieldInvalid, InvalidRequest, InvalidValue
 from synap.http.bodies import (
     AmountBody,
     DestinationBody,
@@ -12,6 +11,7 @@ from synap.http.bodies import (
     SetBody,
     decoder,
 )
+from synap.request_errors import FieldInvalid, InvalidRequest, InvalidValue
 
 NOW_MS = 1_000_000
 

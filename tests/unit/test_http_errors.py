@@ -3,14 +3,13 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import falcon
 import falcon.testing
 import pytest
 
-from synap import errors
+from synap import errors, request_errors
 from synap.config import Config
 from synap.errors import SynapError
 from synap.http.cycle import ClientDisconnected
@@ -54,19 +53,13 @@ def test_client_that_is_gone_is_no_failure(
     assert not caplog.records
 
 
-def _subclasses(kind: type[SynapError]) -> Iterator[type[SynapError]]:
-    yield kind
-    for each in kind.__subclasses__():
-        yield from _subclasses(each)
-
-
 def _bare(kind: type[SynapError]) -> SynapError:
     error = kind.__new__(kind)
     SynapError.__init__(error)
     return error
 
 
-@pytest.mark.parametrize("kind", list(_subclasses(SynapError)))
+@pytest.mark.parametrize("kind", list(SynapError.kinds()))
 def test_status_of_every_error_has_an_entry_in_the_table(kind: type[SynapError]) -> None:
     status = status_of(_bare(kind))
     assert status in STATUS.values()
@@ -76,13 +69,13 @@ def test_status_of_every_error_has_an_entry_in_the_table(kind: type[SynapError])
 @pytest.mark.parametrize(
     ("kind", "status", "reason", "retryable"),
     [
-        (errors.InvalidRequest, 400, "invalid_request", False),
-        (errors.FieldInvalid, 422, "invalid_field", False),
-        (errors.InvalidValue, 400, "invalid_value", False),
-        (errors.KeyInvalid, 400, "key_invalid", False),
-        (errors.KeyNotFound, 404, "key_not_found", False),
-        (errors.KeyExists, 400, "key_exists", False),
-        (errors.ValueTooLarge, 413, "value_too_large", False),
+        (request_errors.InvalidRequest, 400, "invalid_request", False),
+        (request_errors.FieldInvalid, 422, "invalid_field", False),
+        (request_errors.InvalidValue, 400, "invalid_value", False),
+        (request_errors.KeyInvalid, 400, "key_invalid", False),
+        (request_errors.KeyNotFound, 404, "key_not_found", False),
+        (request_errors.KeyExists, 400, "key_exists", False),
+        (request_errors.ValueTooLarge, 413, "value_too_large", False),
         (errors.WriterUnavailable, 503, "writer_unavailable", True),
         (errors.OutcomeUnknown, 503, "outcome_unknown", False),
         (errors.DiskFull, 507, "disk_full", True),
@@ -114,7 +107,7 @@ def test_error_of_a_call_is_answered_in_the_contracts_form(
 def test_error_after_headers_were_set_keeps_them(
     client: falcon.testing.TestClient, raising: Raising
 ) -> None:
-    raising.error = errors.KeyNotFound()
+    raising.error = request_errors.KeyNotFound()
     assert client.simulate_get("/fail").headers["x-synap-offset"] == "7"
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from synap.errors import InvalidRequest
 from synap.http.etags import etag_of, parse_tags
+from synap.request_errors import InvalidRequest
 
 
 @pytest.mark.parametrize(

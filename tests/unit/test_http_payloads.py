@@ -3,10 +3,10 @@
 import pytest
 
 from synap.commands import Append, Delete, GetSet, Increment, SetMany, SetRange
-from synap.errors import FieldInvalid, FieldMissing
 from synap.http import payloads
 from synap.http.bodies import decoder
 from synap.http.command_table import COMMANDS
+from synap.request_errors import FieldInvalid, FieldMissing
 
 delete = decoder(payloads.DeletePayload)
 pairs = decoder(payloads.PairsPayload)

@@ -5,9 +5,9 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from synap.errors import KeyInvalid
 from synap.http.request import Request
 from synap.http.routing import KeyConverter, KvKeyConverter, RawPathRouter
+from synap.request_errors import KeyInvalid
 
 
 class Resource:

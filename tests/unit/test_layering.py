@@ -19,6 +19,7 @@ LAYERS = (
         (
             "synap",
             "synap.errors",
+            "synap.request_errors",
             "synap.account_limits",
             "synap.addresses",
             "synap.config_keys",

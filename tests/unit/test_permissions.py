@@ -9,7 +9,6 @@ import pytest
 from synap import commands
 from synap.account_limits import OWN_ROLES
 from synap.commands import Command
-from synap.errors import Forbidden
 from synap.permissions import (
     ACTIONS,
     ANONYMOUS,
@@ -20,6 +19,7 @@ from synap.permissions import (
     Permission,
     needs,
 )
+from synap.request_errors import Forbidden
 
 
 def caller(*permissions: tuple[str, Action], within: Caller | None = None) -> Caller:

@@ -6,8 +6,8 @@ import pytest
 
 from synap import transactions
 from synap.commands import Append, Command, Delete, Flush, Increment, Limits, Set, SetResult
-from synap.errors import InvalidRequest, InvalidValue, KeyInvalid, ValueTooLarge
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
+from synap.request_errors import InvalidRequest, InvalidValue, KeyInvalid, ValueTooLarge
 from synap.transactions import (
     MAX_QUEUED_COMMANDS,
     MAX_WATCHED_KEYS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synap.errors import InvalidRequest
+from synap.request_errors import InvalidRequest
 from synap.values import byte_list, readable, stored_bytes
 
 json_values = st.recursive(

@@ -1,0 +1,159 @@
+"""What is wrong with a request: two branches of the tree of `errors`.
+
+    SynapError
+    ├── CommandError               the client asked for what can't be done
+    │   ├── InvalidRequest         it can't be read, or asks for what does not go together
+    │   ├── FieldInvalid           a field is of the wrong form
+    │   │   └── FieldMissing       it is not there
+    │   ├── InvalidValue           the stored or given value does not fit the command
+    │   ├── KeyInvalid             the key is empty or too long
+    │   ├── KeyNotFound            there is no such key
+    │   ├── KeyExists              the destination is taken
+    │   ├── ValueTooLarge          over kv_store.max_value_size_bytes
+    │   ├── AccountNotFound        there is no such user, role or API key
+    │   ├── AccountConflict        the account can't be changed like this
+    │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
+    │   ├── CommandUnknown         there is no such command
+    │   └── CommandDisabled        the configuration does not allow it
+    └── AccessRefused              who asks may not
+        ├── NotAuthenticated       no credentials, or wrong ones
+        ├── Forbidden              they do not allow it
+        ├── TooManyLogins          too many passwords wait to be checked
+        └── RateLimited            the client asks too often
+
+Raised by the commands and the HTTP layer alone; what a node can't do with a sound request, and all
+else that fails, is in `errors`.
+"""
+
+from __future__ import annotations
+
+from synap.errors import SynapError
+
+
+class CommandError(SynapError):
+    """The command can't be carried out."""
+
+    reason = "invalid_request"
+
+
+class InvalidRequest(CommandError):
+    """The request is not valid."""
+
+    reason = "invalid_request"
+
+
+class FieldInvalid(CommandError):
+    """A field is missing or of the wrong form."""
+
+    reason = "invalid_field"
+
+
+class FieldMissing(FieldInvalid):
+    """A field is missing."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        super().__init__(f"missing field '{field}'")
+
+
+class InvalidValue(CommandError):
+    """The value does not fit the command."""
+
+    reason = "invalid_value"
+
+
+class KeyInvalid(CommandError):
+    """The key is not valid."""
+
+    reason = "key_invalid"
+
+
+class KeyNotFound(CommandError):
+    """Key not found."""
+
+    reason = "key_not_found"
+
+
+class KeyExists(CommandError):
+    """The destination key exists."""
+
+    reason = "key_exists"
+
+
+class ValueTooLarge(CommandError):
+    """The value is too large."""
+
+    reason = "value_too_large"
+
+
+class AccountNotFound(CommandError):
+    """There is no such account."""
+
+    reason = "account_not_found"
+
+
+class AccountConflict(CommandError):
+    """The account was changed by somebody else at the same time; try again."""
+
+    reason = "account_conflict"
+
+
+class PreconditionFailed(CommandError):
+    """The key is not in the state that the request asks for; nothing was changed."""
+
+    reason = "precondition_failed"
+
+
+class CommandUnknown(CommandError):
+    """There is no such command."""
+
+    reason = "unknown_command"
+
+
+class CommandDisabled(CommandError):
+    """The configuration does not allow this command."""
+
+    reason = "command_disabled"
+
+
+class AccessRefused(SynapError):
+    """Access was refused."""
+
+    reason = "access_refused"
+
+
+class NotAuthenticated(AccessRefused):
+    """Credentials are missing or wrong."""
+
+    reason = "unauthorized"
+
+
+class Forbidden(AccessRefused):
+    """The credentials do not allow this."""
+
+    reason = "forbidden"
+
+    def __init__(self, resource: str, action: str) -> None:
+        self.resource = resource
+        self.action = action
+        super().__init__(
+            f"Forbidden: Insufficient permissions for resource: {resource}, action: {action}"
+        )
+
+
+class TooManyLogins(AccessRefused):
+    """Too many passwords wait to be checked; try again in a second."""
+
+    reason = "too_many_logins"
+    retryable = True
+
+
+class RateLimited(AccessRefused):
+    """The client asks too often; try again when Retry-After is over."""
+
+    reason = "rate_limited"
+    retryable = True
+
+    def __init__(self, retry_seconds: int = 1) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__()
