@@ -32,7 +32,7 @@ from synap import __version__
 from synap.errors import BackupInvalid, DiskFull, StoreError
 from synap.files import NO_ROOM
 from synap.node import NodeIdentity, read_identity
-from synap.position import Lineage, Position, Reign
+from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
 from synap.store import Applied, ImageFacts, digest_image
 
 MAGIC = b"SYNAPBAK"
@@ -272,7 +272,7 @@ class _ManifestFile(msgspec.Struct, kw_only=True):
     node_id: str
     node_name: str
     role: str
-    lineage: list[tuple[int, str, int]]
+    lineage: list[ReignRow]
     position: Position
     time_ms: int
     created_ms: int
@@ -324,8 +324,7 @@ def _hash(file: BinaryIO, state: hashlib._Hash) -> hashlib._Hash:
 
 
 def _encode_head(manifest: BackupManifest) -> bytes:
-    fields = msgspec.structs.asdict(manifest)
-    fields["lineage"] = [(r.epoch, r.history.hex(), r.first_offset) for r in manifest.lineage]
+    fields = msgspec.structs.asdict(manifest) | {"lineage": lineage_as_rows(manifest.lineage)}
     content = msgspec.json.encode(_ManifestFile(**fields))
     return _HEAD.pack(MAGIC, VERSION, len(content)) + content
 
@@ -344,7 +343,7 @@ def _read_head(path: Path, file: BinaryIO) -> tuple[BackupManifest, int]:
         fields = msgspec.json.decode(file.read(length), type=_ManifestFile)
         if fields.format != FORMAT:
             raise BackupInvalid(path, f"its manifest's format {fields.format} is not known here")
-        lineage = tuple(Reign(e, bytes.fromhex(history), o) for e, history, o in fields.lineage)
+        lineage = lineage_of_rows(fields.lineage)
     except (ValueError, msgspec.DecodeError) as error:
         raise BackupInvalid(path, f"its manifest can't be read: {error}") from error
     values = msgspec.structs.asdict(fields) | {"lineage": lineage}

@@ -24,7 +24,8 @@ from synap.node import Node, lock_file
 from synap.paths import NodePaths
 from synap.position import Lineage, Position, Reign
 from synap.recovery import MAP_BYTES, Recovery, recover, replay, wal_options
-from synap.snapshot import Manifest, unpack_image
+from synap.snapshot import unpack_image
+from synap.snapshot_folder import Manifest
 from synap.store import Applied, Store, WriteTransaction
 from synap.wal import Wal
 

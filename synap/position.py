@@ -55,6 +55,24 @@ Lineage = tuple[Reign, ...]
 """The reigns of a log in their order, oldest first; empty where nothing was ever written."""
 
 
+ReignRow = tuple[int, str, int]
+"""A reign as JSON files hold it: epoch, history in hex, first offset."""
+
+
+def lineage_as_rows(lineage: Lineage) -> list[ReignRow]:
+    """Return the reigns as JSON files hold them."""
+    return [(each.epoch, each.history.hex(), each.first_offset) for each in lineage]
+
+
+def lineage_of_rows(rows: list[ReignRow]) -> Lineage:
+    """Return the reigns that a JSON file holds.
+
+    Raises:
+        ValueError: a history is not hex.
+    """
+    return tuple(Reign(epoch, bytes.fromhex(history), first) for epoch, history, first in rows)
+
+
 def check_next_reign(reign: Reign, end: Position, history: bytes | None) -> None:
     """Check that `reign` may write behind `end`: it begins there, or goes on.
 

@@ -38,7 +38,8 @@ from synap.node import Node
 from synap.paths import NodePaths
 from synap.position import START, Position
 from synap.segment import opened, read_header, segment_path, segment_paths
-from synap.snapshot import Manifest, clear_leftovers, snapshots, unpack_image
+from synap.snapshot import unpack_image
+from synap.snapshot_folder import Manifest, clear_leftovers, snapshots
 from synap.store import MACHINE_RESTARTED, NO_STORE, Applied, Store, is_trusted
 from synap.store.generations import folder_in_use
 from synap.wal import Mark, Wal, WalOptions

@@ -30,8 +30,9 @@ from synap.frame import Frame, encode_frame
 from synap.node import NodeIdentity, new_reign, write_identity
 from synap.position import Lineage, Position, Reign
 from synap.segment import SegmentHeader, segment_path
-from synap.snapshot import Manifest, prune, snapshot_path, unpack_image, write_snapshot
-from synap.snapshot import read_manifest as read_snapshot_manifest
+from synap.snapshot import unpack_image, write_snapshot
+from synap.snapshot_folder import Manifest, prune, snapshot_path
+from synap.snapshot_folder import read_manifest as read_snapshot_manifest
 from synap.store import Applied, ImageFacts, Store, digest_image
 from synap.store.generations import DATA_FILE
 from synap.wal_walk import DEFAULT_STEM, LogWalk, Walked, headers_in

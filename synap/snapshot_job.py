@@ -13,7 +13,8 @@ import msgspec
 
 from synap.errors import DiskFull, SynapError
 from synap.position import Lineage
-from synap.snapshot import prune, write_snapshot
+from synap.snapshot import write_snapshot
+from synap.snapshot_folder import prune
 from synap.store import StoreReader
 
 

@@ -27,7 +27,7 @@ from synap.channel import SnapshotTaken
 from synap.errors import SnapshotError, SynapError
 from synap.log import Log
 from synap.paths import NodePaths
-from synap.snapshot import Manifest, snapshots
+from synap.snapshot_folder import Manifest, snapshots
 from synap.snapshot_job import SnapshotJob, SnapshotOutcome
 from synap.snapshot_rule import SnapshotPolicy, is_due
 

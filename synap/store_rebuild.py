@@ -11,7 +11,8 @@ import msgspec
 from synap.errors import RepairRefused, SnapshotInvalid
 from synap.node import lock_file
 from synap.position import START, Position
-from synap.snapshot import snapshots, verify_snapshot
+from synap.snapshot import verify_snapshot
+from synap.snapshot_folder import snapshots
 from synap.store.generations import set_aside
 from synap.wal_walk import LogReport, check_log
 

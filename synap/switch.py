@@ -27,9 +27,9 @@ from synap.files import Files
 from synap.foreign import Foreign
 from synap.node import Node
 from synap.paths import NodePaths
-from synap.position import Lineage, Position, Reign
+from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
 from synap.segment import segment_paths
-from synap.snapshot import snapshots
+from synap.snapshot_folder import snapshots
 from synap.store import generations
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class _SwitchFile(msgspec.Struct):
 
     generation: int
     position: Position
-    lineage: list[tuple[int, str, int]]
+    lineage: list[ReignRow]
     kept_after: int | None
     old_generation: int
 
@@ -69,14 +69,9 @@ def begin(paths: NodePaths, switch: Switch) -> None:
     Raises:
         OSError: the disk refuses; the old state counts.
     """
-    fields = _SwitchFile(
-        generation=switch.generation,
-        position=switch.position,
-        lineage=[(each.epoch, each.history.hex(), each.first_offset) for each in switch.lineage],
-        kept_after=switch.kept_after,
-        old_generation=switch.old_generation,
-    )
-    write_file(paths.resync_file, msgspec.json.format(msgspec.json.encode(fields), indent=2))
+    fields = msgspec.structs.asdict(switch) | {"lineage": lineage_as_rows(switch.lineage)}
+    content = msgspec.json.encode(_SwitchFile(**fields))
+    write_file(paths.resync_file, msgspec.json.format(content, indent=2))
 
 
 def pending(paths: NodePaths) -> Switch | None:
@@ -145,10 +140,5 @@ def _put_tail_aside(
 
 
 def _decode(fields: _SwitchFile) -> Switch:
-    return Switch(
-        generation=fields.generation,
-        position=fields.position,
-        lineage=tuple(Reign(e, bytes.fromhex(history), o) for e, history, o in fields.lineage),
-        kept_after=fields.kept_after,
-        old_generation=fields.old_generation,
-    )
+    values = msgspec.structs.asdict(fields) | {"lineage": lineage_of_rows(fields.lineage)}
+    return Switch(**values)

@@ -27,7 +27,8 @@ from synap.files import Files
 from synap.node import lock_file, read_identity
 from synap.position import Position
 from synap.segment import SEGMENT_HEADER_BYTES, segment_paths
-from synap.snapshot import snapshots, verify_snapshot, write_snapshot
+from synap.snapshot import verify_snapshot, write_snapshot
+from synap.snapshot_folder import snapshots
 from synap.store import StoreReader, is_trusted
 from synap.store.generations import set_aside
 from synap.wal_walk import BadPlace, LogReport, LogWalk, check_log

@@ -21,7 +21,7 @@ from synap.errors import DiskFull, SnapshotError, StoreError
 from synap.log import Log, Prepared
 from synap.replication.messages import SnapshotOffer
 from synap.replication.resync import Install, Job, Receive, Write
-from synap.snapshot import Manifest, ReceivedImage
+from synap.snapshot_folder import Manifest, ReceivedImage
 from synap.wal import Wal
 
 logger = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from synap.replication.messages import (
     SnapshotChunk,
     SnapshotOffer,
 )
-from synap.snapshot import Manifest
+from synap.snapshot_folder import Manifest
 
 logger = logging.getLogger(__name__)
 

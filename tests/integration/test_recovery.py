@@ -16,7 +16,8 @@ from synap.errors import StoreUnusable, WalCorrupt
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
-from synap.snapshot import snapshot_path, snapshots, write_snapshot
+from synap.snapshot import write_snapshot
+from synap.snapshot_folder import snapshot_path, snapshots
 from synap.store import generations
 
 

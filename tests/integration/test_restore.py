@@ -14,7 +14,8 @@ from synap.errors import BackupInvalid, DiskFull, RestoreRefused, SnapshotInvali
 from synap.inspection import inspect
 from synap.node import read_identity
 from synap.restore import Restored, Target, restore
-from synap.snapshot import snapshots, write_snapshot
+from synap.snapshot import write_snapshot
+from synap.snapshot_folder import snapshots
 from synap.store import ImageFacts
 from tests.integration.node_dirs import START_MS, digest_of, open_node, save_backup, write
 

@@ -22,7 +22,7 @@ from synap.replication.messages import SnapshotChunk
 from synap.replication.progress import LinkState
 from synap.replication.publisher import Publisher
 from synap.replication.subscriber import Subscriber
-from synap.snapshot import ReceivedImage, snapshots
+from synap.snapshot_folder import ReceivedImage, snapshots
 from synap.snapshotter import Snapshotter
 from tests.integration import test_replication as base
 from tests.integration.test_replication import eventually, on_loop

@@ -16,16 +16,8 @@ import zstandard
 from synap import snapshot as module
 from synap.errors import DiskFull, SnapshotInvalid
 from synap.position import Position, Reign
-from synap.snapshot import (
-    clear_leftovers,
-    prune,
-    read_manifest,
-    snapshot_path,
-    snapshots,
-    unpack_image,
-    verify_snapshot,
-    write_snapshot,
-)
+from synap.snapshot import unpack_image, verify_snapshot, write_snapshot
+from synap.snapshot_folder import clear_leftovers, prune, read_manifest, snapshot_path, snapshots
 from synap.store import Applied, Store
 from synap.store.generations import DATA_FILE
 
@@ -196,7 +188,8 @@ import os, sys
 from pathlib import Path
 from synap import durable, snapshot
 from synap.position import Reign
-from synap.snapshot import write_snapshot, prune
+from synap.snapshot import write_snapshot
+from synap.snapshot_folder import prune
 from synap.store import StoreReader
 
 root, folder, deadly, compress = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]

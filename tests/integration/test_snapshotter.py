@@ -15,7 +15,7 @@ from synap.errors import DiskFull, SnapshotError
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
-from synap.snapshot import snapshots
+from synap.snapshot_folder import snapshots
 from synap.snapshotter import Snapshotter
 from tests.disks import small_disk
 

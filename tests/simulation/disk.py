@@ -19,7 +19,7 @@ from synap.log import reign_at_end
 from synap.node import Node, NodeIdentity, new_reign
 from synap.position import START, Lineage, Position, Reign, check_next_reign
 from synap.replication.resync import Install
-from synap.snapshot import Manifest
+from synap.snapshot_folder import Manifest
 
 # Frames in a chunk of catch-up, so that tiny logs take several.
 _CHUNK_FRAMES = 3

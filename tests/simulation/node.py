@@ -22,7 +22,7 @@ from synap.replication.progress import retry_delay_ms
 from synap.replication.quorum import Waiting
 from synap.replication.resync import Install, Job, Receive, Write
 from synap.replication.snapshot_service import SnapshotService
-from synap.snapshot import Manifest
+from synap.snapshot_folder import Manifest
 from tests.simulation.disk import Cursor, Disk
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synap.snapshot import snapshots, verify_snapshot
+from synap.snapshot import verify_snapshot
+from synap.snapshot_folder import snapshots
 from tests.conftest import StartNode
 from tests.support import Cluster, Node, eventually, free_port
 
