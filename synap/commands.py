@@ -1,11 +1,10 @@
-"""The commands that change keys, and the rules by which keys are read.
+"""The commands that change keys.
 
 A command is what a client wants; evaluating it against the keys as they are gives its effects
 (puts and removals) and its result. Only the effects are logged, so that replay is idempotent. The
 keys come in as a `Keyspace` and the time as `now_ms`: no store, no socket, no clock. The writer
-evaluates commands inside its LMDB transaction, HTTP workers build them and use the read rules.
-
-At `now_ms >= expiry_ms` a key is gone for every rule here, whether it was swept or not.
+evaluates commands inside its LMDB transaction, HTTP workers build them. What a key holds, and when
+it is gone, is in `records`.
 """
 
 from __future__ import annotations
@@ -16,39 +15,21 @@ from typing import Any, Protocol
 
 import msgspec
 
+from synap.records import NEVER, Record, check_key, is_live
 from synap.request_errors import (
     InvalidRequest,
     InvalidValue,
     KeyExists,
-    KeyInvalid,
     KeyNotFound,
     ValueTooLarge,
 )
 
-# LMDB's keys end at 511 bytes, and the expiry index puts 8 bytes before the key.
-MAX_KEY_BYTES = 503
-NEVER = 0
-"""The `expiry_ms` of a key that does not expire."""
 # Half of what the log's unsigned 64 bits hold: such a deadline still fits every signed reader.
 MAX_EXPIRY_MS = 2**63 - 1
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A stored key's content.
-
-    Attributes:
-        version: Offset of the entry that wrote it.
-        expiry_ms: Wall clock in ms at which it is gone; NEVER where it does not expire.
-        value: Its bytes.
-    """
-
-    version: int
-    expiry_ms: int
-    value: bytes
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
@@ -269,38 +250,6 @@ def sweep(keys: Iterable[bytes], keyspace: Keyspace, now_ms: int) -> int:
             keyspace.remove(key)
             removed += 1
     return removed
-
-
-def check_key(key: bytes) -> None:
-    """Raise KeyInvalid, naming the limit, unless `key` can be stored."""
-    if not key:
-        raise KeyInvalid(f"the key is empty; it must have 1 to {MAX_KEY_BYTES} bytes")
-    if len(key) > MAX_KEY_BYTES:
-        raise KeyInvalid(f"the key has {len(key)} bytes; the limit is {MAX_KEY_BYTES} bytes")
-
-
-def is_live(record: Record | None, now_ms: int) -> bool:
-    """Say whether the key exists at `now_ms`."""
-    return record is not None and (record.expiry_ms == NEVER or now_ms < record.expiry_ms)
-
-
-def ttl_seconds(record: Record, now_ms: int) -> int | None:
-    """Return the whole seconds left of a live key, rounded down; None where it has no expiry."""
-    return None if record.expiry_ms == NEVER else (record.expiry_ms - now_ms) // 1000
-
-
-def slice_range(value: bytes, start: int, end: int) -> bytes:
-    """Return the bytes from `start` to `end`, both inclusive; negative ones count from the end.
-
-    A start before the value is its first byte, an end behind it its last; a range that is
-    then empty gives no bytes.
-
-    Source: Redis, GETRANGE.
-    """
-    size = len(value)
-    first = max(start + size, 0) if start < 0 else start
-    behind = (end + size if end < 0 else end) + 1
-    return value[first:behind] if first < behind else b""
 
 
 def _live(keyspace: Keyspace, key: bytes, now_ms: int) -> Record | None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
 
-from synap.commands import Command, Keyspace, Limits, Record, evaluate
+from synap.commands import Command, Keyspace, Limits, evaluate
+from synap.records import Record
 from synap.request_errors import CommandError
 
 Order = Literal["none", "recency", "frequency", "random", "deadline"]

@@ -25,13 +25,12 @@ from synap.commands import (
     Result,
     Set,
     SetResult,
-    check_key,
     check_value,
     evaluate,
-    is_live,
 )
 from synap.eviction import Trial
 from synap.frame import DEL, KEYS, SET, Entry
+from synap.records import check_key, is_live
 from synap.request_errors import CommandError, InvalidRequest
 
 # Clients that have a transaction open or keys watched.

@@ -8,11 +8,12 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from synap.client import Done
-from synap.commands import Command, Record, check_key
+from synap.commands import Command
 from synap.http import bodies
 from synap.http.calls import Calls
 from synap.http.facts import NodeFacts
 from synap.permissions import Caller
+from synap.records import Record, check_key
 from synap.transactions import TransactionCommand
 
 Payload = TypeVar("Payload", bound=msgspec.Struct)

@@ -22,21 +22,13 @@ from synap.admin import ask
 from synap.backup import Backup, take_backup
 from synap.channel import AdminCommand, AdminResult
 from synap.client import Done, Waiter, WriterClient
-from synap.commands import (
-    MAX_KEY_BYTES,
-    Command,
-    Delete,
-    Increment,
-    Record,
-    Set,
-    check_key,
-    is_live,
-)
+from synap.commands import Command, Delete, Increment, Set
 from synap.counters import Counter
 from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
 from synap.http.local import LocalNode
 from synap.node import lock_file
 from synap.permissions import Caller
+from synap.records import MAX_KEY_BYTES, Record, check_key, is_live, ttl_seconds
 from synap.request_errors import CommandDisabled, Forbidden, InvalidRequest, KeyInvalid, KeyNotFound
 from synap.store import StoreReader
 from synap.transactions import Executed, Queue, Queued, TransactionCommand, Watch
@@ -417,7 +409,7 @@ _WRITING = (commands.Increment, commands.Append, commands.SetRange, commands.Get
 
 def seconds_left(record: Record) -> int | None:
     """Return the whole seconds that a key has left, which was just seen; None where for ever."""
-    seconds = commands.ttl_seconds(record, now_ms())
+    seconds = ttl_seconds(record, now_ms())
     return None if seconds is None else max(seconds, 0)
 
 

@@ -11,18 +11,11 @@ from typing import Any
 
 import orjson
 
-from synap.commands import (
-    Command,
-    Delete,
-    Expire,
-    Flush,
-    Persist,
-    SetResult,
-    slice_range,
-)
+from synap.commands import Command, Delete, Expire, Flush, Persist, SetResult
 from synap.http import bodies, node_commands, payloads
 from synap.http.calling import Asking, Calling, Payload, checked
 from synap.http.calls import not_found, now_ms, seconds_left
+from synap.records import slice_range
 from synap.transactions import (
     Discard,
     Exec,

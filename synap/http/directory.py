@@ -21,10 +21,10 @@ from synap.accounts import (
     permissions_of,
     user_record,
 )
-from synap.commands import Record
 from synap.http import audit
 from synap.http.local import LocalNode
 from synap.permissions import ROLES, Caller, Permission
+from synap.records import Record
 
 if TYPE_CHECKING:
     from synap.config_keys import Auth

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from synap.client import Done
-from synap.commands import MAX_KEY_BYTES, Set
+from synap.commands import Set
 from synap.errors import SynapError
 from synap.http import bodies
 from synap.http.calls import Calls, not_found, now_ms
@@ -30,6 +30,7 @@ from synap.http.request import new_request_id
 from synap.http.routing import KeyConverter
 from synap.http.wire import STATUS_LINES, Headers
 from synap.permissions import TRUSTED
+from synap.records import MAX_KEY_BYTES
 from synap.values import readable
 
 if TYPE_CHECKING:

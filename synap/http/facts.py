@@ -11,7 +11,6 @@ import platform
 
 from synap import __version__
 from synap.board import SnapshotFacts
-from synap.commands import Record, check_key
 from synap.counters import Counter
 from synap.http.calls import Calls, KeyStats, not_found
 from synap.http.local import LocalNode
@@ -20,6 +19,7 @@ from synap.http.observed import REQUESTS
 from synap.http.replication_facts import replication_facts
 from synap.permissions import Caller
 from synap.processes import TcpConnection, connections_on, process_facts
+from synap.records import Record, check_key
 from synap.replication.progress import LinkState
 from synap.request_errors import InvalidRequest
 from synap.series import read_series

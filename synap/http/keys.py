@@ -5,17 +5,7 @@ from __future__ import annotations
 import orjson
 from falcon.asgi import Response
 
-from synap.commands import (
-    Append,
-    Delete,
-    Expire,
-    GetSet,
-    Increment,
-    Persist,
-    SetRange,
-    SetResult,
-    slice_range,
-)
+from synap.commands import Append, Delete, Expire, GetSet, Increment, Persist, SetRange, SetResult
 from synap.http import bodies
 from synap.http.calls import Calls, not_found, now_ms, seconds_left
 from synap.http.errors import answer_error
@@ -23,6 +13,7 @@ from synap.http.etags import etag_of, is_named
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource, integer_param, text_param
+from synap.records import slice_range
 from synap.request_errors import InvalidRequest
 from synap.values import byte_list, readable, stored_bytes
 

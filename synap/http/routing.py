@@ -12,8 +12,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from falcon.routing import BaseConverter, CompiledRouter
 
-from synap.commands import check_key
 from synap.http.request import Request
+from synap.records import check_key
 from synap.request_errors import KeyInvalid
 
 # The words that may follow /kv/ and have a meaning of their own there.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import lmdb
 
-from synap.commands import NEVER, Record
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry, Frame
+from synap.records import NEVER, Record
 from synap.store import walks
 from synap.store.environment import Environment
 from synap.store.layout import (

@@ -32,13 +32,11 @@ from synap.commands import (
     SetRange,
     SetResult,
     evaluate,
-    is_live,
-    slice_range,
     sweep,
-    ttl_seconds,
 )
 from synap.frame import Entry
 from synap.position import Position
+from synap.records import is_live, slice_range, ttl_seconds
 from synap.request_errors import CommandError
 from synap.store import Applied, Store, StoreReader, WriteTransaction
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from synap.commands import MAX_KEY_BYTES, NEVER, Record
 from synap.errors import MemoryLimit, StoreError, StoreUnusable
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
 from synap.position import START, Position
+from synap.records import MAX_KEY_BYTES, NEVER, Record
 from synap.store import Applied, Store, StoreReader, WriteTransaction
 
 MAP_BYTES = 16 * 1024 * 1024

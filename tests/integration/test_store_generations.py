@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from synap.commands import NEVER, Record
 from synap.errors import StoreUnusable
 from synap.position import Position
+from synap.records import NEVER, Record
 from synap.store import Applied, Store, StoreReader, generations, is_trusted
 
 MAP_BYTES = 16 * 1024 * 1024

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from synap.commands import NEVER
 from synap.position import Position
+from synap.records import NEVER
 from synap.store import Applied, Store
 
 MAP_BYTES = 16 * 1024 * 1024
@@ -68,7 +68,7 @@ store.close(clean=False)
 FILLER = """
 import os, sys
 from pathlib import Path
-from synap.commands import NEVER
+from synap.records import NEVER
 from synap.errors import DiskFull
 from synap.position import Position
 from synap.store import Applied, Store

@@ -1,18 +1,14 @@
-"""Commands evaluated on a dict: one behaviour a test, and the rules for reading."""
+"""Commands evaluated on a dict: one behaviour a test."""
 
 from collections.abc import Iterator
 from itertools import count
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from synap.commands import (
     CONDITION_FAILED,
     MAX_EXPIRY_MS,
-    MAX_KEY_BYTES,
-    NEVER,
     Append,
     ChangeAccounts,
     Command,
@@ -24,20 +20,16 @@ from synap.commands import (
     Increment,
     Limits,
     Persist,
-    Record,
     Rename,
     Result,
     Set,
     SetMany,
     SetRange,
     SetResult,
-    check_key,
     evaluate,
-    is_live,
-    slice_range,
     sweep,
-    ttl_seconds,
 )
+from synap.records import MAX_KEY_BYTES, NEVER, Record, is_live
 from synap.request_errors import (
     CommandError,
     InvalidRequest,
@@ -436,10 +428,6 @@ def test_command_with_an_invalid_key_changes_nothing(make, key: bytes) -> None: 
     assert keys.records == {b"k": Record(101, NEVER, b"v")}
 
 
-def test_check_key_accepts_the_longest_key() -> None:
-    check_key(bytes(MAX_KEY_BYTES))
-
-
 def test_command_survives_the_channels_encoding() -> None:
     commands = [Set(b"k", b"\xff", if_version=3), Delete((b"a", b"b")), Flush()]
     encoded = msgspec.msgpack.encode(commands)
@@ -451,51 +439,6 @@ def test_result_survives_the_channels_encoding(result: Result) -> None:
     decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(result), type=Result)
     assert decoded == result
     assert type(decoded) is type(result)
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (0, 3, b"This"),
-        (-3, -1, b"ing"),
-        (0, -1, b"This is a string"),
-        (10, 100, b"string"),
-        (-100, 3, b"This"),
-        (5, 4, b""),
-        (-1, -3, b""),
-        (16, 20, b""),
-        (0, -17, b""),
-    ],
-)
-def test_slice_range_is_inclusive_and_counts_from_both_ends(
-    start: int, end: int, expected: bytes
-) -> None:
-    assert slice_range(b"This is a string", start, end) == expected
-
-
-@given(st.binary(max_size=6), st.integers(-9, 9), st.integers(-9, 9))
-def test_slice_range_gives_the_bytes_whose_place_is_in_the_range(
-    value: bytes, start: int, end: int
-) -> None:
-    size = len(value)
-    first = start + size if start < 0 else start
-    last = end + size if end < 0 else end
-    expected = bytes(byte for place, byte in enumerate(value) if first <= place <= last)
-    assert slice_range(value, start, end) == expected
-
-
-@pytest.mark.parametrize(("left_ms", "seconds"), [(1, 0), (999, 0), (1000, 1), (60_000, 60)])
-def test_ttl_is_whole_seconds_rounded_down(left_ms: int, seconds: int) -> None:
-    assert ttl_seconds(Record(1, NOW + left_ms, b""), NOW) == seconds
-
-
-def test_ttl_of_a_key_without_expiry_is_none() -> None:
-    assert ttl_seconds(Record(1, NEVER, b""), NOW) is None
-
-
-def test_key_is_gone_at_its_deadline_and_back_when_the_clock_goes_back() -> None:
-    record = Record(1, LATER, b"")
-    assert [is_live(record, now) for now in (LATER - 1, LATER, LATER - 1)] == [True, False, True]
 
 
 def test_every_error_of_a_command_is_a_command_error() -> None:

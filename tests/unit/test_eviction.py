@@ -13,7 +13,6 @@ from synap.commands import (
     Increment,
     Limits,
     Persist,
-    Record,
     Rename,
     Set,
     SetMany,
@@ -29,6 +28,7 @@ from synap.eviction import (
     decayed_count,
     grows,
 )
+from synap.records import Record
 
 MINUTE = 1 << 8
 LIMITS = Limits(1000)

@@ -33,6 +33,7 @@ LAYERS = (
         (
             "synap.position",
             "synap.frame",
+            "synap.records",
             "synap.commands",
             "synap.eviction",
             "synap.permissions",
