@@ -16,7 +16,8 @@ from synap.board import BoardView
 from synap.channel import AdminCommand, Follow, Promote, RoleTaken
 from synap.errors import ForceWanted, RoleError, SynapError
 from synap.log import Log
-from synap.replication.progress import LinkState, is_silent, lag_entries
+from synap.replication.lag import lag_entries
+from synap.replication.progress import LinkState, is_silent
 
 if TYPE_CHECKING:
     from synap.config import Config

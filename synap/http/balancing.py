@@ -17,7 +17,8 @@ from synap.http.calls import Calls
 from synap.http.local import LocalNode
 from synap.http.request import App, Request
 from synap.http.resource import Resource, integer_param
-from synap.replication.progress import LinkState, lag_entries
+from synap.replication.lag import lag_entries
+from synap.replication.progress import LinkState
 from synap.request_errors import InvalidRequest
 
 # The log's owner shows a sign of life ten times a second and is restarted within two seconds.

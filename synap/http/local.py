@@ -30,7 +30,7 @@ from synap.errors import (
 from synap.eviction import POLICIES
 from synap.http.rates import Rates
 from synap.paths import NodePaths
-from synap.replication.progress import lag_ms
+from synap.replication.lag import lag_ms
 from synap.series import Series
 from synap.slowlog import SlowLog
 from synap.store import StoreReader

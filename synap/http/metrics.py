@@ -46,7 +46,8 @@ from synap.owner_series import (
     VIOLATIONS,
 )
 from synap.processes import process_facts
-from synap.replication.progress import LinkState, lag_entries
+from synap.replication.lag import lag_entries
+from synap.replication.progress import LinkState
 from synap.series import COUNT_BOUNDS, DURATION_BOUNDS_NS, Name, read_series
 from synap.store import StoreFacts
 

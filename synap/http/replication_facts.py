@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from synap.http.local import LocalNode
-from synap.replication.progress import lag_entries
+from synap.replication.lag import lag_entries
 
 
 def replication_facts(node: LocalNode) -> dict[str, object]:

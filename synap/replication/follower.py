@@ -28,6 +28,7 @@ from synap.errors import (
 from synap.frame import Frame
 from synap.position import NO_HISTORY, Lineage
 from synap.replication import messages, plan
+from synap.replication.lag import Lag, lag_ms
 from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.messages import (
     Ack,
@@ -49,10 +50,8 @@ from synap.replication.messages import (
 from synap.replication.progress import (
     NS_PER_MS,
     LinkState,
-    OffsetClock,
     StreamBuffer,
     is_silent,
-    lag_ms,
 )
 from synap.replication.resync import Install, Job, Resync
 
@@ -109,23 +108,20 @@ class Follower:
         self.outbox: list[Request] = []
         self._log = log
         self._options = options
-        self._applied_time_ms = applied_time_ms
         self._buffer = StreamBuffer(STREAM_BUFFER_BYTES)
-        self._clock = OffsetClock()
+        self._lag = Lag(applied_time_ms)
         self._stage = _Stage.DOWN
         self._transfer: _Transfer | None = None
         self._last_request = 0
         self._interval_ns = options.heartbeat_interval_ms * NS_PER_MS
-        self._began_ns = self._greeted_ns = self._contact_ns = self._synced_ns = 0
+        self._began_ns = self._greeted_ns = self._contact_ns = 0
         self._history = NO_HISTORY
-        self._master_offset = 0
         self._target_offset = 0
         self._acked_offset = -1
         self._is_level = False
         self._refusal = Refusal("")
         self._loss = ""
         self._master_url = ""
-        self._gaps = 0
         # The newest reign of the master that the operator accepted; empty for none.
         self._accepted: Lineage = ()
         self._resync = Resync(self.outbox, self._next_request, options.rejoin_ms)
@@ -193,12 +189,12 @@ class Follower:
         if frames:
             self._append(frames, now_ns)
         offset = self._log.position.offset
-        missing = self._buffer.missing(offset, self._master_offset)
+        missing = self._buffer.missing(offset, self._lag.master_offset)
         if self._transfer is None and missing is not None:
             self._fetch(missing.until_offset, now_ns)
         if offset != self._acked_offset:
             self._acknowledge(now_ns)
-        return bool(frames) and missing is None and offset < self._master_offset
+        return bool(frames) and missing is None and offset < self._lag.master_offset
 
     def done(self, job: Job, is_good: bool, now_ns: int) -> None:
         """Learn what became of a job; where it put a snapshot in place, the log is another one."""
@@ -206,10 +202,9 @@ class Follower:
         if not is_installed:
             return
         assert isinstance(job, Install)
-        self._applied_time_ms = job.offer.time_ms
         self._accepted = ()
         self._refusal = Refusal("")
-        self._clock.forget(job.offer.position.offset)
+        self._lag.apply(job.offer.position.offset, job.offer.time_ms)
         if self._stage is _Stage.SYNCING:
             self._say_hello(now_ns)
 
@@ -254,16 +249,16 @@ class Follower:
             reason=self._refusal.reason,
             note=self._refusal.detail or (self._loss if state is LinkState.DISCONNECTED else ""),
             position=self._log.position,
-            master_offset=self._master_offset,
+            master_offset=self._lag.master_offset,
             history=lineage[-1].history if lineage else NO_HISTORY,
             epoch=lineage[-1].epoch if lineage else 0,
             master_url=self._master_url,
-            lag_since_ns=self._clock.since_ns(self._log.position.offset),
+            lag_since_ns=self._lag.since_ns(self._log.position.offset),
             last_contact_ns=self._contact_ns,
-            synced_ns=self._synced_ns,
+            synced_ns=self._lag.synced_ns,
             heartbeat_ns=self._interval_ns,
             has_synced=self._log.has_synced,
-            gaps=self._gaps,
+            gaps=self._lag.gaps,
         )
 
     def _reset(self) -> None:
@@ -289,7 +284,7 @@ class Follower:
             return refused or LinkState.CONNECTING
         if not self._is_level:
             return LinkState.CATCHING_UP
-        since_ns = self._clock.since_ns(self._log.position.offset)
+        since_ns = self._lag.since_ns(self._log.position.offset)
         lag = lag_ms(now_ns, since_ns, self._contact_ns, self._interval_ns)
         return LinkState.LAGGING if lag > self._options.max_lag_ms else LinkState.IN_SYNC
 
@@ -301,35 +296,26 @@ class Follower:
         own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
         self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
         if self._stage is _Stage.LISTENING or beat.history != self._history:
-            if beat.history != self._history:
-                # What the reign before had beyond this one's log will never come.
-                self._clock = OffsetClock()
+            if beat.history == self._history:
+                self._lag.begin_link()
+            else:
+                self._lag.begin_reign()
             self._history = beat.history
             self._loss = ""
-            self._master_offset = 0
             self._buffer.clear()
             self._greet(now_ns)
         offset = self._log.position.offset
-        if beat.last_offset > max(self._master_offset, offset):
-            # The heartbeat tells of entries that the stream did not bring.
-            self._note_gap(beat.last_offset, beat.clock_ms, now_ns)
-        # A catch-up may have gone ahead of heartbeats that wait in the queue.
-        self._master_offset = max(self._master_offset, beat.last_offset)
+        if beat.last_offset > max(self._lag.master_offset, offset):
+            self._lag.hear_unseen(beat.last_offset, beat.clock_ms, now_ns)
+            if self._stage is _Stage.JOINED:
+                self._lag.gaps += 1
+        else:
+            # A catch-up may have gone ahead of heartbeats that wait in the queue.
+            self._lag.reach(beat.last_offset)
         if self._stage is _Stage.JOINED:
             self._look_level(now_ns)
         if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
             self._acknowledge(now_ns)
-
-    def _note_gap(self, heard_offset: int, clock_ms: int, now_ns: int) -> None:
-        # The first entry that is missing is younger than the last one applied, both by the master's
-        # clock, and younger than the moment at which nothing was missing.
-        since_ns = now_ns
-        if self._applied_time_ms:
-            age_ms = max(0, clock_ms - self._applied_time_ms)
-            since_ns = max(1, self._synced_ns, now_ns - age_ms * NS_PER_MS)
-        self._clock.note(heard_offset, since_ns)
-        if self._stage is _Stage.JOINED:
-            self._gaps += 1
 
     def _hear_frame(self, message: Published, bulk: bytes, now_ns: int) -> None:
         if message.history != self._history:
@@ -342,11 +328,10 @@ class Follower:
         for frame in frames:
             if frame.last_offset <= self._log.position.offset:
                 continue
-            expected = max(self._master_offset, self._log.position.offset) + 1
+            expected = max(self._lag.master_offset, self._log.position.offset) + 1
             if frame.first_offset > expected and self._stage is _Stage.JOINED:
-                self._gaps += 1
-            self._clock.note(frame.last_offset, now_ns)
-            self._master_offset = max(self._master_offset, frame.last_offset)
+                self._lag.gaps += 1
+            self._lag.hear(frame.last_offset, now_ns)
             self._buffer.keep(frame)
 
     def _greet(self, now_ns: int) -> None:
@@ -390,7 +375,7 @@ class Follower:
         self._refusal = Refusal("")
         self._is_level = False
         self._target_offset = welcome.position.offset
-        self._master_offset = max(self._master_offset, welcome.position.offset)
+        self._lag.reach(welcome.position.offset)
         self._look_level(now_ns)
 
     def _adopt(self, lineage: Lineage) -> None:
@@ -467,8 +452,7 @@ class Follower:
         offset = self._log.position.offset
         frames = [frame for frame in read_frames(bulk) if frame.last_offset > offset]
         if frames:
-            self._clock.note(frames[-1].last_offset, now_ns)
-            self._master_offset = max(self._master_offset, frames[-1].last_offset)
+            self._lag.hear(frames[-1].last_offset, now_ns)
             self._append(frames, now_ns)
         elif not chunk.is_last and self._log.position.offset < transfer.until_offset:
             raise ProtocolViolation("a chunk without a frame before the transfer's end")
@@ -484,8 +468,7 @@ class Follower:
             self._log.append_frames(frames)
         except (OffsetGap, StaleEpoch, FrameCorrupt) as error:
             raise ProtocolViolation(f"the master's frames do not follow: {error}") from error
-        self._applied_time_ms = frames[-1].time_ms
-        self._clock.forget(frames[-1].last_offset)
+        self._lag.apply(frames[-1].last_offset, frames[-1].time_ms)
         self._look_level(now_ns)
 
     def _look_level(self, now_ns: int) -> None:
@@ -494,8 +477,7 @@ class Follower:
             self._is_level = True
             if not self._log.has_synced:
                 self._log.note_synced()
-        if offset >= self._master_offset:
-            self._synced_ns = now_ns
+        self._lag.note_synced(offset, now_ns)
 
     def _acknowledge(self, now_ns: int) -> None:
         position = self._log.position

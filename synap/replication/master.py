@@ -19,6 +19,7 @@ from synap.errors import ProtocolViolation
 from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication import messages
+from synap.replication.lag import OffsetClock
 from synap.replication.messages import (
     DIVERGED,
     HELLO_WANTED,
@@ -38,7 +39,7 @@ from synap.replication.messages import (
     Welcome,
 )
 from synap.replication.plan import Diverged, FullResync, MasterFacts, Plan, decide
-from synap.replication.progress import LinkState, OffsetClock
+from synap.replication.progress import LinkState
 from synap.replication.reigns import epoch_above
 from synap.replication.roster import ReplicaProgress, Roster
 

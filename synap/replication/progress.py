@@ -1,8 +1,8 @@
-"""Where a replication link stands: its state, its lag, what is missing.
+"""Where a replication link stands: its state, its silence, what is missing of the stream.
 
 Plain values and arithmetic: times come in as nanoseconds of a monotonic clock, the random number of
 a back-off comes in as an argument. `follower` and `roster` use these; the tests drive them through
-any loss, reordering and duplication.
+any loss, reordering and duplication. How far a replica is behind is in `lag`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,6 @@ SILENT_HEARTBEATS = 3
 # The delay before a retry doubles up to this multiple of replication.reconnect_delay_ms.
 MAX_BACK_OFF = 8
 
-# Offsets noted within a millisecond share one mark: finer than any lag that is shown.
-_MARK_NS = NS_PER_MS
-# With full marks every second one goes, so that old ages get coarser by a fraction of themselves.
-_MAX_MARKS = 4096
-
 
 class LinkState(StrEnum):
     """A replica's link, in the words of the HTTP contract."""
@@ -37,29 +32,6 @@ class LinkState(StrEnum):
     LAGGING = "lagging"
     DISCONNECTED = "disconnected"
     DIVERGED = "diverged"
-
-
-def lag_entries(master_offset: int, applied_offset: int) -> int:
-    """Return how many entries the replica lacks; 0 where it is ahead of what it heard."""
-    return max(0, master_offset - applied_offset)
-
-
-def lag_ms(now_ns: int, lag_since_ns: int, last_contact_ns: int, heartbeat_ns: int) -> int:
-    """Return the age of the oldest entry that may be unapplied.
-
-    Silence is lag: a master that is not heard may have written since. One heartbeat may be late, so
-    it counts from two intervals on.
-
-    Args:
-        now_ns: Monotonic clock.
-        lag_since_ns: Since when something known is unapplied; 0 for nothing.
-        last_contact_ns: When the master was last heard; 0 for never.
-        heartbeat_ns: Time between two heartbeats.
-    """
-    since = lag_since_ns or now_ns
-    if now_ns - last_contact_ns > 2 * heartbeat_ns:
-        since = min(since, last_contact_ns or since)
-    return max(0, now_ns - since) // NS_PER_MS
 
 
 def is_silent(now_ns: int, last_contact_ns: int, heartbeat_ns: int) -> bool:
@@ -80,46 +52,6 @@ def retry_delay_ms(attempt: int, base_ms: int, random: float) -> float:
     # The exponent is bounded because attempts are not.
     multiple = min(1 << min(attempt - 1, 16), MAX_BACK_OFF)
     return base_ms * multiple * (0.75 + random / 2)
-
-
-class OffsetClock:
-    """Remembers when offsets were heard of, to tell how old the first unapplied one is.
-
-    An age is never too small; it is too large by a millisecond, or for old ones by a small part.
-    """
-
-    def __init__(self) -> None:
-        self._offsets: list[int] = []
-        self._times_ns: list[int] = []
-
-    def note(self, offset: int, at_ns: int) -> None:
-        """Remember that entries up to `offset` exist, the new ones since `at_ns`."""
-        offsets, times = self._offsets, self._times_ns
-        if offsets:
-            if offset <= offsets[-1]:
-                return
-            if at_ns - times[-1] < _MARK_NS:
-                offsets[-1] = offset
-                return
-            if len(offsets) == _MAX_MARKS:
-                # Two marks become one with the later offset and the earlier time.
-                del offsets[::2]
-                del times[1::2]
-        offsets.append(offset)
-        times.append(at_ns)
-
-    def forget(self, offset: int) -> None:
-        """Forget the entries up to `offset`."""
-        offsets = self._offsets
-        if offsets and offsets[0] <= offset:
-            count = bisect_right(offsets, offset)
-            del offsets[:count]
-            del self._times_ns[:count]
-
-    def since_ns(self, offset: int) -> int:
-        """Return since when an entry behind `offset` is known; 0 where none is."""
-        at = bisect_right(self._offsets, offset)
-        return self._times_ns[at] if at < len(self._offsets) else 0
 
 
 class Missing(msgspec.Struct, frozen=True):

@@ -14,9 +14,10 @@ import msgspec
 
 from synap.position import Lineage
 from synap.replication import quorum
+from synap.replication.lag import OffsetClock, lag_entries
 from synap.replication.messages import Ack, Hello
 from synap.replication.plan import Diverged, FullResync, Plan
-from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock, lag_entries
+from synap.replication.progress import NS_PER_MS, LinkState
 
 # Replicas shown, those that went away among them. The longest silent one makes room.
 MAX_REPLICAS = 256

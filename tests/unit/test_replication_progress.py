@@ -1,4 +1,4 @@
-"""Lag, silence, back-off, and the buffer that keeps the stream while a gap is filled."""
+"""Silence, back-off, and the buffer that keeps the stream while a gap is filled."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from synap.frame import SET, Entry, Frame, encode_frame
 from synap.position import START
 from synap.replication.progress import (
     MAX_BACK_OFF,
-    NS_PER_MS,
     Missing,
-    OffsetClock,
     StreamBuffer,
     is_silent,
-    lag_entries,
-    lag_ms,
     retry_delay_ms,
 )
 
@@ -41,26 +37,6 @@ def buffer_of(*frames: Frame, limit_bytes: int = 1 << 20) -> StreamBuffer:
     return buffer
 
 
-def test_lag_entries_of_a_replica_ahead_of_what_it_heard_is_zero():
-    assert lag_entries(10, 12) == 0
-
-
-def test_lag_ms_with_everything_applied_and_a_heard_master_is_zero():
-    assert lag_ms(5 * SECOND_NS, 0, 4 * SECOND_NS, SECOND_NS) == 0
-
-
-def test_lag_ms_is_the_age_of_what_is_unapplied():
-    assert lag_ms(5 * SECOND_NS, 2 * SECOND_NS, 5 * SECOND_NS, SECOND_NS) == 3000
-
-
-def test_lag_ms_grows_with_the_masters_silence():
-    assert lag_ms(9 * SECOND_NS, 0, 4 * SECOND_NS, SECOND_NS) == 5000
-
-
-def test_lag_ms_of_a_silent_master_counts_from_the_older_of_the_two():
-    assert lag_ms(9 * SECOND_NS, 2 * SECOND_NS, 4 * SECOND_NS, SECOND_NS) == 7000
-
-
 def test_is_silent_after_three_heartbeats_only():
     """Cites L1."""
     assert not is_silent(4 * SECOND_NS, SECOND_NS, SECOND_NS)
@@ -82,44 +58,6 @@ def test_retry_delay_stays_around_the_delay_and_below_its_bound(attempt: int, ra
 
 def test_retry_delay_doubles():
     assert [retry_delay_ms(n, 1000, 0.5) for n in range(1, 6)] == [1000, 2000, 4000, 8000, 8000]
-
-
-def test_offset_clock_tells_since_when_the_first_unapplied_entry_is_known():
-    clock = OffsetClock()
-    clock.note(10, 1 * SECOND_NS)
-    clock.note(20, 2 * SECOND_NS)
-    assert [clock.since_ns(offset) for offset in (0, 9, 10, 19, 20)] == [
-        SECOND_NS, SECOND_NS, 2 * SECOND_NS, 2 * SECOND_NS, 0,
-    ]  # fmt: skip
-
-
-def test_offset_clock_forgets_what_is_applied():
-    clock = OffsetClock()
-    clock.note(10, SECOND_NS)
-    clock.forget(10)
-    assert clock.since_ns(0) == 0
-
-
-@settings(deadline=None)
-@given(
-    steps=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3 * NS_PER_MS)), max_size=50),
-    repeat=st.sampled_from([1, 300]),
-    applied=st.floats(0, 1),
-)
-def test_offset_clock_never_makes_an_entry_too_young(steps, repeat, applied):
-    clock, offset, now_ns = OffsetClock(), 0, 1
-    born: list[int] = []
-    for more_offsets, more_ns in steps * repeat:
-        now_ns += more_ns
-        offset += more_offsets
-        born += [now_ns] * more_offsets
-        clock.note(offset, now_ns)
-    at = int(applied * offset)
-    since_ns = clock.since_ns(at)
-    if at == offset:
-        assert since_ns == 0
-    else:
-        assert 1 <= since_ns <= born[at]
 
 
 def test_stream_buffer_gives_the_frames_that_follow():

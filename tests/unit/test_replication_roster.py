@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from synap.position import Position
+from synap.replication.lag import OffsetClock
 from synap.replication.messages import Ack, Hello
 from synap.replication.plan import CatchUp, Diverged, FullResync, Plan
-from synap.replication.progress import NS_PER_MS, LinkState, OffsetClock
+from synap.replication.progress import NS_PER_MS, LinkState
 from synap.replication.roster import MAX_REPLICAS, ReplicaProgress, Roster
 
 SECOND_NS = 1000 * NS_PER_MS

@@ -56,7 +56,7 @@ def _ack_what_is_heard(patch: pytest.MonkeyPatch) -> None:
         hear(self, *args)
         if self.status(0).state != LinkState.DISCONNECTED:
             epoch = self._log.lineage[-1].epoch if self._log.lineage else 0
-            self.outbox.append(Ack(self._master_offset, epoch, LinkState.IN_SYNC))
+            self.outbox.append(Ack(self._lag.master_offset, epoch, LinkState.IN_SYNC))
 
     patch.setattr(Follower, "_hear_frame", hear_and_ack)
 
