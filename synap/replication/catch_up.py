@@ -1,8 +1,6 @@
 """Serving catch-up: frames from the master's log, in chunks, to replicas that give credit.
 
-The log is read in one thread of its own, one read at a time and one at most for each transfer, so
-that a commit never waits for a replica and replicas take turns. At most a replica's credit is in
-flight to it; one that gives none for too long loses its transfer.
+A replica that gives no credit for too long loses its transfer.
 """
 
 from __future__ import annotations
@@ -10,21 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
 
 from synap.errors import LogError, OffsetNotRetained, OffsetUnknown
-from synap.position import Position
 from synap.replication.messages import (
     BUSY,
     DIVERGED,
-    MAX_CREDIT,
     NEEDS_FULL_RESYNC,
     Chunk,
     Credit,
     Fetch,
     Refusal,
 )
+from synap.replication.transfers import LogCursor, ReadableLog, Reader, Transfer, Transfers
 
 logger = logging.getLogger(__name__)
 
@@ -34,68 +29,13 @@ CHUNK_BYTES = 1024 * 1024
 # Transfers at a time; more replicas than a master can feed wait with their back-off.
 MAX_TRANSFERS = 64
 
-Read = TypeVar("Read")
 
-
-class LogCursor(Protocol):
-    """A place in the log. `synap.wal_cursor.WalCursor` is one."""
-
-    offset: int
-
-    def next(self, limit_bytes: int) -> bytes:
-        """Return the next whole frames, b"" at the end."""
-
-    def close(self) -> None:
-        """Give its file back."""
-
-
-class ReadableLog(Protocol):
-    """The part of a log that may be read beside its owner. `synap.wal.Wal` is one."""
-
-    @property
-    def position(self) -> Position:
-        """Its end."""
-
-    @property
-    def first_offset(self) -> int:
-        """The oldest offset that it holds."""
-
-    def position_at(self, offset: int) -> Position | None:
-        """Return the position where a frame ends with `offset`."""
-
-    def cursor(self, offset: int) -> LogCursor:
-        """Return a cursor that reads what follows `offset`."""
-
-
-class Reader:
-    """Reads in one thread and hands the results to the loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="catch-up")
-
-    def read(
-        self, work: Callable[[], Read], deliver: Callable[[asyncio.Future[Read]], None]
-    ) -> None:
-        """Do `work` in the thread, then call `deliver` on the loop with what became of it."""
-        self._loop.run_in_executor(self._thread, work).add_done_callback(deliver)
-
-    def close(self) -> None:
-        """Wait for the read under way and forget the others."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-
-class _Transfer:
+class _Transfer(Transfer):
     def __init__(self, peer: bytes, fetch: Fetch, now_ns: int) -> None:
-        self.peer = peer
-        self.request = fetch.request
+        super().__init__(peer, fetch.request, fetch.credit, now_ns)
         self.after_offset = fetch.after_offset
         self.until_offset = fetch.until_offset
-        self.credit = min(fetch.credit, MAX_CREDIT)
         self.sequence = 0
-        self.moved_ns = now_ns
-        self.is_reading = False
-        self.is_over = False
         self.cursor: LogCursor | None = None
 
     def read(self, log: ReadableLog) -> tuple[bytes, bool]:
@@ -106,8 +46,7 @@ class _Transfer:
         return bulk, not bulk or self.cursor.offset >= self.until_offset
 
     def close(self) -> None:
-        """End it; a read under way keeps its cursor until it is delivered."""
-        self.is_over = True
+        """Give its place in the log up; a read under way keeps it until it is delivered."""
         if self.cursor is not None and not self.is_reading:
             self.cursor.close()
 
@@ -130,7 +69,7 @@ class CatchUpService:
         self._log = log
         self._reader = reader
         self._send = send
-        self._transfers: dict[bytes, _Transfer] = {}
+        self._transfers: Transfers[_Transfer] = Transfers()
 
     def __len__(self) -> int:
         return len(self._transfers)
@@ -143,34 +82,31 @@ class CatchUpService:
             self._send(peer, refusal, None)
             return
         transfer = _Transfer(peer, fetch, now_ns)
-        self._transfers[peer] = transfer
+        self._transfers.add(transfer)
         self._go_on(transfer)
 
     def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
         """Let a transfer send more; an old transfer's credit is ignored."""
-        transfer = self._transfers.get(peer)
-        if transfer is not None and transfer.request == credit.request:
-            transfer.credit = min(transfer.credit + credit.chunks, MAX_CREDIT)
-            transfer.moved_ns = now_ns
+        transfer = self._transfers.credit(peer, credit, now_ns)
+        if transfer is not None:
             self._go_on(transfer)
 
     def drop(self, peer: bytes) -> None:
         """End the transfer of a connection, if there is one."""
-        transfer = self._transfers.pop(peer, None)
+        transfer = self._transfers.take_out(peer)
         if transfer is not None:
             transfer.close()
 
     def expire(self, now_ns: int, timeout_ns: int) -> None:
         """End the transfers that were given no credit for too long."""
-        for peer, transfer in tuple(self._transfers.items()):
-            if now_ns - transfer.moved_ns > timeout_ns:
-                self.drop(peer)
+        for transfer in self._transfers.idle(now_ns, timeout_ns):
+            self.drop(transfer.peer)
 
     def close(self) -> None:
         """End every transfer; the reader must be closed."""
-        for peer in tuple(self._transfers):
-            self._transfers[peer].is_reading = False
-            self.drop(peer)
+        for transfer in self._transfers:
+            transfer.is_reading = False
+            self.drop(transfer.peer)
 
     def _go_on(self, transfer: _Transfer) -> None:
         if transfer.credit and not transfer.is_reading:

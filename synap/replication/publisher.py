@@ -21,7 +21,7 @@ from synap.errors import OffsetNotRetained, ProtocolViolation
 from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication import messages
-from synap.replication.catch_up import CatchUpService, ReadableLog, Reader
+from synap.replication.catch_up import CatchUpService
 from synap.replication.curve import load_keys
 from synap.replication.handshakes import HandshakeLog
 from synap.replication.master import Desk, Master, MasterOptions
@@ -38,6 +38,7 @@ from synap.replication.progress import NS_PER_MS
 from synap.replication.roster import ReplicaProgress
 from synap.replication.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.sockets import Endpoint, Sockets
+from synap.replication.transfers import ReadableLog, Reader
 
 if TYPE_CHECKING:
     from synap.config import Config

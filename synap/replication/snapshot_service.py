@@ -5,7 +5,7 @@ open and the log behind it by a cursor, so that neither goes while a transfer ru
 after: a replica whose link broke comes back for the rest, and one that has it all for what follows.
 No transaction of the live store is held.
 
-The file is read in the catch-up's thread, one chunk at a time for all replicas in turn.
+The file is read in the catch-up's thread, in turn with the log.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from zlib import crc32
 
 from synap.errors import LogError, SnapshotInvalid, SynapError
 from synap.position import Lineage
-from synap.replication.catch_up import LogCursor, ReadableLog, Reader
 from synap.replication.messages import (
     BUSY,
-    MAX_CREDIT,
     MAX_REIGNS,
     WAIT,
     Answer,
@@ -37,6 +35,7 @@ from synap.replication.messages import (
     SnapshotChunk,
     SnapshotOffer,
 )
+from synap.replication.transfers import LogCursor, ReadableLog, Reader, Transfer, Transfers
 from synap.snapshot_folder import Manifest
 
 logger = logging.getLogger(__name__)
@@ -96,15 +95,10 @@ class _Shared:
         self._cursor.close()
 
 
-class _Transfer:
+class _Transfer(Transfer):
     def __init__(self, peer: bytes, fetch: FetchSnapshot, at_byte: int, now_ns: int) -> None:
-        self.peer = peer
-        self.request = fetch.request
-        self.credit = min(fetch.credit, MAX_CREDIT)
+        super().__init__(peer, fetch.request, fetch.credit, now_ns)
         self.at_byte = at_byte
-        self.moved_ns = now_ns
-        self.is_reading = False
-        self.is_over = False
 
 
 class SnapshotService:
@@ -140,7 +134,7 @@ class SnapshotService:
         self._send = send
         self._wait_ms = wait_ms
         self._draw = draw
-        self._transfers: dict[bytes, _Transfer] = {}
+        self._transfers: Transfers[_Transfer] = Transfers()
         # Who has all of it and installs it, since when.
         self._installing: dict[bytes, int] = {}
         self._shared: _Shared | None = None
@@ -164,7 +158,7 @@ class SnapshotService:
             return
         is_same = fetch.sha256 == shared.sha256 and fetch.after_byte <= shared.manifest.bytes
         transfer = _Transfer(peer, fetch, fetch.after_byte if is_same else 0, now_ns)
-        self._transfers[peer] = transfer
+        self._transfers.add(transfer)
         self.most_transfers = max(self.most_transfers, len(self._transfers))
         shared.used_ns = now_ns
         self._send(peer, _offer_of(shared, transfer), None)
@@ -177,28 +171,23 @@ class SnapshotService:
 
     def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
         """Let a transfer send more; an old transfer's credit is ignored."""
-        transfer = self._transfers.get(peer)
-        if transfer is not None and transfer.request == credit.request:
-            transfer.credit = min(transfer.credit + credit.chunks, MAX_CREDIT)
-            transfer.moved_ns = now_ns
+        transfer = self._transfers.credit(peer, credit, now_ns)
+        if transfer is not None:
             self._go_on(transfer)
 
     def drop(self, peer: bytes) -> None:
         """End what a connection has here: its transfer, or its hold on the log behind it."""
         self._installing.pop(peer, None)
-        transfer = self._transfers.pop(peer, None)
-        if transfer is not None:
-            transfer.is_over = True
+        self._transfers.take_out(peer)
 
     def expire(self, now_ns: int, timeout_ns: int) -> None:
         """End transfers without progress, and let a snapshot go that nobody comes back for."""
-        for peer, transfer in tuple(self._transfers.items()):
-            if now_ns - transfer.moved_ns > timeout_ns:
-                logger.warning(
-                    "a replica takes no more of its snapshot, which is given up",
-                    extra={"action": "full_resync"},
-                )
-                self.drop(peer)
+        for transfer in self._transfers.idle(now_ns, timeout_ns):
+            logger.warning(
+                "a replica takes no more of its snapshot, which is given up",
+                extra={"action": "full_resync"},
+            )
+            self.drop(transfer.peer)
         for peer, since_ns in tuple(self._installing.items()):
             if now_ns - since_ns > _INSTALL_NS:
                 self.drop(peer)
@@ -213,8 +202,8 @@ class SnapshotService:
     async def close(self) -> None:
         """End everything; the reader must be closed."""
         self._is_closed = True
-        for peer in tuple(self._transfers):
-            self.drop(peer)
+        for transfer in self._transfers:
+            self.drop(transfer.peer)
         if self._preparing is not None:
             self._preparing.cancel()
             with suppress(asyncio.CancelledError):

@@ -62,6 +62,7 @@ LAYERS = (
             "synap.replication.inquirer",
             "synap.replication.replica_board",
             "synap.replication.sockets",
+            "synap.replication.transfers",
             "synap.replication.publisher",
             "synap.replication.snapshot_service",
             "synap.replication.installer",
