@@ -73,6 +73,35 @@ def office(
     )
 
 
+class Ending:
+    """How an owner's work ends: told to leave, or by a failure; the first of these counts.
+
+    Made on the loop whose thread it belongs to.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+
+    def leave(self) -> None:
+        """End it well."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End it by `error`."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def fail_from_thread(self, error: BaseException) -> None:
+        """End it by `error`, from any thread."""
+        self._loop.call_soon_threadsafe(self.fail, error)
+
+    async def wait(self) -> None:
+        """Wait for the end; raise what it failed by."""
+        await self._ended
+
+
 class OwnerWork:
     """The snapshots, and the socket on which these and changes of role are asked for.
 

@@ -25,7 +25,7 @@ from synap.replication.replica_board import ReplicaBoard
 from synap.replication.subscriber import Subscriber
 from synap.roles import Roles, config_with_master
 from synap.series import Series
-from workers.owner import OwnerWork, office
+from workers.owner import Ending, OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
@@ -59,24 +59,12 @@ def serve(config: Config) -> int:
 
 async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
-    left: asyncio.Future[None] = loop.create_future()
-
-    def leave() -> None:
-        if not left.done():
-            left.set_result(None)
-
-    def fail(error: BaseException) -> None:
-        if not left.done():
-            left.set_exception(error)
-
-    def fail_from_thread(error: BaseException) -> None:
-        loop.call_soon_threadsafe(fail, error)
-
+    ending = Ending()
     series = Series(paths.run_dir)
-    log = Log.open(config, paths, node, fail_from_thread, TimedFiles(series))
+    log = Log.open(config, paths, node, ending.fail_from_thread, TimedFiles(series))
     board = Board(paths.board_file)
     engine = _Engine()
-    roles = Roles(config, log, office(config, board, loop, leave, engine.stop))
+    roles = Roles(config, log, office(config, board, loop, ending.leave, engine.stop))
     work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
     is_clean = False
     try:
@@ -96,9 +84,9 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
             return MasterAccepted(str(paths.diverged_dir))
 
         work.accept_master = accept_master
-        stop_on_signals(loop, leave)
-        engine.start(subscriber, fail)
-        await left
+        stop_on_signals(loop, ending.leave)
+        engine.start(subscriber, ending.fail)
+        await ending.wait()
         is_clean = True
     finally:
         await engine.stop()

@@ -34,7 +34,7 @@ from synap.replication.publisher import Publisher
 from synap.roles import Roles
 from synap.series import Series
 from synap.writer import Writer
-from workers.owner import OwnerWork, office
+from workers.owner import Ending, OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
@@ -69,18 +69,7 @@ def serve(config: Config) -> int:
 
 async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def fail(error: BaseException) -> None:
-        if not ended.done():
-            ended.set_exception(error)
-
-    def fail_from_thread(error: BaseException) -> None:
-        loop.call_soon_threadsafe(fail, error)
-
-    def leave() -> None:
-        if not ended.done():
-            ended.set_result(None)
+    ending = Ending()
 
     async def end_writing() -> None:
         await writer.stop()
@@ -89,18 +78,18 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         return publisher.held_offset(1) if publisher is not None else 0
 
     series = Series(paths.run_dir)
-    log = Log.open(config, paths, node, fail_from_thread, TimedFiles(series))
+    log = Log.open(config, paths, node, ending.fail_from_thread, TimedFiles(series))
     await _inquire(config, paths, log)
     replicas = KnownReplicas(paths.replicas_file)
     board = Board(paths.board_file)
-    roles = Roles(config, log, office(config, board, loop, leave, end_writing, held_offset))
+    roles = Roles(config, log, office(config, board, loop, ending.leave, end_writing, held_offset))
     work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
     publisher = Publisher(config, log, work.snapshots) if node.role == "master" else None
     evictor = _evictor(config, paths, log)
-    writer = build_writer(config, log, board, publisher, fail, evictor, work.snapshots.facts)
+    writer = build_writer(config, log, board, publisher, ending.fail, evictor, work.snapshots.facts)
     work.pause_writes = writer.handle_pause
     herald = _herald(config, log)
-    stop_on_signals(loop, leave)
+    stop_on_signals(loop, ending.leave)
     is_clean = False
     try:
         if publisher is not None:
@@ -110,7 +99,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         await writer.start(paths.writer_socket)
         if herald is not None:
             herald.start()
-        await ended
+        await ending.wait()
         is_clean = True
     finally:
         if herald is not None:

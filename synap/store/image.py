@@ -6,6 +6,8 @@ free ones. In an otherwise empty folder, under the name `data.mdb`, it is a live
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +38,8 @@ def look_into(image: Path) -> ImageFacts:
     Raises:
         StoreUnusable: it is no store.
     """
-    try:
-        environment = lmdb.open(
-            str(image), subdir=False, readonly=True, lock=False, create=False, max_dbs=1
-        )
-        try:
-            keys = environment.open_db(b"keys", create=False)
-            with environment.begin() as transaction:
-                return facts_in(transaction, keys)
-        finally:
-            environment.close()
-    except lmdb.Error as error:
-        raise StoreUnusable(f"{image} can't be opened: {error}") from error
+    with _spaces_of(image, b"keys") as (transaction, (keys,)):
+        return facts_in(transaction, keys)
 
 
 def digest_image(image: Path) -> tuple[ImageFacts, str]:
@@ -58,25 +50,29 @@ def digest_image(image: Path) -> tuple[ImageFacts, str]:
     Raises:
         StoreUnusable: it is no store.
     """
-    try:
-        environment = lmdb.open(
-            str(image), subdir=False, readonly=True, lock=False, create=False, max_dbs=2
-        )
-        try:
-            spaces = [
-                (KEYS, environment.open_db(b"keys", create=False)),
-                (ACCOUNTS, environment.open_db(b"accounts", create=False)),
-            ]
-            with environment.begin() as transaction:
-                cursors = [(space, transaction.cursor(database)) for space, database in spaces]
-                return facts_in(transaction, spaces[0][1]), walks.digest(cursors)
-        finally:
-            environment.close()
-    except lmdb.Error as error:
-        raise StoreUnusable(f"{image} can't be read: {error}") from error
+    with _spaces_of(image, b"keys", b"accounts") as (transaction, (keys, accounts)):
+        cursors = [(KEYS, transaction.cursor(keys)), (ACCOUNTS, transaction.cursor(accounts))]
+        return facts_in(transaction, keys), walks.digest(cursors)
 
 
 def facts_in(transaction: lmdb.Transaction[Any], keys: Any) -> ImageFacts:
     """Return what the store is in `transaction`."""
     applied = decode_applied(bytes(transaction.get(POSITION_KEY, NOTHING_APPLIED)))
     return ImageFacts(applied, transaction.stat(keys)["entries"])
+
+
+@contextmanager
+def _spaces_of(image: Path, *names: bytes) -> Iterator[tuple[lmdb.Transaction[Any], list[Any]]]:
+    """Give a transaction that reads an image, and its databases of those names."""
+    try:
+        environment = lmdb.open(
+            str(image), subdir=False, readonly=True, lock=False, create=False, max_dbs=len(names)
+        )
+        try:
+            databases = [environment.open_db(name, create=False) for name in names]
+            with environment.begin() as transaction:
+                yield transaction, databases
+        finally:
+            environment.close()
+    except lmdb.Error as error:
+        raise StoreUnusable(f"{image} can't be read: {error}") from error
