@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.http_support import Client
+from tests.integration.key_ring import KeyRing
+from tests.integration.linked_nodes import Bench
 from tests.support import Node
 
 
@@ -47,3 +49,23 @@ def client(http_node: Node) -> Client:
 def key(request: pytest.FixtureRequest) -> str:
     """A key that no other test uses."""
     return f"{request.module.__name__}:{request.node.name}"
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory of the test's own, for nodes that it makes in this process."""
+    path = tmp_path / "run"
+    monkeypatch.setenv("SYNAP_RUN_DIR", str(path))
+    return path
+
+
+@pytest.fixture
+def bench(tmp_path: Path, run_dir: Path) -> Bench:
+    """Makes masters and replicas on the test's loop."""
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> KeyRing:
+    """Key files for nodes that `bench` makes."""
+    return KeyRing(tmp_path)

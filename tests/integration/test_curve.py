@@ -11,60 +11,19 @@ import pytest
 import zmq
 from typer.testing import CliRunner
 
-from synap.config import Config, load_config
+from synap.config import load_config
 from synap.errors import ConfigInvalid
 from synap.position import START
 from synap.replication.curve import MasterKeys, load_keys
 from synap.replication.messages import Hello, encode
 from synap.replication.progress import LinkState
+from tests.integration.key_ring import KeyRing
+from tests.integration.linked_nodes import eventually, on_loop, until_level
 from tests.integration.tap import Tap
-from tests.integration.test_replication import Bench, eventually, on_loop, until_level
 from tests.support import HOST
 from workers.cli import app
 
 PUBLIC_KEY = r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}"
-
-
-class KeyRing:
-    """Key files of several nodes in one folder, made by `synap keygen`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.public: dict[str, str] = {}
-
-    def file(self, name: str) -> Path:
-        path = self._folder / f"{name}.key"
-        if name not in self.public:
-            result = CliRunner().invoke(app, ["keygen", "--secret-key-file", str(path)])
-            assert result.exit_code == 0, result.output
-            self.public[name] = result.stdout.strip()
-        return path
-
-    def settings(self, name: str, servers: str, allowed: str) -> dict[str, object]:
-        """Return what the node `name` is configured with; the others are named, by spaces."""
-        for other in [*servers.split(), *allowed.split()]:
-            self.file(other)
-        return {
-            "replication__curve__enabled": True,
-            "replication__curve__secret_key_file": str(self.file(name)),
-            "replication__curve__server_key": [self.public[each] for each in servers.split()],
-            "replication__curve__allowed_keys": [self.public[each] for each in allowed.split()],
-        }
-
-    def config(self, name: str, **changed: object) -> Config:
-        settings = {**self.settings(name, name, name), **changed}
-        return load_config(None, {key.replace("__", "."): v for key, v in settings.items()}, {})
-
-
-@pytest.fixture
-def ring(tmp_path: Path) -> KeyRing:
-    return KeyRing(tmp_path)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
-    return Bench(tmp_path)
 
 
 def test_keygen_writes_the_secret_for_the_owner_alone(ring: KeyRing) -> None:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import pytest
 import zmq
 
 from synap.position import START
 from synap.replication.messages import Ack, Chunk, Credit, Fetch, Heartbeat, Published, encode
 from synap.replication.progress import LinkState
+from tests.integration.linked_nodes import Stranger, eventually, on_loop, until_level
 from tests.integration.tap import Tap
-from tests.integration.test_replication import Bench, Stranger, eventually, on_loop, until_level
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
-    return Bench(tmp_path)
 
 
 @on_loop

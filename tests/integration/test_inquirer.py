@@ -13,11 +13,9 @@ from synap.known_replicas import KnownReplicas, load_replicas
 from synap.node import new_reign
 from synap.replication.curve import load_keys
 from synap.replication.inquirer import find_higher_epoch
-from tests.integration.test_curve import KeyRing, ring
-from tests.integration.test_replication import Bench, bench, eventually, on_loop
+from tests.integration.key_ring import KeyRing
+from tests.integration.linked_nodes import Bench, eventually, on_loop
 from tests.support import HOST, free_port
-
-__all__ = ["bench", "ring"]
 
 SECONDS = 5.0
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,16 @@ from synap.replication.installer import Installer
 from synap.replication.messages import SnapshotChunk
 from synap.replication.progress import LinkState
 from synap.replication.publisher import Publisher
-from synap.replication.subscriber import Subscriber
 from synap.snapshot_folder import ReceivedImage, snapshots
 from synap.snapshotter import Snapshotter
-from tests.integration import test_replication as base
-from tests.integration.test_replication import eventually, on_loop
+from tests.integration import linked_nodes
+from tests.integration.linked_nodes import (
+    DEADLINE_SECONDS,
+    OneNode,
+    eventually,
+    on_loop,
+    until_level,
+)
 
 MIB = 1024 * 1024
 COMMAND = (sys.executable, "-P", "-m", "workers.snapshot")
@@ -33,7 +37,7 @@ COMMAND = (sys.executable, "-P", "-m", "workers.snapshot")
 SMALL_SEGMENTS = {"persistence__wal__max_size_mb": 1}
 
 
-class Master(base.Master):
+class Master(linked_nodes.Master):
     """A master with snapshots, whose log begins where `shrink` says."""
 
     async def start(self) -> None:
@@ -55,55 +59,24 @@ class Master(base.Master):
         assert self.log.wal.first_offset > 1
 
 
-class Replica(base.Replica):
+class Replica(linked_nodes.Replica):
     """A replica that can take a snapshot."""
 
-    async def start(self) -> None:
-        self.statuses.clear()
-        self.subscriber = Subscriber(
-            self.config,
-            self.log,
-            self,
-            applied_time_ms=self.log.applied.time_ms,
-            draw=lambda: 0.0,
-            installer=Installer(self.log, self.paths.snapshots_dir),
-        )
-        self._running = asyncio.create_task(self.subscriber.run())
-
-    def has_offset(self, offset: int) -> bool:
-        return self.has_state(LinkState.IN_SYNC) and self.status.position.offset == offset
+    def installer(self) -> Installer:
+        return Installer(self.log, self.paths.snapshots_dir)
 
 
-class Bench:
-    """Makes nodes below a folder and ends them all."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Bench:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+class Bench(linked_nodes.Bench):
+    master_type = Master
+    replica_type = Replica
 
     async def master(self, name: str = "master", **settings: object) -> Master:
         settings = {"persistence__snapshot__enabled": False, **SMALL_SEGMENTS, **settings}
-        return await self._begin(Master(self.folder / name, **settings))
-
-    async def replica(self, master: base.Master, name: str = "replica", **settings: object):
-        return await self._begin(Replica(self.folder / name, master, **settings))
-
-    async def _begin(self, node):
-        self._stack.callback(node.close_log)
-        await node.start()
-        self._stack.push_async_callback(node.stop)
-        return node
+        return await super().master(name, **settings)
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+def bench(tmp_path: Path, run_dir: Path) -> Bench:
     return Bench(tmp_path)
 
 
@@ -111,12 +84,6 @@ def fill(master: Master, mebibytes: int, mark: bytes = b"k") -> None:
     """Write values that no compression makes smaller, more than a segment holds."""
     for number in range(mebibytes * 16):
         master.set(b"%s%d" % (mark, number), os.urandom(64 * 1024))
-
-
-async def until_level(master: Master, *replicas: Replica) -> None:
-    for replica in replicas:
-        await eventually(lambda replica=replica: replica.has_offset(master.log.position.offset))
-        assert replica.digest() == master.digest()
 
 
 def slow_down(monkeypatch: pytest.MonkeyPatch, bytes_a_chunk: int = 64 * 1024) -> None:
@@ -360,11 +327,7 @@ async def test_foreign_lineage_keeps_its_data_until_the_operator_accepts(bench):
         replica.close_log()
         two = await bench.master("two")
         two.set(b"theirs", b"2")
-        stranger = Replica(bench.folder / "replica", two)
-        bench._stack.callback(stranger.close_log)
-        await stranger.start()
-        bench._stack.push_async_callback(stranger.stop)
-        replica.stop = stranger.stop
+        stranger = await bench.replica(two)
         await eventually(lambda: stranger.has_state(LinkState.DIVERGED))
         await asyncio.sleep(0.3)
         assert stranger.has_state(LinkState.DIVERGED)
@@ -393,7 +356,7 @@ async def test_crash_at_any_step_leaves_the_old_state_or_the_new(bench, monkeypa
         crash_at(step, monkeypatch)
         await replica.start()
         with pytest.raises(OSError, match="crash"):
-            await asyncio.wait_for(asyncio.shield(replica._running), base.DEADLINE_SECONDS)
+            await asyncio.wait_for(asyncio.shield(replica.running), DEADLINE_SECONDS)
         monkeypatch.undo()
         monkeypatch.setenv("SYNAP_RUN_DIR", str(bench.folder / "run"))
         for each in prepared:
@@ -412,7 +375,7 @@ async def test_crash_at_any_step_leaves_the_old_state_or_the_new(bench, monkeypa
 def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at):
     """Cites R8."""
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
-    replica = base._OneNode(tmp_path / "replica", replication__role="standalone")
+    replica = OneNode(tmp_path / "replica", replication__role="standalone")
     replica.open_log()
     transaction = replica.log.store.begin()
     transaction.put(b"key", b"value", 0)
