@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from random import Random
 
@@ -14,19 +14,20 @@ import pytest
 import uvloop
 
 from synap.access import AccessTable
-from synap.board import Board, BoardView, ReplicaFacts
+from synap.board import Board, BoardView
 from synap.client import Done, WriterClient
 from synap.commands import Command, Delete, Flush, Limits, Set, SetMany
 from synap.config import load_config
 from synap.errors import MemoryLimit
 from synap.eviction import POLICIES
 from synap.evictor import Evictor
-from synap.frame import DEL, Frame
+from synap.frame import DEL
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
 from synap.store import Store
 from synap.writer import Writer
+from tests.integration.writers import Listener, running
 
 MIB = 1024 * 1024
 LIMIT_BYTES = 2 * MIB
@@ -38,10 +39,11 @@ VOLATILE = [name for name in POLICIES if name.startswith("volatile")]
 EVICTING = [name for name in POLICIES if name != "noeviction"]
 
 
-class Bench:
+class Bench(Listener):
     """A writer with a memory limit, on a clock of its own, and what it published."""
 
     def __init__(self, folder: Path, policy: str) -> None:
+        super().__init__()
         config = load_config(
             None, {"data_dir": str(folder / "data"), "replication.role": "master"}, environ={}
         )
@@ -54,7 +56,6 @@ class Bench:
             self.log.store, POLICIES[policy], LIMIT_BYTES, access=self.access, random=Random(1)
         )
         self.now = 1_000_000.0
-        self.frames: list[Frame] = []
         self.writer = Writer(
             self.log,
             self.board,
@@ -67,15 +68,6 @@ class Bench:
             evictor=self.evictor,
             clock=lambda: self.now,
         )
-
-    violations = 0
-    handshakes_failed = 0
-
-    def publish(self, frame: Frame) -> None:
-        self.frames.append(frame)
-
-    def replicas(self) -> tuple[ReplicaFacts, ...]:
-        return ()
 
     def used_bytes(self) -> int:
         return self.log.store.facts().used_bytes
@@ -91,16 +83,8 @@ class Bench:
         self.board.close()
         self.log.close(clean=True)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[WriterClient]:
-        await self.writer.start(self.paths.writer_socket)
-        client = WriterClient(self.paths.writer_socket, 10)
-        client.start()
-        try:
-            yield client
-        finally:
-            client.close()
-            await self.writer.stop()
+    def running(self) -> AbstractAsyncContextManager[WriterClient]:
+        return running(self.writer, self.paths.writer_socket)
 
 
 def _fail(error: BaseException) -> None:
@@ -108,10 +92,7 @@ def _fail(error: BaseException) -> None:
 
 
 @pytest.fixture
-def bench(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Bench]:
-    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+def bench(tmp_path: Path, run_dir: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = Bench(tmp_path, getattr(request, "param", "noeviction"))
     yield bench
     bench.close()

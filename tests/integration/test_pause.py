@@ -7,15 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from synap.channel import PauseWrites, ResumeWrites, StepDown
 from synap.client import WriterClient
 from synap.commands import Set
 from synap.errors import NotPaused, ReadOnlyReplica, ReignEnded, WritesPaused
 from synap.node import read_identity
-from tests.integration.test_quorum import Master, eventually, run, short_run_dir
+from tests.integration.linked_nodes import eventually
+from tests.integration.writers import WritingMaster
 
-__all__ = ["short_run_dir"]
+pytestmark = pytest.mark.usefixtures("run_dir")
 
 # Time for what should not happen to happen.
 MEANWHILE_SECONDS = 0.05
@@ -25,7 +27,7 @@ def test_write_in_a_pause_waits_until_it_is_resumed(tmp_path: Path) -> None:
     """W1."""
 
     async def test() -> None:
-        master = Master(tmp_path / "m")
+        master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             await client.execute(Set(b"k", b"1"))
             paused = master.writer.handle_pause(PauseWrites(10))
@@ -36,28 +38,28 @@ def test_write_in_a_pause_waits_until_it_is_resumed(tmp_path: Path) -> None:
             master.writer.handle_pause(ResumeWrites())
             assert (await waiting).offset == 2
 
-    run(test())
+    uvloop.run(test())
 
 
 def test_pause_ends_by_itself(tmp_path: Path) -> None:
     """W1: whoever asked for it is gone."""
 
     async def test() -> None:
-        master = Master(tmp_path / "m")
+        master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             master.writer.handle_pause(PauseWrites(0.1))
             assert master.view().read_only == "writes_paused"
             assert (await client.execute(Set(b"k", b"1"))).offset == 1
             assert master.view().read_only == ""
 
-    run(test())
+    uvloop.run(test())
 
 
 def test_write_that_waited_too_long_in_a_pause_changed_nothing(tmp_path: Path) -> None:
     """W2: it is refused before its client's own patience ends."""
 
     async def test() -> None:
-        master = Master(tmp_path / "m", hold_seconds=0.1)
+        master = WritingMaster(tmp_path / "m", hold_seconds=0.1)
         async with master.running() as client:
             master.writer.handle_pause(PauseWrites(60))
             for _ in range(2):
@@ -66,14 +68,14 @@ def test_write_that_waited_too_long_in_a_pause_changed_nothing(tmp_path: Path) -
             master.writer.handle_pause(ResumeWrites())
             assert (await client.execute(Set(b"k", b"2"))).offset == 1
 
-    run(test())
+    uvloop.run(test())
 
 
 def test_expiry_waits_in_a_pause(tmp_path: Path) -> None:
     """W1: nothing at all is logged."""
 
     async def test() -> None:
-        master = Master(tmp_path / "m")
+        master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             await client.execute(Set(b"k", b"1", expiry_ms=int(time.time() * 1000) + 100))
             master.writer.handle_pause(PauseWrites(10))
@@ -82,7 +84,7 @@ def test_expiry_waits_in_a_pause(tmp_path: Path) -> None:
             master.writer.handle_pause(ResumeWrites())
             await eventually(lambda: master.log.position.offset == 2)
 
-    run(test())
+    uvloop.run(test())
 
 
 @pytest.mark.parametrize(("is_paused", "offset"), [(False, 1), (True, 0), (True, 2)])
@@ -92,7 +94,7 @@ def test_master_steps_down_only_in_a_pause_at_its_logs_end(
     """W3."""
 
     async def test() -> None:
-        master = Master(tmp_path / "m")
+        master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             await client.execute(Set(b"k", b"1"))
             if is_paused:
@@ -102,14 +104,14 @@ def test_master_steps_down_only_in_a_pause_at_its_logs_end(
             master.writer.handle_pause(ResumeWrites())
             await client.execute(Set(b"k", b"2"))
 
-    run(test())
+    uvloop.run(test())
 
 
 def test_master_that_stepped_down_logs_nothing_when_the_pause_is_over(tmp_path: Path) -> None:
     """W3: durable before it is answered; the end of the pause changes nothing."""
 
     async def test() -> None:
-        master = Master(tmp_path / "m")
+        master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             master.writer.handle_pause(PauseWrites(0.1))
             master.writer.handle_pause(StepDown(0))
@@ -120,7 +122,7 @@ def test_master_that_stepped_down_logs_nothing_when_the_pause_is_over(tmp_path: 
                 master.writer.handle_pause(PauseWrites(1))
             assert master.log.position.offset == 0
 
-    run(test())
+    uvloop.run(test())
 
 
 def test_write_that_waits_at_a_master_that_hands_over_is_sent_on(tmp_path: Path) -> None:
@@ -147,5 +149,5 @@ def test_write_that_waits_at_a_master_that_hands_over_is_sent_on(tmp_path: Path)
                     await each
             late.close()
 
-    master = Master(tmp_path / "m")
-    run(test())
+    master = WritingMaster(tmp_path / "m")
+    uvloop.run(test())

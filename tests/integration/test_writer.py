@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from synap.board import Board, BoardView, ReplicaFacts
+from synap.board import Board, BoardView
 from synap.client import Done, WriterClient
 from synap.commands import (
     Append,
@@ -24,7 +24,7 @@ from synap.commands import (
     SetResult,
 )
 from synap.config import Config, load_config
-from synap.frame import DEL, Frame
+from synap.frame import DEL
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
@@ -32,22 +32,7 @@ from synap.request_errors import InvalidRequest, InvalidValue, ValueTooLarge
 from synap.store import StoreReader
 from synap.transactions import Exec, Executed, Multi, Queue, Transactions, Watch
 from synap.writer import Writer
-
-
-class Listener:
-    """Keeps what the writer publishes."""
-
-    def __init__(self) -> None:
-        self.frames: list[Frame] = []
-
-    violations = 0
-    handshakes_failed = 0
-
-    def publish(self, frame: Frame) -> None:
-        self.frames.append(frame)
-
-    def replicas(self) -> tuple[ReplicaFacts, ...]:
-        return ()
+from tests.integration.writers import Listener, running
 
 
 class Bench:
@@ -79,21 +64,12 @@ class Bench:
             self.board.close()
             self.log.close(clean=True)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[WriterClient]:
-        await self.writer.start(self.paths.writer_socket)
-        client = WriterClient(self.paths.writer_socket, 10)
-        client.start()
-        try:
-            yield client
-        finally:
-            client.close()
-            await self.writer.stop()
+    def running(self) -> AbstractAsyncContextManager[WriterClient]:
+        return running(self.writer, self.paths.writer_socket)
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+def config(tmp_path: Path, run_dir: Path) -> Config:
     overrides = {"data_dir": str(tmp_path / "data"), "replication.role": "master"}
     return load_config(None, overrides, environ={})
 

@@ -1,0 +1,101 @@
+"""Writers on the test's own loop, with clients, and with replicas that follow them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from synap.board import Board, BoardView, ReplicaFacts
+from synap.client import WriterClient
+from synap.commands import Limits
+from synap.frame import Frame
+from synap.held_answers import Quorum
+from synap.replication.progress import LinkState
+from synap.replication.publisher import Publisher
+from synap.writer import Writer
+from tests.integration import linked_nodes
+from tests.integration.linked_nodes import Replica, eventually
+
+# How long a `WritingMaster` waits for replicas.
+TIMEOUT_MS = 300
+
+
+class Listener:
+    """A publisher that keeps the frames."""
+
+    violations = 0
+    handshakes_failed = 0
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+    def publish(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def replicas(self) -> tuple[ReplicaFacts, ...]:
+        return ()
+
+
+@asynccontextmanager
+async def running(writer: Writer, path: Path) -> AsyncIterator[WriterClient]:
+    """Run the writer on a socket at `path`, with a client of it."""
+    await writer.start(path)
+    client = WriterClient(path, 10)
+    client.start()
+    try:
+        yield client
+    finally:
+        client.close()
+        await writer.stop()
+
+
+class WritingMaster(linked_nodes.Master):
+    """A writer with its publisher, and a client of it."""
+
+    def __init__(self, folder: Path, min_replicas: int = 0, hold_seconds: float = 5.0) -> None:
+        super().__init__(folder)
+        self._board = Board(self.paths.board_file)
+        self.publisher = Publisher(self.config, self.log)
+        self.writer = Writer(
+            self.log,
+            self._board,
+            Limits(1024 * 1024),
+            publisher=self.publisher,
+            turn_bytes=65536,
+            sweep_interval_ms=50,
+            view=BoardView(role="master"),
+            on_failure=pytest.fail,
+            quorum=Quorum(min_replicas, TIMEOUT_MS),
+            hold_seconds=hold_seconds,
+        )
+
+    def view(self) -> BoardView:
+        return self._board.view()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[WriterClient]:
+        self.publisher.watch(self.writer.look_at_acks, self.writer.end_reign)
+        await self.publisher.start()
+        try:
+            async with running(self.writer, self.paths.writer_socket) as client:
+                yield client
+        finally:
+            await self.publisher.stop()
+            self._board.close()
+            self.close_log()
+
+
+@asynccontextmanager
+async def following(folder: Path, master: WritingMaster) -> AsyncIterator[Replica]:
+    """Run a replica that has all that `master` has."""
+    replica = Replica(folder, master)
+    await replica.start()
+    try:
+        await eventually(lambda: replica.has_state(LinkState.IN_SYNC))
+        yield replica
+    finally:
+        await replica.stop()
+        replica.close_log()
