@@ -65,9 +65,5 @@ def shared_node(module_node: Node) -> Node:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A healthy cluster of one master and three replicas."""
-    cluster = Cluster(tmp_path, replicas=3)
-    try:
-        cluster.start()
+    with Cluster(tmp_path, replicas=3) as cluster:
         yield cluster
-    finally:
-        cluster.kill()

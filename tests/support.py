@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from workers.process import PARENT_VARIABLE, child_environment
 
@@ -133,7 +133,28 @@ class Answer:
         return json.loads(self.body)
 
 
-class Node:
+class Startable:
+    """What `with` starts, and kills at its end or where it does not start."""
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+class Node(Startable):
     """A `synap serve` process on free ports of this machine.
 
     Args:
@@ -298,7 +319,7 @@ class Node:
         return next((pid for pid in children_of(self.pid) if mark in command_of(pid)), 0)
 
 
-class Cluster:
+class Cluster(Startable):
     """One master and `replicas` replicas, each a `Node` in its own folder below `folder`."""
 
     def __init__(self, folder: Path, replicas: int, **settings: object) -> None:

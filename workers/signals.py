@@ -6,7 +6,7 @@ import select
 import signal
 import socket
 from collections.abc import Iterable
-from types import FrameType, TracebackType
+from types import FrameType
 
 
 class SignalInbox:
@@ -29,12 +29,7 @@ class SignalInbox:
         self._old_handlers = {number: signal.signal(number, _ignore) for number in self._signals}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_descriptor)

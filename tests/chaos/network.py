@@ -10,7 +10,6 @@ import ipaddress
 import os
 import shutil
 import subprocess
-from types import TracebackType
 
 
 def why_not() -> str:
@@ -61,12 +60,7 @@ class Network:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._remove()
 
     def cut(self) -> None:

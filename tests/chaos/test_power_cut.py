@@ -72,8 +72,7 @@ def test_power_cut_under_load_loses_nothing_acknowledged(disk: Ext4OnLoop, tmp_p
     load = Load(f"http://{HOST}:{node.port}")
     faults = []
     recovery_seconds = []
-    try:
-        node.start()
+    with node:
         for _ in range(CUTS):
             target = load.acknowledged + WRITES_BEFORE_CUT
             with load:
@@ -87,8 +86,6 @@ def test_power_cut_under_load_loses_nothing_acknowledged(disk: Ext4OnLoop, tmp_p
             node.start()
             recovery_seconds.append(time.monotonic() - began)
             faults += load.faults()
-    finally:
-        node.kill()
     print(
         f"\npower cut: {CUTS} rounds, {load.acknowledged} writes acknowledged, {len(faults)} lost "
         f"or half written; the node served again {max(recovery_seconds):.1f} s after its start"

@@ -36,8 +36,7 @@ def test_no_acknowledged_write_is_lost_over_promotions_and_rejoins(tmp_path: Pat
     cluster = Cluster(tmp_path, 1, **HEARTBEAT, replication__min_replicas_to_write=1)
     acknowledged: set[str] = set()
     gaps = []
-    try:
-        cluster.start()
+    with cluster:
         master, replica = cluster.nodes
         for number in range(ROUNDS):
             eventually(lambda m=master: put(m, "ready", "1") == 200, SECONDS)
@@ -54,8 +53,6 @@ def test_no_acknowledged_write_is_lost_over_promotions_and_rejoins(tmp_path: Pat
             assert missing(replica, acknowledged) == set()
         digests = [node.request("GET", "/digest").json() for node in cluster.nodes]
         assert digests[0] == digests[1]
-    finally:
-        cluster.kill()
     print(
         f"\n{ROUNDS} masters killed, {len(acknowledged)} writes acknowledged, 0 lost; from the "
         f"kill to the new master {sorted(gaps)[len(gaps) // 2]:.1f} s in the median"

@@ -81,8 +81,7 @@ def test_stopped_replica_comes_back_by_frames_and_costs_its_master_nothing(tmp_p
     """L1, S4: no full resync, level soon, and the master's writes as quick as before."""
     cluster = Cluster(tmp_path, 1, replication__reconnect_delay_ms=500)
     master, replica = cluster.nodes
-    try:
-        cluster.start()
+    with cluster:
         with PacedWrites(master, WRITES_A_SECOND) as writes:
             began = time.monotonic()
             time.sleep(BEFORE_SECONDS)
@@ -98,8 +97,6 @@ def test_stopped_replica_comes_back_by_frames_and_costs_its_master_nothing(tmp_p
         eventually(partial(is_caught_up, master, replica), BACK_SECONDS)
         back = time.monotonic() - resumed
         await_equal_nodes(cluster)
-    finally:
-        cluster.kill()
     assert writes.failures == []
     assert "needs_full_resync" not in master.log
     assert "is in place" not in replica.log

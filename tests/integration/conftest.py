@@ -24,12 +24,8 @@ def running_node(folder: Path, worker_class: str) -> Iterator[Node]:
         "server.cors_origins": "https://app.example",
         "replication.read_wait_ms": 300,
     }
-    node = Node(folder, "http", settings, {"SYNAP_WORKER_CLASS": worker_class})
-    try:
-        node.start()
+    with Node(folder, "http", settings, {"SYNAP_WORKER_CLASS": worker_class}) as node:
         yield node
-    finally:
-        node.kill()
 
 
 @pytest.fixture(scope="session")

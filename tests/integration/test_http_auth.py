@@ -70,12 +70,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "auth.roles": json.dumps({"reporter": [{"resource": "kv:report:*", "action": "read"}]}),
         "server.trusted_proxies": "127.0.0.0/8",
     }
-    node = Node(folder, "auth", settings)
-    try:
-        node.start()
+    with Node(folder, "auth", settings) as node:
         yield node
-    finally:
-        node.kill()
 
 
 @pytest.fixture(scope="module")

@@ -45,12 +45,8 @@ OPERATIONS = [
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node for these calls alone, which write whatever they like."""
     settings = {"replication.read_wait_ms": 1, "kv_store.max_value_size_bytes": 100_000}
-    node = Node(tmp_path_factory.mktemp("openapi"), "openapi", settings)
-    try:
-        node.start()
+    with Node(tmp_path_factory.mktemp("openapi"), "openapi", settings) as node:
         yield node
-    finally:
-        node.kill()
 
 
 @pytest.fixture(scope="module")

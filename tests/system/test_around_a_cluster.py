@@ -147,16 +147,14 @@ class Load:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), 2, replication__heartbeat_interval_ms=200)
-    try:
-        cluster.start()
+    with Cluster(
+        tmp_path_factory.mktemp("cluster"), 2, replication__heartbeat_interval_ms=200
+    ) as cluster:
         for number in range(KEYS):
             body = {"key": f"fixed:{number}", "value": str(number)}
             headers = {"X-Synap-Min-Replicas": "2"}
             assert cluster.master.request("POST", "/kv/set", body, headers).status == 200
         yield cluster
-    finally:
-        cluster.kill()
 
 
 class Prometheus:

@@ -27,12 +27,8 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     settings = {"auth__enabled": True, "auth__root__password": PASSWORD, "server__workers": 2}
-    cluster = Cluster(tmp_path_factory.mktemp("auth"), replicas=1, **settings)
-    try:
-        cluster.start()
+    with Cluster(tmp_path_factory.mktemp("auth"), replicas=1, **settings) as cluster:
         yield cluster
-    finally:
-        cluster.kill()
 
 
 def make_key(node: Node, username: str) -> tuple[str, str]:

@@ -38,11 +38,8 @@ def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     )
     for node, name in zip(cluster.nodes, public, strict=True):
         node.settings["replication.curve.secret_key_file"] = folder / name
-    try:
-        cluster.start()
+    with cluster:
         yield cluster
-    finally:
-        cluster.kill()
 
 
 def test_fail_over_promotion_and_following_work_with_encryption(trio: Cluster) -> None:

@@ -37,12 +37,8 @@ def disk(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def node(disk: Path) -> Iterator[Node]:
     """A running node on the small disk."""
-    node = Node(disk / "node", "node", {"server__workers": 2})
-    try:
-        node.start()
+    with Node(disk / "node", "node", {"server__workers": 2}) as node:
         yield node
-    finally:
-        node.kill()
 
 
 def put(node: Node, key: str, value: str = "v") -> tuple[int, str]:
@@ -150,9 +146,7 @@ def test_replica_with_a_full_disk_serves_reads_and_catches_up(
         "replication__master_sync_address": f"{HOST}:{master.sync_port}",
         "replication__reconnect_delay_ms": 500,
     }
-    replica = Node(disk / "replica", "replica", settings)
-    try:
-        replica.start()
+    with Node(disk / "replica", "replica", settings) as replica:
         assert put(master, "before")[0] == HTTPStatus.OK
         eventually(lambda: replica.request("GET", "/kv/get/before").json() == "v")
         ballast = fill(disk)
@@ -164,8 +158,6 @@ def test_replica_with_a_full_disk_serves_reads_and_catches_up(
         ballast.unlink()
         eventually(lambda: digest(replica) == digest(master))
         assert replica.owner_pid() == owner
-    finally:
-        replica.kill()
 
 
 def note(node: Node) -> object:

@@ -16,14 +16,10 @@ USER = "user:100"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster on which the guide's first step was taken: `user:100` is set on the master."""
-    cluster = Cluster(tmp_path_factory.mktemp("guide"), replicas=3)
-    try:
-        cluster.start()
+    with Cluster(tmp_path_factory.mktemp("guide"), replicas=3) as cluster:
         write = {"key": USER, "value": "Alice", "ttl": TTL_SECONDS}
         assert cluster.master.request("POST", "/kv/set", write).status == 200
         yield cluster
-    finally:
-        cluster.kill()
 
 
 def test_set_on_the_master_answers_with_success_and_offset(cluster: Cluster) -> None:

@@ -42,12 +42,8 @@ def node(worker_class: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "kv_store.max_value_size_bytes": 100_000,
     }
     folder: Path = tmp_path_factory.mktemp("malformed")
-    node = Node(folder, "node", settings, {"SYNAP_WORKER_CLASS": worker_class})
-    try:
-        node.start()
+    with Node(folder, "node", settings, {"SYNAP_WORKER_CLASS": worker_class}) as node:
         yield node
-    finally:
-        node.kill()
 
 
 def exchange(port: int, case: Case) -> bytes:

@@ -76,14 +76,10 @@ def test_noeviction_answers_507_and_takes_writes_again(start_node: StartNode) ->
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Cluster]:
     """A master that evicts, and a replica."""
-    cluster = Cluster(
+    with Cluster(
         tmp_path, 1, kv_store__max_memory_mb=1, kv_store__eviction_policy="allkeys-lfu"
-    )
-    try:
-        cluster.start()
+    ) as cluster:
         yield cluster
-    finally:
-        cluster.kill()
 
 
 def test_replicas_follow_the_masters_evictions(pair: Cluster) -> None:

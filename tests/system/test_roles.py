@@ -50,13 +50,9 @@ def trio(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def started(folder: Path, replicas: int) -> Iterator[Cluster]:
-    cluster = Cluster(folder, replicas, **HEARTBEAT)
-    try:
-        cluster.start()
+    with Cluster(folder, replicas, **HEARTBEAT) as cluster:
         assert put(cluster.master, "first", "1", replicas) == 200
         yield cluster
-    finally:
-        cluster.kill()
 
 
 def put(node: Node, key: str, value: str, min_replicas: int | None = None) -> int:
@@ -170,14 +166,10 @@ def test_waiting_write_does_not_hold_up_the_others(steady_pair: Cluster) -> None
 
 
 def test_request_for_replicas_at_a_standalone_node_is_refused(tmp_path: Path) -> None:
-    node = Node(tmp_path / "alone", "alone", {})
-    try:
-        node.start()
+    with Node(tmp_path / "alone", "alone", {}) as node:
         assert put(node, "k", "v", 1) == 400
         assert put(node, "k", "v", 0) == 200
         assert put(node, "k", "v", 1000) == 400
-    finally:
-        node.kill()
 
 
 def test_promotion_beside_a_living_master_wants_force(steady_pair: Cluster) -> None:
@@ -369,15 +361,11 @@ def test_status_shows_nodes_that_do_not_answer(steady_trio: Cluster) -> None:
 def test_digest_fails_where_nodes_differ(pair: Cluster, tmp_path: Path) -> None:
     urls = [f"--url=http://{HOST}:{node.port}" for node in pair.nodes]
     assert synap("digest", *urls).returncode == 0
-    other = Node(tmp_path / "other", "other", {})
-    try:
-        other.start()
+    with Node(tmp_path / "other", "other", {}) as other:
         put(other, "first", "2")
         different = synap("digest", urls[0], f"--url=http://{HOST}:{other.port}")
         assert different.returncode == 1
         assert "differ" in different.stderr
-    finally:
-        other.kill()
 
 
 def test_old_master_with_writes_of_its_own_harms_nobody_and_rejoins(pair: Cluster) -> None:

@@ -26,13 +26,11 @@ IDLE_CLIENTS = 1000
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node with one worker; where a test adds some, it takes them away again."""
-    node = Node(tmp_path_factory.mktemp("scaling"), "scaling", {"server.max_connections": 2000})
-    try:
-        node.start()
+    with Node(
+        tmp_path_factory.mktemp("scaling"), "scaling", {"server.max_connections": 2000}
+    ) as node:
         assert node.request("POST", "/kv/set", {"key": "a", "value": "b"}).status == 200
         yield node
-    finally:
-        node.kill()
 
 
 def get_on_fresh_connection(node: Node) -> int:
@@ -162,9 +160,7 @@ def test_stopping_node_says_so_then_refuses_then_finishes_then_ends(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("draining")
-    node = Node(folder, "draining", {"server.drain_delay_ms": 1000})
-    try:
-        node.start()
+    with Node(folder, "draining", {"server.drain_delay_ms": 1000}) as node:
         assert node.request("POST", "/kv/set", {"key": "a", "value": "b"}).status == 200
         owner, offset = node.owner_pid(), 10**9
         board = Board(NodePaths.of(make_config(folder)).board_file)
@@ -191,5 +187,3 @@ def test_stopping_node_says_so_then_refuses_then_finishes_then_ends(
         assert node.wait() == 0
         assert not is_alive(owner)
         board.close()
-    finally:
-        node.kill()

@@ -21,17 +21,13 @@ Talk = Callable[[SynapClient], Awaitable[Found]]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A master with two HTTP workers and one replica."""
-    cluster = Cluster(
+    with Cluster(
         tmp_path_factory.mktemp("sdk"),
         replicas=1,
         server__workers=2,
         kv_store__allow_flush_commands=True,
-    )
-    try:
-        cluster.start()
+    ) as cluster:
         yield cluster
-    finally:
-        cluster.kill()
 
 
 @pytest.fixture

@@ -25,12 +25,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "auth.root.username": "root",
         "auth.root.password": PASSWORD,
     }
-    node = Node(tmp_path_factory.mktemp("sdk_auth"), "sdk", settings)
-    try:
-        node.start()
+    with Node(tmp_path_factory.mktemp("sdk_auth"), "sdk", settings) as node:
         yield node
-    finally:
-        node.kill()
 
 
 @pytest.fixture(scope="module")

@@ -156,9 +156,7 @@ def test_migration_of_a_standalone_node_over_a_fresh_master(
     old = start_node("old")
     for number in range(50):
         put(old, f"key {number}")
-    cluster = Cluster(tmp_path / "new", replicas=1)
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "new", replicas=1) as cluster:
         master, replica = cluster.nodes
         subprocess.run(["cp", "-a", f"{old.data_dir}/.", f"{master.data_dir}/"], check=True)
         master.stop()
@@ -168,8 +166,6 @@ def test_migration_of_a_standalone_node_over_a_fresh_master(
         offset = put(master, "behind")
         eventually(lambda: digest(replica)["offset"] == offset)
         assert master.request("GET", "/stats").json()["server"]["role"] == "master"
-    finally:
-        cluster.kill()
 
 
 def size_of(folder: Path) -> int:

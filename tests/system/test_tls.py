@@ -65,11 +65,8 @@ def node(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("tls")
     node = Node(folder, "tls", {}, {"SYNAP_CONFIG": str(authority.config_path)})
     node.tls = authority.context()
-    try:
-        node.start()
+    with node:
         yield node
-    finally:
-        node.kill()
 
 
 def reload(node: Node) -> None:

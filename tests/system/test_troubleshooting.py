@@ -33,12 +33,10 @@ def put(node: Node, key: str) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), 1, replication__heartbeat_interval_ms=100)
-    try:
-        cluster.start()
+    with Cluster(
+        tmp_path_factory.mktemp("cluster"), 1, replication__heartbeat_interval_ms=100
+    ) as cluster:
         yield cluster
-    finally:
-        cluster.kill()
 
 
 def test_replica_that_lags_tells_by_how_much_and_since_when(cluster: Cluster) -> None:
