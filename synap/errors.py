@@ -47,8 +47,6 @@
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
         ├── HandshakeFailed        it is not the master, or does not let this replica in
-        ├── NeedsFullResync        the master's log no longer reaches back
-        ├── Diverged               the two logs are not one
         └── NothingToAccept        the replica waits for no word of the operator
 
 A class's docstring is its default message. `reason` is the word that clients see;
@@ -388,18 +386,6 @@ class HandshakeFailed(ReplicationError):
     """The connection to the master did not come to be; its keys are not what they should be."""
 
     reason = "handshake_failed"
-
-
-class NeedsFullResync(ReplicationError):
-    """The master's log no longer reaches back to this replica's offset; a full resync is needed."""
-
-    reason = "needs_full_resync"
-
-
-class Diverged(ReplicationError):
-    """This replica's log is not a beginning of the master's."""
-
-    reason = "diverged"
 
 
 class NothingToAccept(ReplicationError):

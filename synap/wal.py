@@ -295,11 +295,6 @@ class Wal:
         """
         return WalCursor(self._readers, offset)
 
-    def read_chunk(self, offset: int, limit_bytes: int) -> bytes:
-        """Return encoded frames that follow `offset`; one call of `cursor` and its `next`."""
-        with self.cursor(offset) as cursor:
-            return cursor.next(limit_bytes)
-
     def frames_after(self, offset: int) -> Iterator[Frame]:
         """Yield the frames that follow `offset` up to the log's end; errors as for `cursor`."""
         with self.cursor(offset) as cursor:

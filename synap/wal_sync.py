@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 ALWAYS = "always"
 PERIODIC = "periodic"
 NEVER = "never"
-FSYNC_MODES = (ALWAYS, PERIODIC, NEVER)
 
 # How long close waits for a sync that is under way on a slow disk.
 _STOP_SECONDS = 30.0

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import select
 import signal
 import socket
 import ssl
@@ -84,6 +85,16 @@ def free_port_block(count: int) -> int:
                 stack.enter_context(socket.create_server((HOST, port)))
             return first
     raise AssertionError(f"there are no {count} free ports in a row")
+
+
+def fill_pipe(writer: int) -> None:
+    """Fill a pipe, so that whoever writes to it waits."""
+    os.set_blocking(writer, False)
+    try:
+        while os.write(writer, b"x" * select.PIPE_BUF):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writer, True)
 
 
 def is_alive(pid: int) -> bool:

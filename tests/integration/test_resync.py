@@ -74,6 +74,13 @@ class Bench(linked_nodes.Bench):
         settings = {"persistence__snapshot__enabled": False, **SMALL_SEGMENTS, **settings}
         return await super().master(name, **settings)
 
+    async def shrunk_master(self, mebibytes: int) -> Master:
+        """Return a master whose log no longer holds what was written first."""
+        master = await self.master()
+        fill(master, mebibytes)
+        await master.shrink()
+        return master
+
 
 @pytest.fixture
 def bench(tmp_path: Path, run_dir: Path) -> Bench:
@@ -94,9 +101,7 @@ def slow_down(monkeypatch: pytest.MonkeyPatch, bytes_a_chunk: int = 64 * 1024) -
 async def test_empty_replica_behind_a_shrunk_log_gets_the_snapshot_and_what_follows(bench):
     """Cites R1, R9 and P5."""
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         master.set(b"after", b"the snapshot")
         replica = await bench.replica(master)
         await until_level(master, replica)
@@ -112,9 +117,7 @@ async def test_empty_replica_behind_a_shrunk_log_gets_the_snapshot_and_what_foll
 async def test_master_without_a_snapshot_takes_one_when_asked(bench):
     """Cites R3."""
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         for path, _ in snapshots(master.paths.snapshots_dir):
             path.with_suffix(".json").unlink()
             path.unlink()
@@ -150,9 +153,7 @@ async def test_broken_link_resumes_from_the_byte_that_is_held(bench, monkeypatch
     """Cites R5."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 4)
-        await master.shrink()
+        master = await bench.shrunk_master(4)
         replica = await bench.replica(master)
         fetches = note_fetches(master, monkeypatch)
         await eventually(lambda: held_bytes(replica) > MIB)
@@ -167,9 +168,7 @@ async def test_damaged_chunk_is_refused_and_fetched_again(bench, monkeypatch):
     """Cites R4."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         damaged = []
         send = master.publisher._send_bulk
 
@@ -190,9 +189,7 @@ async def test_damaged_chunk_is_refused_and_fetched_again(bench, monkeypatch):
 async def test_image_that_is_not_what_was_offered_is_thrown_away(bench, monkeypatch):
     """Cites R6."""
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         path, _ = master.snapshots.known()[0]
         sound = path.read_bytes()
         path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
@@ -212,9 +209,7 @@ async def test_master_that_restarts_in_the_middle_goes_on_with_the_same_snapshot
     """Cites R5."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 4)
-        await master.shrink()
+        master = await bench.shrunk_master(4)
         replica = await bench.replica(master)
         await eventually(lambda: held_bytes(replica) > MIB)
         await master.restart()
@@ -228,9 +223,7 @@ async def test_snapshot_that_is_pruned_in_the_middle_is_sent_to_its_end(bench, m
     """Cites R7."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 4)
-        await master.shrink()
+        master = await bench.shrunk_master(4)
         first = master.snapshots.known()[0][1].position.offset
         replica = await bench.replica(master)
         await eventually(lambda: held_bytes(replica) > MIB)
@@ -249,9 +242,7 @@ async def test_eight_empty_replicas_take_turns_at_one_snapshot(bench, monkeypatc
     """Cites R2."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         replicas = [await bench.replica(master, f"replica{number}") for number in range(8)]
         await until_level(master, *replicas)
         assert master.publisher.snapshots.most_transfers == 2
@@ -263,9 +254,7 @@ async def test_receiver_that_is_stuck_loses_its_transfer(bench, monkeypatch):
     """Cites R10."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         replica = await bench.replica(master)
         service = master.publisher.snapshots
         await eventually(lambda: len(service) == 1)
@@ -468,9 +457,7 @@ async def test_heartbeats_go_on_while_a_snapshot_is_unpacked(bench, monkeypatch)
 
     monkeypatch.setattr(installing.Log, "prepare", slowly)
     async with bench:
-        master = await bench.master()
-        fill(master, 3)
-        await master.shrink()
+        master = await bench.shrunk_master(3)
         replica = await bench.replica(master)
         await until_level(master, replica)
         contacts = [status.last_contact_ns for status in replica.statuses]
@@ -484,9 +471,7 @@ async def test_replica_that_restarts_in_the_middle_begins_anew(bench, monkeypatc
     """Cites R8."""
     slow_down(monkeypatch)
     async with bench:
-        master = await bench.master()
-        fill(master, 4)
-        await master.shrink()
+        master = await bench.shrunk_master(4)
         replica = await bench.replica(master)
         await eventually(lambda: held_bytes(replica) > MIB)
         await replica.restart()

@@ -52,7 +52,7 @@ def test_wal_in_an_empty_folder_is_empty(tmp_path: Path) -> None:
     wal = Wal.open(wal_options(tmp_path / "wal"), on_sync_failure=no_failure)
     assert (wal.position, wal.first_offset, wal.mark) == (START, 1, Mark(0, 0))
     assert (wal.epoch, wal.history, wal.histories()) == (0, NO_HISTORY, ())
-    assert wal.read_chunk(0, 100) == b""
+    assert list(wal.frames_after(0)) == []
     wal.close()
 
 
@@ -400,7 +400,7 @@ def test_retract_of_anything_but_the_last_append_is_refused(tmp_path: Path) -> N
 def test_retract_of_what_a_reader_has_ends_the_log(tmp_path: Path) -> None:
     wal = open_wal(tmp_path)
     frames = append_frames(wal, 2)
-    wal.read_chunk(0, 1 << 20)
+    assert list(wal.frames_after(0)) == frames
     with pytest.raises(WalFailed, match="reader"):
         wal.retract(frames[0].position)
     with pytest.raises(WalFailed):

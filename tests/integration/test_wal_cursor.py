@@ -71,7 +71,8 @@ def test_cursor_from_every_border_reads_the_rest(tmp_path: Path) -> None:
     frames = append_frames(wal, 20)
     for number, frame in enumerate(frames):
         assert list(wal.frames_after(frame.last_offset)) == frames[number + 1 :]
-        assert decode_all(wal.read_chunk(frame.first_offset - 1, 1)) == [frame]
+        with wal.cursor(frame.first_offset - 1) as cursor:
+            assert decode_all(cursor.next(1)) == [frame]
     wal.close()
 
 

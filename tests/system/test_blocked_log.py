@@ -9,7 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import PARENT_VARIABLE, Node, child_environment, children_of, eventually
+from tests.support import (
+    PARENT_VARIABLE,
+    Node,
+    child_environment,
+    children_of,
+    eventually,
+    fill_pipe,
+)
 
 
 class MuteNode(Node):
@@ -18,12 +25,7 @@ class MuteNode(Node):
     def launch(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        try:
-            while os.write(writer, b"x" * select.PIPE_BUF):
-                pass
-        except BlockingIOError:
-            os.set_blocking(writer, True)
+        fill_pipe(writer)
         environment = child_environment(os.environ, None, self.settings)
         environment[PARENT_VARIABLE] = ""
         self._process = subprocess.Popen(

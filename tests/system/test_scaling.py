@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import select
 import signal
 import socket
 import threading
@@ -141,11 +140,6 @@ def test_thousand_idle_and_trickling_connections_leave_the_node_serving(node: No
         assert len(os.listdir(f"/proc/{worker}/fd")) > IDLE_CLIENTS
         assert node.is_healthy()
     assert children_of(node.http_pid()) == [worker]
-
-
-def is_open(client: socket.socket) -> bool:
-    """Whether the server has neither ended the connection nor said anything on it."""
-    return not select.select([client], [], [], 0)[0]
 
 
 def can_connect(node: Node) -> bool:

@@ -22,13 +22,6 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 SCRIPTS = sorted([*ROOT.glob("ops/*.sh"), ROOT / ".ci/run"])
 REPLICAS = ("replica1", "replica2", "replica3")
-# What a master has no use for.
-REPLICA_KEYS = {
-    "master_address",
-    "master_sync_address",
-    "auto_reconnect",
-    "reconnect_delay_ms",
-}
 NODES = ("master", *REPLICAS)
 
 

@@ -5,28 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synap.http.access_log import AccessLine
-from tests.support import eventually
+from tests.support import eventually, fill_pipe
 from workers.logs import JsonFormatter, PrettyFormatter, QueuedHandler
 
 
 def record_of(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
     fields = {"msg": message, "args": arguments, "name": "synap.wal", "levelname": "WARNING"}
     return logging.makeLogRecord({**fields, "created": 0.25, **extra})
-
-
-def fill(writer: int) -> None:
-    """Fill a pipe, so that whoever writes to it waits."""
-    os.set_blocking(writer, False)
-    try:
-        while os.write(writer, b"x" * select.PIPE_BUF):
-            pass
-    except BlockingIOError:
-        os.set_blocking(writer, True)
 
 
 @contextmanager
@@ -80,7 +69,7 @@ def test_handler_that_ends_has_written_everything() -> None:
 
 def test_handler_with_a_blocked_pipe_drops_and_counts() -> None:
     with pipe() as (reader, writer):
-        fill(writer)
+        fill_pipe(writer)
         handler = QueuedHandler(writer, queue_lines=10)
         handler.start()
         for _ in range(300):
@@ -143,7 +132,7 @@ def test_gathered_requests_get_a_pretty_line_each() -> None:
 
 def test_gathered_requests_take_their_share_of_the_queue() -> None:
     with pipe() as (reader, writer):
-        fill(writer)
+        fill_pipe(writer)
         handler = QueuedHandler(writer, queue_lines=1000)
         handler.start()
         for _ in range(300):
