@@ -29,6 +29,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from synap import __version__
+from synap.durable import write_all
 from synap.errors import BackupInvalid, DiskFull, StoreError
 from synap.files import NO_ROOM
 from synap.node import NodeIdentity, read_identity
@@ -256,9 +257,7 @@ class StoredImage:
             with self._path.open("rb") as source:
                 _read_head(self._path, source)
                 for chunk in _image_chunks(source, manifest.bytes):
-                    rest = memoryview(chunk)
-                    while rest:
-                        rest = rest[os.write(file, rest) :]
+                    write_all(file, chunk)
         except (OSError, BackupInvalid) as error:
             raise StoreError(f"the image in {self._path} can't be copied: {error}") from error
         return ImageFacts(Applied(manifest.position, 0, 0, manifest.time_ms), manifest.keys)

@@ -266,7 +266,12 @@ def failure(request_id: int, offset: int, error: SynapError) -> Answer:
 
 def error_of(answer: Answer | AdminAnswer) -> SynapError:
     """Return the error that `answer` tells, as an exception of the class that was raised."""
-    error_class = _ERRORS.get(answer.error, SynapError)
-    error = error_class.__new__(error_class)
-    SynapError.__init__(error, answer.message)
+    return error_named(answer.error, answer.message)
+
+
+def error_named(name: str, message: str) -> SynapError:
+    """Return an error of the class `name`, or of none in particular, that says `message`."""
+    kind = _ERRORS.get(name, SynapError)
+    error = kind.__new__(kind)
+    SynapError.__init__(error, message)
     return error

@@ -15,14 +15,19 @@ def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        written = 0
-        while written < len(content):
-            written += os.write(file, content[written:])
+        write_all(file, content)
         os.fsync(file)
     finally:
         os.close(file)
     os.replace(temporary, path)
     sync_directory(path.parent)
+
+
+def write_all(file: int, content: bytes) -> None:
+    """Write `content` to an open file, in as many calls as it takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def sync_directory(path: Path) -> None:

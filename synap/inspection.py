@@ -12,7 +12,6 @@ from synap.node import read_identity
 from synap.position import Lineage, Position
 from synap.segment import MAGIC as SEGMENT_MAGIC
 from synap.snapshot import verify_snapshot
-from synap.snapshot_folder import read_manifest as read_snapshot_manifest
 from synap.snapshot_folder import snapshots
 from synap.store import is_trusted
 from synap.wal_walk import BadPlace, LogWalk, WalkedSegment, check_log, has_segments
@@ -103,7 +102,6 @@ def _backup(path: Path) -> Inspection:
 
 
 def _snapshot(path: Path) -> Inspection:
-    read_snapshot_manifest(path)
     manifest = verify_snapshot(path)
     return Inspection(
         "snapshot",

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from synap.backup import StoredImage, is_backup, verify_backup
-from synap.durable import sync_directory, write_file
+from synap.durable import sync_directory, write_all, write_file
 from synap.errors import DiskFull, RestoreRefused, StoreError
 from synap.files import NO_ROOM
 from synap.frame import Frame, encode_frame
@@ -211,9 +211,7 @@ class _Unpacked:
         try:
             with self._data.open("rb") as source:
                 while chunk := source.read(_CHUNK_BYTES):
-                    rest = memoryview(chunk)
-                    while rest:
-                        rest = rest[os.write(file, rest) :]
+                    write_all(file, chunk)
         except OSError as error:
             raise StoreError(f"{self._data} can't be copied: {error}") from error
         manifest = self._manifest

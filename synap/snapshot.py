@@ -21,7 +21,7 @@ from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
-from synap.durable import sync_directory
+from synap.durable import sync_directory, write_all
 from synap.errors import DiskFull, SnapshotError, SnapshotInvalid, StoreError, StoreUnusable
 from synap.files import NO_ROOM
 from synap.position import Lineage
@@ -278,9 +278,7 @@ class _SteadyWriter:
 
     def write(self, chunk: bytes) -> None:
         self.hash.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        write_all(self._file, chunk)
         self.count += len(chunk)
         self._unsynced += len(chunk)
         if self._unsynced >= SYNC_BYTES:

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from synap import errors
 from synap.board import SnapshotFacts
-from synap.channel import SnapshotTaken
+from synap.channel import SnapshotTaken, error_named
 from synap.errors import SnapshotError, SynapError
 from synap.log import Log
 from synap.paths import NodePaths
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
+# How many snapshots cover a segment before it goes.
+_COVERING_SNAPSHOTS = 2
 
 
 class Snapshotter:
@@ -165,10 +166,9 @@ class Snapshotter:
 
     async def _retire(self) -> None:
         wal = self._log.wal
-        covering = self._known[: min(2, self._options.max_snapshots)]
-        if wal.size_bytes <= self._max_wal_bytes or len(covering) < min(
-            2, self._options.max_snapshots
-        ):
+        needed = min(_COVERING_SNAPSHOTS, self._options.max_snapshots)
+        covering = self._known[:needed]
+        if wal.size_bytes <= self._max_wal_bytes or len(covering) < needed:
             return
         count = wal.retire(covering[-1][1].position.offset, self._max_wal_bytes)
         if not count:
@@ -200,7 +200,7 @@ class Snapshotter:
         self._error = outcome.message
         if outcome.error:
             logger.error("no snapshot: %s", outcome.message, extra={"action": "snapshot"})
-            raise getattr(errors, outcome.error, SnapshotError)(outcome.message)
+            raise error_named(outcome.error, outcome.message)
         if not self._known:
             raise SnapshotError("the snapshot was removed as soon as it was taken")
         offset, size = self._known[0][1].position.offset, self._known[0][1].bytes

@@ -53,14 +53,12 @@ from synap.replication.progress import (
     StreamBuffer,
     is_silent,
 )
-from synap.replication.resync import Install, Job, Resync
+from synap.replication.resync import CREDIT, Install, Job, Resync
 
 # Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
 STREAM_BUFFER_BYTES = 32 * 1024 * 1024
 # One append: bounds how long the disk keeps the loop from the sockets.
 APPEND_BYTES = 4 * 1024 * 1024
-# Chunks in flight: the master reads the next ones while this side writes to its disk.
-CREDIT = 4
 # An answer may wait for the master's disk, so its deadline does not shrink with the heartbeat.
 _LEAST_ANSWER_NS = 2_000_000_000
 

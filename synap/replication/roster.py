@@ -1,6 +1,6 @@
 """What a master knows of its replicas, from their hellos and acks.
 
-Plain values: `publisher` hands in what arrives and the monotonic time. A replica is known by its
+Plain values: `master` hands in what arrives and the monotonic time. A replica is known by its
 connection while that is alive and by its own name beyond that, so that one that reconnects replaces
 itself, and one that went away is still shown, as `disconnected`.
 """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synap.errors import LinkLost, OffsetGap, ProtocolViolation
 from synap.frame import SET, Entry, Frame, encode_frame, follows
 from synap.position import START, Lineage, Position, Reign
-from synap.replication.follower import CREDIT, Follower
+from synap.replication.follower import Follower
 from synap.replication.link import FollowerOptions
 from synap.replication.messages import (
     Ack,
@@ -26,6 +26,7 @@ from synap.replication.messages import (
     Welcome,
 )
 from synap.replication.progress import NS_PER_MS, LinkState
+from synap.replication.resync import CREDIT
 
 SECOND_NS = 1_000 * NS_PER_MS
 HISTORY = bytes(range(16))
