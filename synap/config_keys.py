@@ -1,7 +1,8 @@
 """The keys of the configuration by section, with their types, limits and defaults.
 
 A key's docstring is its description; `docs/configuration.md` has the same list for operators.
-`synap/config.py` joins the sections and reads the values; nothing else imports this module.
+`synap/config.py` joins the sections and reads the values; nothing else imports this module but for
+a type.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the owner of a log does beside its role, on a master as on a replica.
 
-Its snapshots, and what must be done now and then.
+Its snapshots, what must be done now and then, what a change of role asks of it, and its end.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A master that was promoted keeps the address of the one that it followed. That one may come back at
 any time, and nobody else would tell it: so this one knocks at its ROUTER socket with a hello of its
-own until it is answered. The name is resolved again at each knock, and with CurveZMQ
-another one of the keys that it may have is tried.
+own until it is answered. The name is resolved again at each knock, and with CurveZMQ another one of
+the keys that it may have is tried.
 
 Source: docs/protocol.md, "Reigns".
 """

@@ -1,7 +1,8 @@
 """How far a replica is behind: in entries, and in the age of the oldest one that it lacks.
 
-Plain values and arithmetic: times come in as nanoseconds of a monotonic clock. `follower` keeps a
-`Lag` of itself, `roster` one number of each replica; the tests drive them through any order.
+Plain values and arithmetic: times come in as nanoseconds of a monotonic clock. `follower` keeps its
+own `Lag`; `master` notes in an `OffsetClock` when each offset came, by which `roster` tells how far
+every replica is behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ZeroMQ on an asyncio loop: the only module that knows it.
+"""ZeroMQ on an asyncio loop: the only module that has sockets of it.
 
 An `Endpoint` is one socket, read and written on the loop's thread alone and never blocking: what a
 full queue does not take is dropped, which offsets and deadlines above make good. `Sockets` makes
