@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from synap.channel import Answer, Request, failure
+from synap.channel import Answer, failure
 from synap.errors import QuorumTimeout
 from synap.replication.quorum import Waiting
 from synap.writer_connection import WriterConnection, send_each
 
-Taken = tuple[WriterConnection, Request]
-# With the number of replicas that it waits for.
-_Held = tuple[WriterConnection, Answer, int]
+# Where an answer goes, and the number of replicas that it waits for.
+Held = tuple[WriterConnection, Answer, int]
 
 
 class Quorum(msgspec.Struct, frozen=True):
@@ -48,32 +47,22 @@ class HeldAnswers:
         """
         self._quorum = quorum
         self._holders = holders
-        self._waiting: Waiting[_Held] = Waiting()
+        self._waiting: Waiting[Held] = Waiting()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def hold(
-        self, taken: Sequence[Taken], answers: Sequence[Answer], waits: Mapping[int, int]
-    ) -> tuple[list[Taken], list[Answer]]:
-        """Let answers wait for their replicas; return the others.
-
-        Args:
-            taken: The requests of a turn.
-            answers: Their answers, in the same order.
-            waits: The number of replicas that an answer waits for, by its place.
-        """
+    def hold(self, answers: Iterable[Held]) -> None:
+        """Let the answers of a turn wait, in the order of their offsets."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._quorum.timeout_ms / 1000
-        for place, wanted in waits.items():
-            answer = answers[place]
-            self._waiting.add(wanted, answer.offset, deadline, (taken[place][0], answer, wanted))
+        for held in answers:
+            _, answer, wanted = held
+            self._waiting.add(wanted, answer.offset, deadline, held)
         self.look_at_acks()
         if self._timer is None:
             self._set_timer()
-        others = [place for place in range(len(answers)) if place not in waits]
-        return [taken[place] for place in others], [answers[place] for place in others]
 
     def look_at_acks(self) -> None:
         """Send the answers for which enough replicas have acknowledged by now."""
@@ -99,7 +88,7 @@ class HeldAnswers:
         self._give_up(self._waiting.take_late(asyncio.get_running_loop().time()))
         self._set_timer()
 
-    def _give_up(self, late: Sequence[_Held]) -> None:
+    def _give_up(self, late: Sequence[Held]) -> None:
         """Answer writes that too few replicas hold; they stay logged."""
         told = []
         for connection, answer, wanted in late:

@@ -14,20 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from synap.board import Board, BoardView, SnapshotFacts
-from synap.channel import (
-    Answer,
-    PauseCommand,
-    PauseState,
-    PauseWrites,
-    Request,
-    StepDown,
-    failure,
-)
+from synap.channel import PauseCommand, PauseState, PauseWrites, Request, StepDown
 from synap.commands import Limits
 from synap.errors import (
     NO_LONGER_MASTER,
@@ -37,32 +28,24 @@ from synap.errors import (
     ReadOnlyReplica,
     ReignEnded,
     WriteRefused,
-    WriterUnavailable,
     WritesPaused,
 )
 from synap.evictor import NOTHING, Evictor, Removal
 from synap.held_answers import HeldAnswers, Quorum
 from synap.log import Log
 from synap.pause import Pause
-from synap.request_errors import CommandError
 from synap.store import WriteTransaction
 from synap.transactions import Transactions
-from synap.writer_connection import WriterConnection, send_each
+from synap.turn import Pending, Turn, TurnTaker
+from synap.writer_connection import WriterConnection
 from synap.writer_status import FramePublisher, WriterStatus
 
 logger = logging.getLogger(__name__)
 
-# Bounds of one turn. The count bounds how long a turn holds up heartbeats and acks.
-MAX_TURN_COMMANDS = 4096
 # Above this many waiting commands the workers are not read from, so that theirs wait with them.
 MAX_PENDING_COMMANDS = 16_384
-# Answers that wait for replicas. Beyond it a write that would wait is refused before it is logged.
-MAX_WAITING_ANSWERS = 65_536
 # Expired keys are removed at most so many at a time; clients' writes go between.
 SWEEP_KEYS = 1000
-_TOO_MANY = (
-    f"{MAX_WAITING_ANSWERS} writes wait for replicas to have them; nothing was changed, try again"
-)
 _TICK_SECONDS = 0.1
 _DETAILS_EVERY_TICKS = 5
 # Looks whether a full disk has room again.
@@ -116,21 +99,22 @@ class Writer:
             clock: Wall clock in seconds.
         """
         self._log = log
-        self._limits = limits
         self._publisher = publisher
-        self._turn_bytes = turn_bytes
         self._sweep_interval_seconds = sweep_interval_ms / 1000
         self._on_failure = on_failure
         self._evictor = evictor
-        self._quorum = quorum
         self.transactions = Transactions(transaction_timeout_seconds, time.monotonic)
         self._held = HeldAnswers(quorum, publisher)
+        self._taker = TurnTaker(
+            limits, self.transactions, self._held, evictor,
+            min_replicas=quorum.min_replicas, turn_bytes=turn_bytes,
+        )  # fmt: skip
         self._status = WriterStatus(board, log, view, publisher, evictor, snapshots)
         self._ended_by_epoch = log.node.identity.ended_by_epoch
         self._pause = Pause(hold_seconds)
         self._heir_url = ""
         self._clock = clock
-        self._pending: deque[tuple[WriterConnection, Request]] = deque()
+        self._pending = Pending()
         self._connections: set[WriterConnection] = set()
         self._is_turn_due = False
         self._is_reading_paused = False
@@ -259,7 +243,7 @@ class Writer:
 
     def submit(self, connection: WriterConnection, requests: list[Request]) -> None:
         """Take requests for the next turn, which carries them out in their order."""
-        self._pending.extend([(connection, request) for request in requests])
+        self._pending.add(connection, requests)
         if not self._is_turn_due:
             self._is_turn_due = True
             self._loop.call_soon(self._run_turn)
@@ -282,105 +266,48 @@ class Writer:
                 each.resume_reading()
 
     def _take_turn(self) -> None:
-        now_ms = int(self._clock() * 1000)
-        taken: list[tuple[WriterConnection, Request]] = []
-        answers: list[Answer] = []
-        waits: dict[int, int] = {}
-        evictor = self._evictor
-        removal = NOTHING
         refusal = self._refusal()
         if refusal is not None:
             self._refuse_pending(refusal)
             return
+        now_ms = int(self._clock() * 1000)
+        turn = Turn()
         try:
-            self._log.replay_rest()
-            if evictor is not None and evictor.is_tight:
-                removal = evictor.before_turn(now_ms)
-            transaction = self._log.store.begin()
-            try:
-                evicted = self._remove(transaction, removal) if removal else 0
-                turn_bytes = self._evaluate_pending(transaction, now_ms, taken, answers, waits)
-            except BaseException:
-                transaction.abort()
-                raise
-            self._end(transaction, now_ms)
-            self._expired_total += len(removal.expired)
-            if evictor is not None:
-                evictor.after_turn(transaction.entries, turn_bytes, evicted)
-                if evictor.is_refusing or self._read_only:
-                    self._show_memory_limit(evictor)
+            self._change(turn, now_ms)
         except (DiskFull, MemoryLimit) as error:
-            if not taken:
-                taken, self._pending = list(self._pending), deque()
-            offset = self._log.position.offset
-            answers = [failure(request.id, offset, error) for _, request in taken]
-            waits.clear()
-            self.transactions.turn_failed(request.command for _, request in taken)
+            if not turn.shares:
+                turn.take_all(self._pending)
+            turn.fail(self._log.position.offset, error)
+            self.transactions.turn_failed(turn.commands())
             self._refuse(error)
         except Exception as error:
             self._fail(error)
             return
-        if waits:
-            taken, answers = self._held.hold(taken, answers, waits)
-        send_each(zip((connection for connection, _ in taken), answers, strict=True))
+        if turn.held:
+            self._held.hold(turn.held)
+        turn.send()
 
-    def _evaluate_pending(
-        self,
-        transaction: WriteTransaction,
-        now_ms: int,
-        taken: list[tuple[WriterConnection, Request]],
-        answers: list[Answer],
-        waits: dict[int, int],
-    ) -> int:
-        """Carry out commands up to a turn's bounds; return the bytes of the values they wrote.
-
-        Args:
-            waits: Gets the number of replicas that an answer waits for, by its place in `answers`.
-        """
-        pending = self._pending
-        limits = self._limits
+    def _change(self, turn: Turn, now_ms: int) -> None:
+        """Carry out what is pending, log it, and show it to readers."""
         evictor = self._evictor
-        refuses = evictor.refuses if evictor is not None and evictor.is_refusing else None
-        entries = transaction.entries
-        before = self._log.position.offset
-        turn_bytes = 0
-        seen = len(entries)
-        floor = self._quorum.min_replicas
-        transactions = self.transactions
-        evaluate, carried_out = transactions.evaluate, transactions.carried_out
-        watchers = transactions.watchers
-        while pending and len(taken) < MAX_TURN_COMMANDS and turn_bytes < self._turn_bytes:
-            pair = pending.popleft()
-            taken.append(pair)
-            request = pair[1]
-            if refuses is not None and any(
-                refuses(command, transaction, now_ms, limits)
-                for command in carried_out(request.command)
-            ):
-                answers.append(failure(request.id, before + len(entries), MemoryLimit()))
-                continue
-            wanted = request.min_replicas
-            if wanted < floor:
-                wanted = floor
-            if wanted and not carried_out(request.command):
-                wanted = 0
-            if wanted and len(self._held) + len(waits) >= MAX_WAITING_ANSWERS:
-                answers.append(failure(request.id, before + seen, WriterUnavailable(_TOO_MANY)))
-                continue
-            try:
-                result = evaluate(request.command, transaction, now_ms, limits)
-            except CommandError as error:
-                answers.append(failure(request.id, before + len(entries), error))
-                continue
-            for entry in entries[seen:]:
-                turn_bytes += len(entry.value)
-            if watchers:
-                transactions.note(entries[seen:])
-            seen = len(entries)
-            if wanted:
-                waits[len(answers)] = wanted
-            answers.append(Answer(request.id, before + seen, result))
-        return turn_bytes
+        removal = NOTHING
+        self._log.replay_rest()
+        if evictor is not None and evictor.is_tight:
+            removal = evictor.before_turn(now_ms)
+        transaction = self._log.store.begin()
+        try:
+            evicted = self._remove(transaction, removal) if removal else 0
+            offset = self._log.position.offset
+            self._taker.take(self._pending, turn, transaction, now_ms, offset)
+        except BaseException:
+            transaction.abort()
+            raise
+        self._end(transaction, now_ms)
+        self._expired_total += len(removal.expired)
+        if evictor is not None:
+            evictor.after_turn(transaction.entries, turn.value_bytes, evicted)
+            if evictor.is_refusing or self._read_only:
+                self._show_memory_limit(evictor)
 
     def _refusal(self) -> WriteRefused | None:
         """Return why nothing at all may be logged now."""
@@ -389,9 +316,10 @@ class Writer:
         return ReignEnded(self._ended_by_epoch) if self._ended_by_epoch else None
 
     def _refuse_pending(self, error: WriteRefused) -> None:
-        taken, self._pending = list(self._pending), deque()
-        offset = self._log.position.offset
-        send_each((each, failure(request.id, offset, error)) for each, request in taken)
+        turn = Turn()
+        turn.take_all(self._pending)
+        turn.fail(self._log.position.offset, error)
+        turn.send()
 
     def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
         """Remove keys as a DEL entry each; return how many evicted ones were there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import lmdb
 
@@ -96,6 +96,36 @@ class WriteTransaction:
             raise self._translate(error) from error
         self.entries.append(Entry(SET, key, value, expiry_ms))
         self._next_offset = version + 1
+        return version
+
+    def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+        """Do what `put` does for keys that don't expire, in order, for much less than one by one.
+
+        Args:
+            pairs: Keys and values, at least one; of equal keys the last one stays.
+
+        Returns:
+            The version of the first; the next ones follow without a gap.
+
+        Raises:
+            MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
+        """
+        version = self._next_offset
+        try:
+            # A key's deadline has to be looked up before it is written, where there are deadlines.
+            if len(pairs) == 1 or self._transaction.stat(self._expiry)["entries"]:
+                for place, (key, value) in enumerate(pairs, version):
+                    self._write(key, value, NEVER, place)
+            else:
+                self._transaction.cursor(self._keys).putmulti(
+                    [(key, _pack(place, NEVER) + value)
+                     for place, (key, value) in enumerate(pairs, version)]
+                )  # fmt: skip
+                self._known_key = None
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self.entries += [Entry(SET, key, value) for key, value in pairs]
+        self._next_offset = version + len(pairs)
         return version
 
     def remove(self, key: bytes) -> None:

@@ -1,7 +1,6 @@
 """The writer's engine with a real log, a real store and real clients on one loop."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -30,7 +29,7 @@ from synap.node import Node
 from synap.paths import NodePaths
 from synap.request_errors import InvalidRequest, InvalidValue, ValueTooLarge
 from synap.store import StoreReader
-from synap.transactions import Exec, Executed, Multi, Queue, Transactions, Watch
+from synap.transactions import Exec, Executed, Multi, Queue, Watch
 from synap.writer import Writer
 from tests.integration.writers import Listener, running
 
@@ -46,9 +45,12 @@ class Bench:
         self.is_closed = False
         self.now = 1_000_000.0
         self.failures: list[BaseException] = []
-        self.writer = Writer(
-            log,
-            board,
+        self.writer = self.build_writer()
+
+    def build_writer(self, **options: float) -> Writer:
+        return Writer(
+            self.log,
+            self.board,
             Limits(1024 * 1024),
             publisher=self.listener,
             turn_bytes=65536,
@@ -56,6 +58,7 @@ class Bench:
             view=BoardView(role="master"),
             on_failure=self.failures.append,
             clock=lambda: self.now,
+            **options,
         )
 
     def close(self) -> None:
@@ -249,7 +252,7 @@ def test_watched_key_that_expired_and_was_swept_aborts(bench: Bench) -> None:
 
 def test_silent_transaction_is_ended_by_the_writer(bench: Bench) -> None:
     async def scenario() -> None:
-        bench.writer.transactions = Transactions(0.05, time.monotonic)
+        bench.writer = bench.build_writer(transaction_timeout_seconds=0.05)
         async with bench.running() as client:
             await client.execute(Multi("c"))
             deadline = asyncio.get_running_loop().time() + 10

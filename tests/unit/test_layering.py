@@ -56,6 +56,7 @@ LAYERS = (
             "synap.upkeep",
             "synap.roles",
             "synap.writer",
+            "synap.turn",
             "synap.writer_status",
             "synap.replication.catch_up",
             "synap.replication.herald",
