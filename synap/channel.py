@@ -222,6 +222,11 @@ class Decoder(Generic[Message]):
             ProtocolViolation: the bytes are no message; the connection is of no more use.
         """
         rest = self._rest
+        if not rest and len(data) >= _LENGTH.size:
+            # Mostly one whole message and nothing else: no copy.
+            (length,) = _LENGTH.unpack_from(data)
+            if length == len(data) - _LENGTH.size:
+                return self._read(memoryview(data)[_LENGTH.size :])
         rest += data
         taken: list[Message] = []
         at = 0

@@ -158,13 +158,12 @@ def encode_frame(
     Raises:
         ValueError: there is no entry, or they take more than MAX_PAYLOAD_BYTES.
     """
-    parts = []
+    parts: list[bytes] = []
     pack = _ENTRY.pack
     for entry in entries:
         key, value = entry.key, entry.value
-        parts.append(pack(entry.operation, entry.space, len(key), len(value), entry.expiry_ms))
-        parts.append(key)
-        parts.append(value)
+        header = pack(entry.operation, entry.space, len(key), len(value), entry.expiry_ms)
+        parts += header, key, value
     count = len(parts) // 3
     payload = b"".join(parts)
     if count < 1 or len(payload) > MAX_PAYLOAD_BYTES:

@@ -120,6 +120,8 @@ class Publisher:
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._warned_ns = -_COMPLAIN_EVERY_NS
         self._is_running = False
+        # Whether anybody gets the stream, as far as it was heard.
+        self._has_subscribers = False
         self._on_ack: Callable[[], None] = _nothing
         self._on_higher_epoch: Callable[[int], None] = _forget
         self._on_replica: Callable[[str, str], None] = _ignore
@@ -199,6 +201,8 @@ class Publisher:
         instead, and fetched: so what is queued for a stalled replica is bounded in bytes.
         """
         message = self._master.streamed(frame, time.monotonic_ns(), _wall_ms())
+        if not self._has_subscribers:
+            return
         bulk = frame.encoded if isinstance(message, Published) else None
         self._stream.send(encode(message, bulk))
 
@@ -230,7 +234,11 @@ class Publisher:
     def _hear_subscription(self, parts: list[bytes], address: str) -> None:
         # A new subscriber needs a heartbeat to begin, and need not wait for the next one.
         if parts[0].startswith(_SUBSCRIBED):
+            self._has_subscribers = True
             self._send_heartbeat()
+        elif parts[0] == _UNSUBSCRIBED:
+            # The last of those that get everything, as replicas do, is gone.
+            self._has_subscribers = False
         elif not parts[0].startswith(_UNSUBSCRIBED):
             self._complain(ProtocolViolation("no subscription"), address)
 
