@@ -187,6 +187,11 @@ class Master:
         """Return every replica that was heard since the start, by name."""
         return self._roster.progress(self._log.position.offset, self._clock, now_ns)
 
+    @property
+    def has_replicas(self) -> bool:
+        """Whether a replica is connected, as far as is known."""
+        return len(self._roster) > 0
+
     def twin_note(self, name: str, now_ns: int) -> str:
         """Return what is wrong where two replicas seem to have one name; empty for nothing."""
         return self._roster.twin_note(name, now_ns)

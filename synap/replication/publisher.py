@@ -120,7 +120,7 @@ class Publisher:
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._warned_ns = -_COMPLAIN_EVERY_NS
         self._is_running = False
-        # Whether anybody gets the stream, as far as it was heard.
+        # Whether anybody has subscribed to the stream, as far as was heard.
         self._has_subscribers = False
         self._on_ack: Callable[[], None] = _nothing
         self._on_higher_epoch: Callable[[int], None] = _forget
@@ -201,7 +201,8 @@ class Publisher:
         instead, and fetched: so what is queued for a stalled replica is bounded in bytes.
         """
         message = self._master.streamed(frame, time.monotonic_ns(), _wall_ms())
-        if not self._has_subscribers:
+        # What subscribers say of themselves can be forged; a replica that said hello is known.
+        if not (self._has_subscribers or self._master.has_replicas):
             return
         bulk = frame.encoded if isinstance(message, Published) else None
         self._stream.send(encode(message, bulk))

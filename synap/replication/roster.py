@@ -86,6 +86,10 @@ class Roster:
         self._by_id: dict[str, _Replica] = {}
         self._ids: dict[bytes, str] = {}
 
+    def __len__(self) -> int:
+        """Return the number of connections that have said hello and are alive."""
+        return len(self._ids)
+
     def knows(self, peer: bytes) -> bool:
         """Say whether this connection has said hello and is alive."""
         return peer in self._ids

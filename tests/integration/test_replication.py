@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 import zmq
 
+from synap.addresses import split_address
 from synap.replication.messages import (
     Ack,
     Chunk,
@@ -306,6 +307,49 @@ async def test_bytes_that_are_no_zmtp_at_both_ports_harm_nothing(bench):
             await asyncio.sleep(0)
         await until_level(master, replica)
         assert replica.log.position == master.log.position
+
+
+@on_loop
+async def test_stream_reaches_whoever_subscribes_also_after_the_last_one_left(bench):
+    """Cites S1 and S5."""
+    async with bench:
+        master = await bench.master()
+        for _ in range(2):
+            with Stranger(master.addresses[0], zmq.SUB) as listener:
+                listener.socket.setsockopt(zmq.SUBSCRIBE, b"")
+                await eventually(lambda sub=listener.socket: sub.poll(0))
+                frame = master.set(b"k", b"v")
+
+                def is_published(sub=listener.socket, encoded=frame.encoded) -> bool:
+                    return sub.poll(0) and encoded in sub.recv_multipart()
+
+                await eventually(is_published)
+
+
+async def forge_unsubscription(address: str) -> asyncio.StreamWriter:
+    """Unsubscribe over ZMTP without having subscribed, which no socket of ZeroMQ's does."""
+    reader, writer = await asyncio.open_connection(*split_address(address))
+    writer.write(b"\xff".ljust(9, b"\0") + b"\x7f\x03\0" + b"NULL".ljust(52, b"\0"))
+    await asyncio.wait_for(reader.readexactly(64), 10)
+    ready = b"\x05READY\x0bSocket-Type\0\0\0\x03SUB"
+    # The nonsense behind it is counted, which tells when it was heard.
+    writer.write(bytes([4, len(ready)]) + ready + b"\0\x01\0" + b"\0\x02\x7fx")
+    return writer
+
+
+@on_loop
+async def test_forged_end_of_subscriptions_keeps_no_frame_from_a_replica(bench):
+    """Cites S1."""
+    async with bench:
+        master = await bench.master()
+        replica = await bench.replica(master)
+        await until_level(master, replica)
+        writer = await forge_unsubscription(master.addresses[0])
+        await eventually(lambda: master.publisher.violations == 1)
+        master.set_many(20)
+        await until_level(master, replica)
+        assert replica.status.gaps == 0
+        writer.close()
 
 
 @on_loop
