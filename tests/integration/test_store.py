@@ -57,6 +57,40 @@ def test_put_gives_versions_that_are_the_entries_offsets(store: Store, reader: S
     assert reader.get(b"c") == (Record(3, NOW, b"2"), 3)
 
 
+@pytest.mark.parametrize("other", [None, b"b", b"elsewhere"])
+def test_put_all_does_what_put_does_for_each(
+    store: Store, reader: StoreReader, other: bytes | None
+) -> None:
+    """Also where keys have deadlines, whose index must not keep what has none any more."""
+    if other is not None:
+        put(store, other, b"old", NOW)
+    before = store.applied.position.offset
+    pairs = [(b"c", b"1"), (b"b", b"2"), (b"c", b"3")]
+    versions: list[int] = []
+    entries = change(store, lambda t: versions.append(t.put_all(pairs)))
+    assert versions == [before + 1]
+    assert entries == [Entry(SET, key, value) for key, value in pairs]
+    assert reader.get(b"b")[0] == Record(before + 2, NEVER, b"2")
+    assert reader.get(b"c")[0] == Record(before + 3, NEVER, b"3")
+    assert store.due(NOW, 10) == ([other] if other == b"elsewhere" else [])
+
+
+def test_put_all_between_other_changes_is_seen_by_those_behind_it(
+    store: Store, reader: StoreReader
+) -> None:
+    def work(transaction: WriteTransaction) -> None:
+        transaction.put(b"b", b"0", NOW)
+        transaction.put_all([(b"a", b"1"), (b"b", b"2")])
+        assert transaction.get(b"b") == Record(3, NEVER, b"2")
+        transaction.put(b"b", b"4", NEVER)
+        transaction.put_all([(b"b", b"5")])
+
+    entries = change(store, work)
+    assert [entry.value for entry in entries] == [b"0", b"1", b"2", b"4", b"5"]
+    assert reader.get(b"b")[0] == Record(5, NEVER, b"5")
+    assert store.due(END_OF_TIME, 10) == []
+
+
 def test_transaction_sees_its_own_changes_and_readers_see_none_before_commit(
     store: Store, reader: StoreReader
 ) -> None:

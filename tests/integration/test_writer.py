@@ -1,7 +1,9 @@
 """The writer's engine with a real log, a real store and real clients on one loop."""
 
 import asyncio
-from collections.abc import Iterator
+import select
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import uvloop
 
 from synap.board import Board, BoardView
+from synap.channel import Answer, Decoder, Request, encode
 from synap.client import Done, WriterClient
 from synap.commands import (
     Append,
@@ -23,6 +26,7 @@ from synap.commands import (
     SetResult,
 )
 from synap.config import Config, load_config
+from synap.files import Files
 from synap.frame import DEL
 from synap.log import Log
 from synap.node import Node
@@ -263,3 +267,64 @@ def test_silent_transaction_is_ended_by_the_writer(bench: Bench) -> None:
                 await client.execute(Exec("c"))
 
     uvloop.run(scenario())
+
+
+class WatchedFiles(Files):
+    """Real files that look, at each write and sync of the log, at who knows of it already."""
+
+    def __init__(self) -> None:
+        self.look: Callable[[str], None] = _nothing_to_see
+
+    def write(self, file: int, buffers: Sequence[bytes | memoryview]) -> int:
+        self.look("write")
+        return super().write(file, buffers)
+
+    def sync(self, file: int) -> None:
+        self.look("sync")
+        super().sync(file)
+
+
+def _nothing_to_see(call: str) -> None:
+    """Look at nothing."""
+
+
+def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
+    """In mode `always`: neither readers nor replicas nor whoever asked, for all of a turn."""
+    persistence = config.persistence
+    wal = persistence.wal.model_copy(update={"fsync_mode": "always"})
+    persistence = persistence.model_copy(update={"wal": wal})
+    config = config.model_copy(update={"persistence": persistence})
+    paths = NodePaths.of(config)
+    paths.create()
+    files = WatchedFiles()
+    log = Log.open(config, paths, Node.load_or_create(config, paths), _no_failure, files)
+    bench = Bench(log, paths, Board(paths.board_file))
+    seen: list[tuple[str, object]] = []
+
+    async def scenario() -> None:
+        async with bench.running():
+            with socket.socket(socket.AF_UNIX) as client:
+                client.setblocking(False)
+                client.connect(str(paths.writer_socket))
+                await write(client)
+
+    async def write(client: socket.socket) -> None:
+        def look(call: str) -> None:
+            is_answered = bool(select.select([client], [], [], 0)[0])
+            record, _ = log.store.reader().get(b"k")
+            is_told = bool(bench.listener.frames) or log.position.offset > 0
+            seen.append((call, is_answered or is_told or record is not None))
+
+        requests = [Request(1, Set(b"k", b"v")), Request(2, Increment(b"n", 1))]
+        files.look = look
+        client.sendall(encode([*requests, Request(3, Set(b"k", b"w"))]))
+        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 65536), 10)
+        files.look = _nothing_to_see
+        assert [answer.offset for answer in Decoder(Answer).feed(data)] == [1, 2, 3]
+        assert log.wal.durable_offset == 3
+
+    try:
+        uvloop.run(scenario())
+    finally:
+        bench.close()
+    assert seen == [("write", False), ("sync", False)]
