@@ -31,11 +31,13 @@ from synap.frame import DEL
 from synap.log import Log
 from synap.node import Node
 from synap.paths import NodePaths
-from synap.request_errors import InvalidRequest, InvalidValue, ValueTooLarge
+from synap.request_errors import InvalidRequest, InvalidValue, KeyInvalid, ValueTooLarge
 from synap.store import StoreReader
 from synap.transactions import Exec, Executed, Multi, Queue, Watch
 from synap.writer import Writer
 from tests.integration.writers import Listener, running
+
+TURN_BYTES = 65536
 
 
 class Bench:
@@ -57,7 +59,7 @@ class Bench:
             self.board,
             Limits(1024 * 1024),
             publisher=self.listener,
-            turn_bytes=65536,
+            turn_bytes=TURN_BYTES,
             sweep_interval_ms=5,
             view=BoardView(role="master"),
             on_failure=self.failures.append,
@@ -115,6 +117,46 @@ def test_turn_many_commands_are_one_frame_in_order(bench: Bench) -> None:
             assert [d.result for d in done] == [SetResult(True, 1), 5, 2, b"5x", 1]
             assert [d.offset for d in done] == [1, 2, 3, 4, 5]
             assert [f.count for f in bench.listener.frames] == [5]
+
+    uvloop.run(scenario())
+
+
+def test_turn_plain_sets_and_others_keep_their_order(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            done = await _together(
+                client,
+                Set(b"a", b"1"),
+                Set(b"b", b"1"),
+                Set(b"a", b"2", nx=True),
+                Set(b"a", b"x" * (1024 * 1024 + 1)),
+                Set(b"", b"2"),
+                Set(b"a", b"3"),
+                Append(b"a", b"4"),
+                Set(b"b", b"5", get=True),
+                Set(b"b", b"6", expiry_ms=10**15),
+            )
+            results = [d.result if isinstance(d, Done) else type(d) for d in done]
+            assert results == [
+                SetResult(True, 1), SetResult(True, 2), SetResult(False, 1), ValueTooLarge,
+                KeyInvalid, SetResult(True, 3), 2, SetResult(True, 5, b"1"), SetResult(True, 6),
+            ]  # fmt: skip
+            assert [d.offset for d in done if isinstance(d, Done)] == [1, 2, 2, 3, 4, 5, 6]
+            entries = [entry for frame in bench.listener.frames for entry in frame.entries()]
+            assert [entry.value for entry in entries] == [b"1", b"1", b"3", b"34", b"5", b"6"]
+            assert entries[-1].expiry_ms == 10**15
+
+    uvloop.run(scenario())
+
+
+def test_turn_ends_at_its_bytes_and_the_next_one_takes_the_rest(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            value = b"v" * (TURN_BYTES // 4)
+            commands = [Set(b"k%d" % number, value, nx=number % 3 == 0) for number in range(10)]
+            done = await _together(client, *commands)
+            assert [d.result for d in done] == [SetResult(True, n) for n in range(1, 11)]
+            assert [f.count for f in bench.listener.frames] == [4, 4, 2]
 
     uvloop.run(scenario())
 
