@@ -367,6 +367,17 @@ def test_map_when_full_refuses_the_write_and_goes_on_when_there_is_room(
     assert reader.get(b"small")[0] == Record(stored + 2, NEVER, b"v")
 
 
+def test_put_all_into_too_small_a_map_changes_nothing(store: Store, reader: StoreReader) -> None:
+    chunk = bytes(1024 * 1024)
+    transaction = store.begin()
+    with pytest.raises(MemoryLimit):
+        transaction.put_all([(b"k%d" % number, chunk) for number in range(MAP_BYTES // len(chunk))])
+    transaction.abort()
+    assert reader.get(b"k0") == (None, 0)
+    put(store, b"small")
+    assert reader.get(b"small")[0] == Record(1, NEVER, b"v")
+
+
 def test_facts_count_pages_keys_and_readers(store: Store, reader: StoreReader) -> None:
     empty = store.facts()
     change(store, lambda t: [t.put(b"k%d" % n, bytes(10_000), NOW) for n in range(100)])
