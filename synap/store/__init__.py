@@ -13,9 +13,11 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     environment   LMDB opened, and its errors translated
     image         a whole store as one file
     room          the pages' number, samples of the keys, and tidying
+    bulk          many frames of the log, sorted and written at once
     reader, transaction, owner    the three handles
 """
 
+from synap.store.bulk import Bulk
 from synap.store.generations import MACHINE_RESTARTED, NO_STORE, is_trusted
 from synap.store.image import ImageFacts, digest_image, look_into
 from synap.store.layout import Applied, ScanPage, StoreFacts
@@ -28,6 +30,7 @@ __all__ = [
     "MACHINE_RESTARTED",
     "NO_STORE",
     "Applied",
+    "Bulk",
     "ImageFacts",
     "KeySize",
     "Room",
