@@ -17,7 +17,7 @@ from itertools import islice, repeat
 
 import lmdb
 
-from synap.errors import FrameCorrupt
+from synap.errors import FrameCorrupt, StoreError
 from synap.frame import (
     DEL,
     ENTRY,
@@ -96,6 +96,7 @@ class Bulk:
 
         Raises:
             FrameCorrupt: a frame does not hold its count of well-formed entries.
+            StoreError: not all was written.
             lmdb.Error: LMDB refuses.
         """
         ends = self._ends()
@@ -200,7 +201,11 @@ class _Writing:
             keys = [key for key in keys if latest[key]]
         records = map(latest.__getitem__, keys)
         # In order, so that each page is gone to once; into nothing they only have to be appended.
-        self._cursor.putmulti(zip(keys, records, strict=True), append=self._was_empty)
+        items = zip(keys, records, strict=True)
+        _, written = self._cursor.putmulti(items, append=self._was_empty)
+        if written != len(keys):
+            # LMDB leaves out, without a word, what is not behind the last key where it appends.
+            raise StoreError(f"{len(keys) - written} of {len(keys)} keys were not written")
         if not self._was_empty:
             for key in removed:
                 self._transaction.delete(key, b"", self._keys)
