@@ -119,12 +119,6 @@ class Child:
         """The process id while it runs, else 0."""
         return self._process.pid if self._process else 0
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it runs and has shown life."""
-        tick_ns = self.spec.tick_ns
-        return self.is_running and (tick_ns is None or tick_ns(self.pid) != 0)
-
     def start(self, now: float) -> None:
         """Start it, in a process group of its own: a terminal's Ctrl-C is the supervisor's."""
         self.start_at = None

@@ -26,12 +26,10 @@ _FORWARDED_SIGNALS = frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU})
 _PR_SET_CHILD_SUBREAPER = 36
 # How often it looks without being woken; deaths and signals wake it at once.
 _LOOK_SECONDS = 0.25
-# How long a child waits for the ones before it to be ready.
-_HEAD_START_SECONDS = 10.0
 
 
 class Supervisor:
-    """Runs children, in their order; each is started when the one before it is ready.
+    """Runs children, which are all started at once: none may need another to be there.
 
     Args:
         specs: The children.
@@ -63,7 +61,9 @@ class Supervisor:
         signals = _STOP_SIGNALS | _FORWARDED_SIGNALS | {signal.SIGCHLD}
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         with SignalInbox(signals) as inbox:
-            self._plan_starts(time.monotonic())
+            now = time.monotonic()
+            for child in self.children:
+                child.start_at = now
             while self._exit_code is None:
                 self._look(time.monotonic())
                 if self._exit_code is None:
@@ -73,10 +73,6 @@ class Supervisor:
                 self._announce_stop(inbox)
             self._stop(inbox)
         return self._exit_code
-
-    def _plan_starts(self, now: float) -> None:
-        for place, child in enumerate(self.children):
-            child.start_at = now + place * _HEAD_START_SECONDS
 
     def _handle(self, number: signal.Signals) -> None:
         if number in _STOP_SIGNALS:
@@ -88,13 +84,11 @@ class Supervisor:
     def _look(self, now: float) -> None:
         for child, code in self._reap():
             self._died(child, code, now)
-        before_is_ready = True
         for child in self.children:
-            if _is_due(child, before_is_ready, now):
+            if child.start_at is not None and child.start_at <= now:
                 child.start(now)
                 facts = {"action": "start", "pid": child.pid}
                 logger.info("started %s", child.spec.name, extra=facts)
-            before_is_ready = before_is_ready and child.is_ready
             if child.is_mute(now):
                 facts = {"action": "kill_mute", "pid": child.pid}
                 logger.error("%s shows no life any more; killing it", child.spec.name, extra=facts)
@@ -185,13 +179,6 @@ class Supervisor:
     def _still_running(self, group: list[Child]) -> list[Child]:
         self._reap()
         return [child for child in group if child.is_running]
-
-
-def _is_due(child: Child, before_is_ready: bool, now: float) -> bool:
-    if child.start_at is None:
-        return False
-    is_first_start = child.started == 0.0
-    return child.start_at <= now or (is_first_start and before_is_ready)
 
 
 def _ended_pid() -> int | None:
