@@ -23,7 +23,8 @@ from synap.frame import Frame, encode_frame
 from synap.node import Node, lock_file
 from synap.paths import NodePaths
 from synap.position import Lineage, Position, Reign
-from synap.recovery import MAP_BYTES, Recovery, recover, replay, wal_options
+from synap.recovery import MAP_BYTES, Recovery, recover, wal_options
+from synap.replay import Replay
 from synap.snapshot import unpack_image
 from synap.snapshot_folder import Manifest
 from synap.store import Applied, Store, WriteTransaction
@@ -134,7 +135,7 @@ class Log:
             DiskFull, MemoryLimit: there is still no room.
         """
         if self._is_behind:
-            replay(self.wal, self.store)
+            Replay(self.store).finish(self.wal)
             self._is_behind = False
 
     def commit(self, transaction: WriteTransaction, time_ms: int) -> Frame:

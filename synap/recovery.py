@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +33,14 @@ from synap.errors import (
 )
 from synap.files import Files
 from synap.foreign import Foreign
-from synap.frame import Frame
 from synap.node import Node
 from synap.paths import NodePaths
 from synap.position import START, Position
+from synap.replay import Replay
 from synap.segment import opened, read_header, segment_path, segment_paths
 from synap.snapshot import unpack_image
 from synap.snapshot_folder import Manifest, clear_leftovers, snapshots
-from synap.store import MACHINE_RESTARTED, NO_STORE, Applied, Bulk, Store, is_trusted
+from synap.store import MACHINE_RESTARTED, NO_STORE, Store, is_trusted
 from synap.store.generations import folder_in_use
 from synap.wal import Mark, Wal, WalOptions
 
@@ -52,9 +52,6 @@ logger = logging.getLogger(__name__)
 # The map is address space, not memory: the file grows as it is written. It is never resized while
 # readers have it, so it must hold whatever the limits below allow.
 MAP_BYTES = 1 << 40
-# Replay commits this much at a time: the more, the fewer times is each page of the store written.
-# In memory it takes about two and a half times this size, with the pages.
-_REPLAY_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -132,6 +129,8 @@ class _Recoverer:
         self._files = files
         self._wal: Wal | None = None
         self._store: Store | None = None
+        # Of a store that is not in use yet.
+        self._rebuilding: Replay | None = None
         self.recovery = Recovery()
 
     def run(self) -> tuple[Wal, Store]:
@@ -152,6 +151,7 @@ class _Recoverer:
             self._begin_reign(wal)
             self._replay(wal, store)
             if recovery.source != "store":
+                self._rebuilding = None
                 store.make_current()
             # Also what a full resync prepared and a crash left unused.
             store.remove_others()
@@ -222,7 +222,7 @@ class _Recoverer:
     def _rebuild(self) -> None:
         for path, manifest in snapshots(self._paths.snapshots_dir):
             try:
-                self._store = self._unpack(path, manifest)
+                self._begin_rebuilding(self._unpack(path, manifest))
             except SnapshotInvalid as error:
                 self._note_fault(error.message)
                 continue
@@ -232,8 +232,8 @@ class _Recoverer:
                 self.recovery.snapshot_offset = manifest.position.offset
                 return
             self._note_fault(f"{path} is of no use: {fault}")
-            self._store.close(clean=False)
-            self._store = None
+            self._close_store()
+        self._begin_rebuilding(Store.prepare(self._paths.store_dir, MAP_BYTES))
         wal = self._wal or self._open_wal(START)
         if wal.position.offset and wal.first_offset != 1:
             raise StoreUnusable(
@@ -242,7 +242,9 @@ class _Recoverer:
                 "restore from a backup"
             )
         self.recovery.source = "log" if wal.position.offset else "nothing"
-        self._store = Store.prepare(self._paths.store_dir, MAP_BYTES)
+
+    def _begin_rebuilding(self, store: Store) -> None:
+        self._store, self._rebuilding = store, Replay(store)
 
     def _unpack(self, path: Path, manifest: Manifest) -> Store:
         def fill(folder: Path) -> None:
@@ -302,6 +304,7 @@ class _Recoverer:
         self._wal = Wal.open(
             self._options, resume=resume, base=base,
             on_sync_failure=self._on_sync_failure, files=self._files,
+            on_frame=self._rebuilding.see if self._rebuilding is not None else None,
         )  # fmt: skip
         return self._wal
 
@@ -320,8 +323,10 @@ class _Recoverer:
         wal.begin_reign(reign)
 
     def _replay(self, wal: Wal, store: Store) -> None:
+        replay = self._rebuilding or Replay(store)
         try:
-            self.recovery.replayed_frames = replay(wal, store)
+            replay.finish(wal)
+            self.recovery.replayed_frames = replay.frames
         except DiskFull:
             # A node must start on a full disk, for reading.
             if self.recovery.source != "store":
@@ -340,9 +345,17 @@ class _Recoverer:
         if self._wal is not None:
             self._wal.close()
             self._wal = None
-        if self._store is not None:
-            self._store.close(clean=False)
-            self._store = None
+        self._close_store()
+
+    def _close_store(self) -> None:
+        store, self._store = self._store, None
+        if store is None:
+            return
+        if self._rebuilding is None:
+            store.close(clean=False)
+        else:
+            self._rebuilding = None
+            store.discard()
 
 
 def wal_options(config: Config, paths: NodePaths) -> WalOptions:
@@ -355,43 +368,6 @@ def wal_options(config: Config, paths: NodePaths) -> WalOptions:
         fsync_mode=wal.fsync_mode,
         fsync_interval_ms=wal.fsync_interval_ms,
     )
-
-
-def replay(wal: Wal, store: Store) -> int:
-    """Apply what the log holds behind the live store; return the number of frames."""
-    count = 0
-    history = {header.epoch: header.history for header in wal.histories()}
-    for bulk in _bulks(wal.frames_after(store.applied.position.offset)):
-        last = bulk.last
-        assert last is not None
-        transaction = store.begin()
-        try:
-            transaction.apply_many(bulk)
-            # The mark is a hint for the next start; the one behind the last frame is exact.
-            mark = wal.mark if last.last_offset == wal.position.offset else Mark(0, 0)
-            transaction.set_applied(
-                Applied(
-                    last.position, mark.segment, mark.byte_position, last.time_ms,
-                    history[last.epoch],
-                )
-            )  # fmt: skip
-            transaction.commit()
-        except BaseException:
-            transaction.abort()
-            raise
-        count += bulk.frames
-    return count
-
-
-def _bulks(frames: Iterable[Frame]) -> Iterator[Bulk]:
-    bulk = Bulk()
-    for frame in frames:
-        bulk.add(frame)
-        if bulk.bytes >= _REPLAY_BYTES:
-            yield bulk
-            bulk = Bulk()
-    if bulk.frames:
-        yield bulk
 
 
 def _is_on(wal: Wal, position: Position) -> bool:

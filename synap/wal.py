@@ -31,7 +31,7 @@ from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
 from synap.segment import SEGMENT_HEADER_BYTES, Border, Mark, Segment, SegmentHeader
 from synap.wal_active import ActiveSegment, check_link
 from synap.wal_cursor import Extent, Readers, WalCursor
-from synap.wal_recovery import Recovered, cut_tail, recover
+from synap.wal_recovery import OnFrame, Recovered, cut_tail, recover
 from synap.wal_sync import Syncer
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ class Wal:
         base: Position = START,
         on_sync_failure: Callable[[BaseException], None],
         files: Files | None = None,
+        on_frame: OnFrame | None = None,
     ) -> Wal:
         """Open the log in `options.directory`, or begin one, and cut a torn tail.
 
@@ -128,6 +129,7 @@ class Wal:
             base: Where the log stands where there is no segment.
             on_sync_failure: Called from the syncing thread when a sync failed.
             files: The file calls; tests give their own.
+            on_frame: Given each frame that is checked.
 
         Raises:
             WalCorrupt: the log is damaged before its end; nothing was changed.
@@ -138,7 +140,7 @@ class Wal:
         try:
             files.make_directory(options.directory)
             check_link(files, options.link)
-            found = recover(files, options.directory, options.stem, resume, base)
+            found = recover(files, options.directory, options.stem, resume, base, on_frame)
             if found.cut:
                 cut_tail(files, found.cut)
                 _warn_of_cut(found)

@@ -10,7 +10,7 @@ not continue the log. `docs/wal-format.md`, "Torn or damaged", has the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import O_RDWR
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import msgspec
 
 from synap.errors import FrameCorrupt, FrameTruncated, WalCorrupt
 from synap.files import Files
-from synap.frame import HEADER_BYTES, MAGIC, follows, frame_bytes
+from synap.frame import HEADER_BYTES, MAGIC, Frame, follows, frame_bytes
 from synap.position import START, Position
 from synap.segment import (
     SEGMENT_HEADER_BYTES,
@@ -32,6 +32,9 @@ from synap.segment import (
 )
 
 _SEARCH_BYTES = 1024 * 1024
+
+# Takes where the log stands before a frame, the frame, and the id of the reign that wrote it.
+OnFrame = Callable[[Position, Frame, bytes], None]
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -70,6 +73,7 @@ def recover(
     stem: str,
     resume: tuple[Position, Mark] | None,
     base: Position = START,
+    on_frame: OnFrame | None = None,
 ) -> Recovered:
     """Read the log in `directory` and find its end.
 
@@ -77,6 +81,7 @@ def recover(
         resume: Where the live store stands. What lies before it is taken as sound, unless the files
             do not bear the mark out; then, as without it, everything is checked.
         base: Where the log stands where there is no segment.
+        on_frame: Given each frame that is checked, in order; damage behind it may still be found.
 
     Raises:
         WalCorrupt: the log is damaged before its end.
@@ -86,7 +91,7 @@ def recover(
     if not segments:
         return Recovered((), base, 0, cut)
     index, border = _resume_at(files, segments, resume) or (0, segments[0].border_before(0))
-    scan = _Scan(files, segments, border, cut)
+    scan = _Scan(files, segments, border, cut, on_frame)
     for later in range(index, len(segments)):
         scan.read_segment(later)
     return Recovered(tuple(segments), scan.position, scan.frames, scan.cut)
@@ -114,7 +119,12 @@ class _Scan:
     """A walk over the segments, from one border to the log's end."""
 
     def __init__(
-        self, files: Files, segments: list[Segment], border: Border, cut: Cut | None
+        self,
+        files: Files,
+        segments: list[Segment],
+        border: Border,
+        cut: Cut | None,
+        on_frame: OnFrame | None,
     ) -> None:
         self._files = files
         self._segments = segments
@@ -122,6 +132,7 @@ class _Scan:
         self.position = border.position
         self.frames = 0
         self.cut = cut
+        self._on_frame = on_frame
 
     def read_segment(self, index: int) -> None:
         segment = self._segments[index]
@@ -138,15 +149,17 @@ class _Scan:
         self._at = SEGMENT_HEADER_BYTES
 
     def _read_frames(self, segment: Segment, file: int) -> None:
-        epoch = segment.header.epoch
+        epoch, on_frame = segment.header.epoch, self._on_frame
         for frame in read_frames(self._files, file, self._at, segment.size):
             if frame.epoch != epoch or not follows(frame, self.position):
                 detail = f"frame {frame.position} does not follow {self.position}"
                 raise WalCorrupt(str(segment.path), self._at, detail)
-            self.position = frame.position
+            before, self.position = self.position, frame.position
             self._at += len(frame.encoded)
             self.frames += 1
             segment.note(self.position, self._at)
+            if on_frame is not None:
+                on_frame(before, frame, segment.header.history)
 
     def _judge(self, segment: Segment, file: int, error: Exception, *, is_last: bool) -> None:
         """Plan the cut of a torn tail, or raise WalCorrupt."""

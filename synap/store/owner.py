@@ -164,5 +164,10 @@ class Store:
         if clean and generations.place_of(self._environment.folder) == self._place:
             generations.mark(self._environment.folder, clean=True, boot_id=self._boot_id)
 
+    def discard(self) -> None:
+        """Close a generation that was never put in use, and remove it."""
+        self._environment.lmdb.close()
+        shutil.rmtree(self._environment.folder, ignore_errors=True)
+
     def _set_applied(self, applied: Applied) -> None:
         self.applied = applied

@@ -326,6 +326,7 @@ def test_damage_in_the_log_behind_the_snapshot_is_refused(home: Home) -> None:
     with pytest.raises(WalCorrupt):
         home.open()
     assert segment.read_bytes() == data
+    assert os.listdir(home.paths.store_dir) == []
 
 
 def test_files_of_another_history_are_put_aside_whole(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ LAYERS = (
         "engine",
         (
             "synap.recovery",
+            "synap.replay",
             "synap.log",
             "synap.snapshotter",
             "synap.owner_series",
