@@ -35,7 +35,9 @@ class Replay:
         self.frames = 0
         self._store = store
         self._bulk_bytes = bulk_bytes
-        self._position = store.applied.position
+        position = store.applied.position
+        self._next_offset = position.offset + 1
+        self._rolling = position.rolling
         self._bulk = Bulk()
         self._history = store.applied.history
 
@@ -50,23 +52,28 @@ class Replay:
             FrameCorrupt, DiskFull, MemoryLimit: as `WriteTransaction.apply_many`; what was
                 committed before stays.
         """
-        if before != self._position:
+        # The rolling checksum is of all that lies before, the epoch among it.
+        if frame.first_offset != self._next_offset or before.rolling != self._rolling:
             return
-        if self._bulk.bytes >= self._bulk_bytes:
-            # The mark is a hint for the next start; the one behind the last frame is exact.
-            self._commit(Mark(0, 0))
-        self._bulk.add(frame)
-        self._position = frame.position
-        self._history = history
-        self.frames += 1
+        self._take(frame, history)
 
     def finish(self, wal: Wal) -> None:
         """Take what the open log holds beyond, and commit all; errors as for `see`."""
         history = {header.epoch: header.history for header in wal.histories()}
-        for frame in wal.frames_after(self._position.offset):
-            self.see(self._position, frame, history[frame.epoch])
+        for frame in wal.frames_after(self._next_offset - 1):
+            self._take(frame, history[frame.epoch])
         if self._bulk.frames:
             self._commit(wal.mark)
+
+    def _take(self, frame: Frame, history: bytes) -> None:
+        if self._bulk.bytes >= self._bulk_bytes:
+            # The mark is a hint for the next start; the one behind the last frame is exact.
+            self._commit(Mark(0, 0))
+        self._bulk.add(frame)
+        self._next_offset += frame.count
+        self._rolling = frame.rolling
+        self._history = history
+        self.frames += 1
 
     def _commit(self, mark: Mark) -> None:
         bulk, self._bulk = self._bulk, Bulk()
