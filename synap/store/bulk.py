@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice, repeat
 
 import lmdb
@@ -55,9 +55,10 @@ class Bulk:
         last: The last of them; None before the first.
     """
 
-    def __init__(self, pile_entries: int = _PILE_ENTRIES) -> None:
+    def __init__(self, frames: Iterable[Frame] = (), pile_entries: int = _PILE_ENTRIES) -> None:
         """
         Args:
+            frames: The first ones.
             pile_entries: How high the piles of neighbouring keys should be.
         """
         self._pile_entries = pile_entries
@@ -67,6 +68,8 @@ class Bulk:
         self._first_offset = 0
         self._encoded: list[bytes] = []
         self._counts = array("I")
+        for frame in frames:
+            self.add(frame)
 
     @property
     def frames(self) -> int:

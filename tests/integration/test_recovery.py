@@ -189,6 +189,32 @@ def test_a_replica_that_lost_its_store_begins_no_epoch(tmp_path: Path) -> None:
     log.close(clean=True)
 
 
+@pytest.mark.parametrize("chunk_frames", [1, 2, 7])
+def test_a_replica_s_store_is_its_master_s_whatever_came_at_once(
+    tmp_path: Path, chunk_frames: int
+) -> None:
+    master, replica = Home(tmp_path / "master", "master"), Home(tmp_path / "replica", "replica")
+    log, copy = master.open(), replica.open()
+    for round_ in range(7):
+        transaction = log.store.begin()
+        for number in range(400):
+            key = b"key %d" % (number * 7919 % 1000 + round_)
+            if number % 5 == round_ % 5:
+                transaction.remove(key)
+            else:
+                transaction.put(key, b"v" * number, (2**41 + number) * (number % 3))
+        log.commit(transaction, 1_700_000_000_000)
+    copy.adopt(log.lineage)
+    frames = list(log.wal.frames_after(0))
+    for at in range(0, len(frames), chunk_frames):
+        copy.append_frames(frames[at : at + chunk_frames])
+    assert copy.position == log.position
+    assert copy.store.reader().digest() == log.store.reader().digest()
+    assert copy.store.due(2**62, 5000) == log.store.due(2**62, 5000)
+    copy.close(clean=False)
+    log.close(clean=False)
+
+
 def test_rebuild_from_snapshot_replays_what_is_behind_it(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:

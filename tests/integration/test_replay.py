@@ -73,11 +73,8 @@ def test_log_is_read_once_while_it_is_checked(tmp_path: Path, store: Store) -> N
 
 def test_store_takes_only_what_follows_it(tmp_path: Path, store: Store) -> None:
     frames = build_log(tmp_path / "wal", FRAMES)
-    bulk = Bulk()
-    for frame in frames[:50]:
-        bulk.add(frame)
     transaction = store.begin()
-    transaction.apply_many(bulk)
+    transaction.apply_many(Bulk(frames[:50]))
     transaction.set_applied(Applied(frames[49].position, 0, 0, 1))
     transaction.commit()
     replay = Replay(store)
