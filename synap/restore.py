@@ -33,14 +33,14 @@ from synap.segment import SegmentHeader, segment_path
 from synap.snapshot import unpack_image, write_snapshot
 from synap.snapshot_folder import Manifest, prune, snapshot_path
 from synap.snapshot_folder import read_manifest as read_snapshot_manifest
-from synap.store import Applied, ImageFacts, Store, digest_image
+from synap.store import Applied, Bulk, ImageFacts, Store, digest_image
 from synap.store.generations import DATA_FILE
 from synap.wal_walk import DEFAULT_STEM, LogWalk, Walked, headers_in
 
 # Address space for the store that a log is replayed into; see `synap.recovery`.
 _MAP_BYTES = 1 << 40
 # As much is applied in one transaction.
-_REPLAY_BYTES = 4 * 1024 * 1024
+_REPLAY_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 # What a file system of its own has in its topmost folder.
 _LOST_AND_FOUND = "lost+found"
@@ -362,8 +362,7 @@ class _Replay:
     def _apply(self, store: Store, batch: Sequence[Walked]) -> None:
         transaction = store.begin()
         try:
-            for _, _, frame in batch:
-                transaction.apply(frame.entries(), frame.first_offset)
+            transaction.apply_many(Bulk([each.frame for each in batch]))
             header, _, last = batch[-1]
             self._applied = Applied(last.position, 0, 0, last.time_ms, header.history)
             transaction.set_applied(self._applied)
