@@ -289,7 +289,7 @@ class ReignEnded(WriteRefused):
 
     def __init__(self, epoch: int) -> None:
         super().__init__(
-            f"this master has met epoch {epoch}, which is above its own, and takes no writes; "
+            f"this master has met epoch {epoch}, which reigns in its place, and takes no writes; "
             "`synap follow` makes it a replica of the new master"
         )
 

@@ -20,7 +20,7 @@ import msgspec
 from synap.durable import write_file
 from synap.errors import DataDirInUse, DataDirUnusable
 from synap.paths import NodePaths
-from synap.position import HISTORY_BYTES, Lineage, Reign
+from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign
 
 if TYPE_CHECKING:
     from synap.config import Config
@@ -138,10 +138,12 @@ class Node:
         """Begin a new epoch behind `after_offset`, where this node's log ends, durably.
 
         Reigns of the lineage that wrote nothing up to there are dropped; their numbers stay used.
+        Where somebody had asked for one of them, the new one stands for it.
         """
         kept = tuple(reign for reign in self.lineage if reign.first_offset <= after_offset)
         epoch = max((reign.epoch for reign in self.lineage), default=0) + 1
-        reign = new_reign(epoch, after_offset + 1)
+        is_unasked = all(reign.is_unasked for reign in self.lineage[len(kept) :])
+        reign = new_reign(epoch, after_offset + 1, is_unasked=is_unasked)
         self.adopt((*kept, reign))
         return reign
 
@@ -213,9 +215,12 @@ def write_identity(path: Path, identity: NodeIdentity) -> None:
     write_file(path, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
 
 
-def new_reign(epoch: int, first_offset: int) -> Reign:
-    """Begin a reign with a random history id."""
-    return Reign(epoch, secrets.token_bytes(HISTORY_BYTES), first_offset)
+def new_reign(epoch: int, first_offset: int, *, is_unasked: bool = False) -> Reign:
+    """Begin a reign with a random history id; one that nobody asked for shows it there."""
+    history = secrets.token_bytes(HISTORY_BYTES)
+    if is_unasked:
+        history = UNASKED + history[len(UNASKED) :]
+    return Reign(epoch, history, first_offset)
 
 
 def lock_file(path: Path, *, wait_seconds: float = 0.0) -> int:

@@ -11,6 +11,9 @@ from synap.errors import OffsetGap, StaleEpoch
 
 HISTORY_BYTES = 16
 NO_HISTORY = bytes(HISTORY_BYTES)
+# What the history id of a reign begins with that no operator asked for; the rest is random. Any
+# other id begins so once in four billion times.
+UNASKED = bytes(4)
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -39,13 +42,19 @@ class Reign(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         epoch: Its number; goes up by at least one from reign to reign.
-        history: Its random id, 16 bytes.
+        history: Its random id, 16 bytes. It begins with `UNASKED` where a master began the reign by
+            itself, because a crash may have cost it the end of its log.
         first_offset: The offset of the first entry that it may write.
     """
 
     epoch: int
     history: bytes
     first_offset: int
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether its master began it by itself: no promotion, no restore, no new node."""
+        return self.history.startswith(UNASKED)
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.history.hex()}@{self.first_offset}"

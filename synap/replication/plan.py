@@ -14,6 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from synap.position import Lineage, Position, Reign
+from synap.replication.reigns import outranks
 
 
 class MasterFacts(msgspec.Struct, frozen=True):
@@ -142,7 +143,7 @@ def remedy(
     common = disagreement.common_offset
     if common == 0 or own.offset <= common:
         return Hold(disagreement.reason)
-    if lineage[-1].epoch > offered[-1].epoch:
+    if outranks(lineage, offered):
         return Hold(
             f"the replica has seen epoch {lineage[-1].epoch}, the master's reign of epoch "
             f"{offered[-1].epoch} has ended"
@@ -155,7 +156,7 @@ def _disagreement(
 ) -> Diverged | None:
     common = _common_offset(replica, lineage, master_lineage, master)
     if replica.offset <= common:
-        if master_lineage[-1].epoch < lineage[-1].epoch:
+        if outranks(lineage, master_lineage):
             return Diverged(
                 f"the replica has seen epoch {lineage[-1].epoch}, the master's reign of epoch "
                 f"{master_lineage[-1].epoch} has ended",

@@ -51,14 +51,17 @@ async def test_encrypted_replica_is_asked_by_each_key_that_a_master_may_have(
 
 
 @on_loop
-async def test_master_of_the_same_epoch_and_another_history_ends_the_reign(bench: Bench) -> None:
-    """E5: the one that lost its tail counted up by itself."""
+@pytest.mark.parametrize("is_promoted", [True, False])
+async def test_master_of_the_same_epoch_and_another_history_ends_the_reign(
+    bench: Bench, is_promoted: bool
+) -> None:
+    """E5, E6: it was promoted too, or its machine crashed, which counts for less."""
     async with bench:
         new = await bench.master()
         common = new.log.lineage
         new.set_many(3)
-        new.log.node.begin_reign(new.log.position.offset)
-        own = (*common, new_reign(2, 2))
+        new.log.node.promote(new.log.position.offset, None)
+        own = (*common, new_reign(2, 2, is_unasked=not is_promoted))
         assert await find_higher_epoch("old", own, [new.addresses[1]], SECONDS) == 2
 
 

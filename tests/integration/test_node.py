@@ -134,6 +134,20 @@ def test_node_promoted_replica_reigns_behind_its_log_and_remembers_its_master(
     assert found.identity.master_address == "127.0.0.1:1"
 
 
+def test_node_that_crashed_begins_a_reign_that_nobody_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6."""
+    node = Node.load_or_create(*_paths(tmp_path, monkeypatch))
+    assert not node.lineage[-1].is_unasked
+    assert node.begin_reign(10).is_unasked
+    assert not node.promote(20, None).is_unasked
+    # It crashed before it wrote anything: the promotion still counts.
+    assert not node.begin_reign(20).is_unasked
+    assert node.begin_reign(30).is_unasked
+    assert [each.epoch for each in node.lineage] == [1, 2, 4, 5]
+
+
 def test_node_told_to_follow_wins_over_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

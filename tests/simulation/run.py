@@ -61,6 +61,7 @@ class Run:
             world.accept_diverged()
             timeline.run_until(timeline.elapsed_ms + _LOOK_MS)
         self._look_for_losses()
+        self._look_for_a_master()
         return timeline.trace
 
     def _write(self) -> None:
@@ -173,6 +174,13 @@ class Run:
         for write in self.world.writes:
             if write.is_acknowledged and not write.is_excused and write.key not in store:
                 raise Violation(f"{write.key!r} of {write.master} at {write.position} is gone")
+
+    def _look_for_a_master(self) -> None:
+        """Check that what only crashed took no reign from a node that was promoted."""
+        reigning = self.world.reigning
+        ended_by = reigning.disk.node.identity.ended_by_epoch
+        if ended_by:
+            raise Violation(f"epoch {ended_by} has ended the promoted {reigning.name}'s reign")
 
 
 def simulate(seed: int) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from synap.replication import master, plan, quorum, roster
+from synap.position import Lineage
+from synap.replication import master, plan, quorum, reigns, roster
 from synap.replication.follower import Follower
 from synap.replication.messages import Ack
 from synap.replication.plan import CatchUp, Switch
@@ -88,6 +89,16 @@ def _ignore_higher_epochs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(master, "epoch_above", lambda *_, **__: 0)
 
 
+def _rank_by_the_number(patch: pytest.MonkeyPatch) -> None:
+    """The higher epoch reigns, whoever began it: crashes outrank a promotion."""
+
+    def outranks(one: Lineage, other: Lineage) -> bool:
+        return one[-1].epoch > other[-1].epoch
+
+    patch.setattr(plan, "outranks", outranks)
+    patch.setattr(reigns, "outranks", outranks)
+
+
 def _see_no_gap(patch: pytest.MonkeyPatch) -> None:
     """A replica never fetches what the stream did not bring."""
     patch.setattr(StreamBuffer, "missing", lambda *_: None)
@@ -127,6 +138,7 @@ _MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_trust_the_offset, 27),
     (_count_one_too_few, 5),
     (_ignore_higher_epochs, 4),
+    (_rank_by_the_number, 459),
     (_see_no_gap, 0),
     (_put_nothing_aside, 8),
     (_go_on_in_the_old_reign, 82),
