@@ -119,6 +119,7 @@ class NodeDetails(msgspec.Struct, frozen=True):
         wal_bytes: Bytes of all segments.
         wal_segments: Their number.
         wal_first_offset: Oldest offset in the log.
+        wal_damage: What of its files was found damaged; empty for nothing.
         last_fsync_ms: Wall clock of the newest sync of the log; 0 for none.
         expired_total: Keys that this owner removed because their time had come.
         master_address: The master's PUB address, on a replica.
@@ -154,6 +155,7 @@ class NodeDetails(msgspec.Struct, frozen=True):
     gaps_total: int = 0
     full_resyncs_total: int = 0
     catch_ups_total: int = 0
+    wal_damage: str = ""
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

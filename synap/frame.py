@@ -185,6 +185,30 @@ def frame_bytes(buffer: bytes | memoryview, at: int = 0) -> int:
     return HEADER_BYTES + length
 
 
+def check_frame(buffer: bytes, at: int = 0) -> int:
+    """Return the whole length in bytes of the frame at `at`, with all that `decode_frame` checks.
+
+    Raises:
+        FrameTruncated: the buffer ends inside the frame.
+        FrameCorrupt: magic, version, a length or a CRC is wrong.
+    """
+    header = _read_header(buffer, at)
+    begin = at + HEADER_BYTES
+    end: int = begin + header[7]
+    if end > len(buffer):
+        raise FrameTruncated(f"{end - len(buffer)} bytes of the frame are missing")
+    if crc32(memoryview(buffer)[begin:end]) != header[9]:
+        raise FrameCorrupt("the payload's CRC does not match")
+    return end - at
+
+
+def last_offset_of(buffer: bytes, at: int = 0) -> int:
+    """Return the last offset of the frame at `at`, from its header alone; errors as there."""
+    header = _read_header(buffer, at)
+    last_offset: int = header[5] + header[6] - 1
+    return last_offset
+
+
 def decode_frame(buffer: bytes | memoryview, at: int = 0) -> Frame:
     """Decode and check the frame at byte `at` of `buffer`.
 

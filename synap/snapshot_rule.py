@@ -23,7 +23,12 @@ class SnapshotPolicy(msgspec.Struct, frozen=True):
 
 
 def is_due(
-    policy: SnapshotPolicy, *, entries: int, seconds: float, last_took_seconds: float = 0.0
+    policy: SnapshotPolicy,
+    *,
+    entries: int,
+    seconds: float,
+    last_took_seconds: float = 0.0,
+    is_urgent: bool = False,
 ) -> bool:
     """Return whether a snapshot is due.
 
@@ -31,7 +36,9 @@ def is_due(
         entries: Those in the log behind the newest snapshot.
         seconds: Time since the last one was begun, or tried.
         last_took_seconds: How long that one took.
+        is_urgent: The log does not lead on from the newest snapshot.
     """
     if entries <= 0 or seconds < max(policy.min_interval_seconds, _REST_FACTOR * last_took_seconds):
         return False
-    return entries >= policy.operation_threshold or seconds >= policy.interval_seconds
+    is_wanted = entries >= policy.operation_threshold or seconds >= policy.interval_seconds
+    return is_wanted or is_urgent

@@ -162,6 +162,8 @@ class Snapshotter:
             entries=self._log.position.offset - newest,
             seconds=time.monotonic() - self._tried,
             last_took_seconds=self._took_seconds,
+            # Only the live store makes up for what is damaged, until a snapshot does.
+            is_urgent=bool(self._log.wal.damage) and newest + 1 < self._log.wal.first_offset,
         )
 
     async def _retire(self) -> None:

@@ -165,8 +165,16 @@ class Wal:
 
     @property
     def first_offset(self) -> int:
-        """Offset of the oldest entry that is retained, or of the first that will be; 1 at first."""
-        return self._readers.extent.first_offset
+        """Offset of the oldest entry that is given out, or of the first that will be; 1 at first.
+
+        What lies before a place that was found damaged is not given out.
+        """
+        return self._readers.first_offset
+
+    @property
+    def damage(self) -> str:
+        """What of the files is damaged, as far as anybody has read them; empty for nothing."""
+        return self._readers.damage
 
     @property
     def epoch(self) -> int:

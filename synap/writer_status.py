@@ -101,6 +101,7 @@ class WriterStatus:
                 wal_bytes=wal.size_bytes,
                 wal_segments=wal.segment_count,
                 wal_first_offset=wal.first_offset,
+                wal_damage=wal.damage,
                 last_fsync_ms=wal.last_sync_ms,
                 expired_total=expired_total,
                 evicted_total=evictor.evicted_total if evictor is not None else 0,

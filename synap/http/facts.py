@@ -62,6 +62,7 @@ class NodeFacts:
                 "wal_bytes": details.wal_bytes,
                 "wal_segments": details.wal_segments,
                 "wal_first_offset": details.wal_first_offset,
+                "wal_damage": details.wal_damage or None,
                 "fsync_mode": config.persistence.wal.fsync_mode,
                 "last_fsync": details.last_fsync_ms or None,
                 "snapshots": details.snapshots.count,

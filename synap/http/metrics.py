@@ -213,6 +213,11 @@ class NodeCollector(Collector):
         )
         yield GaugeMetricFamily("synap_wal_bytes", "Bytes of the log.", details.wal_bytes)
         yield GaugeMetricFamily("synap_wal_segments", "Its segments.", details.wal_segments)
+        yield GaugeMetricFamily(
+            "synap_wal_damaged",
+            "1 where a part of it was found damaged that the live store makes up for.",
+            bool(details.wal_damage),
+        )
         snapshots = details.snapshots
         yield GaugeMetricFamily("synap_snapshots", "Snapshots that are kept.", snapshots.count)
         yield GaugeMetricFamily(

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from synap.errors import LogError, OffsetNotRetained, OffsetUnknown
+from synap.errors import LogError, OffsetNotRetained, OffsetUnknown, WalCorrupt
 from synap.replication.messages import (
     BUSY,
     DIVERGED,
@@ -28,6 +28,14 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 1024 * 1024
 # Transfers at a time; more replicas than a master can feed wait with their back-off.
 MAX_TRANSFERS = 64
+
+
+def tell_of_damage(error: WalCorrupt) -> None:
+    """Say in the node's log what a reader for a replica found; the next one is not sent there."""
+    logger.error(
+        "%s Replicas that need what is there get a snapshot.", error.message,
+        extra={"action": "wal_damaged", "path": error.path, "byte": error.byte_position},
+    )  # fmt: skip
 
 
 class _Transfer(Transfer):
@@ -140,6 +148,9 @@ class CatchUpService:
         self.drop(transfer.peer)
         if isinstance(error, OffsetNotRetained):
             reason = NEEDS_FULL_RESYNC
+        elif isinstance(error, WalCorrupt):
+            reason = NEEDS_FULL_RESYNC
+            tell_of_damage(error)
         elif isinstance(error, OffsetUnknown):
             reason = DIVERGED
         else:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from synap.addresses import reachable_address, reachable_url
 from synap.board import ReplicaFacts
-from synap.errors import OffsetNotRetained, ProtocolViolation
+from synap.errors import OffsetNotRetained, ProtocolViolation, WalCorrupt
 from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication import messages
-from synap.replication.catch_up import CatchUpService
+from synap.replication.catch_up import CatchUpService, tell_of_damage
 from synap.replication.curve import load_keys
 from synap.replication.handshakes import HandshakeLog
 from synap.replication.master import Desk, Master, MasterOptions
@@ -260,6 +260,10 @@ class Publisher:
             try:
                 return wal.position_at(hello.position.offset)
             except OffsetNotRetained:
+                return None
+            except WalCorrupt as error:
+                # The log begins behind it from now on, which is what the answer goes by.
+                tell_of_damage(error)
                 return None
 
         def deliver(found: asyncio.Future[Position | None]) -> None:

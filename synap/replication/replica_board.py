@@ -89,6 +89,7 @@ class ReplicaBoard:
                 wal_bytes=wal.size_bytes,
                 wal_segments=wal.segment_count,
                 wal_first_offset=wal.first_offset,
+                wal_damage=wal.damage,
                 last_fsync_ms=wal.last_sync_ms,
                 master_address=self._master_address,
                 last_sync_ms=last_sync_ms,

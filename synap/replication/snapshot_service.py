@@ -212,6 +212,9 @@ class SnapshotService:
         self._let_go()
 
     def _is_good_for(self, shared: _Shared, fetch: FetchSnapshot) -> bool:
+        if shared.manifest.position.offset + 1 < self._log.first_offset:
+            # The log behind it was found damaged since.
+            return False
         if self._transfers or self._installing or fetch.sha256 == shared.sha256:
             return True
         newest = self._source.known()[:1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from synap import switch
-from synap.errors import NothingToAccept, ReplicationError
+from synap.errors import NothingToAccept, ReplicationError, WalCorrupt
 from synap.replication import installer as installing
 from synap.replication import snapshot_service
 from synap.replication.installer import Installer
@@ -125,6 +125,56 @@ async def test_master_without_a_snapshot_takes_one_when_asked(bench):
         replica = await bench.replica(master)
         await until_level(master, replica)
         assert len(master.snapshots.known()) == 1
+
+
+def damage_a_value(master: Master, segment: int) -> None:
+    """Change a byte of a value in a finished segment, as a bad disk does."""
+    path = sorted(master.paths.wal_dir.glob("synap-*.wal"))[segment]
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@on_loop
+async def test_log_that_is_damaged_in_the_middle_leads_replicas_to_a_snapshot(bench, caplog):
+    """R1: nobody is sent what the disk damaged, nor refused for ever."""
+    async with bench:
+        master = await bench.master()
+        fill(master, 1)
+        stood_before = await bench.replica(master, "before")
+        await until_level(master, stood_before)
+        await stood_before.stop()
+        fill(master, 2, b"m")
+        assert master.log.wal.segment_count > 2
+        damage_a_value(master, 1)
+        await stood_before.start()
+        empty = await bench.replica(master, "empty")
+        await until_level(master, stood_before, empty)
+        assert master.log.wal.damage
+        assert master.log.wal.first_offset > 1
+        told = [each for each in caplog.records if getattr(each, "action", "") == "wal_damaged"]
+        assert len(told) == 1
+        master.set(b"last", b"value")
+        await until_level(master, stood_before, empty)
+
+
+@on_loop
+async def test_damage_in_the_log_is_made_up_for_by_a_snapshot_at_once(bench):
+    async with bench:
+        master = await bench.master(
+            persistence__snapshot__enabled=True,
+            persistence__snapshot__min_interval_secs=1,
+            persistence__snapshot__interval_secs=3600,
+        )
+        fill(master, 3)
+        damage_a_value(master, 1)
+        assert not master.snapshots.known()
+        with pytest.raises(WalCorrupt):
+            list(master.log.wal.frames_after(0))
+        await eventually(lambda: bool(master.snapshots.known()))
+        assert master.snapshots.known()[0][1].position == master.log.position
 
 
 @on_loop

@@ -187,6 +187,82 @@ def test_cursor_of_a_file_cut_by_somebody_names_the_place(tmp_path: Path) -> Non
     wal.close()
 
 
+@pytest.mark.parametrize("harm", ["a bit", "the end", "the file"])
+def test_damage_in_an_older_segment_ends_what_is_given_out_before_the_next_one(
+    tmp_path: Path, harm: str
+) -> None:
+    wal = open_wal(tmp_path, segment_bytes=1000)
+    frames = append_frames(wal, 30)
+    assert wal.damage == ""
+    path = segments_in(tmp_path)[1]
+    first, following = wal.histories()[1].first_offset, wal.histories()[2].first_offset
+    inside = next(frame for frame in frames if frame.first_offset > first)
+    do_harm(path, harm)
+    with wal.cursor(0) as cursor:
+        with pytest.raises(WalCorrupt) as found:
+            read_to_end(cursor, 500)
+        assert first - 1 <= cursor.offset < following - 1
+        with pytest.raises(OffsetNotRetained):
+            cursor.next(500)
+    assert (found.value.path, wal.damage) == (str(path), found.value.message)
+    assert wal.first_offset == following
+    with pytest.raises(OffsetNotRetained):
+        wal.position_at(inside.last_offset)
+    with wal.cursor(following - 1) as cursor:
+        rest = [frame for frame in frames if frame.first_offset >= following]
+        assert read_to_end(cursor, 500) == rest
+    wal.retire(following - 1, 0)
+    assert wal.damage == ""
+    wal.close()
+
+
+def test_position_in_a_hole_of_the_log_is_damage_and_no_unknown_offset(tmp_path: Path) -> None:
+    wal = open_wal(tmp_path, segment_bytes=1000)
+    frames = append_frames(wal, 30)
+    first = wal.histories()[1].first_offset
+    inside = next(frame for frame in frames if frame.first_offset > first)
+    base = Position(1, first - 1, wal.histories()[1].rolling)
+    wal.close()
+    segments_in(tmp_path)[1].unlink()
+    mark = wal.mark
+    wal = Wal.open(wal_options(tmp_path), resume=(wal.position, mark), on_sync_failure=no_failure)
+    with pytest.raises(WalCorrupt):
+        wal.position_at(inside.last_offset)
+    assert wal.first_offset == wal.histories()[1].first_offset
+    assert wal.first_offset > base.offset + 1
+    wal.close()
+
+
+def test_damage_in_the_active_segment_leaves_what_comes_next(tmp_path: Path) -> None:
+    wal = open_wal(tmp_path)
+    end = append_frames(wal, 30)[-1].position
+    do_harm(segments_in(tmp_path)[0], "a bit")
+    with wal.cursor(0) as cursor, pytest.raises(WalCorrupt):
+        read_to_end(cursor, 500)
+    assert wal.first_offset == end.offset + 1
+    later = append_frames(wal, 3)
+    assert wal.position_at(end.offset) == end
+    with wal.cursor(end.offset) as cursor:
+        assert read_to_end(cursor, 500) == later
+    wal.close()
+
+
+def do_harm(path: Path, harm: str) -> None:
+    """Damage a segment behind its first frame; `the file` takes it away."""
+    if harm == "the file":
+        path.unlink()
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if harm == "the end":
+            file.truncate(size // 2)
+        else:
+            # A byte of a value: the frame's header stays sound.
+            at = path.read_bytes().index(b"value", size // 2)
+            file.seek(at)
+            file.write(b"V")
+
+
 def test_cursors_reading_while_another_thread_appends_see_every_frame(tmp_path: Path) -> None:
     wal = open_wal(tmp_path, segment_bytes=20_000, fsync_mode="periodic")
     count, read, has_begun = 1500, [], threading.Event()
