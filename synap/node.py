@@ -89,11 +89,17 @@ class Node:
 
     @classmethod
     def _create(cls, role: Role, paths: NodePaths) -> Node:
-        if any(paths.wal_dir.glob("*.wal")):
-            raise DataDirUnusable(
-                f"{paths.node_file} is missing but {paths.wal_dir} holds a log; "
-                "restore node.json or choose an empty data_dir"
-            )
+        held = {
+            "a log": paths.wal_dir.glob("*.wal"),
+            "snapshots": paths.snapshots_dir.glob("snapshot_*.bin"),
+            "a live store": paths.store_dir.glob("*/data.mdb"),
+        }
+        for what, found in held.items():
+            if path := next(found, None):
+                raise DataDirUnusable(
+                    f"{paths.node_file} is missing but {path.parent} holds {what}; "
+                    "restore node.json or choose an empty data_dir"
+                )
         is_replica = role == "replica"
         identity = NodeIdentity(
             id=secrets.token_hex(8),
@@ -132,6 +138,12 @@ class Node:
         """Say, durably, that the data was a whole state once."""
         if not self.identity.has_synced:
             self.identity = msgspec.structs.replace(self.identity, has_synced=True)
+            self._save()
+
+    def forget_synced(self) -> None:
+        """Say, durably, that the data is no whole state of anything, for it is gone."""
+        if self.identity.has_synced:
+            self.identity = msgspec.structs.replace(self.identity, has_synced=False)
             self._save()
 
     def begin_reign(self, after_offset: int) -> Reign:

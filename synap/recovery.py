@@ -150,6 +150,8 @@ class _Recoverer:
             assert store is not None
             self._begin_reign(wal)
             self._replay(wal, store)
+            if recovery.source == "nothing" and self._node.role == "replica":
+                self._node.forget_synced()
             if recovery.source != "store":
                 self._rebuilding = None
                 store.make_current()
@@ -242,9 +244,28 @@ class _Recoverer:
                 "restore from a backup"
             )
         self.recovery.source = "log" if wal.position.offset else "nothing"
+        if not wal.segment_count and self._node.role != "replica":
+            self._keep_store_without_log()
 
     def _begin_rebuilding(self, store: Store) -> None:
         self._store, self._rebuilding = store, Replay(store)
+
+    def _keep_store_without_log(self) -> None:
+        """See that a store does not go that neither a log nor a snapshot makes up for."""
+        recovery, paths = self.recovery, self._paths
+        try:
+            folder = folder_in_use(paths.store_dir)
+        except StoreUnusable:
+            return
+        why = f"the live store can't be used ({recovery.reason})"
+        if not self._foreign.moved:
+            # A master that wrote anything has a segment: it is not where it should be.
+            raise StoreUnusable(
+                f"{why}, there is no log in {paths.wal_dir}, and {_words_for(recovery.faults)}; "
+                "put them back or restore from a backup. To begin with nothing, move "
+                f"{paths.store_dir} away"
+            )
+        self._foreign.take([folder], f"{why}, and there is no log of this node's history")
 
     def _unpack(self, path: Path, manifest: Manifest) -> Store:
         def fill(folder: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from synap.config import Config, load_config
-from synap.errors import StoreUnusable, WalCorrupt
+from synap.errors import DataDirUnusable, StoreUnusable, WalCorrupt
 from synap.log import Log
-from synap.node import Node
+from synap.node import Node, new_reign
 from synap.paths import NodePaths
 from synap.snapshot import write_snapshot
 from synap.snapshot_folder import snapshot_path, snapshots
@@ -127,6 +127,72 @@ def test_another_boot_id_and_a_log_without_an_entry_begin_an_epoch(
     assert (outcome(log), log.recovery.begun_epoch) == (("nothing", 0, 0), 2)
     assert [(reign.epoch, reign.first_offset) for reign in log.lineage] == [(2, 1)]
     log.close(clean=True)
+
+
+def test_another_boot_id_and_no_log_at_all_is_refused_and_removes_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log lies on a disk that is not mounted, say: an empty node would hide that."""
+    home.fill(5)
+    elsewhere = home.folder / "elsewhere"
+    home.paths.wal_dir.rename(elsewhere)
+    held = sorted(home.paths.store_dir.rglob("*"))
+    reboot(monkeypatch)
+    with pytest.raises(StoreUnusable, match="no log"):
+        home.open()
+    assert sorted(home.paths.store_dir.rglob("*")) == held
+    shutil.rmtree(home.paths.wal_dir)
+    elsewhere.rename(home.paths.wal_dir)
+    log = home.open()
+    assert outcome(log) == ("log", 5, 5)
+    log.close(clean=True)
+
+
+def test_untrusted_store_is_kept_where_the_log_is_of_another_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = Home(tmp_path / "mine"), Home(tmp_path / "other")
+    mine.fill(3)
+    other.fill(1)
+    shutil.copy(other.paths.node_file, mine.paths.node_file)
+    reboot(monkeypatch)
+    log = mine.open()
+    assert (outcome(log), keys_in(log)) == (("nothing", 0, 0), 0)
+    names = {path.name for path in mine.paths.foreign_dir.rglob("*")}
+    assert {"00000001", "data.mdb", "synap-00000000000000000001.wal"} <= names
+    log.close(clean=True)
+
+
+def test_replica_that_comes_up_with_nothing_has_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would say of every key that there is none."""
+    home = Home(tmp_path / "data", "replica")
+    log = home.open()
+    log.adopt((new_reign(1, 1),))
+    log.note_synced()
+    log.close(clean=True)
+    log = home.open()
+    assert (log.recovery.source, log.has_synced) == ("store", True)
+    log.close(clean=False)
+    reboot(monkeypatch)
+    log = home.open()
+    assert (log.recovery.source, log.has_synced) == ("nothing", False)
+    assert home.node_json()["has_synced"] is False
+    log.close(clean=True)
+
+
+@pytest.mark.parametrize("kept", ["wal", "snapshots", "store"])
+def test_data_without_node_json_is_refused(home: Home, kept: str) -> None:
+    log = home.open()
+    home.fill(2, log)
+    home.snapshot(log)
+    log.close(clean=True)
+    home.paths.node_file.unlink()
+    for folder in {"wal", "snapshots", "store"} - {kept}:
+        shutil.rmtree(home.folder / folder)
+    with pytest.raises(DataDirUnusable, match=r"node\.json is missing"):
+        home.open()
 
 
 def test_another_boot_id_with_fsync_always_stays_in_its_epoch(
