@@ -6,8 +6,10 @@ below it. What is moved is logged with its reason.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from synap.durable import sync_directory
 from synap.errors import DataDirUnusable
 
 logger = logging.getLogger(__name__)
+
+# Another file system, as where log and data directory have a disk each, or one without links.
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
 
 
 class Foreign:
@@ -46,7 +51,7 @@ class Foreign:
                 if path.is_dir():
                     path.rename(target)
                 else:
-                    os.link(path, target, follow_symlinks=False)
+                    _have_also(path, target)
                 sync_directory(target.parent)
             for path in paths:
                 path.unlink(missing_ok=True)
@@ -73,3 +78,17 @@ class Foreign:
         parent = self._folder / path.parent.name
         parent.mkdir(exist_ok=True)
         return parent / path.name
+
+
+def _have_also(path: Path, target: Path) -> None:
+    """Have the file at `path` also as `target`, whole: by another name for it, or by a copy."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        temporary = target.with_name(f"{target.name}.tmp")
+        shutil.copy2(path, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.rename(temporary, target)

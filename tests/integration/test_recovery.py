@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -441,6 +442,28 @@ def test_files_of_another_history_are_put_aside_whole(tmp_path: Path) -> None:
         theirs.with_suffix(".json").name: theirs.with_suffix(".json").read_bytes(),
     }
     log.close(clean=True)
+
+
+def test_files_of_another_history_on_another_disk_are_put_aside_too(tmp_path: Path) -> None:
+    if tmp_path.stat().st_dev == Path("/dev/shm").stat().st_dev:
+        pytest.skip("the temporary folder lies on the same file system as /dev/shm")
+    with tempfile.TemporaryDirectory(prefix="synap", dir="/dev/shm") as disk:
+        wal_path = f"{disk}/wal/synap.wal"
+        mine = Home(tmp_path / "mine", persistence__wal__path=wal_path)
+        mine.fill(3)
+        log = Home(tmp_path / "other").open()
+        foreign_segment = Path(disk, "wal", "synap-00000000000000000009.wal")
+        shutil.copy(next((tmp_path / "other" / "wal").glob("synap-*.wal")), foreign_segment)
+        log.close(clean=False)
+        content = foreign_segment.read_bytes()
+        log = mine.open()
+        assert outcome(log) == ("store", 0, 3)
+        aside = [path for path in mine.paths.foreign_dir.rglob("*") if path.is_file()]
+        assert [(path.name, path.read_bytes()) for path in aside] == [
+            (foreign_segment.name, content)
+        ]
+        assert not foreign_segment.exists()
+        log.close(clean=True)
 
 
 def test_node_json_of_another_node_puts_everything_else_aside(tmp_path: Path) -> None:
