@@ -422,7 +422,7 @@ class Follower:
         if isinstance(remedy, plan.Hold):
             return
         self._stage = _Stage.SYNCING
-        self._resync.begin(refusal.lineage, remedy, now_ns)
+        self._resync.begin(refusal.lineage, remedy, log.position.offset, now_ns)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stage = _Stage.REFUSED

@@ -138,12 +138,15 @@ class FetchSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=5):
         sha256: Of the snapshot that the replica holds a beginning of; empty for none.
         after_byte: How much of that it holds.
         credit: Chunks that the master may send before it hears more; `Credit` gives more.
+        at_least: Last offset of what the replica holds of the master's log; an older snapshot would
+            take its readers back behind that.
     """
 
     request: Number
     sha256: Checksum
     after_byte: Offset
     credit: Number
+    at_least: Offset = 0
 
 
 class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag=6):

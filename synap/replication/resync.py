@@ -105,22 +105,25 @@ class Resync:
         self._at_byte = 0
         self._lineage: Lineage = ()
         self._switch = Switch()
+        self._at_least = 0
 
     @property
     def is_installing(self) -> bool:
         """Whether log and store are being replaced: nobody may append or trust their end."""
         return self._step is _Step.INSTALLING
 
-    def begin(self, lineage: Lineage, switch: Switch, now_ns: int) -> None:
+    def begin(self, lineage: Lineage, switch: Switch, own_offset: int, now_ns: int) -> None:
         """Ask for a snapshot, or for the rest of one, as soon as the disk has what came before.
 
         Args:
             lineage: The reigns of the master's log.
             switch: What is put aside when it is installed.
+            own_offset: The end of this replica's log.
         """
         assert not self.is_installing
         self._lineage = lineage
         self._switch = switch
+        self._at_least = own_offset if switch.kept_after is None else switch.kept_after
         self._wait(now_ns)
         self._go_on(now_ns)
 
@@ -242,7 +245,9 @@ class Resync:
         self._moved_ns = now_ns
         self._request = self._next_request()
         sha256 = self._offer.sha256 if self._offer is not None else b""
-        self._outbox.append(FetchSnapshot(self._request, sha256, self._held_bytes, CREDIT))
+        self._outbox.append(
+            FetchSnapshot(self._request, sha256, self._held_bytes, CREDIT, self._at_least)
+        )
 
     def _install_if_whole(self) -> None:
         assert self._offer is not None

@@ -153,7 +153,7 @@ class SnapshotService:
             return
         shared = self._shared
         if shared is None or not self._is_good_for(shared, fetch):
-            self._prepare(fetch.sha256)
+            self._prepare(fetch)
             self._tell_to_wait(fetch, peer, "a snapshot is being made ready")
             return
         is_same = fetch.sha256 == shared.sha256 and fetch.after_byte <= shared.manifest.bytes
@@ -212,8 +212,11 @@ class SnapshotService:
         self._let_go()
 
     def _is_good_for(self, shared: _Shared, fetch: FetchSnapshot) -> bool:
-        if shared.manifest.position.offset + 1 < self._log.first_offset:
+        offset = shared.manifest.position.offset
+        if offset + 1 < self._log.first_offset:
             # The log behind it was found damaged since.
+            return False
+        if offset < min(fetch.at_least, self._log.position.offset):
             return False
         if self._transfers or self._installing or fetch.sha256 == shared.sha256:
             return True
@@ -225,13 +228,16 @@ class SnapshotService:
         wait_ms = int(self._wait_ms * (0.5 + self._draw()))
         self._send(peer, Refusal(WAIT, why, fetch.request, wait_ms=wait_ms), None)
 
-    def _prepare(self, wanted: bytes) -> None:
+    def _prepare(self, fetch: FetchSnapshot) -> None:
         if self._preparing is None or self._preparing.done():
-            self._preparing = asyncio.create_task(self._make_ready(wanted))
+            self._preparing = asyncio.create_task(self._make_ready(fetch))
 
-    async def _make_ready(self, wanted: bytes) -> None:
+    async def _make_ready(self, fetch: FetchSnapshot) -> None:
         try:
-            if await self._open_one_of(self._candidates(wanted)):
+            held = self._candidates(fetch.sha256)
+            if await self._open_one_of(
+                [each for each in held if each[1].position.offset >= fetch.at_least]
+            ):
                 return
             await self._source.take()
             if not await self._open_one_of(self._candidates(b"")):

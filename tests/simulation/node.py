@@ -16,7 +16,14 @@ from synap.replication.catch_up import CatchUpService
 from synap.replication.follower import Follower
 from synap.replication.link import FollowerOptions, FollowerStatus
 from synap.replication.master import Desk, Master, MasterOptions
-from synap.replication.messages import Answer, Hello, Published, Refusal, encode
+from synap.replication.messages import (
+    Answer,
+    FetchSnapshot,
+    Hello,
+    Published,
+    Refusal,
+    encode,
+)
 from synap.replication.plan import Plan
 from synap.replication.progress import retry_delay_ms
 from synap.replication.quorum import Waiting
@@ -109,18 +116,22 @@ class Snapshots(SnapshotService):
     def known(self) -> list[tuple[Path, Manifest]]:
         return [(Path("image"), manifest) for manifest, _ in self._process.disk.snapshots]
 
-    def _prepare(self, wanted: bytes) -> None:
+    def _prepare(self, fetch: FetchSnapshot) -> None:
         if not self._is_preparing:
             self._is_preparing = True
-            self._process.after(300, lambda: self._make_ready_now(wanted.hex()))
+            self._process.after(300, lambda: self._make_ready_now(fetch))
 
-    def _make_ready_now(self, wanted: str) -> None:
+    def _make_ready_now(self, fetch: FetchSnapshot) -> None:
         self._is_preparing = False
         disk = self._process.disk
         if self._transfers:
             return
-        usable = [each for each in disk.snapshots if _is_continued(disk, each[0])]
-        chosen = [each for each in usable if each[0].sha256 == wanted] + usable[:1]
+        usable = [
+            each
+            for each in disk.snapshots
+            if _is_continued(disk, each[0]) and each[0].position.offset >= fetch.at_least
+        ]
+        chosen = [each for each in usable if each[0].sha256 == fetch.sha256.hex()] + usable[:1]
         if not chosen:
             disk.take_snapshot(self._process.timeline.wall_ms)
             chosen = disk.snapshots[:1]
@@ -377,7 +388,8 @@ class ReplicaProcess(Process):
         image, self._image = bytes(self._image), None
         if hashlib.sha256(image).digest() != job.offer.sha256:
             return False
-        self.world.installed(self, job, self.disk.install(job, image))
+        held = self.disk.position.offset
+        self.world.installed(self, job, self.disk.install(job, image), held)
         return True
 
 

@@ -224,9 +224,18 @@ class World:
         if len(holding) < self.quorum:
             raise Violation(f"{write.key!r} is acknowledged, but only {holding} ever held it")
 
-    def installed(self, replica: ReplicaProcess, job: Install, gone: list) -> None:
-        """Check that a full resync removed nothing but what its master has."""
+    def installed(self, replica: ReplicaProcess, job: Install, gone: list, held: int) -> None:
+        """Check that a full resync removed nothing but what its master has, nor went behind that.
+
+        Args:
+            gone: Frames that are neither in the log any more nor put aside.
+            held: Where the log ended.
+        """
         master = self.nodes[replica.master]
+        kept = held if job.switch.kept_after is None else job.switch.kept_after
+        offset = job.offer.position.offset
+        if offset < kept:
+            raise Violation(f"{replica.name} goes back to {offset}, and held {kept}")
         for frame in gone:
             if frame.last_offset > master.disk.base.offset and not master.disk.holds(
                 frame.position

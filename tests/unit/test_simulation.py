@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from synap.position import Lineage
-from synap.replication import master, plan, quorum, reigns, roster
+from synap.replication import master, plan, quorum, reigns, resync, roster
 from synap.replication.follower import Follower
 from synap.replication.messages import Ack
 from synap.replication.plan import CatchUp, Switch
@@ -115,6 +115,12 @@ def _put_nothing_aside(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan, "remedy", forgetful)
 
 
+def _take_any_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """A replica takes one that is older than what it holds of the master's log."""
+    asked = resync.FetchSnapshot
+    patch.setattr(resync, "FetchSnapshot", lambda *fields: asked(*fields[:-1]))
+
+
 def _go_on_in_the_old_reign(patch: pytest.MonkeyPatch) -> None:
     """A master that lost the end of its log begins no epoch."""
     start = SimNode.start
@@ -141,6 +147,7 @@ _MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_rank_by_the_number, 459),
     (_see_no_gap, 0),
     (_put_nothing_aside, 8),
+    (_take_any_snapshot, 122),
     (_go_on_in_the_old_reign, 82),
     (_promote_anybody, 8),
 )
