@@ -16,6 +16,7 @@ it writes for what it, or its original, wrote there before.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from synap.errors import (
     StoreUnusable,
     WalCorrupt,
 )
-from synap.files import Files
+from synap.files import NO_ROOM, Files
 from synap.foreign import Foreign
 from synap.node import Node
 from synap.paths import NodePaths
@@ -40,8 +41,8 @@ from synap.replay import Replay
 from synap.segment import opened, read_header, segment_path, segment_paths
 from synap.snapshot import unpack_image
 from synap.snapshot_folder import Manifest, clear_leftovers, snapshots
-from synap.store import MACHINE_RESTARTED, NO_STORE, Store, is_trusted
-from synap.store.generations import folder_in_use
+from synap.store import MACHINE_RESTARTED, NO_STORE, Store, generations, is_trusted
+from synap.store.generations import DATA_FILE, folder_in_use, folder_of
 from synap.wal import Mark, Wal, WalOptions
 
 if TYPE_CHECKING:
@@ -144,12 +145,13 @@ class _Recoverer:
             trusted, reason = is_trusted(paths.store_dir)
             recovery.reason = reason if not trusted else self._open_in_place()
             if self._store is None:
-                self._rebuild()
+                self._rebuild_or_refuse()
             wal, store = self._wal, self._store
             assert wal is not None
             assert store is not None
-            self._begin_reign(wal)
             self._replay(wal, store)
+            # Behind what may fail for want of room: a node that tries again begins no more of them.
+            self._begin_reign(wal)
             if recovery.source == "nothing" and self._node.role == "replica":
                 self._node.forget_synced()
             if recovery.source != "store":
@@ -159,6 +161,7 @@ class _Recoverer:
             store.remove_others()
         except BaseException:
             self._close()
+            generations.clear_unused(paths.store_dir)
             raise
         recovery.cut_bytes += wal.report.cut_bytes
         recovery.put_aside = tuple(self._foreign.moved)
@@ -221,7 +224,17 @@ class _Recoverer:
         self._foreign.take([folder_in_use(self._paths.store_dir)], why)
         return why
 
+    def _rebuild_or_refuse(self) -> None:
+        try:
+            self._rebuild()
+        except DiskFull as error:
+            if self._store is None:
+                raise
+            raise self._without_room_for_log(self._store) from error
+
     def _rebuild(self) -> None:
+        # The room that one before this took, which was killed.
+        generations.clear_unused(self._paths.store_dir)
         for path, manifest in snapshots(self._paths.snapshots_dir):
             try:
                 self._begin_rebuilding(self._unpack(path, manifest))
@@ -272,6 +285,10 @@ class _Recoverer:
             try:
                 unpack_image(path, manifest, folder)
             except OSError as error:
+                if error.errno in NO_ROOM:
+                    image_bytes = manifest.plain_bytes or manifest.bytes
+                    needed = f"the image in {path} has {image_bytes} bytes"
+                    raise self._without_room(folder, needed) from error
                 raise StoreUnusable(f"{path} can't be unpacked to {folder}: {error}") from error
 
         return Store.prepare(self._paths.store_dir, MAP_BYTES, fill)
@@ -348,11 +365,28 @@ class _Recoverer:
         try:
             replay.finish(wal)
             self.recovery.replayed_frames = replay.frames
-        except DiskFull:
+        except DiskFull as error:
             # A node must start on a full disk, for reading.
             if self.recovery.source != "store":
-                raise
+                raise self._without_room_for_log(store) from error
             self.recovery.is_behind = True
+
+    def _without_room_for_log(self, store: Store) -> StoreUnusable:
+        folder = folder_of(self._paths.store_dir, store.generation)
+        taken_bytes = (folder / DATA_FILE).stat().st_size
+        applied = store.applied.position.offset
+        needed = f"the log up to offset {applied} took {taken_bytes} bytes, and it goes on"
+        return self._without_room(folder, needed)
+
+    def _without_room(self, folder: Path, needed: str) -> StoreUnusable:
+        """Return the refusal of a rebuild that began in `folder`, which goes with it."""
+        taken_bytes = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+        free_bytes = shutil.disk_usage(folder).free + taken_bytes
+        return StoreUnusable(
+            f"there is no room to rebuild the live store ({self.recovery.reason}) in "
+            f"{self._paths.store_dir}: {needed}, and the disk has {free_bytes}. Nothing was "
+            "changed: make room there, and start the node again"
+        )
 
     def _may_have_lost(self, position: Position) -> bool:
         """Whether entries that others saw may be missing, or this is a copy."""

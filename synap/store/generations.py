@@ -150,6 +150,21 @@ def prune(root: Path) -> list[int]:
     return removed
 
 
+def clear_unused(root: Path) -> None:
+    """Remove the generations that an interrupted or failed rebuild left behind.
+
+    What is in use stays, and what was set aside until something is; all of it where CURRENT names
+    nothing that is there.
+    """
+    in_use = _last_current(root)
+    if (root / _CURRENT).exists() and not is_there(root, in_use):
+        return
+    kept = {in_use, _number_in(root / _SET_ASIDE)}
+    for generation in _generations(root):
+        if generation not in kept:
+            shutil.rmtree(folder_of(root, generation))
+
+
 def mark(folder: Path, *, clean: bool, boot_id: str | None = None) -> None:
     """Write the generation's marker for here and now, durably.
 
@@ -221,8 +236,12 @@ def _overwrite(path: Path, content: bytes) -> None:
 
 def _last_current(root: Path) -> int:
     """Return the number in CURRENT, whether the generation is there or not; 0 for none."""
+    return _number_in(root / _CURRENT)
+
+
+def _number_in(path: Path) -> int:
     try:
-        text = (root / _CURRENT).read_text("ascii").strip()
+        text = path.read_text("ascii").strip()
     except (OSError, UnicodeError):
         return 0
     return int(text) if _FOLDER.fullmatch(text) else 0

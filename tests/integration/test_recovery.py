@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -20,6 +21,9 @@ from synap.paths import NodePaths
 from synap.snapshot import write_snapshot
 from synap.snapshot_folder import snapshot_path, snapshots
 from synap.store import generations
+from tests import disks
+
+MIB = 1024 * 1024
 
 
 class Home:
@@ -300,6 +304,34 @@ def test_rebuild_from_snapshot_replays_what_is_behind_it(
     assert len(told) == 1
     assert "from snapshot of offset 5 (there is no store yet), 3 frames" in told[0].getMessage()
     log.close(clean=True)
+
+
+@pytest.mark.parametrize("has_snapshot", [True, False])
+def test_rebuild_without_room_says_where_and_how_much_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_snapshot: bool
+) -> None:
+    with disks.small_disk(tmp_path / "disk", 24 * MIB) as disk:
+        home = Home(disk / "data")
+        log = home.open()
+        home.fill(5, log, bytes(MIB))
+        if has_snapshot:
+            home.snapshot(log)
+        held = log.store.reader().digest()
+        log.close(clean=False)
+        ballast = disks.fill(disk)
+        os.truncate(ballast, ballast.stat().st_size - 2 * MIB)
+        before = sorted(home.folder.rglob("*"))
+        reboot(monkeypatch)
+        for _ in range(2):
+            with pytest.raises(StoreUnusable) as refused:
+                home.open()
+            message = refused.value.message
+            assert re.search(rf"no room .*{home.paths.store_dir}.* \d{{7}} bytes", message)
+            assert sorted(home.folder.rglob("*")) == before
+        ballast.unlink()
+        log = home.open()
+        assert log.store.reader().digest() == held
+        log.close(clean=True)
 
 
 def test_rebuild_falls_back_from_a_damaged_snapshot_and_says_why(home: Home) -> None:
