@@ -10,11 +10,12 @@ it is gone, is in `records`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
+from synap.frame import ENTRY_BYTES, MAX_PAYLOAD_BYTES
 from synap.records import NEVER, Record, check_key, is_live
 from synap.request_errors import (
     InvalidRequest,
@@ -266,6 +267,16 @@ def check_value(size: int, limits: Limits) -> None:
         )
 
 
+def _check_all(pairs: Mapping[bytes, bytes]) -> None:
+    """Raise ValueTooLarge unless all of them fit into one frame, beside what shares it."""
+    size = sum(map(len, pairs)) + sum(map(len, pairs.values())) + len(pairs) * ENTRY_BYTES
+    if size > MAX_PAYLOAD_BYTES // 2:
+        raise ValueTooLarge(
+            f"the pairs have {size} bytes together; the limit is {MAX_PAYLOAD_BYTES // 2}, "
+            "for they are written at once"
+        )
+
+
 def _stored_expiry(expiry_ms: int | None) -> int:
     """Return the expiry as it is stored; a passed time of 0 must not be taken for NEVER."""
     if expiry_ms is None:
@@ -388,6 +399,7 @@ def _persist(command: Persist, keyspace: Keyspace, now_ms: int, limits: Limits) 
 
 def _set_many(command: SetMany, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
     pairs = dict(command.pairs)
+    _check_all(pairs)
     for key, value in pairs.items():
         check_key(key)
         check_value(len(value), limits)

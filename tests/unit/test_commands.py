@@ -309,6 +309,14 @@ def test_set_many_writes_the_last_of_equal_keys() -> None:
     assert keys.records == {b"k": Record(102, NEVER, b"3"), b"j": Record(103, NEVER, b"2")}
 
 
+def test_set_many_with_more_than_one_frame_may_hold_is_refused() -> None:
+    keys = Keys()
+    value = bytes(1 << 20)
+    with pytest.raises(ValueTooLarge, match="together"):
+        keys.run(SetMany(tuple((b"%d" % number, value) for number in range(128))))
+    assert keys.run(SetMany(((b"few", b"1"),))) is True
+
+
 def test_set_many_nx_with_one_existing_key_writes_nothing() -> None:
     keys = Keys(b=b"old")
     assert keys.run(SetMany(((b"a", b"1"), (b"b", b"2")), nx=True)) is False
