@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from synap.durable import write_file
-from synap.errors import DataDirInUse, DataDirUnusable
+from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
+from synap.files import NO_ROOM
 from synap.paths import NodePaths
 from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign
 
@@ -108,7 +109,7 @@ class Node:
             has_synced=not is_replica,
         )
         node = cls(paths.node_file, identity)
-        node._save()
+        node._keep(identity)
         return node
 
     @property
@@ -131,20 +132,17 @@ class Node:
     def adopt(self, lineage: Lineage) -> None:
         """Take `lineage` for this node's own and make that durable."""
         if lineage != self.lineage:
-            self.identity = msgspec.structs.replace(self.identity, lineage=lineage)
-            self._save()
+            self._keep(msgspec.structs.replace(self.identity, lineage=lineage))
 
     def note_synced(self) -> None:
         """Say, durably, that the data was a whole state once."""
         if not self.identity.has_synced:
-            self.identity = msgspec.structs.replace(self.identity, has_synced=True)
-            self._save()
+            self._keep(msgspec.structs.replace(self.identity, has_synced=True))
 
     def forget_synced(self) -> None:
         """Say, durably, that the data is no whole state of anything, for it is gone."""
         if self.identity.has_synced:
-            self.identity = msgspec.structs.replace(self.identity, has_synced=False)
-            self._save()
+            self._keep(msgspec.structs.replace(self.identity, has_synced=False))
 
     def begin_reign(self, after_offset: int) -> Reign:
         """Begin a new epoch behind `after_offset`, where this node's log ends, durably.
@@ -171,26 +169,23 @@ class Node:
         reign = new_reign(epoch, after_offset + 1)
         kept = tuple(each for each in self.lineage if each.first_offset <= after_offset)
         pub, sync = addresses or (before.master_address, before.master_sync_address)
-        self.identity = msgspec.structs.replace(
+        self._keep(msgspec.structs.replace(
             before, role="master", lineage=(*kept, reign), has_synced=True,
             master_address=pub, master_sync_address=sync, ended_by_epoch=0,
-        )  # fmt: skip
-        self._save()
+        ))  # fmt: skip
         return reign
 
     def follow(self, master_address: str, master_sync_address: str) -> None:
         """Become a replica of the master at these addresses, durably; the data stays."""
-        self.identity = msgspec.structs.replace(
+        self._keep(msgspec.structs.replace(
             self.identity, role="replica", master_address=master_address,
             master_sync_address=master_sync_address, ended_by_epoch=0,
-        )  # fmt: skip
-        self._save()
+        ))  # fmt: skip
 
     def end_reign(self, epoch: int) -> None:
         """Say, durably, that `epoch` has ended the reign of this master."""
         if epoch > self.identity.ended_by_epoch:
-            self.identity = msgspec.structs.replace(self.identity, ended_by_epoch=epoch)
-            self._save()
+            self._keep(msgspec.structs.replace(self.identity, ended_by_epoch=epoch))
 
     def master_addresses(self, config: Config) -> tuple[str, str] | None:
         """Return PUB and ROUTER socket of the master; what it was told wins over `config`."""
@@ -202,11 +197,21 @@ class Node:
         return replication.master_address, replication.master_sync_address
 
     def _become_master(self) -> None:
-        self.identity = msgspec.structs.replace(self.identity, role="master")
-        self._save()
+        self._keep(msgspec.structs.replace(self.identity, role="master"))
 
-    def _save(self) -> None:
-        write_identity(self._path, self.identity)
+    def _keep(self, identity: NodeIdentity) -> None:
+        """Make `identity` durable, then this node's.
+
+        Raises:
+            DiskFull, OSError: the disk refuses; the node is what it was.
+        """
+        try:
+            write_identity(self._path, identity)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFull(f"no room on the disk for {self._path}") from error
+            raise
+        self.identity = identity
 
 
 def read_identity(path: Path) -> NodeIdentity:

@@ -153,17 +153,24 @@ class Writer:
         self._show()
 
     def end_reign(self, epoch: int) -> None:
-        """Take no writes any more, for good: `epoch` is above this master's own."""
+        """Take no writes any more, for good: `epoch` reigns in this master's place."""
         if epoch <= self._ended_by_epoch:
             return
-        self._log.node.end_reign(epoch)
         self._ended_by_epoch = epoch
+        self._note_end()
         self._read_only = ReignEnded.reason
         logger.error(
             "writes are refused: %s", ReignEnded(epoch),
             extra={"action": "stale_epoch", "epoch": epoch},
         )  # fmt: skip
         self._show()
+
+    def _note_end(self) -> None:
+        """Make it durable that the reign has ended; where the disk refuses, the next tick tries."""
+        try:
+            self._log.node.end_reign(self._ended_by_epoch)
+        except (DiskFull, OSError) as error:
+            logger.error("%s", error, extra={"action": "stale_epoch"})
 
     def handle_pause(self, command: PauseCommand) -> PauseState:
         """Pause the writes, end a pause, or give up the reign in one.
@@ -420,6 +427,8 @@ class Writer:
         if self._read_only == DiskFull.reason and self._ticks % _ROOM_EVERY_TICKS == 0:
             self._look_for_room()
         self._ticks += 1
+        if self._ended_by_epoch:
+            self._note_end()
         self._show()
         self._timers["tick"] = self._loop.call_later(_TICK_SECONDS, self._tick)
 

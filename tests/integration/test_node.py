@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from synap.config import load_config
-from synap.errors import DataDirInUse, DataDirUnusable
-from synap.node import Node, lock_file, new_reign
+from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
+from synap.node import Node, lock_file, new_reign, read_identity
 from synap.paths import NodePaths
+from tests import disks
 
 
 def _paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str = "master"):
@@ -146,6 +147,24 @@ def test_node_that_crashed_begins_a_reign_that_nobody_asked_for(
     assert not node.begin_reign(20).is_unasked
     assert node.begin_reign(30).is_unasked
     assert [each.epoch for each in node.lineage] == [1, 2, 4, 5]
+
+
+def test_node_whose_disk_is_full_stays_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with disks.small_disk(tmp_path / "data", 256 * 1024) as disk:
+        node = Node.load_or_create(*_paths(tmp_path, monkeypatch))
+        before = node.identity
+        disks.fill(disk)
+        for change in (
+            lambda: node.end_reign(7),
+            lambda: node.begin_reign(3),
+            lambda: node.promote(3, None),
+            lambda: node.follow("127.0.0.1:5", "127.0.0.1:9"),
+        ):
+            with pytest.raises(DiskFull):
+                change()
+            assert node.identity == before == read_identity(disk / "node.json")
 
 
 def test_node_told_to_follow_wins_over_the_configuration(

@@ -128,3 +128,25 @@ def test_herald_ends_the_reign_of_the_master_before_it(tmp_path: Path) -> None:
         assert read_identity(master.paths.node_file).ended_by_epoch == 2
 
     uvloop.run(test())
+
+
+def test_reign_that_ends_on_a_full_disk_takes_no_writes_and_is_kept_later(tmp_path: Path) -> None:
+    """E2."""
+
+    async def test() -> None:
+        master = WritingMaster(tmp_path / "m")
+        node_file = master.paths.node_file
+        async with master.running() as client:
+            await client.execute(Set(b"k", b"v"))
+            # A folder in the place of the temporary file stands for a disk that refuses.
+            obstacle = node_file.with_name(f"{node_file.name}.tmp")
+            obstacle.mkdir()
+            master.writer.end_reign(7)
+            assert master.view().read_only == "stale_epoch"
+            with pytest.raises(ReignEnded):
+                await client.execute(Set(b"k", b"w"))
+            assert read_identity(node_file).ended_by_epoch == 0
+            obstacle.rmdir()
+            await eventually(lambda: read_identity(node_file).ended_by_epoch == 7)
+
+    uvloop.run(test())

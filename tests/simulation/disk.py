@@ -28,8 +28,8 @@ _CHUNK_FRAMES = 3
 class Identity(Node):
     """`node.json` on a disk that makes it durable at once."""
 
-    def _save(self) -> None:
-        pass
+    def _keep(self, identity: NodeIdentity) -> None:
+        self.identity = identity
 
 
 class Disk:
