@@ -71,6 +71,9 @@ def write_snapshot(
             manifest = _write_image(
                 reader, file.fileno(), lineage, compress=compress, now_ms=now_ms
             )
+        position = manifest.position
+        if position.offset and position.epoch not in {reign.epoch for reign in lineage}:
+            raise SnapshotError(f"epoch {position.epoch} began meanwhile; the next try names it")
         _verify(temporary, manifest)
         put_in_place(temporary, manifest)
     except (OSError, StoreError, SnapshotError) as error:

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from synap import snapshot as module
-from synap.errors import DiskFull, SnapshotInvalid
+from synap.errors import DiskFull, SnapshotError, SnapshotInvalid
 from synap.position import Position, Reign
 from synap.snapshot import unpack_image, verify_snapshot, write_snapshot
 from synap.snapshot_folder import clear_leftovers, prune, read_manifest, snapshot_path, snapshots
@@ -69,6 +69,13 @@ def test_snapshot_written_verifies_and_unpacks_to_the_same_store(
     )
     assert restored.reader().digest() == store.reader().digest()
     assert restored.applied == store.applied
+
+
+def test_snapshot_that_a_new_epoch_overtook_is_given_up(store: Store, folder: Path) -> None:
+    """Restored, it would begin an epoch of the same number again."""
+    with pytest.raises(SnapshotError, match="epoch 1 began meanwhile"):
+        write_snapshot(store.reader(), folder, (), compress=False, now_ms=1234)
+    assert os.listdir(folder) == []
 
 
 def test_snapshot_while_writing_holds_whole_frames(store: Store, folder: Path) -> None:
