@@ -299,6 +299,10 @@ class _Recoverer:
 
     def _open_wal_behind(self, image: Position) -> str:
         """Open the log for a snapshot that stands at `image`; return why it does not fit."""
+        reigns = [each for each in self._node.lineage if each.first_offset <= image.offset]
+        if reigns and reigns[-1].epoch != image.epoch:
+            # Left over from a branch that the log has left.
+            return f"it stands at {image}, where by node.json reign {reigns[-1]} wrote"
         if self._wal is None:
             self._open_needed(image)
         wal = self._wal

@@ -419,6 +419,31 @@ def test_snapshot_ahead_of_the_log_wins_and_the_log_is_kept_aside(home: Home) ->
     log.close(clean=True)
 
 
+def test_snapshot_ahead_of_the_log_in_an_earlier_reign_is_of_no_use(home: Home) -> None:
+    """It is of a branch that the log left: what the later reign wrote is not to go for it."""
+    home.fill(3)
+    branch = home.folder.with_name("branch")
+    shutil.copytree(home.folder, branch, symlinks=True)
+    log = home.open()
+    home.fill(5, log)
+    image = home.snapshot(log)
+    log.close(clean=True)
+    taken = [image.read_bytes(), image.with_suffix(".json").read_bytes()]
+    shutil.rmtree(home.folder)
+    branch.rename(home.folder)
+    log = home.open()
+    assert log.lineage[-1].epoch == 2
+    home.fill(1, log)
+    log.close(clean=True)
+    for path, content in zip((image, image.with_suffix(".json")), taken, strict=True):
+        path.write_bytes(content)
+    lose_store(home)
+    log = home.open()
+    assert (outcome(log), keys_in(log)) == (("log", 4, 4), 4)
+    assert "by node.json" in log.recovery.faults[0]
+    log.close(clean=True)
+
+
 def test_hole_in_the_log_before_the_snapshot_is_no_hindrance(tmp_path: Path) -> None:
     home = Home(tmp_path / "data", persistence__wal__max_size_mb=1)
     log = home.open()
