@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from synap import switch
-from synap.errors import NothingToAccept, ReplicationError, WalCorrupt
+from synap.errors import NothingToAccept, ReplicationError
 from synap.replication import installer as installing
 from synap.replication import snapshot_service
 from synap.replication.installer import Installer
@@ -158,23 +158,6 @@ async def test_log_that_is_damaged_in_the_middle_leads_replicas_to_a_snapshot(be
         assert len(told) == 1
         master.set(b"last", b"value")
         await until_level(master, stood_before, empty)
-
-
-@on_loop
-async def test_damage_in_the_log_is_made_up_for_by_a_snapshot_at_once(bench):
-    async with bench:
-        master = await bench.master(
-            persistence__snapshot__enabled=True,
-            persistence__snapshot__min_interval_secs=1,
-            persistence__snapshot__interval_secs=3600,
-        )
-        fill(master, 3)
-        damage_a_value(master, 1)
-        assert not master.snapshots.known()
-        with pytest.raises(WalCorrupt):
-            list(master.log.wal.frames_after(0))
-        await eventually(lambda: bool(master.snapshots.known()))
-        assert master.snapshots.known()[0][1].position == master.log.position
 
 
 @on_loop
