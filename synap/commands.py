@@ -10,13 +10,13 @@ it is gone, is in `records`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from synap.frame import ENTRY_BYTES, MAX_PAYLOAD_BYTES
-from synap.records import NEVER, Record, check_key, is_live
+from synap.records import NEVER, Record, check_key, check_keys, is_live
 from synap.request_errors import (
     InvalidRequest,
     InvalidValue,
@@ -51,6 +51,9 @@ class Keyspace(Protocol):
 
     def put(self, key: bytes, value: bytes, expiry_ms: int) -> int:
         """Write the key and return its new version."""
+
+    def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+        """Write keys without an expiry, in order; return the version of the first."""
 
     def remove(self, key: bytes) -> None:
         """Remove the key; no effect where it is not stored."""
@@ -309,8 +312,7 @@ def _set(command: Set, keyspace: Keyspace, now_ms: int, limits: Limits) -> SetRe
 
 def _delete(command: Delete, keyspace: Keyspace, now_ms: int, limits: Limits) -> int:
     keys = command.keys
-    for key in keys:
-        check_key(key)
+    check_keys(keys)
     if command.if_version is not None:
         if len(keys) != 1:
             raise InvalidRequest("if_version goes with a single key")
@@ -400,13 +402,11 @@ def _persist(command: Persist, keyspace: Keyspace, now_ms: int, limits: Limits) 
 def _set_many(command: SetMany, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
     pairs = dict(command.pairs)
     _check_all(pairs)
-    for key, value in pairs.items():
-        check_key(key)
-        check_value(len(value), limits)
+    check_keys(pairs)
+    check_value(max(map(len, pairs.values()), default=0), limits)
     if command.nx and any(_live(keyspace, key, now_ms) for key in pairs):
         return False
-    for key, value in pairs.items():
-        keyspace.put(key, value, NEVER)
+    keyspace.put_all(list(pairs.items()))
     return True
 
 

@@ -10,13 +10,13 @@ counter with decay (`LFULogIncr`, `LFUDecrAndReturn`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
 
 from synap.commands import Command, Keyspace, Limits, evaluate
-from synap.records import Record
+from synap.records import NEVER, Record
 from synap.request_errors import CommandError
 
 Order = Literal["none", "recency", "frequency", "random", "deadline"]
@@ -159,6 +159,12 @@ class Trial:
     def put(self, key: bytes, value: bytes, expiry_ms: int) -> int:
         """Note a write; there is no version to tell."""
         self._replace(key, Record(0, expiry_ms, value))
+        return 0
+
+    def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+        """Note writes; see `put`."""
+        for key, value in pairs:
+            self.put(key, value, NEVER)
         return 0
 
     def remove(self, key: bytes) -> None:

@@ -6,6 +6,8 @@ comes in; `commands` has what changes keys.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from synap.request_errors import KeyInvalid
@@ -36,6 +38,13 @@ def check_key(key: bytes) -> None:
         raise KeyInvalid(f"the key is empty; it must have 1 to {MAX_KEY_BYTES} bytes")
     if len(key) > MAX_KEY_BYTES:
         raise KeyInvalid(f"the key has {len(key)} bytes; the limit is {MAX_KEY_BYTES} bytes")
+
+
+def check_keys(keys: Collection[bytes]) -> None:
+    """As `check_key`, for each of `keys`."""
+    if keys and not (min(map(len, keys)) and max(map(len, keys)) <= MAX_KEY_BYTES):
+        for key in keys:
+            check_key(key)
 
 
 def is_live(record: Record | None, now_ms: int) -> bool:

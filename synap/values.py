@@ -11,6 +11,7 @@ Pure: the HTTP layer calls it with raw JSON and with stored bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from itertools import accumulate
 
 import msgspec
@@ -55,6 +56,14 @@ def readable(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return f"<binary data: {len(value)} bytes>"
+
+
+def readable_all(values: Collection[bytes | None]) -> list[str | None]:
+    """Return each of `values` as `readable` does; None stays None."""
+    try:
+        return [None if value is None else value.decode() for value in values]
+    except UnicodeDecodeError:
+        return [None if value is None else readable(value) for value in values]
 
 
 def byte_list(value: bytes) -> list[int]:

@@ -91,6 +91,17 @@ class PairsBody(msgspec.Struct, gc=False):
         return SetMany(tuple([_stored_pair(pair) for pair in self.pairs]), nx)
 
 
+class _TextPair(msgspec.Struct, gc=False):
+    key: str
+    value: str
+
+
+class _TextPairs(msgspec.Struct, gc=False):
+    """A PairsBody whose values are all strings."""
+
+    pairs: list[_TextPair | tuple[str, str]]
+
+
 class KeysBody(msgspec.Struct, gc=False):
     """`/kv/mget` and `/kv/mdel`."""
 
@@ -181,6 +192,28 @@ def decoder(body_type: type[Body], name: str = "body") -> Callable[[bytes], Body
             raise InvalidRequest(NESTED_TOO_DEEP) from error
 
     return decode_body
+
+
+_decode_text_pairs = msgspec.json.Decoder(_TextPairs).decode
+_decode_pairs = decoder(PairsBody)
+
+
+def set_many(data: bytes, *, nx: bool) -> SetMany:
+    """Return the command that a PairsBody comes to; for its errors see `decoder`.
+
+    Most values are strings, which are decoded in one go.
+    """
+    try:
+        pairs = _decode_text_pairs(data).pairs
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_pairs(data).command(nx=nx)
+    encoded = [
+        (pair[0].encode(), pair[1].encode())
+        if isinstance(pair, tuple)
+        else (pair.key.encode(), pair.value.encode())
+        for pair in pairs
+    ]
+    return SetMany(tuple(encoded), nx)
 
 
 def expiry_after(ttl: int, now_ms: int) -> int:

@@ -28,7 +28,7 @@ from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
 from synap.http.local import LocalNode
 from synap.node import lock_file
 from synap.permissions import Caller
-from synap.records import MAX_KEY_BYTES, Record, check_key, is_live, ttl_seconds
+from synap.records import MAX_KEY_BYTES, Record, check_key, check_keys, is_live, ttl_seconds
 from synap.request_errors import CommandDisabled, Forbidden, InvalidRequest, KeyInvalid, KeyNotFound
 from synap.store import StoreReader
 from synap.transactions import Executed, Queue, Queued, TransactionCommand, Watch
@@ -241,14 +241,11 @@ class Calls:
         Raises:
             KeyInvalid: one is empty or too long.
         """
-        for key in keys:
-            check_key(key)
+        check_keys(keys)
         if len(keys) > _MANY_KEYS:
-            records, offset = await self._node.read_in_thread(StoreReader.get_many, keys)
+            values, offset = await self._node.read_in_thread(StoreReader.get_many, keys, now_ms())
         else:
-            records, offset = self._node.reader().get_many(keys)
-        now = now_ms()
-        values = [r.value if r is not None and is_live(r, now) else None for r in records]
+            values, offset = self._node.reader().get_many(keys, now_ms())
         if caller.is_limited:
             values = [
                 value if caller.may_read(key) else None

@@ -15,10 +15,9 @@ from synap.http.request import App, Request
 from synap.http.resource import MIN_OFFSET, Resource, integer_param, text_param
 from synap.records import slice_range
 from synap.request_errors import InvalidRequest
-from synap.values import byte_list, readable, stored_bytes
+from synap.values import byte_list, readable, readable_all, stored_bytes
 
 _set_body = bodies.decoder(bodies.SetBody)
-_pairs_body = bodies.decoder(bodies.PairsBody)
 _keys_body = bodies.decoder(bodies.KeysBody)
 _amount_body = bodies.decoder(bodies.AmountBody)
 _value_body = bodies.decoder(bodies.ValueBody)
@@ -84,20 +83,20 @@ class ManyKeys(Resource):
     """Several keys in one request."""
 
     async def on_post_mset(self, req: Request, resp: Response) -> None:
-        body = await self.read_body(req, _pairs_body)
-        done = await self.write(req, body.command(nx=False))
+        command = bodies.set_many(await req.json_body(self._max_body_bytes), nx=False)
+        done = await self.write(req, command)
         self.answer_write(resp, done.offset, {"success": done.result})
 
     async def on_post_msetnx(self, req: Request, resp: Response) -> None:
-        body = await self.read_body(req, _pairs_body)
-        done = await self.write(req, body.command(nx=True))
+        command = bodies.set_many(await req.json_body(self._max_body_bytes), nx=True)
+        done = await self.write(req, command)
         self.answer_write(resp, done.offset, {"success": done.result})
 
     async def on_post_mget(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _keys_body)
         await self.await_min_offset(req)
         values, offset = await self._calls.get_many(req.caller, body.encoded())
-        self.answer_read(resp, offset, {"values": [_readable_or_none(value) for value in values]})
+        self.answer_read(resp, offset, {"values": readable_all(values)})
 
     async def on_post_mdel(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _keys_body)

@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 
 from synap.frame import ACCOUNTS, KEYS
-from synap.records import Record, is_live
+from synap.records import NEVER, Record, is_live
 from synap.store import generations, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in
@@ -86,12 +86,22 @@ class StoreReader:
         version, expiry_ms = _unpack_record(raw)
         return Record(version, expiry_ms, raw[RECORD_BYTES:]), _unpack_applied(head)[1]
 
-    def get_many(self, keys: Iterable[bytes]) -> tuple[list[Record | None], int]:
-        """As `get`, for keys that are all seen at the same offset."""
+    def get_many(self, keys: Iterable[bytes], now_ms: int) -> tuple[list[bytes | None], int]:
+        """Return the value of each key, and the applied offset at which all of them are seen.
+
+        A value is None where the key is missing or expired.
+        """
         with self._environment.reading() as transaction:
-            raws = [transaction.get(key, None, self._keys) for key in keys]
+            get, database = transaction.get, self._keys
+            raws = [get(key, None, database) for key in keys]
             offset = _read_offset(transaction)
-        return [None if raw is None else decode_record(raw) for raw in raws], offset
+        unpack = _unpack_record
+        return [
+            None
+            if raw is None or ((expiry_ms := unpack(raw)[1]) != NEVER and expiry_ms <= now_ms)
+            else raw[RECORD_BYTES:]
+            for raw in raws
+        ], offset
 
     def get_accounts(self, keys: Iterable[bytes]) -> list[Record | None]:
         """Return the records of accounts, all seen at the same offset."""

@@ -104,7 +104,7 @@ class WriteTransaction:
         """Do what `put` does for keys that don't expire, in order, for much less than one by one.
 
         Args:
-            pairs: Keys and values, at least one; of equal keys the last one stays.
+            pairs: Keys and values; of equal keys the last one stays.
 
         Returns:
             The version of the first; the next ones follow without a gap.

@@ -168,7 +168,7 @@ def test_volatile_policy_spares_keys_without_a_ttl_and_then_refuses(bench: Bench
             assert isinstance((await together(client, [Delete((kept[0],))]))[0], Done)
             assert bench.evictor.evicted_total == 1000
             assert {key[:3] for key in bench.removed()[:-1]} == {b"ttl"}
-            found, _ = bench.log.store.reader().get_many(kept[1:])
+            found, _ = bench.log.store.reader().get_many(kept[1:], 0)
             assert None not in found
             assert bench.board.view().read_only == "memory_limit"
 

@@ -266,11 +266,11 @@ def test_digest_differs_where_only_a_version_or_a_deadline_does(
     assert len(digests) == 3
 
 
-def test_get_many_reads_all_at_one_offset(store: Store, reader: StoreReader) -> None:
+def test_get_many_reads_what_is_live_at_one_offset(store: Store, reader: StoreReader) -> None:
     put(store, b"a", b"1")
-    put(store, b"b", b"2")
-    records = [Record(2, NEVER, b"2"), None, Record(1, NEVER, b"1")]
-    assert reader.get_many([b"b", b"x", b"a"]) == (records, 2)
+    put(store, b"b", b"2", NOW)
+    assert reader.get_many([b"b", b"x", b"a"], NOW - 1) == ([b"2", None, b"1"], 2)
+    assert reader.get_many([b"b", b"x", b"a"], NOW) == ([None, None, b"1"], 2)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])

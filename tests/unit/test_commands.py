@@ -1,6 +1,6 @@
 """Commands evaluated on a dict: one behaviour a test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 
 import msgspec
@@ -62,6 +62,9 @@ class Keys:
         version = next(self._versions)
         self.records[key] = Record(version, expiry_ms, value)
         return version
+
+    def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+        return [self.put(key, value, NEVER) for key, value in pairs][0]
 
     def remove(self, key: bytes) -> None:
         self.records.pop(key, None)

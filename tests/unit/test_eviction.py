@@ -1,5 +1,6 @@
 """The rules of the memory limit, without a store, a clock or shared memory."""
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -48,6 +49,9 @@ class Keys:
 
     def put(self, key: bytes, value: bytes, expiry_ms: int) -> int:
         raise AssertionError("the trial wrote a key")
+
+    def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+        raise AssertionError("the trial wrote keys")
 
     def remove(self, key: bytes) -> None:
         raise AssertionError("the trial removed a key")
@@ -121,6 +125,8 @@ def test_ceiling_lets_go_what_came_while_holes_are_closed() -> None:
         (Set(b"k", b"12"), False),
         (Set(b"k", b"1234"), True),
         (Set(b"k", b"12345", nx=True), False),
+        (SetMany(((b"k", b"1"), (b"n", b"98"))), False),
+        (SetMany(((b"k", b"1"), (b"n", b"9876"))), True),
         (SetMany(((b"k", b""), (b"n", b"x"))), False),
         (SetMany(((b"k", b""), (b"n", b"x"), (b"long", b"x"))), True),
         (Increment(b"k", 1), False),

@@ -10,6 +10,7 @@ from synap.http.bodies import (
     RangeBody,
     SetBody,
     decoder,
+    set_many,
 )
 from synap.request_errors import FieldInvalid, InvalidRequest, InvalidValue
 
@@ -60,6 +61,33 @@ def test_set_body_with_options_carries_them() -> None:
 def test_pairs_body_takes_objects_and_arrays() -> None:
     body = decoder(PairsBody)(b'{"pairs":[["a",1],{"value":"x","key":"b"}]}')
     assert body.command(nx=True) == SetMany(((b"a", b"1"), (b"b", b"x")), True)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "stored"),
+    [
+        (
+            b'[["a","\\u00fc"],{"key":"b","value":"1","more":2}]',
+            ((b"a", "ü".encode()), (b"b", b"1")),
+        ),
+        (b'[["a","x"],["b",{ "c": 1.10 }]]', ((b"a", b"x"), (b"b", b'{"c":1.10}'))),
+        (b"[]", ()),
+    ],
+)
+def test_set_many_is_the_same_with_strings_alone_and_with_other_values(
+    pairs: bytes, stored: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    body = b'{"pairs":' + pairs + b"}"
+    assert set_many(body, nx=True) == decoder(PairsBody)(body).command(nx=True)
+    assert set_many(body, nx=False) == SetMany(stored, False)
+
+
+@pytest.mark.parametrize(
+    "pairs", [b'[["a","\\ud800"]]', b'[["a","\xff"]]', b'[["a","x"]', b'[["a"]]', b'["a"]']
+)
+def test_set_many_refuses_what_is_no_list_of_pairs(pairs: bytes) -> None:
+    with pytest.raises((InvalidRequest, FieldInvalid)):
+        set_many(b'{"pairs":' + pairs + b"}", nx=False)
 
 
 @pytest.mark.parametrize("amount", [-(2**63), 0, 2**63 - 1])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synap.request_errors import InvalidRequest
-from synap.values import byte_list, readable, stored_bytes
+from synap.values import byte_list, readable, readable_all, stored_bytes
 
 json_values = st.recursive(
     st.none()
@@ -84,3 +84,9 @@ def test_readable_of_bytes_that_are_not_utf8_names_their_number() -> None:
 
 def test_byte_list_of_any_bytes_is_their_numbers() -> None:
     assert byte_list(b"\x00\xffA") == [0, 255, 65]
+
+
+@pytest.mark.parametrize("last", [b"x", b"\xff"])
+def test_readable_all_reads_each_value_as_readable_does(last: bytes) -> None:
+    values = ["ü".encode(), None, last]
+    assert readable_all(values) == ["ü", None, readable(last)]
