@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from ops.bench import (
     throughput,
     workers,
 )
+from ops.bench.fleet import Fleet
 from ops.bench.report import Section, keep, print_section
 from ops.bench.settings import Settings
 
@@ -41,6 +44,7 @@ GROUPS: dict[str, Callable[[Settings], Section]] = {
 }
 # What `--quick` runs where nothing is chosen.
 QUICK_GROUPS = ("throughput", "pace", "many", "replicas", "growth")
+_FILE_COLUMNS = 140
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
@@ -49,7 +53,7 @@ def main(
         bool, typer.Option("--quick", help="Two minutes, for a look at some; keeps nothing.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each system.")] = 5,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of a measurement.")] = 10,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a measurement.")] = 5,
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(GROUPS)}.")] = None,
     folder: Annotated[
         Path, typer.Option(help="Place on the disk to measure; it is left as it was.")
@@ -57,22 +61,28 @@ def main(
     write: Annotated[bool, typer.Option(help="Keep the result in docs/benchmarks.md.")] = True,
 ) -> None:
     """Measure Synap beside other programs, on this machine, in the same run."""
-    console = Console()
-    settings = Settings(folder, rounds, seconds)
-    if quick:
-        settings = replace(settings, rounds=1, seconds=1, keys=10_000, stored=20_000)
-        settings = replace(settings, largest=100_000, stride=4)
+    # Into a file it has no width of its own, and the tables want one.
+    console = Console(width=None if sys.stdout.isatty() else _FILE_COLUMNS)
     unknown = set(only or ()) - set(GROUPS)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: allowed is {', '.join(GROUPS)}")
     description = machine.describe(folder)
     console.print(description, highlight=False)
-    sections = [GROUPS[name](settings) for name in only or (QUICK_GROUPS if quick else GROUPS)]
-    for section in sections:
-        print_section(console, section)
-        if write and not quick:
-            keep(DOCUMENT, section, description)
-    if any(section.faults for section in sections):
+    has_faults = False
+    with Fleet(folder) as fleet:
+        settings = Settings(fleet, folder, rounds, seconds)
+        if quick:
+            settings = replace(settings, rounds=1, seconds=1, keys=10_000, stored=20_000)
+            settings = replace(settings, largest=100_000, stride=4, calibrations=1)
+        for name in only or (QUICK_GROUPS if quick else GROUPS):
+            began = time.monotonic()
+            section = GROUPS[name](settings)
+            print_section(console, section)
+            console.print(f"{name} took {time.monotonic() - began:.0f} s\n", highlight=False)
+            if write and not quick:
+                keep(DOCUMENT, section, description)
+            has_faults = has_faults or bool(section.faults)
+    if has_faults:
         raise typer.Exit(1)
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from ops.bench.cpu import cpu_seconds
 from ops.bench.data import FAULTS
 from ops.bench.errors import MeasurementFailed
-from ops.bench.systems import System
+from ops.bench.fleet import Member
 from ops.bench.wrk import Load, Outcome, check, key_name, measure, value_text
 
 CHECK_SECONDS = 1
@@ -29,22 +29,15 @@ class Round:
     cpu_us: float
 
 
-class Contender:
-    """One system in one row.
+class Attempts:
+    """What is tried with one system in one row, up to the first fault.
 
     Attributes:
-        system: What is driven.
-        load: How; each round sets a tag of its own.
-        rounds: The measurements, in order.
         fault: Why there is no figure; empty where there is one.
     """
 
-    def __init__(self, system: System, load: Load, seconds: int) -> None:
-        self.system = system
-        self.load = load
-        self.rounds: list[Round] = []
+    def __init__(self) -> None:
         self.fault = ""
-        self._seconds = seconds
 
     def attempt(self, action: Callable[[], object]) -> None:
         """Run `action`, unless there was a fault before; keep a fault of its own."""
@@ -55,12 +48,35 @@ class Contender:
         except FAULTS as error:
             self.fault = str(error)
 
+
+class Contender(Attempts):
+    """One system in one row, driven by wrk.
+
+    Attributes:
+        system: What is driven.
+        load: How; each round sets a tag of its own.
+        rounds: The measurements, in order.
+    """
+
+    def __init__(self, member: Member, load: Load, seconds: int) -> None:
+        super().__init__()
+        self.system = member.system
+        self.load = load
+        self.rounds: list[Round] = []
+        self._member = member
+        self._seconds = seconds
+
     def prepare(self) -> None:
-        """Write every key once, and look at the answers to a short load."""
-        numbers = iter(range(self.load.keys))
+        """Start the system, write every key, and look at the answers to a short load; each once."""
+        member, load = self._member, self.load
+        member.start()
+        numbers = iter(range(member.filled_keys, load.keys))
         while batch := [key_name(number) for number in islice(numbers, _PAIRS_A_REQUEST)]:
             self.system.write([(key, value_text(key, _FIRST_TAG)) for key in batch])
-        check(self.system.url, replace(self.load, tag="checked"), CHECK_SECONDS)
+            member.filled_keys += len(batch)
+        if load.operation not in member.checked:
+            check(self.system.url, replace(load, tag="checked"), CHECK_SECONDS)
+            member.checked.add(load.operation)
 
     def measure(self, tag: str) -> None:
         """Measure one round, and look at samples of what it left."""

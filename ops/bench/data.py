@@ -9,7 +9,7 @@ from itertools import islice
 
 from ops.bench.errors import MeasurementFailed
 from ops.bench.systems import Pair, System
-from ops.bench.wrk import key_name, value_text
+from ops.bench.wrk import VALUE_BYTES, key_name, value_text
 from ops.client import UnexpectedAnswer
 from ops.processes import StartFailed
 
@@ -50,8 +50,18 @@ def fill(system: System, start: int, end: int, pairs_a_request: int = PAIRS_A_RE
         system.write(pairs)
 
 
-def check_samples(system: System, keys: int, start: int = 0) -> None:
-    """Look whether the system holds what `fill` wrote, `keys` of them from `start` on.
+def check_samples(
+    system: System,
+    keys: int,
+    start: int = 0,
+    tag: str = _TAG,
+    value_bytes: int = VALUE_BYTES,
+) -> None:
+    """Look whether the system holds `keys` keys from `start` on, as `fill` or a load wrote them.
+
+    Args:
+        tag: The load's.
+        value_bytes: The values' length.
 
     Raises:
         MeasurementFailed: a sample is missing or wrong.
@@ -59,5 +69,5 @@ def check_samples(system: System, keys: int, start: int = 0) -> None:
     for number in random.sample(range(start, start + keys), min(_SAMPLES, keys)):
         key = key_name(number)
         value = system.read(key)
-        if value != value_text(key, _TAG):
+        if value != value_text(key, tag, value_bytes):
             raise MeasurementFailed(f"{key} holds {value!r}")

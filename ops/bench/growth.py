@@ -9,25 +9,27 @@ from itertools import pairwise
 from pathlib import Path
 
 from ops.bench.chart import Points, line_chart
-from ops.bench.data import FAULTS, check_samples, fill
+from ops.bench.data import FAULTS, check_samples
+from ops.bench.fleet import synap
 from ops.bench.report import Picture, Section
 from ops.bench.settings import Settings
-from ops.bench.systems import SynapNode
-from ops.bench.wrk import Load, check, key_name, measure, value_text
+from ops.bench.systems import SynapNode, System
+from ops.bench.wrk import VALUE_BYTES, Load, check, key_name, measure, value_text
 
 TITLE = "Cost of growth"
 HEADER = ("", "", "GET a second", "SET a second", "GET p99, ms", "SET p99, ms")
 _SETTINGS = {"persistence.snapshot.enabled": False, "kv_store.max_memory_mb": 0}
 _OPERATIONS = ("get", "set")
 _CONNECTIONS = (1, 4, 16, 64, 256)
-_VALUE_BYTES = (16, 256, 4096, 65_536, 1_048_576)
+_LENGTHS = (16, 256, 4096, 65_536, 1_048_576)
 # Large values on few keys, so that all of them together stay small.
 _VALUES_BYTES = 64 * 1024 * 1024
 _MOST_VALUES = 10_000
 _FIRST_KEYS = 10_000
 # Many, because a store of ten million keys is to be filled.
 _PAIRS_A_REQUEST = 1000
-# Short, so that a key of ten characters and the tag fit into the smallest value.
+_REQUEST_BYTES = 1024 * 1024
+# Short, so that a key of eleven characters and the tag fit into the smallest value.
 _TAG = "m"
 _CHECK_SECONDS = 1
 
@@ -63,8 +65,10 @@ def run(settings: Settings) -> Section:
     text = (
         f"One node, the log synced every second, driven by wrk for {settings.seconds} s at each "
         f"point. Where they do not grow: {settings.keys:,} keys, {settings.connections} "
-        f"connections, values of 64 bytes. There are {_MOST_VALUES:,} keys while the values grow, "
-        "and fewer of the long ones, of which a store holds 64 MiB."
+        f"connections, values of {VALUE_BYTES} bytes. Keys are written first in the "
+        f"order of their numbers, by MSETs of {_PAIRS_A_REQUEST:,}; then random ones are read and "
+        f"written. There are {_MOST_VALUES:,} keys while the values grow, and fewer of the long "
+        "ones, of which a store holds 64 MiB."
     )
     return Section(TITLE, text, HEADER, rows, faults, pictures)
 
@@ -81,37 +85,64 @@ def _by_keys(settings: Settings) -> Iterator[tuple[int, Figures]]:
         sizes.append(sizes[-1] * 10)
     with _node(settings) as node:
         for before, keys in pairwise((0, *sizes)):
-            fill(node, before, keys, _PAIRS_A_REQUEST)
-            check_samples(node, keys - before, before)
-            yield keys, _measure(node, settings, keys, settings.connections, 64)
+            _fill(node, before, keys, VALUE_BYTES)
+            yield keys, _measure(node, settings, keys, is_first=keys == sizes[0])
 
 
 def _by_connections(settings: Settings) -> Iterator[tuple[int, Figures]]:
-    with _node(settings) as node:
-        fill(node, 0, settings.keys)
-        for connections in _CONNECTIONS[:: settings.stride]:
-            yield connections, _measure(node, settings, settings.keys, connections, 64)
+    member = settings.fleet.get(synap("periodic"))
+    member.start()
+    node = member.system
+    _fill(node, 0, settings.keys, VALUE_BYTES)
+    for connections in _CONNECTIONS[:: settings.stride]:
+        yield connections, _measure(node, settings, settings.keys, connections=connections)
 
 
 def _by_values(settings: Settings) -> Iterator[tuple[int, Figures]]:
-    for value_bytes in _VALUE_BYTES[:: settings.stride]:
-        keys = min(_MOST_VALUES, _VALUES_BYTES // value_bytes)
-        with _node(settings) as node:
-            for number in range(keys):
-                key = key_name(number)
-                node.write([(key, value_text(key, _TAG, value_bytes))])
-            yield value_bytes, _measure(node, settings, keys, settings.connections, value_bytes)
+    with _node(settings) as node:
+        for value_bytes in _LENGTHS[:: settings.stride]:
+            keys = min(_MOST_VALUES, _VALUES_BYTES // value_bytes)
+            _fill(node, 0, keys, value_bytes)
+            yield value_bytes, _measure(node, settings, keys, value_bytes=value_bytes)
+
+
+def _fill(node: System, start: int, end: int, value_bytes: int) -> None:
+    """Write the keys from `start` up to `end`, and look at samples of them.
+
+    Raises:
+        MeasurementFailed: it did not acknowledge one, or does not hold it.
+    """
+    step = max(1, min(_PAIRS_A_REQUEST, _REQUEST_BYTES // value_bytes))
+    for first in range(start, end, step):
+        keys = map(key_name, range(first, min(first + step, end)))
+        node.write([(key, value_text(key, _TAG, value_bytes)) for key in keys])
+    check_samples(node, end - start, start, _TAG, value_bytes)
 
 
 def _measure(
-    node: SynapNode, settings: Settings, keys: int, connections: int, value_bytes: int
+    node: System,
+    settings: Settings,
+    keys: int,
+    *,
+    connections: int | None = None,
+    value_bytes: int = VALUE_BYTES,
+    is_first: bool = True,
 ) -> Figures:
+    """Measure both operations, and look at samples of what is left.
+
+    Args:
+        is_first: Whether the answers are to be looked at too, for a second.
+    """
     figures = {}
     for operation in _OPERATIONS:
-        load = Load("synap", operation, keys, connections, _TAG, value_bytes)
-        check(node.url, load, _CHECK_SECONDS)
+        load = Load(
+            "synap", operation, keys, connections or settings.connections, _TAG, value_bytes
+        )
+        if is_first:
+            check(node.url, load, _CHECK_SECONDS)
         outcome = measure(node.url, load, settings.seconds)
         figures[operation] = outcome.per_second, outcome.p99_us / 1000
+    check_samples(node, keys, 0, _TAG, value_bytes)
     return figures
 
 

@@ -7,17 +7,13 @@ systems get the same rate: half of what the slower one can do.
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 from ops.bench.contender import Contender, p50_ms, p99_ms, rate, ratio, take_turns
+from ops.bench.fleet import redis, synap
 from ops.bench.report import Section
 from ops.bench.settings import Settings
-from ops.bench.systems import SynapNode, System
-from ops.bench.throughput import contender, redis
+from ops.bench.throughput import contender
 
 TITLE = "Latency at half the maximum rate"
 HEADER = ("", "a second", "p50, ms", "p99, ms", "ratio of p99", "goal")
@@ -25,27 +21,18 @@ HEADER = ("", "a second", "p50, ms", "p99, ms", "ratio of p99", "goal")
 ROWS = (("GET", "get", "no"), ("SET, log synced every second", "set", "everysec"))
 GOAL = "1"
 _CALIBRATION_SECONDS = 1
-_CALIBRATIONS = 2
 
 
 def run(settings: Settings) -> Section:
     """Measure GET and SET."""
     rows, faults = [], []
     for name, operation, append_fsync in ROWS:
-        with ExitStack() as stack:
-            places = [
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="b", dir=settings.folder))
-                for _ in range(2)
-            ]
-            systems: tuple[System, System] = (
-                SynapNode(Path(places[0]), "periodic"), redis(append_fsync)(Path(places[1])),
-            )  # fmt: skip
-            both = [contender(each, operation, settings) for each in systems]
-            for each in both:
-                each.attempt(partial(stack.enter_context, each.system))
-                each.attempt(each.prepare)
-            _slow_down(both)
-            take_turns(both, settings.rounds)
+        members = [settings.fleet.get(make) for make in (synap("periodic"), redis(append_fsync))]
+        both = [contender(each, operation, settings) for each in members]
+        for each in both:
+            each.attempt(each.prepare)
+        _slow_down(both, settings.calibrations)
+        take_turns(both, settings.rounds)
         ours, theirs = both
         rows.append(
             (
@@ -68,24 +55,23 @@ def run(settings: Settings) -> Section:
     return Section(TITLE, text, HEADER, rows, faults)
 
 
-def _slow_down(contenders: list[Contender]) -> None:
+def _slow_down(contenders: list[Contender], calibrations: int) -> None:
     """Give each load the delay that makes half of the slowest one's rate of it."""
     full: list[float] = []
     for each in contenders:
         each.attempt(lambda each=each: full.append(_rate_of(each)))  # type: ignore[misc]
-    if len(full) == len(contenders):
-        for each in contenders:
-            each.attempt(partial(_calibrate, each, min(full) / 2))
+    for each in contenders:
+        each.attempt(lambda each=each: _calibrate(each, min(full) / 2, calibrations))  # type: ignore[misc]
 
 
 def _rate_of(each: Contender) -> float:
     return each.take("full", _CALIBRATION_SECONDS).outcome.per_second
 
 
-def _calibrate(each: Contender, target: float) -> None:
+def _calibrate(each: Contender, target: float, calibrations: int) -> None:
     connections = each.load.connections
     delay_ms = connections / target * 1000
-    for _ in range(_CALIBRATIONS):
+    for _ in range(calibrations):
         each.load = replace(each.load, delay_ms=max(delay_ms, 0.01))
         delay_ms += connections * (1 / target - 1 / _rate_of(each)) * 1000
     each.load = replace(each.load, delay_ms=max(delay_ms, 0.01))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ops.bench.contender import Contender, p99_ms, rate, ratio, take_turns
 from ops.bench.errors import MeasurementFailed
+from ops.bench.fleet import Member, synap
 from ops.bench.report import Section
 from ops.bench.settings import Settings
 from ops.bench.systems import SynapNode
@@ -34,22 +35,22 @@ def run(settings: Settings) -> Section:
             )
             return SynapNode(Path(place), "periodic", extra)
 
-        masters = [node({}), node({})]
+        master = node({})
         replicas: list[SynapNode] = []
-        both = [contender(each, "set", settings) for each in masters]
-        for each in both:
-            each.attempt(partial(stack.enter_context, each.system))
+        members = [Member(master, stack), settings.fleet.get(synap("periodic"))]
+        both = [contender(each, "set", settings) for each in members]
+        both[0].attempt(members[0].start)
 
         def follow() -> None:
             for _ in range(REPLICAS):
-                extra = {**masters[0].master_settings, "server.workers": 1}
+                extra = {**master.master_settings, "server.workers": 1}
                 replicas.append(stack.enter_context(node(extra)))
 
         both[0].attempt(follow)
         for each in both:
             each.attempt(each.prepare)
         take_turns(both, settings.rounds)
-        both[0].attempt(partial(_check, masters[0], replicas, settings))
+        both[0].attempt(partial(_check, master, replicas, settings))
     text = (
         f"SETs of wrk as above to a master with {REPLICAS} replicas and to one without, the logs "
         f"synced every second; medians of {settings.rounds} rounds of {settings.seconds} s in "

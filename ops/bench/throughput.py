@@ -6,19 +6,13 @@ turns, and each round begins with the other one, so that what disturbs the machi
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from ops.bench.contender import Contender, Round, p50_ms, p99_ms, rate, ratio, take_turns
-from ops.bench.etcd import EtcdGateway
+from ops.bench.fleet import Maker, Member, etcd, redis, synap
 from ops.bench.report import Section
 from ops.bench.settings import Settings
-from ops.bench.systems import RedisBehindWebdis, SynapNode, System
 from ops.bench.wrk import Load
 
 TITLE = "Requests a second"
@@ -35,28 +29,22 @@ class Row:
         name: For the table.
         operation: As of a load.
         fsync_mode: How Synap treats its log meanwhile.
-        peer: Makes the other system, in an empty folder.
+        peer: Makes the other system.
         goal: What the ratio should at least be.
     """
 
     name: str
     operation: str
     fsync_mode: str
-    peer: Callable[[Path], System]
+    peer: Maker
     goal: float
-
-
-def redis(append_fsync: str) -> Callable[[Path], System]:
-    """Return what makes a Redis behind webdis; see `RedisBehindWebdis`."""
-    threads = len(os.sched_getaffinity(0))
-    return lambda folder: RedisBehindWebdis(folder, append_fsync, threads)
 
 
 ROWS = (
     Row("GET", "get", "periodic", redis("no"), 1.4),
     Row("SET, log synced every second", "set", "periodic", redis("everysec"), 1.0),
     Row("SET, log synced before the answer", "set", "always", redis("always"), 1.0),
-    Row("SET, log synced before the answer", "set", "always", EtcdGateway, 4.0),
+    Row("SET, log synced before the answer", "set", "always", etcd, 4.0),
 )
 
 
@@ -64,11 +52,9 @@ def run(settings: Settings) -> Section:
     """Measure every row."""
     rows, faults = [], []
     for row in ROWS:
-        synap, peer = _measure_row(row, settings)
-        rows.append(_cells(row, synap, peer))
-        faults += [
-            f"{row.name}: {each.system.name}: {each.fault}" for each in (synap, peer) if each.fault
-        ]
+        both = _measure_row(row, settings)
+        rows.append(_cells(row, *both))
+        faults += [f"{row.name}: {each.system.name}: {each.fault}" for each in both if each.fault]
     text = (
         f"wrk with 1 thread and {settings.connections} connections, {settings.keys:,} random keys, "
         f"values of 64 bytes; medians of {settings.rounds} rounds of {settings.seconds} s, the "
@@ -76,44 +62,36 @@ def run(settings: Settings) -> Section:
         "keeps no log in the GET row, and syncs it as Synap does in the others. etcd is one member "
         "with its JSON gateway. The ratio is Synap's rate over the other's. Where a cell has two "
         "figures, Synap's is the first. CPU time is that of all of a system's processes, without "
-        "wrk, which shares the cores."
+        "wrk, which shares the cores; Synap's goals are 20 µs a GET and 38 µs a SET."
     )
     return Section(TITLE, text, HEADER, rows, faults)
 
 
 def _measure_row(row: Row, settings: Settings) -> tuple[Contender, Contender]:
-    with ExitStack() as stack:
-        places = [
-            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="b", dir=settings.folder)))
-            for _ in range(2)
-        ]
-        systems: tuple[System, System] = (
-            SynapNode(places[0], row.fsync_mode), row.peer(places[1]),
-        )  # fmt: skip
-        contenders = [contender(each, row.operation, settings) for each in systems]
-        for each in contenders:
-            each.attempt(partial(stack.enter_context, each.system))
-            each.attempt(each.prepare)
-        take_turns(contenders, settings.rounds)
-    return contenders[0], contenders[1]
+    ours = contender(settings.fleet.get(synap(row.fsync_mode)), row.operation, settings)
+    theirs = contender(settings.fleet.get(row.peer), row.operation, settings)
+    for each in (ours, theirs):
+        each.attempt(each.prepare)
+    take_turns((ours, theirs), settings.rounds)
+    return ours, theirs
 
 
-def contender(system: System, operation: str, settings: Settings) -> Contender:
+def contender(member: Member, operation: str, settings: Settings) -> Contender:
     """Return a system under the load that most rows have."""
-    load = Load(system.dialect, operation, settings.keys, settings.connections, "")
-    return Contender(system, load, settings.seconds)
+    load = Load(member.system.dialect, operation, settings.keys, settings.connections, "")
+    return Contender(member, load, settings.seconds)
 
 
-def _cells(row: Row, synap: Contender, peer: Contender) -> tuple[str, ...]:
+def _cells(row: Row, ours: Contender, theirs: Contender) -> tuple[str, ...]:
     def both(figure: Callable[[Round], float], form: str) -> str:
-        return f"{synap.median(figure, form)} / {peer.median(figure, form)}"
+        return f"{ours.median(figure, form)} / {theirs.median(figure, form)}"
 
     return (
         row.name,
-        peer.system.name,
-        synap.median(rate, ",.0f"),
-        peer.median(rate, ",.0f"),
-        ratio(synap, peer, rate),
+        theirs.system.name,
+        ours.median(rate, ",.0f"),
+        theirs.median(rate, ",.0f"),
+        ratio(ours, theirs, rate),
         f"{row.goal:g}",
         both(p50_ms, ".2f"),
         both(p99_ms, ".2f"),
