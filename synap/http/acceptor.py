@@ -1,9 +1,11 @@
-"""Accepting: one connection in each turn of the loop, so that the workers share them.
+"""Accepting: few connections in each turn of the loop, so that the workers share them.
 
 The workers of a node wait on one accept queue. A worker that empties it as soon as it wakes takes
 every connection of a client that opens many at once, and that client gets one processor of all.
 Here a worker takes one, and goes round its loop before the next: the others wake meanwhile, and one
-that is busy comes round less often, so it gets fewer.
+that is busy comes round less often, so it gets fewer. The more connections it has, the longer is
+its turn, so it takes a part more of what it has: of 256 that come at once the last one would else
+wait for a hundred turns. It still gets fewer in the same time than one that has fewer.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 # The process or the machine is out of descriptors or memory: connections wait in the queue.
 _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_SECONDS = 1.0
+# One more is taken in a turn for so many that are open.
+_OPEN_PER_TAKEN = 8
 # Connections that are taken at once by a worker that is about to leave.
 _MANY = 256
 
@@ -33,6 +37,7 @@ class Acceptor:
         make_protocol: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
+        open_connections: Callable[[], int],
     ) -> None:
         """
         Args:
@@ -40,11 +45,13 @@ class Acceptor:
             make_protocol: Makes the protocol object of each connection.
             tls: What connections are encrypted with; None for plain ones.
             handshake_seconds: How long a TLS handshake may take.
+            open_connections: Tells how many this worker has.
         """
         self._listening = listening
         self._make_protocol = make_protocol
         self._tls = tls
         self._handshake_seconds = handshake_seconds if tls is not None else None
+        self._open_connections = open_connections
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -76,9 +83,16 @@ class Acceptor:
         task.add_done_callback(self._opening.discard)
         return True
 
+    def accept_share(self) -> None:
+        """Take what one turn may of those that wait."""
+        self._accept_up_to(1 + self._open_connections() // _OPEN_PER_TAKEN)
+
     def accept_waiting(self) -> None:
         """Take what waits, up to a bound."""
-        for _ in range(_MANY):
+        self._accept_up_to(_MANY)
+
+    def _accept_up_to(self, count: int) -> None:
+        for _ in range(count):
             if not self.accept():
                 break
 
@@ -105,4 +119,4 @@ class Acceptor:
 
     def _resume(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._listening.fileno(), self.accept)
+        self._loop.add_reader(self._listening.fileno(), self.accept_share)

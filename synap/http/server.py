@@ -74,7 +74,13 @@ class HttpServer:
 
     async def listen(self, listening: socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections on a bound socket that listens already."""
-        acceptor = Acceptor(listening, lambda: Connection(self), tls, self.limits.head_seconds)
+        acceptor = Acceptor(
+            listening,
+            lambda: Connection(self),
+            tls,
+            self.limits.head_seconds,
+            lambda: len(self.connections),
+        )
         self._has_tls = self._has_tls or tls is not None
         self._acceptors.append(acceptor)
         self._sockets.append(listening)

@@ -54,7 +54,9 @@ def test_accept_many_at_once_are_shared_evenly() -> None:
             for _ in range(CONNECTIONS):
                 stack.enter_context(socket.create_connection(first.getsockname()))
             workers = [
-                Acceptor(each, lambda mine=mine: Counting(mine), None, 1)  # type: ignore[misc]
+                Acceptor(
+                    each, lambda mine=mine: Counting(mine), None, 1, lambda mine=mine: len(mine)
+                )  # type: ignore[misc]
                 for each, mine in zip((first, second), made, strict=True)
             ]
             await reached(made, CONNECTIONS)
@@ -68,6 +70,26 @@ def test_accept_many_at_once_are_shared_evenly() -> None:
     run(share())
 
 
+def test_accept_takes_a_part_more_of_what_is_open_in_one_turn() -> None:
+    async def take_once() -> None:
+        server = listening()
+        made: list[asyncio.BaseTransport] = []
+        with ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                stack.enter_context(socket.create_connection(server.getsockname()))
+            worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 40)
+            worker.accept_share()
+            worker.close()
+            await reached([made], 6)
+            await asyncio.sleep(0)
+            assert len(made) == 6
+            for transport in made:
+                transport.close()
+            await asyncio.sleep(0)
+
+    run(take_once())
+
+
 def test_accept_without_descriptors_goes_on_when_there_are_some(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,7 +98,7 @@ def test_accept_without_descriptors_goes_on_when_there_are_some(
     async def run_out() -> None:
         server = listening()
         made: list[asyncio.BaseTransport] = []
-        worker = Acceptor(server, lambda: Counting(made), None, 1)
+        worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 0)
         client = socket.socket()
         client.setblocking(False)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
