@@ -108,7 +108,7 @@ class KeysBody(msgspec.Struct, gc=False):
     keys: list[str]
 
     def encoded(self) -> tuple[bytes, ...]:
-        return tuple([key.encode() for key in self.keys])
+        return tuple(map(str.encode, self.keys))
 
 
 class AmountBody(msgspec.Struct, gc=False):
