@@ -13,7 +13,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 _POLL_SECONDS = 0.02
@@ -85,12 +84,9 @@ class ServerProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different TCP ports of 127.0.0.1 that nobody listens on."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Return TCP ports of 127.0.0.1 that are free, chosen as by `free_base_port`."""
+    base = free_base_port(range(count))
+    return list(range(base, base + count))
 
 
 def free_base_port(used: Iterable[int]) -> int:

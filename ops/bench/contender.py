@@ -56,6 +56,7 @@ class Contender(Attempts):
         system: What is driven.
         load: How; each round sets a tag of its own.
         rounds: The measurements, in order.
+        settle: Waits until what a load set going has ended, so that it does not disturb the next.
     """
 
     def __init__(self, member: Member, load: Load, seconds: int) -> None:
@@ -63,6 +64,7 @@ class Contender(Attempts):
         self.system = member.system
         self.load = load
         self.rounds: list[Round] = []
+        self.settle: Callable[[], object] = lambda: None
         self._member = member
         self._seconds = seconds
 
@@ -77,11 +79,13 @@ class Contender(Attempts):
         if load.operation not in member.checked:
             check(self.system.url, replace(load, tag="checked"), CHECK_SECONDS)
             member.checked.add(load.operation)
+        self.settle()
 
     def measure(self, tag: str) -> None:
         """Measure one round, and look at samples of what it left."""
         self.rounds.append(self.take(tag, self._seconds))
         self._verify(tag)
+        self.settle()
 
     def take(self, tag: str, seconds: int) -> Round:
         """Return one measurement that is not kept."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from ops.bench.chart import Points, line_chart
+from ops.bench.chart import Points, line_chart, short_bytes
 from ops.bench.data import FAULTS, check_samples
 from ops.bench.fleet import synap
 from ops.bench.report import Picture, Section
@@ -60,8 +60,12 @@ def run(settings: Settings) -> Section:
                 each.upper(): [(size, figures[each][0]) for size, figures in points.items()]
                 for each in _OPERATIONS
             }
-            svg = line_chart(f"Requests a second by {x_title}", x_title, lines)
-            pictures.append(Picture(f"growth-{name}.svg", f"Requests a second by {x_title}", svg))
+            title = f"Requests a second by {x_title}"
+            if name == "values":
+                svg = line_chart(title, x_title, lines, x_name=short_bytes, by_decades=True)
+            else:
+                svg = line_chart(title, x_title, lines)
+            pictures.append(Picture(f"growth-{name}.svg", title, svg))
     text = (
         f"One node, the log synced every second, driven by wrk for {settings.seconds} s at each "
         f"point. Where they do not grow: {settings.keys:,} keys, {settings.connections} "

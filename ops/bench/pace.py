@@ -46,11 +46,11 @@ def run(settings: Settings) -> Section:
         )
         faults += [f"{name}: {each.system.name}: {each.fault}" for each in both if each.fault]
     text = (
-        f"As above, against webdis, Synap's figure first, but each of {settings.connections} "
-        "connections waits before each request, for times that are spread as those between "
-        "independent events, in whole ms. The rate is half of what the slower system does without "
-        f"waiting, for both; medians of {settings.rounds} rounds of {settings.seconds} s. The goal "
-        "is a ratio of 1 or less."
+        f"wrk with 1 thread, {settings.keys:,} random keys, values of 64 bytes; against webdis, "
+        f"Synap's figure first. Each of {settings.connections} connections waits before each "
+        "request, for times that are spread as those between independent events, in whole ms. The "
+        "rate is half of what the slower system does without waiting, for both; medians of "
+        f"{settings.rounds} rounds of {settings.seconds} s. The goal is a ratio of 1 or less."
     )
     return Section(TITLE, text, HEADER, rows, faults)
 

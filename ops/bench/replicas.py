@@ -47,15 +47,16 @@ def run(settings: Settings) -> Section:
                 replicas.append(stack.enter_context(node(extra)))
 
         both[0].attempt(follow)
+        both[0].settle = partial(_check, master, replicas, settings)
         for each in both:
             each.attempt(each.prepare)
         take_turns(both, settings.rounds)
-        both[0].attempt(partial(_check, master, replicas, settings))
     text = (
-        f"SETs of wrk as above to a master with {REPLICAS} replicas and to one without, the logs "
-        f"synced every second; medians of {settings.rounds} rounds of {settings.seconds} s in "
-        "turns. All nodes run on the same cores, so the replicas' own work is in it too. "
-        "Afterwards the replicas have to hold what the master holds."
+        f"SETs of {settings.keys:,} random keys with values of 64 bytes, by wrk with 1 thread and "
+        f"{settings.connections} connections, to a master with {REPLICAS} replicas and to one "
+        f"without, the logs synced every second; medians of {settings.rounds} rounds of "
+        f"{settings.seconds} s in turns. All nodes run on the same cores, so the replicas' own "
+        "work is in it too. After each round the replicas have to hold what the master holds."
     )
     faults = [f"{name}: {e.fault}" for name, e in zip(HEADER[1:3], both, strict=True) if e.fault]
     return Section(TITLE, text, HEADER, _rows(*both), faults)
