@@ -37,6 +37,13 @@ EXIT_ROLE_CHANGED = 4
 
 PARENT_VARIABLE = "SYNAP_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
+# For glibc, in bytes: from the start what it comes to by itself at most. Before that it gives the
+# kernel back what a long value took as soon as that is freed, and the next value's pages are mapped
+# and cleared anew: half of what the log's owner spends on a value of 1 MiB.
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
+}
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 logger = logging.getLogger(__name__)
@@ -115,6 +122,8 @@ def child_environment(
 ) -> dict[str, str]:
     """Return the environment that hands the configuration of this process to a child.
 
+    It also sets glibc's allocator up, where `environ` does not.
+
     Args:
         environ: This process's own environment.
         path: The configuration file, if there is one.
@@ -122,6 +131,7 @@ def child_environment(
     """
     search_path = [str(_PROJECT_ROOT), environ.get("PYTHONPATH", "")]
     environment = {
+        **_ALLOCATOR,
         **environ,
         PARENT_VARIABLE: str(os.getpid()),
         "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
