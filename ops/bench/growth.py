@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -90,7 +90,8 @@ def _by_keys(settings: Settings) -> Iterator[tuple[int, Figures]]:
     with _node(settings) as node:
         for before, keys in pairwise((0, *sizes)):
             _fill(node, before, keys, VALUE_BYTES)
-            yield keys, _measure(node, settings, keys, is_first=keys == sizes[0])
+            checked = () if before else _OPERATIONS
+            yield keys, _measure(node, settings, keys, checked=checked)
 
 
 def _by_connections(settings: Settings) -> Iterator[tuple[int, Figures]]:
@@ -99,7 +100,12 @@ def _by_connections(settings: Settings) -> Iterator[tuple[int, Figures]]:
     node = member.system
     _fill(node, 0, settings.keys, VALUE_BYTES)
     for connections in _CONNECTIONS[:: settings.stride]:
-        yield connections, _measure(node, settings, settings.keys, connections=connections)
+        unchecked = [each for each in _OPERATIONS if each not in member.checked]
+        yield (
+            connections,
+            _measure(node, settings, settings.keys, connections=connections, checked=unchecked),
+        )
+        member.checked.update(unchecked)
 
 
 def _by_values(settings: Settings) -> Iterator[tuple[int, Figures]]:
@@ -107,7 +113,10 @@ def _by_values(settings: Settings) -> Iterator[tuple[int, Figures]]:
         for value_bytes in _LENGTHS[:: settings.stride]:
             keys = min(_MOST_VALUES, _VALUES_BYTES // value_bytes)
             _fill(node, 0, keys, value_bytes)
-            yield value_bytes, _measure(node, settings, keys, value_bytes=value_bytes)
+            yield (
+                value_bytes,
+                _measure(node, settings, keys, value_bytes=value_bytes, checked=("get",)),
+            )
 
 
 def _fill(node: System, start: int, end: int, value_bytes: int) -> None:
@@ -130,19 +139,19 @@ def _measure(
     *,
     connections: int | None = None,
     value_bytes: int = VALUE_BYTES,
-    is_first: bool = True,
+    checked: Collection[str],
 ) -> Figures:
     """Measure both operations, and look at samples of what is left.
 
     Args:
-        is_first: Whether the answers are to be looked at too, for a second.
+        checked: The operations whose answers are to be looked at first, for a second.
     """
     figures = {}
     for operation in _OPERATIONS:
         load = Load(
             "synap", operation, keys, connections or settings.connections, _TAG, value_bytes
         )
-        if is_first:
+        if operation in checked:
             check(node.url, load, _CHECK_SECONDS)
         outcome = measure(node.url, load, settings.seconds)
         figures[operation] = outcome.per_second, outcome.p99_us / 1000
