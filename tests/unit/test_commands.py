@@ -1,6 +1,6 @@
 """Commands evaluated on a dict: one behaviour a test."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count
 
 import msgspec
@@ -64,7 +64,8 @@ class Keys:
         return version
 
     def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
-        return [self.put(key, value, NEVER) for key, value in pairs][0]
+        versions = [self.put(key, value, NEVER) for key, value in pairs]
+        return versions[0] if versions else 0
 
     def remove(self, key: bytes) -> None:
         self.records.pop(key, None)
