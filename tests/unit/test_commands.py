@@ -1,6 +1,6 @@
 """Commands evaluated on a dict: one behaviour a test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import msgspec
