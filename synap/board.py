@@ -183,10 +183,10 @@ class _Area(Generic[Content]):
 
     def read(self) -> Content:
         """Return the newest whole content; the one read before while a writer died halfway."""
+        if self._sequence[0] == self._read_at:
+            return self._read
         for _ in range(_TRIES):
             sequence = self._sequence[0]
-            if sequence == self._read_at:
-                break
             length, crc = _AREA.unpack_from(self._memory, 8)
             encoded = bytes(self._memory[_CONTENT_AT : _CONTENT_AT + length])
             if sequence & 1 or self._sequence[0] != sequence or crc32(encoded) != crc:
@@ -203,7 +203,12 @@ class _Area(Generic[Content]):
 
 
 class Board:
-    """The mapped file. Any process may open it, before or after the owner; one writes."""
+    """The mapped file. Any process may open it, before or after the owner; one writes.
+
+    Attributes:
+        view: Returns the newest view; the same object until the owner publishes another. On the
+            path of every request, hence no method of its own.
+    """
 
     def __init__(self, path: Path) -> None:
         """
@@ -224,6 +229,7 @@ class Board:
             os.close(file)
         self._memory = memoryview(self._map)
         self._view = _Area(self._memory[:_DRAINING_AT], BoardView)
+        self.view = self._view.read
         self._draining = self._memory[_DRAINING_AT:_VIEW_BYTES].cast("Q")
         self._details = _Area(self._memory[_VIEW_BYTES:], NodeDetails)
 
@@ -249,10 +255,6 @@ class Board:
     def publish_details(self, details: NodeDetails) -> None:
         """Show `details` from now on. For the log's owner alone."""
         self._details.write(details)
-
-    def view(self) -> BoardView:
-        """Return the newest view; the same object until the owner publishes another."""
-        return self._view.read()
 
     def details(self) -> NodeDetails:
         """Return the newest details."""

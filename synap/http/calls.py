@@ -22,7 +22,7 @@ from synap.admin import ask
 from synap.backup import Backup, take_backup
 from synap.channel import AdminCommand, AdminResult
 from synap.client import Done, Waiter, WriterClient
-from synap.commands import Command, Delete, Increment, Set
+from synap.commands import Command, Delete, Increment, Set, SetResult
 from synap.counters import Counter
 from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
 from synap.http.local import LocalNode
@@ -381,13 +381,14 @@ class Calls:
     ) -> None:
         """Count what `command` did, by its result."""
         counts = self._node.counts
+        if type(result) is SetResult:
+            counts[_SETS] += result.written
+            return
         if isinstance(command, Queue):
             command = command.command
         if isinstance(result, Queued):
             return
-        if isinstance(command, commands.Set):
-            counts[_SETS] += result.written  # type: ignore[union-attr]
-        elif isinstance(command, commands.SetMany):
+        if isinstance(command, commands.SetMany):
             counts[_SETS] += len(command.pairs) if result else 0
         elif isinstance(command, commands.Delete | commands.Flush):
             counts[_DELS] += max(result, 0)  # type: ignore[type-var,operator]

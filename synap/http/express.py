@@ -121,12 +121,13 @@ class Express:
     def _get(self, segment: bytes, client: Client) -> bool:
         began_ns = _now_ns()
         odd_bytes = segment.translate(None, _PLAIN_KEY_BYTES)
-        if odd_bytes.strip(b"%"):
-            return False
-        text = segment.decode()
         try:
-            is_key = not odd_bytes and 0 < len(segment) <= MAX_KEY_BYTES
-            key = segment if is_key else _to_key(text)
+            if not odd_bytes and 0 < len(segment) <= MAX_KEY_BYTES:
+                key = segment
+            elif not odd_bytes.strip(b"%"):
+                key = _to_key(segment.decode())
+            else:
+                return False
             record, offset = self._calls.get(TRUSTED, key)
         except SynapError:
             return False
@@ -138,10 +139,10 @@ class Express:
             status, body, lines = error.status, error.body, ""
         if self._node.is_replica:
             lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
-        request_id = new_request_id(began_ns)
         elapsed_ns = _now_ns() - began_ns
+        request_id = new_request_id(began_ns)
         if self._observer.count(_GET_ROUTE, "GET", status, elapsed_ns):
-            target = f"/kv/get/{text}"
+            target = f"/kv/get/{segment.decode()}"
             self._observer.note_slow("GET /kv/get/{key}", target, status, request_id, elapsed_ns)
         client.answer(_head(status, request_id, body, f"{lines}x-synap-offset: {offset}\r\n"), body)
         return True
