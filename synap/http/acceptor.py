@@ -2,10 +2,10 @@
 
 The workers of a node wait on one accept queue. A worker that empties it as soon as it wakes takes
 every connection of a client that opens many at once, and that client gets one processor of all.
-Here a worker takes one, and goes round its loop before the next: the others wake meanwhile, and one
-that is busy comes round less often, so it gets fewer. The more connections it has, the longer is
-its turn, so it takes a part more of what it has: of 256 that come at once the last one would else
-wait for a hundred turns. It still gets fewer in the same time than one that has fewer.
+Here a worker takes one, and goes round its loop before the next: the others wake meanwhile. One
+that has clearly more than another (`tally`) leaves the next one to that for a moment. The more
+connections it has, the longer is its turn, so it takes a part more of what it has: of 256 that come
+at once the last one would else wait for a hundred turns.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # The process or the machine is out of descriptors or memory: connections wait in the queue.
 _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_SECONDS = 1.0
+# How long a worker that is ahead of another leaves a connection to that one: time for it to wake,
+# also where the clients have all processors. What still waits then is taken by whoever can.
+_YIELD_SECONDS = 0.001
 # One more is taken in a turn for so many that are open.
 _OPEN_PER_TAKEN = 8
 # Connections that are taken at once by a worker that is about to leave.
@@ -38,6 +41,7 @@ class Acceptor:
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
         open_connections: Callable[[], int],
+        is_ahead: Callable[[], bool],
     ) -> None:
         """
         Args:
@@ -46,12 +50,15 @@ class Acceptor:
             tls: What connections are encrypted with; None for plain ones.
             handshake_seconds: How long a TLS handshake may take.
             open_connections: Tells how many this worker has.
+            is_ahead: Tells whether another worker has clearly fewer.
         """
         self._listening = listening
         self._make_protocol = make_protocol
         self._tls = tls
         self._handshake_seconds = handshake_seconds if tls is not None else None
         self._open_connections = open_connections
+        self._is_ahead = is_ahead
+        self._has_yielded = False
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -84,7 +91,12 @@ class Acceptor:
         return True
 
     def accept_share(self) -> None:
-        """Take what one turn may of those that wait."""
+        """Take what one turn may of those that wait, or let a worker that has fewer do so."""
+        if not self._has_yielded and self._is_ahead():
+            self._has_yielded = True
+            self._pause_for(_YIELD_SECONDS)
+            return
+        self._has_yielded = False
         self._accept_up_to(1 + self._open_connections() // _OPEN_PER_TAKEN)
 
     def accept_waiting(self) -> None:
@@ -114,8 +126,11 @@ class Acceptor:
             "no connection can be accepted for %g s: %s", _PAUSE_SECONDS, error,
             extra={"action": "accept"},
         )  # fmt: skip
+        self._pause_for(_PAUSE_SECONDS)
+
+    def _pause_for(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening.fileno())
-        self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+        self._pause = self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         self._pause = None

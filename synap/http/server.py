@@ -24,6 +24,7 @@ from synap.http.connection import Connection, Express
 from synap.http.eager import make_starter
 from synap.http.known_heads import KnownHeads
 from synap.http.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
+from synap.http.tally import Seat, Tally
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,19 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: Any, limits: HttpLimits, *, state: dict[str, Any] | None = None
+        self,
+        app: Any,
+        limits: HttpLimits,
+        *,
+        state: dict[str, Any] | None = None,
+        seat: Seat | None = None,
     ) -> None:
+        """
+        Args:
+            state: What the lifespan left for the requests.
+            seat: This worker's among those that accept from the same sockets; None where it is
+                alone.
+        """
         self.app = app
         self.express: Express | None = getattr(app, "express", None)
         self.known_heads = KnownHeads() if self.express is None else self.express.heads
@@ -64,6 +76,7 @@ class HttpServer:
         self._is_closed = False
         self.date_line = b""
         self.connections: set[Connection] = set()
+        self._seat = seat or Tally().seat(0)
         self._date_second = 0
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket] = []
@@ -80,6 +93,7 @@ class HttpServer:
             tls,
             self.limits.head_seconds,
             lambda: len(self.connections),
+            self._seat.is_ahead,
         )
         self._has_tls = self._has_tls or tls is not None
         self._acceptors.append(acceptor)
@@ -89,11 +103,13 @@ class HttpServer:
         """Count a new connection in; return False where there is no room for it."""
         has_room = len(self.connections) < self.limits.max_connections or self._make_room()
         self.connections.add(connection)
+        self._seat.show(len(self.connections))
         return has_room
 
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
         self.connections.discard(connection)
+        self._seat.show(len(self.connections))
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -133,6 +149,7 @@ class HttpServer:
             The number of connections that were cut because the time was over.
         """
         deadline = self.loop.time() + timeout_seconds
+        self._seat.leave()
         await self._accept_backlog()
         for acceptor in self._acceptors:
             acceptor.close()

@@ -31,6 +31,7 @@ from gunicorn.workers.base import Worker
 from synap.http.lifespan import Lifespan, StartupFailed
 from synap.http.limits import HttpLimits
 from synap.http.server import HttpServer
+from synap.http.tally import Tally
 
 # Often enough for any `timeout` of whole seconds.
 HEARTBEAT_SECONDS = 0.5
@@ -52,6 +53,10 @@ def _call(function: Callable[[], int]) -> int:
 
 
 _call_with_room = FunctionType(_call.__code__.replace(co_stacksize=ROOMY_SLOTS), globals())
+
+
+# The arbiter imports this module before it forks the first worker.
+_tally = Tally()
 
 
 class SynapWorker(Worker):  # type: ignore[misc]
@@ -109,7 +114,9 @@ class SynapWorker(Worker):  # type: ignore[misc]
 
     async def _serve_requests(self, lifespan: Lifespan) -> None:
         """Accept and answer until it is time to go, then drain."""
-        self._server = server = HttpServer(self.wsgi, self._limits(), state=lifespan.state)
+        self._server = server = HttpServer(
+            self.wsgi, self._limits(), state=lifespan.state, seat=_tally.seat(self.age)
+        )
         tls = sock.ssl_context(self.cfg) if self.cfg.is_ssl else None
         for listening in self.sockets:
             await server.listen(listening.sock, tls)

@@ -55,7 +55,12 @@ def test_accept_many_at_once_are_shared_evenly() -> None:
                 stack.enter_context(socket.create_connection(first.getsockname()))
             workers = [
                 Acceptor(
-                    each, lambda mine=mine: Counting(mine), None, 1, lambda mine=mine: len(mine)
+                    each,
+                    lambda mine=mine: Counting(mine),
+                    None,
+                    1,
+                    lambda mine=mine: len(mine),
+                    lambda: False,
                 )  # type: ignore[misc]
                 for each, mine in zip((first, second), made, strict=True)
             ]
@@ -70,6 +75,32 @@ def test_accept_many_at_once_are_shared_evenly() -> None:
     run(share())
 
 
+def test_accept_is_left_to_another_worker_by_one_that_is_ahead() -> None:
+    async def share() -> None:
+        first = listening()
+        second = first.dup()
+        made: list[list[asyncio.BaseTransport]] = [[], []]
+        with ExitStack() as stack:
+            ahead = Acceptor(first, lambda: Counting(made[0]), None, 1, lambda: 0, lambda: True)
+            behind = Acceptor(second, lambda: Counting(made[1]), None, 1, lambda: 0, lambda: False)
+            for _ in range(CONNECTIONS):
+                stack.enter_context(socket.create_connection(first.getsockname()))
+            await reached(made, CONNECTIONS)
+            assert len(made[1]) >= CONNECTIONS // 2
+            behind.close()
+            taken = len(made[0])
+            # Nobody else takes them.
+            for _ in range(CONNECTIONS):
+                stack.enter_context(socket.create_connection(first.getsockname()))
+            await reached(made[:1], taken + CONNECTIONS)
+            ahead.close()
+            for transport in made[0] + made[1]:
+                transport.close()
+            await asyncio.sleep(0)
+
+    run(share())
+
+
 def test_accept_takes_a_part_more_of_what_is_open_in_one_turn() -> None:
     async def take_once() -> None:
         server = listening()
@@ -77,7 +108,7 @@ def test_accept_takes_a_part_more_of_what_is_open_in_one_turn() -> None:
         with ExitStack() as stack:
             for _ in range(CONNECTIONS):
                 stack.enter_context(socket.create_connection(server.getsockname()))
-            worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 40)
+            worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 40, lambda: False)
             worker.accept_share()
             worker.close()
             await reached([made], 6)
@@ -98,7 +129,7 @@ def test_accept_without_descriptors_goes_on_when_there_are_some(
     async def run_out() -> None:
         server = listening()
         made: list[asyncio.BaseTransport] = []
-        worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 0)
+        worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 0, lambda: False)
         client = socket.socket()
         client.setblocking(False)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,0 +1,72 @@
+"""How many connections each worker has, so that none takes what another one would serve sooner.
+
+A page of memory that the workers of one arbiter share, because it is made before they are forked.
+Each has a seat: its process id and its number of connections. Nobody waits for anybody; a number
+that is a moment old makes a share a little less even.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+# More workers than this share seats, and then their connections a little less evenly.
+_SEATS = 64
+_SEAT_CELLS = 2
+# A worker is ahead of another by more than one connection and this part of its own.
+_PART = 16
+
+
+class Tally:
+    """The seats of one arbiter's workers; made before the first of them is forked."""
+
+    def __init__(self) -> None:
+        self._cells = memoryview(mmap.mmap(-1, 8 * _SEAT_CELLS * _SEATS)).cast("Q")
+
+    def seat(self, number: int) -> Seat:
+        """Take a seat, in the worker's process.
+
+        Args:
+            number: What tells the worker from others, such as Gunicorn's `age`.
+        """
+        return Seat(self._cells, number % _SEATS * _SEAT_CELLS)
+
+
+class Seat:
+    """One worker's place."""
+
+    def __init__(self, cells: memoryview[int], at: int) -> None:
+        self._cells = cells
+        self._at = at
+        cells[at + 1] = 0
+        cells[at] = os.getpid()
+
+    def show(self, connections: int) -> None:
+        """Let the others know how many this worker has."""
+        self._cells[self._at + 1] = connections
+
+    def is_ahead(self) -> bool:
+        """Say whether another worker that is alive has clearly fewer connections."""
+        cells = self._cells
+        mine = cells[self._at + 1]
+        few = mine - 1 - mine // _PART
+        for at in range(0, len(cells), _SEAT_CELLS):
+            if at != self._at and cells[at] and cells[at + 1] < few:
+                if _is_alive(cells[at]):
+                    return True
+                cells[at] = 0
+        return False
+
+    def leave(self) -> None:
+        """Take no share any more."""
+        self._cells[self._at] = 0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
