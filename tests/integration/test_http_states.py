@@ -114,6 +114,8 @@ def test_min_offset_waits_until_it_is_applied(config: Config) -> None:
         ThreadPoolExecutor(1) as threads,
     ):
         board.publish(_replica())
+        # From here on the first generation is open, until the board names another one.
+        assert client.get("/kv/get/a").json() == "old"
         asked = threads.submit(client.get, "/kv/get/a", {"X-Synap-Min-Offset": "6"})
         eventually(asked.running)
         generation = make_generation(config, offset=6, a="new")
