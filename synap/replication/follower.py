@@ -213,10 +213,13 @@ class Follower:
             NothingToAccept: The replica is not `diverged`, or does not hear its master.
         """
         is_diverged = self._refusal.reason == messages.DIVERGED
-        if self._stage is not _Stage.REFUSED or not is_diverged or not self._options.can_resync:
+        # It asks again every now and then, and is no less diverged until the answer is here.
+        is_refused = self._stage in (_Stage.REFUSED, _Stage.GREETED)
+        if not is_refused or not is_diverged or not self._options.can_resync:
             raise NothingToAccept
         self._accepted = self._refusal.lineage[-1:]
-        self._say_hello(now_ns)
+        if self._stage is _Stage.REFUSED:
+            self._say_hello(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Look at the clock; call it several times a heartbeat, with nothing left unread.

@@ -295,6 +295,23 @@ def test_foreign_replica_holds_until_it_is_accepted():
     assert len(bench.sent(FetchSnapshot)) == 1
 
 
+def test_operator_may_accept_while_the_replica_asks_again():
+    """Cites R12."""
+    bench = Bench(held=20)
+    bench.refuse("diverged", (Reign(1, FOREIGN, 1),))
+    bench.follower.outbox.clear()
+    for _ in range(100):
+        bench.wait(0.2)
+        if bench.sent(Hello):
+            break
+    else:
+        raise AssertionError("it never asked again")
+    bench.follower.accept(bench.now_ns)
+    assert bench.sent(Hello) == []
+    bench.refuse("diverged", (Reign(1, FOREIGN, 1),))
+    assert len(bench.sent(FetchSnapshot)) == 1
+
+
 def test_word_of_the_operator_is_about_one_master_alone():
     """Cites R12."""
     bench = Bench(held=20)
