@@ -97,6 +97,11 @@ class Set(_Command, frozen=True, tag=1):
     get: bool = False
     if_version: int | None = None
 
+    @property
+    def has_condition(self) -> bool:
+        """Whether the key that is there has a say, in what is written or in the answer."""
+        return self.nx or self.xx or self.keepttl or self.get or self.if_version is not None
+
 
 class Delete(_Command, frozen=True, tag=2):
     """Remove keys; the result is the number of those that existed.
@@ -295,7 +300,7 @@ def _set(command: Set, keyspace: Keyspace, now_ms: int, limits: Limits) -> SetRe
     check_value(len(value), limits)
     expiry_ms = _stored_expiry(command.expiry_ms)
     nx, xx, if_version = command.nx, command.xx, command.if_version
-    if not (nx or xx or command.keepttl or command.get or if_version is not None):
+    if not command.has_condition:
         return SetResult(True, keyspace.put(key, value, expiry_ms))
     if nx and xx:
         raise InvalidRequest("nx and xx exclude each other")

@@ -208,9 +208,7 @@ class TurnTaker:
             command = request.command
             if type(command) is not Set or request.min_replicas:
                 break
-            if command.expiry_ms is not None or command.if_version is not None:
-                break
-            if command.nx or command.xx or command.keepttl or command.get:
+            if command.expiry_ms is not None or command.has_condition:
                 break
             key, value = command.key, command.value
             if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > longest:

@@ -119,7 +119,6 @@ class Writer:
         self._is_turn_due = False
         self._is_reading_paused = False
         self._has_failed = False
-        self._expired_total = 0
         self._read_only = ReignEnded.reason if self._ended_by_epoch else ""
         self._ticks = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -310,7 +309,7 @@ class Writer:
             transaction.abort()
             raise
         self._end(transaction, now_ms)
-        self._expired_total += len(removal.expired)
+        self._status.expired_total += len(removal.expired)
         if evictor is not None:
             evictor.after_turn(transaction.entries, turn.value_bytes, evicted)
             if evictor.is_refusing or self._read_only:
@@ -408,7 +407,7 @@ class Writer:
             transaction.abort()
             raise
         self._end(transaction, now_ms)
-        self._expired_total += len(removal.expired)
+        self._status.expired_total += len(removal.expired)
         if self._evictor is not None:
             self._evictor.after_turn(transaction.entries, 0, evicted)
 
@@ -423,7 +422,7 @@ class Writer:
     def _tick(self) -> None:
         self.transactions.end_idle()
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
-            self._status.show_details(self._expired_total)
+            self._status.show_details()
         if self._read_only == DiskFull.reason and self._ticks % _ROOM_EVERY_TICKS == 0:
             self._look_for_room()
         self._ticks += 1

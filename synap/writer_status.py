@@ -33,7 +33,11 @@ class FramePublisher(Protocol):
 
 
 class WriterStatus:
-    """Shows a writer's view and details."""
+    """Shows a writer's view and details.
+
+    Attributes:
+        expired_total: Keys that the writer removed because their time had come; it counts on.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class WriterStatus:
         self._publisher = publisher
         self._evictor = evictor
         self._snapshots = snapshots
+        self.expired_total = 0
 
     def show(self, read_only: str, heir_url: str) -> None:
         """Show what requests need to know.
@@ -87,12 +92,8 @@ class WriterStatus:
             )
         )
 
-    def show_details(self, expired_total: int) -> None:
-        """Show what the status endpoints tell.
-
-        Args:
-            expired_total: Keys that the writer removed because their time had come.
-        """
+    def show_details(self) -> None:
+        """Show what the status endpoints tell."""
         wal = self._log.wal
         evictor = self._evictor
         publisher = self._publisher
@@ -103,7 +104,7 @@ class WriterStatus:
                 wal_first_offset=wal.first_offset,
                 wal_damage=wal.damage,
                 last_fsync_ms=wal.last_sync_ms,
-                expired_total=expired_total,
+                expired_total=self.expired_total,
                 evicted_total=evictor.evicted_total if evictor is not None else 0,
                 used_bytes=evictor.used_bytes if evictor is not None else 0,
                 limit_bytes=evictor.limit_bytes if evictor is not None else 0,

@@ -17,6 +17,8 @@ import ssl
 from collections.abc import Callable
 from socket import socket
 
+from synap.http.tally import Seat
+
 logger = logging.getLogger(__name__)
 
 # The process or the machine is out of descriptors or memory: connections wait in the queue.
@@ -40,8 +42,7 @@ class Acceptor:
         make_protocol: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
-        open_connections: Callable[[], int],
-        is_ahead: Callable[[], bool],
+        seat: Seat,
     ) -> None:
         """
         Args:
@@ -49,15 +50,13 @@ class Acceptor:
             make_protocol: Makes the protocol object of each connection.
             tls: What connections are encrypted with; None for plain ones.
             handshake_seconds: How long a TLS handshake may take.
-            open_connections: Tells how many this worker has.
-            is_ahead: Tells whether another worker has clearly fewer.
+            seat: Tells how many connections this worker has, and whether another has clearly fewer.
         """
         self._listening = listening
         self._make_protocol = make_protocol
         self._tls = tls
         self._handshake_seconds = handshake_seconds if tls is not None else None
-        self._open_connections = open_connections
-        self._is_ahead = is_ahead
+        self._seat = seat
         self._has_yielded = False
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
@@ -92,12 +91,12 @@ class Acceptor:
 
     def accept_share(self) -> None:
         """Take what one turn may of those that wait, or let a worker that has fewer do so."""
-        if not self._has_yielded and self._is_ahead():
+        if not self._has_yielded and self._seat.is_ahead():
             self._has_yielded = True
             self._pause_for(_YIELD_SECONDS)
             return
         self._has_yielded = False
-        self._accept_up_to(1 + self._open_connections() // _OPEN_PER_TAKEN)
+        self._accept_up_to(1 + self._seat.connections // _OPEN_PER_TAKEN)
 
     def accept_waiting(self) -> None:
         """Take what waits, up to a bound."""

@@ -309,10 +309,7 @@ class Connection(asyncio.Protocol):
         server.requests += 1
         self.since = server.tick
         self._reader.has_begun = True
-        if len(body) <= JOINED_BODY_BYTES:
-            self.transport.write(b"".join((head, server.date_line, b"\r\n\r\n", body)))
-        else:
-            self.write_answer(head, server.date_line, body)
+        self.write_answer(head, server.date_line, body)
 
     def hold(self) -> Held:
         """Keep the place of an answer to a request that has just come."""

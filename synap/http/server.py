@@ -92,8 +92,7 @@ class HttpServer:
             lambda: Connection(self),
             tls,
             self.limits.head_seconds,
-            lambda: len(self.connections),
-            self._seat.is_ahead,
+            self._seat,
         )
         self._has_tls = self._has_tls or tls is not None
         self._acceptors.append(acceptor)
@@ -103,13 +102,13 @@ class HttpServer:
         """Count a new connection in; return False where there is no room for it."""
         has_room = len(self.connections) < self.limits.max_connections or self._make_room()
         self.connections.add(connection)
-        self._seat.show(len(self.connections))
+        self._seat.connections = len(self.connections)
         return has_room
 
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
         self.connections.discard(connection)
-        self._seat.show(len(self.connections))
+        self._seat.connections = len(self.connections)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 

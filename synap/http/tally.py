@@ -41,18 +41,23 @@ class Seat:
         cells[at + 1] = 0
         cells[at] = os.getpid()
 
-    def show(self, connections: int) -> None:
-        """Let the others know how many this worker has."""
-        self._cells[self._at + 1] = connections
+    @property
+    def connections(self) -> int:
+        """How many this worker has; the others see what is set."""
+        return self._cells[self._at + 1]
+
+    @connections.setter
+    def connections(self, count: int) -> None:
+        self._cells[self._at + 1] = count
 
     def is_ahead(self) -> bool:
         """Say whether another worker that is alive has clearly fewer connections."""
         cells = self._cells
-        mine = cells[self._at + 1]
+        mine = self.connections
         few = mine - 1 - mine // _PART
         for at in range(0, len(cells), _SEAT_CELLS):
             if at != self._at and cells[at] and cells[at + 1] < few:
-                if _is_alive(cells[at]):
+                if os.path.exists(f"/proc/{cells[at]}"):
                     return True
                 cells[at] = 0
         return False
@@ -60,13 +65,3 @@ class Seat:
     def leave(self) -> None:
         """Take no share any more."""
         self._cells[self._at] = 0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -30,6 +30,7 @@ from synap.replication.curve import Keys, MasterKeys, load_keys
 from synap.replication.follower import Follower
 from synap.replication.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.link import FollowerOptions, FollowerStatus, ReplicaLog
+from synap.replication.pace import Pace
 from synap.replication.progress import LinkState, retry_delay_ms
 from synap.replication.resync import Install, Job
 from synap.replication.sockets import Endpoint, Sockets
@@ -44,12 +45,6 @@ _TICKS_PER_HEARTBEAT = 4
 _LONGEST_TICK_SECONDS = 0.1
 # A link that lived so many heartbeats was a good one: the next retry is the first one again.
 _GOOD_LINK_HEARTBEATS = 10
-
-# After it has appended, a link gathers what comes for so many times as long as that took, at most
-# for so long: under a steady stream each append, commit and ack then carries several frames. The
-# first frame after a pause is appended at once.
-_GATHER_FACTOR = 4
-_LONGEST_GATHER_SECONDS = 0.002
 
 _TROUBLES = frozenset(
     (LinkState.DISCONNECTED, LinkState.DIVERGED, LinkState.SYNCING, LinkState.LAGGING)
@@ -296,7 +291,7 @@ class _Link:
         self._wake = wake
         self._failure: Exception | None = None
         self._sockets: Sockets | None = None
-        self._gathers_until = 0.0
+        self._pace = Pace()
         self._gathering: asyncio.TimerHandle | None = None
 
     def open(
@@ -338,9 +333,7 @@ class _Link:
 
     def close(self) -> None:
         """Drop both sockets."""
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+        self._stop_gathering()
         if self._sockets is not None:
             self._sockets.close()
             self._sockets = None
@@ -368,24 +361,23 @@ class _Link:
 
     def _settle_in_time(self) -> None:
         """Settle now, or when enough was gathered; what the master waits for leaves at once."""
-        if self._gathering is not None and not self._follower.outbox:
-            return
-        loop = asyncio.get_running_loop()
-        if self._follower.outbox or loop.time() >= self._gathers_until:
+        wait_seconds = self._pace.wait_seconds(time.monotonic())
+        if self._follower.outbox or not wait_seconds:
             self._settle()
-        else:
-            self._gathering = loop.call_at(self._gathers_until, self._settle)
+        elif self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(wait_seconds, self._settle)
 
     def _settle(self) -> None:
+        self._stop_gathering()
+        began = time.monotonic()
+        self._guard(self._settle_all)
+        self._pace.appended(began, time.monotonic())
+
+    def _stop_gathering(self) -> None:
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
-        began = time.monotonic()
-        self._guard(self._settle_all)
-        took_seconds = time.monotonic() - began
-        self._gathers_until = asyncio.get_running_loop().time() + min(
-            _GATHER_FACTOR * took_seconds, _LONGEST_GATHER_SECONDS
-        )
 
     def _settle_all(self) -> None:
         if self._follower.settle(time.monotonic_ns()):

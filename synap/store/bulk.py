@@ -190,7 +190,7 @@ class _Writing:
         self._deadlines.sort()
         index = self._transaction.cursor(self._expiry)
         is_empty = not self._transaction.stat(self._expiry)["entries"]
-        index.putmulti(zip(self._deadlines, repeat(b""), strict=False), append=is_empty)
+        _put_in_order(index, self._deadlines, repeat(b""), append=is_empty)
 
     def _write_pile(self, latest: dict[bytes, bytes], *, removes: bool, expires: bool) -> None:
         keys = sorted(latest)
@@ -201,11 +201,7 @@ class _Writing:
             keys = [key for key in keys if latest[key]]
         records = map(latest.__getitem__, keys)
         # In order, so that each page is gone to once; into nothing they only have to be appended.
-        items = zip(keys, records, strict=True)
-        _, written = self._cursor.putmulti(items, append=self._was_empty)
-        if written != len(keys):
-            # LMDB leaves out, without a word, what is not behind the last key where it appends.
-            raise StoreError(f"{len(keys) - written} of {len(keys)} keys were not written")
+        _put_in_order(self._cursor, keys, records, append=self._was_empty)
         if not self._was_empty:
             for key in removed:
                 self._transaction.delete(key, b"", self._keys)
@@ -221,6 +217,20 @@ class _Writing:
             expiry_ms = RECORD.unpack_from(record)[1]
             if expiry_ms:
                 self._transaction.delete(DEADLINE.pack(expiry_ms) + key, b"", self._expiry)
+
+
+def _put_in_order(
+    cursor: lmdb.Cursor[bytes], keys: list[bytes], values: Iterable[bytes], *, append: bool
+) -> None:
+    """Put sorted keys; with `append` they all must lie behind what is there.
+
+    Raises:
+        StoreError: not all were written.
+    """
+    _, written = cursor.putmulti(zip(keys, values, strict=False), append=append)
+    if written != len(keys):
+        # LMDB leaves out, without a word, what is not behind the last key where it appends.
+        raise StoreError(f"{len(keys) - written} of {len(keys)} keys were not written")
 
 
 def _entry_at(data: bytes, at: int) -> tuple[Entry, int]:

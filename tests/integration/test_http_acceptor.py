@@ -7,12 +7,14 @@ import os
 import resource
 import socket
 from contextlib import ExitStack
+from itertools import chain
 
 import pytest
 import uvloop
 
 from synap.http import acceptor
 from synap.http.acceptor import Acceptor
+from synap.http.tally import Tally
 
 CONNECTIONS = 20
 DEADLINE_SECONDS = 5
@@ -45,32 +47,45 @@ async def reached(made: list[list[asyncio.BaseTransport]], count: int) -> None:
             await asyncio.sleep(0.001)
 
 
+def connect(stack: ExitStack, server: socket.socket) -> None:
+    """Open many connections at once, until the stack ends."""
+    for _ in range(CONNECTIONS):
+        stack.enter_context(socket.create_connection(server.getsockname()))
+
+
+def worker(
+    server: socket.socket,
+    made: list[asyncio.BaseTransport],
+    *,
+    connections: int = 0,
+    others: int = 0,
+) -> Acceptor:
+    """Return what accepts for a worker with so many connections, beside one with so many."""
+    tally = Tally()
+    seat = tally.seat(1)
+    seat.connections = connections
+    tally.seat(2).connections = others
+    return Acceptor(server, lambda: Counting(made), None, 1, seat)
+
+
+async def close_all(*made: list[asyncio.BaseTransport]) -> None:
+    for transport in chain(*made):
+        transport.close()
+    await asyncio.sleep(0)
+
+
 def test_accept_many_at_once_are_shared_evenly() -> None:
     async def share() -> None:
         first = listening()
-        second = first.dup()
         made: list[list[asyncio.BaseTransport]] = [[], []]
         with ExitStack() as stack:
-            for _ in range(CONNECTIONS):
-                stack.enter_context(socket.create_connection(first.getsockname()))
-            workers = [
-                Acceptor(
-                    each,
-                    lambda mine=mine: Counting(mine),
-                    None,
-                    1,
-                    lambda mine=mine: len(mine),
-                    lambda: False,
-                )  # type: ignore[misc]
-                for each, mine in zip((first, second), made, strict=True)
-            ]
+            connect(stack, first)
+            workers = [worker(first.dup(), made[1]), worker(first, made[0])]
             await reached(made, CONNECTIONS)
             assert min(map(len, made)) >= CONNECTIONS // 4
-            for worker in workers:
-                worker.close()
-            for transport in made[0] + made[1]:
-                transport.close()
-            await asyncio.sleep(0)
+            for each in workers:
+                each.close()
+            await close_all(*made)
 
     run(share())
 
@@ -78,25 +93,20 @@ def test_accept_many_at_once_are_shared_evenly() -> None:
 def test_accept_is_left_to_another_worker_by_one_that_is_ahead() -> None:
     async def share() -> None:
         first = listening()
-        second = first.dup()
         made: list[list[asyncio.BaseTransport]] = [[], []]
         with ExitStack() as stack:
-            ahead = Acceptor(first, lambda: Counting(made[0]), None, 1, lambda: 0, lambda: True)
-            behind = Acceptor(second, lambda: Counting(made[1]), None, 1, lambda: 0, lambda: False)
-            for _ in range(CONNECTIONS):
-                stack.enter_context(socket.create_connection(first.getsockname()))
+            ahead = worker(first, made[0], connections=2)
+            behind = worker(first.dup(), made[1], others=2)
+            connect(stack, first)
             await reached(made, CONNECTIONS)
             assert len(made[1]) >= CONNECTIONS // 2
             behind.close()
             taken = len(made[0])
             # Nobody else takes them.
-            for _ in range(CONNECTIONS):
-                stack.enter_context(socket.create_connection(first.getsockname()))
+            connect(stack, first)
             await reached(made[:1], taken + CONNECTIONS)
             ahead.close()
-            for transport in made[0] + made[1]:
-                transport.close()
-            await asyncio.sleep(0)
+            await close_all(*made)
 
     run(share())
 
@@ -106,17 +116,14 @@ def test_accept_takes_a_part_more_of_what_is_open_in_one_turn() -> None:
         server = listening()
         made: list[asyncio.BaseTransport] = []
         with ExitStack() as stack:
-            for _ in range(CONNECTIONS):
-                stack.enter_context(socket.create_connection(server.getsockname()))
-            worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 40, lambda: False)
-            worker.accept_share()
-            worker.close()
+            connect(stack, server)
+            busy = worker(server, made, connections=40, others=40)
+            busy.accept_share()
+            busy.close()
             await reached([made], 6)
             await asyncio.sleep(0)
             assert len(made) == 6
-            for transport in made:
-                transport.close()
-            await asyncio.sleep(0)
+            await close_all(made)
 
     run(take_once())
 
@@ -129,7 +136,7 @@ def test_accept_without_descriptors_goes_on_when_there_are_some(
     async def run_out() -> None:
         server = listening()
         made: list[asyncio.BaseTransport] = []
-        worker = Acceptor(server, lambda: Counting(made), None, 1, lambda: 0, lambda: False)
+        accepting = worker(server, made)
         client = socket.socket()
         client.setblocking(False)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -141,7 +148,7 @@ def test_accept_without_descriptors_goes_on_when_there_are_some(
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         await reached([made], 1)
-        worker.close()
+        accepting.close()
         made[0].close()
         client.close()
         await asyncio.sleep(0)

@@ -19,8 +19,8 @@ DEADLINE_SECONDS = 20
 def test_is_ahead_of_one_that_has_clearly_fewer(mine: int, others: int, expected: bool) -> None:
     tally = Tally()
     seat, other = tally.seat(1), tally.seat(2)
-    seat.show(mine)
-    other.show(others)
+    seat.connections = mine
+    other.connections = others
     assert seat.is_ahead() is expected
     assert not other.is_ahead() or others > mine
 
@@ -28,7 +28,7 @@ def test_is_ahead_of_one_that_has_clearly_fewer(mine: int, others: int, expected
 def test_is_ahead_of_nobody_where_the_other_has_left() -> None:
     tally = Tally()
     seat, other = tally.seat(1), tally.seat(2)
-    seat.show(9)
+    seat.connections = 9
     assert seat.is_ahead()
     other.leave()
     assert not seat.is_ahead()
@@ -37,7 +37,7 @@ def test_is_ahead_of_nobody_where_the_other_has_left() -> None:
 def test_seats_are_shared_with_a_forked_process_and_free_when_it_is_gone() -> None:
     tally = Tally()
     seat = tally.seat(1)
-    seat.show(9)
+    seat.connections = 9
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe()
 
