@@ -84,7 +84,7 @@ class Arbiter:
 
 @pytest.fixture
 def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
-    """Start a Gunicorn with these options, and wait until it answers."""
+    """Start a Gunicorn with these options, and wait until it answers and has all its workers."""
     with ExitStack() as stack:
 
         def start(*options: str, answers: bool = True, **environment: str) -> Arbiter:
@@ -92,6 +92,9 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
             stack.callback(arbiter.kill)
             if answers:
                 arbiter.get()
+                count = int(options[options.index("--workers") + 1]) if "--workers" in options else 1
+                # The arbiter starts them a moment apart; the first answers before the last is there.
+                eventually(lambda: len(arbiter.workers) == count)
             return arbiter
 
         yield start
