@@ -24,15 +24,15 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
 # The application is put together in each worker; its modules are imported once for all of them.
-import synap.http.app  # noqa: F401
+import synap.http.api.app  # noqa: F401
 from synap.addresses import join_address
-from synap.handed_config import config_of_environment
-from synap.http.limits import HttpLimits
-from workers.logs import configure
+from synap.config.handed import config_of_environment
+from synap.http.server.limits import HttpLimits
+from workers.log_output import configure
 from workers.process import allow_open_files, die_with_parent, kill_when_orphaned
 
 _WORKER_CLASSES = {
-    "synap": "synap.http.worker.SynapWorker",
+    "synap": "synap.http.server.worker.SynapWorker",
     "uvicorn": "uvicorn_worker.UvicornWorker",
 }
 
@@ -44,7 +44,7 @@ _tls = _config.server.tls
 # Beside its clients a worker has the store, the owner's socket, the board and the like open.
 allow_open_files(_limits.max_connections + 256)
 
-wsgi_app = "synap.http.app:create_app_from_environment()"
+wsgi_app = "synap.http.api.app:create_app_from_environment()"
 proc_name = f"synap {_config.server.node_id}"
 bind = join_address(_config.server.host, _config.server.port)
 backlog = 2048

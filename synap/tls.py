@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Mapping
 
-from synap.config import Config
+from synap.config.loading import Config
 from synap.errors import ConfigInvalid
 
 CLIENT_CERTIFICATE_VARIABLE = "SYNAP_CLIENT_CERT"

@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from synap.config import load_config
+from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
 from workers.child import ChildSpec
-from workers.logs import queued_logging
+from workers.log_output import queued_logging
 from workers.ports import check_ports
 from workers.process import EXIT_REFUSED, child_environment, die_with_parent, python_command
 from workers.supervisor import Supervisor

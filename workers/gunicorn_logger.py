@@ -1,4 +1,7 @@
-"""Gunicorn's log. Apart from `workers.logs`, so that only Gunicorn's own process imports it."""
+"""Gunicorn's log.
+
+Apart from `workers.log_output`, so that only Gunicorn's own process imports it.
+"""
 
 from __future__ import annotations
 

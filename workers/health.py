@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from synap.run_dir import runs_dir
+from synap.node.paths import runs_dir
 
 ADDRESS_FILE = "url"
 _ANSWER_SECONDS = 4.0

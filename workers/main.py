@@ -16,7 +16,7 @@ from workers.process import EXIT_FAILED, EXIT_REFUSED
 
 def main() -> None:
     """Run the command that the arguments name."""
-    module = "workers.cli_serve" if sys.argv[1:2] == ["serve"] else "workers.cli"
+    module = "workers.cli.serve" if sys.argv[1:2] == ["serve"] else "workers.cli.app"
     run(importlib.import_module(module).app)
 
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from synap.admin import AdminServer, Handler
-from synap.board import Board
-from synap.channel import (
+from synap.errors import NothingToAccept, RoleError
+from synap.ipc.admin_socket import AdminServer, Handler
+from synap.ipc.messages import (
     AcceptMaster,
     AdminCommand,
     AdminResult,
@@ -22,18 +22,18 @@ from synap.channel import (
     PauseState,
     TakeSnapshot,
 )
-from synap.errors import NothingToAccept, RoleError
-from synap.log import Log
-from synap.owner_series import OwnerSeries
-from synap.paths import NodePaths
-from synap.roles import Office
-from synap.snapshotter import Snapshotter
-from synap.upkeep import Upkeep
+from synap.node.data_dir import Log
+from synap.node.paths import NodePaths
+from synap.owner.owner_metrics import OwnerSeries
+from synap.owner.role_change import Office
+from synap.owner.snapshotter import Snapshotter
+from synap.owner.stale_readers import Upkeep
+from synap.shared.board import Board
 from workers.ports import check_ports
 from workers.process import child_environment, python_command
 
 if TYPE_CHECKING:
-    from synap.config import Config
+    from synap.config.loading import Config
 
 # What was answered is on its way before the owner ends.
 _LEAVE_SECONDS = 0.05

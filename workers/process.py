@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synap.config.handed import config_of_environment
+from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE, variable_of
 from synap.errors import StartError, StoreUnusable, WalCorrupt
-from synap.handed_config import config_of_environment
-from synap.variables import FILE_VARIABLE, HANDED_VARIABLE, variable_of
-from workers.logs import queued_logging
+from workers.log_output import queued_logging
 
 if TYPE_CHECKING:
     import asyncio
 
-    from synap.config import Config
+    from synap.config.loading import Config
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1

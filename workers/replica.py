@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from synap.board import Board
-from synap.channel import MasterAccepted
 from synap.errors import ConfigInvalid, DataDirUnusable
-from synap.log import Log
-from synap.node import Node
-from synap.owner_series import OwnerSeries, TimedFiles
-from synap.paths import NodePaths
-from synap.replication.installer import Installer
-from synap.replication.replica_board import ReplicaBoard
-from synap.replication.subscriber import Subscriber
-from synap.roles import Roles, config_with_master
-from synap.series import Series
+from synap.ipc.messages import MasterAccepted
+from synap.node.data_dir import Log
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
+from synap.owner.owner_metrics import OwnerSeries, TimedFiles
+from synap.owner.role_change import Roles, config_with_master
+from synap.replication.following.installer import Installer
+from synap.replication.following.replica_status import ReplicaBoard
+from synap.replication.following.subscriber import Subscriber
+from synap.shared.board import Board
+from synap.shared.series import Series
 from workers.owner import Ending, OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
-    from synap.config import Config
+    from synap.config.loading import Config
 
 
 def serve(config: Config) -> int:

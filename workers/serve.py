@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from synap.addresses import join_address, reachable_url
-from synap.board import Board
-from synap.config import Config, load_config
-from synap.counters import reserve_counters
+from synap.config.handed import handed_config
+from synap.config.loading import Config, load_config
+from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE
 from synap.errors import ConfigInvalid
-from synap.handed_config import handed_config
-from synap.node import Node, lock_file, read_identity
-from synap.paths import NodePaths
-from synap.replication.curve import load_keys
+from synap.node.identity import Node, lock_file, read_identity
+from synap.node.paths import NodePaths
+from synap.replication.transport.curve import load_keys
+from synap.shared.board import Board
+from synap.shared.series import reserve_counters
 from synap.tls import check_tls
-from synap.variables import FILE_VARIABLE, HANDED_VARIABLE
 from workers.child import ChildSpec
 from workers.health import write_address
-from workers.logs import queued_logging
+from workers.log_output import queued_logging
 from workers.ports import check_ports
 from workers.process import (
     EXIT_REFUSED,

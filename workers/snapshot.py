@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from synap.snapshot_job import carry_out
+from synap.snapshot.job import carry_out
 from workers.process import EXIT_CLEAN, die_with_parent
 
 # Requests come first; the process still gets a share of a machine that is fully used, for it

@@ -15,30 +15,30 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from synap.access import AccessTable
-from synap.board import Board, BoardView, SnapshotFacts
-from synap.commands import Limits
+from synap.commands.commands import Limits
 from synap.errors import DataDirUnusable, ReignEnded
-from synap.eviction import POLICIES
-from synap.evictor import Evictor
-from synap.held_answers import Quorum
-from synap.known_replicas import KnownReplicas, load_replicas
-from synap.log import Log
-from synap.node import Node
-from synap.owner_series import OwnerSeries, TimedFiles
-from synap.paths import NodePaths
-from synap.replication.curve import load_keys
-from synap.replication.herald import Herald
-from synap.replication.inquirer import find_higher_epoch
-from synap.replication.publisher import Publisher
-from synap.roles import Roles
-from synap.series import Series
-from synap.writer import Writer
+from synap.eviction.access_table import AccessTable
+from synap.eviction.evictor import Evictor
+from synap.eviction.rules import POLICIES
+from synap.node.data_dir import Log
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
+from synap.owner.owner_metrics import OwnerSeries, TimedFiles
+from synap.owner.role_change import Roles
+from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
+from synap.replication.publishing.peer_check import find_higher_epoch
+from synap.replication.publishing.predecessor_notice import Herald
+from synap.replication.publishing.publisher import Publisher
+from synap.replication.transport.curve import load_keys
+from synap.shared.board import Board, BoardView, SnapshotFacts
+from synap.shared.series import Series
+from synap.writer.quorum_answers import Quorum
+from synap.writer.writer import Writer
 from workers.owner import Ending, OwnerWork, office
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
-    from synap.config import Config
+    from synap.config.loading import Config
 
 logger = logging.getLogger(__name__)
 

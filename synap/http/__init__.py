@@ -1,5 +1,7 @@
-"""The HTTP application: Falcon resources over the calls that a client may make.
+"""HTTP: two houses, one wall between them.
 
-`app.create_app` puts it together. Resources translate HTTP to `calls` and back, and hold no rule of
-their own; `calls` reads the store directly and hands writes to the log's owner.
+    server   serves any ASGI application: connections, parsing, framing, limits, draining
+    api      Synap's application: routes, authentication, answers; may import the server
+
+What a node can do without HTTP is `synap.service`.
 """

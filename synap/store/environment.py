@@ -11,8 +11,8 @@ from typing import Any
 
 import lmdb
 
+from synap.disk import NO_ROOM, has_room, reserve
 from synap.errors import DiskFull, MemoryLimit, StoreError, StoreUnusable, SynapError
-from synap.files import NO_ROOM, has_room, reserve
 from synap.store.layout import StoreFacts
 
 # Well above a node's HTTP workers, each of which takes a slot for each thread that reads at once.

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.durable import sync_directory, write_file
+from synap.disk import sync_directory, write_file
 from synap.errors import StoreUnusable
 
 DATA_FILE = "data.mdb"

@@ -18,8 +18,8 @@ import struct
 
 import msgspec
 
+from synap.commands.records import Record
 from synap.position import NO_HISTORY, START, Position
-from synap.records import Record
 
 POSITION_KEY = b"position"
 RECORD = struct.Struct("<QQ")

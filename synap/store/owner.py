@@ -9,8 +9,8 @@ from random import Random
 
 import lmdb
 
+from synap.disk import has_room
 from synap.errors import StoreUnusable
-from synap.files import has_room
 from synap.store import generations, walks
 from synap.store.environment import Environment
 from synap.store.layout import Applied, StoreFacts

@@ -9,8 +9,8 @@ from typing import Any
 
 import lmdb
 
+from synap.commands.records import NEVER, Record, is_live
 from synap.frame import ACCOUNTS, KEYS
-from synap.records import NEVER, Record, is_live
 from synap.store import generations, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import lmdb
 
+from synap.commands.records import NEVER, Record
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
-from synap.records import NEVER, Record
 from synap.store import walks
 from synap.store.bulk import Bulk
 from synap.store.environment import Environment

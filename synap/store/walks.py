@@ -15,8 +15,8 @@ from typing import Any
 
 from lmdb import Cursor
 
-from synap.glob import compile_pattern, literal_prefix
-from synap.records import MAX_KEY_BYTES
+from synap.commands.glob import compile_pattern, literal_prefix
+from synap.commands.records import MAX_KEY_BYTES
 from synap.store.layout import DEADLINE, DEADLINE_BYTES
 
 _EXPIRY = struct.Struct("<8xQ")

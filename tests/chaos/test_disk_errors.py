@@ -1,8 +1,8 @@
 """System calls of the real writer process fail, by strace: nothing acknowledged is lost.
 
-`tests/integration/test_io_errors.py` has every write and sync of the log fail by the log's own
-seam. Here the kernel seems to fail, so that LMDB's writes are in it too. Every k up to 100 comes
-with `make chaos`, a few of them with every test run.
+`tests/integration/writer/test_io_errors.py` has every write and sync of the log fail by the log's
+own seam. Here the kernel seems to fail, so that LMDB's writes are in it too. Every k up to 100
+comes with `make chaos`, a few of them with every test run.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.client import WriterClient
-from synap.commands import Set
-from synap.config import Config, load_config
+from synap.commands.commands import Set
+from synap.config.loading import Config, load_config
 from synap.errors import DiskFull, OutcomeUnknown, WriterUnavailable
-from synap.log import Log
-from synap.node import Node
-from synap.paths import NodePaths
+from synap.ipc.writer_client import WriterClient
+from synap.node.data_dir import Log
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
 from tests.chaos import length
 from tests.support import children_of, eventually
 from workers.process import (

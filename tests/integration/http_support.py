@@ -19,15 +19,15 @@ from urllib.parse import quote
 
 import uvloop
 
-from synap.board import Board, BoardView
-from synap.config import Config, load_config
-from synap.http.app import create_app
-from synap.http.lifespan import Lifespan
-from synap.http.limits import HttpLimits
-from synap.http.request import App
-from synap.http.server import HttpServer
-from synap.paths import NodePaths
+from synap.config.loading import Config, load_config
+from synap.http.api.app import create_app
+from synap.http.api.request import App
+from synap.http.server.lifespan import Lifespan
+from synap.http.server.limits import HttpLimits
+from synap.http.server.server import HttpServer
+from synap.node.paths import NodePaths
 from synap.position import Position
+from synap.shared.board import Board, BoardView
 from synap.store import Applied, Store
 from tests.support import HOST, Answer, eventually
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from synap.config import Config, load_config
-from workers.cli import app
+from synap.config.loading import Config, load_config
+from workers.cli.app import app
 
 
 class KeyRing:

@@ -15,19 +15,19 @@ import pytest
 import uvloop
 import zmq
 
-from synap.board import ReplicaFacts
-from synap.config import Config, load_config
+from synap.config.loading import Config, load_config
 from synap.frame import Frame
-from synap.log import Log
-from synap.node import Node
-from synap.paths import NodePaths
+from synap.node.data_dir import Log
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
 from synap.position import START
-from synap.replication.installer import Installer
-from synap.replication.link import FollowerStatus
-from synap.replication.messages import Hello, Welcome, answers, encode
-from synap.replication.progress import LinkState
-from synap.replication.publisher import Publisher
-from synap.replication.subscriber import Subscriber
+from synap.replication.following.installer import Installer
+from synap.replication.following.subscriber import Subscriber
+from synap.replication.publishing.publisher import Publisher
+from synap.replication.rules.follower_io import FollowerStatus
+from synap.replication.rules.messages import Hello, Welcome, answers, encode
+from synap.replication.rules.progress import LinkState
+from synap.shared.board import ReplicaFacts
 from tests.support import HOST, free_ports
 
 DEADLINE_SECONDS = 20.0

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from synap.backup import take_backup
-from synap.config import Config, load_config
-from synap.log import Log
-from synap.node import Node
-from synap.paths import NodePaths
+from synap.backup.archive import take_backup
+from synap.config.loading import Config, load_config
+from synap.node.data_dir import Log
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
 from tests.integration.wal_logs import no_failure
 
 START_MS = 1_700_000_000_000

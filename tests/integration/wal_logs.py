@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synap.frame import SET, Entry, Frame, encode_frame
 from synap.position import Position, Reign
-from synap.wal import Files, Mark, Wal, WalOptions
+from synap.wal.wal import Files, Mark, Wal, WalOptions
 
 REIGN = Reign(1, b"first history id", 1)
 LINK = "synap.wal"

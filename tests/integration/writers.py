@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from synap.board import Board, BoardView, ReplicaFacts
-from synap.client import WriterClient
-from synap.commands import Limits
+from synap.commands.commands import Limits
 from synap.frame import Frame
-from synap.held_answers import Quorum
-from synap.replication.progress import LinkState
-from synap.replication.publisher import Publisher
-from synap.writer import Writer
+from synap.ipc.writer_client import WriterClient
+from synap.replication.publishing.publisher import Publisher
+from synap.replication.rules.progress import LinkState
+from synap.shared.board import Board, BoardView, ReplicaFacts
+from synap.writer.quorum_answers import Quorum
+from synap.writer.writer import Writer
 from tests.integration import linked_nodes
 from tests.integration.linked_nodes import Replica, eventually
 

@@ -15,11 +15,11 @@ import msgspec
 
 from synap.errors import DiskFull, OffsetGap, OffsetNotRetained, OffsetUnknown
 from synap.frame import Entry, Frame, encode_frame, follows
-from synap.log import reign_at_end
-from synap.node import Node, NodeIdentity, new_reign
+from synap.node.data_dir import reign_at_end
+from synap.node.identity import Node, NodeIdentity, new_reign
 from synap.position import START, Lineage, Position, Reign, check_next_reign
-from synap.replication.resync import Install
-from synap.snapshot_folder import Manifest
+from synap.replication.rules.resync import Install
+from synap.snapshot.folder import Manifest
 
 # Frames in a chunk of catch-up, so that tiny logs take several.
 _CHUNK_FRAMES = 3

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from synap.errors import DiskFull, MemoryLimit, NothingToAccept, ReplicationError
 from synap.frame import Entry
 from synap.position import Lineage, Position
-from synap.replication import messages
-from synap.replication.catch_up import CatchUpService
-from synap.replication.follower import Follower
-from synap.replication.link import FollowerOptions, FollowerStatus
-from synap.replication.master import Desk, Master, MasterOptions
-from synap.replication.messages import (
+from synap.replication.publishing.catch_up import CatchUpService
+from synap.replication.publishing.snapshot_service import SnapshotService
+from synap.replication.rules import messages
+from synap.replication.rules.follower import Follower
+from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus
+from synap.replication.rules.master import Desk, Master, MasterOptions
+from synap.replication.rules.messages import (
     Answer,
     FetchSnapshot,
     Hello,
@@ -24,12 +25,11 @@ from synap.replication.messages import (
     Refusal,
     encode,
 )
-from synap.replication.plan import Plan
-from synap.replication.progress import retry_delay_ms
-from synap.replication.quorum import Waiting
-from synap.replication.resync import Install, Job, Receive, Write
-from synap.replication.snapshot_service import SnapshotService
-from synap.snapshot_folder import Manifest
+from synap.replication.rules.plan import Plan
+from synap.replication.rules.progress import retry_delay_ms
+from synap.replication.rules.quorum import Waiting
+from synap.replication.rules.resync import Install, Job, Receive, Write
+from synap.snapshot.folder import Manifest
 from tests.simulation.disk import Cursor, Disk
 
 if TYPE_CHECKING:

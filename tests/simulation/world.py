@@ -7,7 +7,7 @@ from random import Random
 
 from synap.frame import SET, Entry
 from synap.position import START, Position
-from synap.replication.resync import Install
+from synap.replication.rules.resync import Install
 from tests.simulation.disk import Disk
 from tests.simulation.network import Network
 from tests.simulation.node import MasterProcess, ReplicaProcess, is_answer, named

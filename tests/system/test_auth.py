@@ -44,7 +44,7 @@ def statuses(cluster: Cluster, headers: dict[str, str]) -> list[int]:
 
 def synap(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.cli", *arguments],
+        [sys.executable, "-P", "-m", "workers.main", *arguments],
         env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

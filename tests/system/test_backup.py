@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from synap.backup import verify_backup
+from synap.backup.archive import verify_backup
 from tests.conftest import StartNode
 from tests.support import HOST, Node, eventually
 from tests.system.test_cli import synap

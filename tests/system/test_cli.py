@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from synap import __version__
-from synap.node import lock_file
+from synap.node.identity import lock_file
 from tests.support import HOST, free_port, free_port_block
 from workers.process import child_environment
 

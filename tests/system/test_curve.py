@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synap.replication.curve import make_secret_key
+from synap.replication.transport.curve import make_secret_key
 from tests.support import HOST, Cluster, Node, eventually
 from tests.system.test_roles import (
     HEARTBEAT,

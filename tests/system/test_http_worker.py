@@ -40,7 +40,7 @@ class Arbiter:
                     [
                         *(sys.executable, "-m", "gunicorn"),
                         *("--bind", f"fd://{listening.fileno()}"),
-                        *("--worker-class", "synap.http.worker.SynapWorker"),
+                        *("--worker-class", "synap.http.server.worker.SynapWorker"),
                         *("--no-control-socket", "--keep-alive", "30", *options),
                         "tests.system.falcon_app:app",
                     ],
@@ -92,8 +92,9 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
             stack.callback(arbiter.kill)
             if answers:
                 arbiter.get()
-                count = int(options[options.index("--workers") + 1]) if "--workers" in options else 1
-                # The arbiter starts them a moment apart; the first answers before the last is there.
+                named = options.index("--workers") + 1 if "--workers" in options else None
+                count = 1 if named is None else int(options[named])
+                # The arbiter starts them a moment apart: the first answers before all are there.
                 eventually(lambda: len(arbiter.workers) == count)
             return arbiter
 
@@ -130,7 +131,7 @@ def config_with(tmp_path: Path, limits: str) -> str:
     """Return the path of a Gunicorn configuration that sets the worker's own limits."""
     path = tmp_path / "limits.conf.py"
     path.write_text(
-        "from synap.http.limits import HttpLimits\n"
+        "from synap.http.server.limits import HttpLimits\n"
         "def post_fork(server, worker):\n"
         f"    worker.limits = HttpLimits({limits})\n"
     )

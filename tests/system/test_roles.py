@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from synap.known_replicas import load_replicas
+from synap.replication.publishing.known_replicas import load_replicas
 from tests.support import HOST, Cluster, Node, eventually
 
 HEARTBEAT = {"replication__heartbeat_interval_ms": 100, "replication__reconnect_delay_ms": 200}

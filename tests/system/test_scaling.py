@@ -12,8 +12,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from synap.board import Board
-from synap.paths import NodePaths
+from synap.node.paths import NodePaths
+from synap.shared.board import Board
 from tests.integration.http_support import make_config
 from tests.support import HOST, Node, children_of, eventually, is_alive
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synap.snapshot import verify_snapshot
-from synap.snapshot_folder import snapshots
+from synap.snapshot.folder import snapshots
+from synap.snapshot.image import verify_snapshot
 from tests.conftest import StartNode
 from tests.support import Cluster, Node, eventually, free_port
 

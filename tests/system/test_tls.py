@@ -16,7 +16,7 @@ import pytest
 import trustme
 import yaml
 
-from synap.config import load_config
+from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
 from synap.tls import check_tls
 from tests.support import HOST, Node, children_of, eventually

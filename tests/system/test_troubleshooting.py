@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from synap.segment import SEGMENT_HEADER_BYTES
+from synap.wal.segment import SEGMENT_HEADER_BYTES
 from tests.support import Cluster, Node, eventually, free_port
 from workers.process import EXIT_REFUSED
 

@@ -11,89 +11,54 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# From the bottom up; a module may import its own layer and those below, but never in a cycle.
-# `package.*` stands for the modules that nothing names more exactly.
+# From the bottom up: a module may import its own layer and those above it in this table, and no
+# cycle joins packages. A name stands for a module, or for a package with all that is in it.
 LAYERS = (
     (
         "leaf",
         (
-            "synap",
             "synap.errors",
             "synap.request_errors",
-            "synap.account_limits",
             "synap.addresses",
-            "synap.config_keys",
-            "synap.config",
-            "synap.variables",
-            "synap.handed_config",
-        ),
-    ),
-    (
-        "pure",
-        (
+            "synap.disk",
             "synap.position",
             "synap.frame",
-            "synap.records",
-            "synap.commands",
-            "synap.eviction",
-            "synap.permissions",
-            "synap.accounts",
-            "synap.values",
-            "synap.snapshot_rule",
-            "synap.transactions",
-            "synap.replication",
-            "synap.replication.*",
+            "synap.config",
+            "synap.tls",
+            "synap.login_environment",
         ),
     ),
-    ("I/O", ("synap.*", "synap.replication.curve", "synap.replication.handshakes")),
-    (
-        "engine",
-        (
-            "synap.recovery",
-            "synap.replay",
-            "synap.log",
-            "synap.snapshotter",
-            "synap.owner_series",
-            "synap.upkeep",
-            "synap.roles",
-            "synap.writer",
-            "synap.turn",
-            "synap.writer_status",
-            "synap.replication.catch_up",
-            "synap.replication.herald",
-            "synap.replication.inquirer",
-            "synap.replication.replica_board",
-            "synap.replication.sockets",
-            "synap.replication.transfers",
-            "synap.replication.publisher",
-            "synap.replication.snapshot_service",
-            "synap.replication.installer",
-            "synap.replication.subscriber",
-        ),
-    ),
-    ("http", ("synap.http", "synap.http.*")),
-    ("process", ("workers", "workers.*")),
+    ("rules", ("synap.commands", "synap.auth", "synap.replication.rules")),
+    ("files", ("synap.wal", "synap.store", "synap.snapshot", "synap.shared", "synap.eviction")),
+    ("node", ("synap.node", "synap.backup", "synap.repair")),
+    ("channels", ("synap.ipc", "synap.replication.transport")),
+    ("engines", ("synap.owner", "synap.writer", "synap.replication")),
+    ("service", ("synap.service",)),
+    ("http", ("synap.http.server", "synap.http.api")),
+    ("process", ("workers", "gunicorn.conf")),
 )
 IMPURE = {"lmdb", "zmq", "falcon", "asyncio", "socket", "time", "os", "logging"}
+# Leaves that are as pure as the rules.
+PURE_LEAVES = {"synap.position", "synap.frame"}
 # Each library and the only modules that may import it.
 HOMES = {
     "lmdb": ("synap.store",),
-    "zmq": ("synap.replication.",),
-    "falcon": ("synap.http",),
-    "httptools": ("synap.http.",),
-    "orjson": ("synap.http", "synap.values"),
+    "zmq": ("synap.replication.transport",),
+    "falcon": ("synap.http.api",),
+    "httptools": ("synap.http.server",),
+    "orjson": ("synap.http", "synap.commands.values"),
     "pydantic": ("synap.config",),
     "pydantic_core": ("synap.config",),
     "pydantic_settings": ("synap.config",),
     "annotated_types": ("synap.config",),
     "yaml": ("synap.config",),
-    "gunicorn": ("synap.http.worker", "workers.gunicorn_logger", "gunicorn.conf"),
-    "uvloop": ("synap.http.worker", "workers."),
-    "prometheus_client": ("synap.http.metrics", "synap.http.families"),
+    "gunicorn": ("synap.http.server", "workers.gunicorn_logger", "gunicorn.conf"),
+    "uvloop": ("synap.http.server", "workers."),
+    "prometheus_client": ("synap.http.api.endpoints",),
     "typer": ("workers.cli",),
     "rich": ("workers.cli", "workers.cluster"),
     "zstandard": ("synap.snapshot",),
-    "msgspec": ("synap", "workers.cli_", "workers.logs"),
+    "msgspec": ("synap", "workers.cli.", "workers.log_output"),
 }
 
 
@@ -103,11 +68,12 @@ def module_name(path: Path) -> str:
 
 
 def modules() -> dict[str, ast.Module]:
-    paths = [ROOT / "gunicorn.conf.py", *ROOT.glob("synap/**/*.py"), *ROOT.glob("workers/*.py")]
+    paths = [ROOT / "gunicorn.conf.py", *ROOT.glob("synap/**/*.py"), *ROOT.glob("workers/**/*.py")]
     return {module_name(path): ast.parse(path.read_text(), str(path)) for path in sorted(paths)}
 
 
 MODULES = modules()
+ROOTS = {"synap", "synap.http"}
 
 
 def imported_names(node: ast.AST) -> list[str]:
@@ -125,36 +91,80 @@ def imports_of(tree: ast.Module) -> Iterator[str]:
         yield from imported_names(node)
 
 
-def rank(module: str) -> int:
-    """Return the number of a module's layer; the longest name or pattern that fits decides."""
+def is_in(module: str, name: str) -> bool:
+    return module == name or module.startswith(f"{name}.")
+
+
+def place(module: str) -> tuple[int, str]:
+    """Return the number of a module's layer and the name there that it belongs to, the longest."""
     fitting = [
-        (len(name), number)
+        (len(name), number, name)
         for number, (_, names) in enumerate(LAYERS)
         for name in names
-        if name == module or (name.endswith(".*") and module.startswith(name[:-1]))
+        if is_in(module, name)
     ]
-    return max(fitting)[1]
+    assert fitting, f"no layer has {module}: add its package to LAYERS"
+    _, number, name = max(fitting)
+    return number, name
+
+
+def is_pure(module: str) -> bool:
+    return module in PURE_LEAVES or LAYERS[place(module)[0]][0] == "rules"
 
 
 def own_imports(module: str) -> set[str]:
     return {name for name in imports_of(MODULES[module]) if name in MODULES and name != module}
 
 
-PACKAGE_MODULES = [name for name in MODULES if name != "gunicorn.conf"]
+def ends_of(needs: dict[str, set[str]]) -> set[str]:
+    """Return what is left when everything is taken away that needs nothing that is left."""
+    remaining = {name: set(wanted) for name, wanted in needs.items()}
+    while free := [name for name, wanted in remaining.items() if not wanted & remaining.keys()]:
+        for name in free:
+            del remaining[name]
+    return set(remaining)
+
+
+# Roots hold a version and a map, and import nothing.
+PACKAGE_MODULES = [name for name in MODULES if name not in ROOTS]
+
+
+@pytest.mark.parametrize("module", sorted(ROOTS))
+def test_root_imports_nothing_of_its_own(module: str) -> None:
+    assert own_imports(module) == set()
 
 
 @pytest.mark.parametrize("module", PACKAGE_MODULES)
 def test_imports_point_down_only(module: str) -> None:
-    upward = {name for name in own_imports(module) if rank(name) > rank(module)}
-    assert upward == set()
+    mine, _ = place(module)
+    imported = own_imports(module) - ROOTS
+    assert {name for name in imported if place(name)[0] > mine} == set()
 
 
-def test_imports_make_no_cycle() -> None:
-    remaining = {name: own_imports(name) - {"synap", "workers"} for name in PACKAGE_MODULES}
-    while free := [name for name, needs in remaining.items() if not needs & remaining.keys()]:
-        for name in free:
-            del remaining[name]
-    assert remaining == {}
+def test_imports_make_no_cycle_between_modules() -> None:
+    assert ends_of({name: own_imports(name) - ROOTS for name in PACKAGE_MODULES}) == set()
+
+
+def test_imports_make_no_cycle_between_packages() -> None:
+    needs: dict[str, set[str]] = {}
+    for module in PACKAGE_MODULES:
+        _, package = place(module)
+        wanted = {place(name)[1] for name in own_imports(module) - ROOTS}
+        needs.setdefault(package, set()).update(wanted - {package})
+    assert ends_of(needs) == set()
+
+
+def test_api_is_known_to_no_server() -> None:
+    servers = [name for name in MODULES if is_in(name, "synap.http.server")]
+    assert servers
+    assert [
+        name for name in servers if any(is_in(n, "synap.http.api") for n in own_imports(name))
+    ] == []
+
+
+def test_no_name_of_a_layer_stands_for_nothing() -> None:
+    names = {name for _, layer in LAYERS for name in layer}
+    assert names == {place(module)[1] for module in PACKAGE_MODULES}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -170,7 +180,7 @@ def test_imports_stand_outside_functions(module: str) -> None:
     assert inside == []
 
 
-@pytest.mark.parametrize("module", [name for name in PACKAGE_MODULES if rank(name) == 1])
+@pytest.mark.parametrize("module", [name for name in PACKAGE_MODULES if is_pure(name)])
 def test_pure_module_imports_nothing_impure(module: str) -> None:
     found = {name.partition(".")[0] for name in imports_of(MODULES[module])}
     assert found & IMPURE == set()

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from synap.position import Lineage
-from synap.replication import master, plan, quorum, reigns, resync, roster
-from synap.replication.follower import Follower
-from synap.replication.messages import Ack
-from synap.replication.plan import CatchUp, Switch
-from synap.replication.progress import LinkState, StreamBuffer
+from synap.replication.rules import master, plan, quorum, reigns, resync, roster
+from synap.replication.rules.follower import Follower
+from synap.replication.rules.messages import Ack
+from synap.replication.rules.plan import CatchUp, Switch
+from synap.replication.rules.progress import LinkState, StreamBuffer
 from tests.simulation.run import Failure, simulate
 from tests.simulation.world import SimNode, Violation, World
 

@@ -1,0 +1,242 @@
+"""Who may do what: permissions, roles, callers, and what each command needs.
+
+A resource is a name with its kind in front: `kv:<key>` is a key, `kv:*` all keys at once,
+`node:<work>` the node, `auth:<work>` its accounts. A permission allows an action on the resources
+that its pattern fits; `*` in a pattern stands for any text, and nothing else has a meaning of its
+own. So a pattern covers another one exactly where it fits that one's text.
+
+Pure: who a caller is, `synap.http.api.credentials` finds out; `synap.service.node_api` asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NoReturn, get_args
+
+import msgspec
+
+from synap.commands.commands import (
+    Append,
+    ChangeAccounts,
+    Command,
+    Copy,
+    Delete,
+    Expire,
+    Flush,
+    GetSet,
+    Increment,
+    Persist,
+    Rename,
+    Set,
+    SetMany,
+    SetRange,
+)
+from synap.request_errors import Forbidden
+
+Action = Literal["read", "write", "delete", "admin", "all"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+# `all` is a word for these in a permission, and nothing that anybody does.
+_SINGLE_ACTIONS: tuple[Action, ...] = ("read", "write", "delete", "admin")
+# What a command of a kind that nobody described needs.
+_UNKNOWN_COMMAND = b"node:command"
+
+
+class Permission(msgspec.Struct, frozen=True, gc=False):
+    """One thing that is allowed.
+
+    Attributes:
+        resource: Pattern of the resources, such as `*` or `kv:user:*`.
+        action: What may be done with them.
+    """
+
+    resource: str
+    action: Action
+
+
+ROLES: dict[str, tuple[Permission, ...]] = {
+    "admin": (Permission("*", "all"),),
+    "readwrite": (
+        Permission("kv:*", "read"),
+        Permission("kv:*", "write"),
+        Permission("kv:*", "delete"),
+        Permission("node:*", "read"),
+    ),
+    "readonly": (Permission("kv:*", "read"), Permission("node:*", "read")),
+}
+"""The roles that every node knows; the configuration may add others."""
+
+
+class Caller:
+    """Somebody who asks, and what he may do.
+
+    Attributes:
+        name: The user's; "" for one who did not say.
+        permissions: What he has by himself.
+        within: Somebody whose permissions bound these: a key's owner.
+        is_limited: Whether there is anything that he may not do. Paths that many requests take
+            test this first.
+    """
+
+    __slots__ = ("_fitting", "_on_refusal", "is_limited", "name", "permissions", "within")
+
+    def __init__(
+        self,
+        name: str,
+        permissions: Iterable[Permission],
+        within: Caller | None = None,
+        on_refusal: Callable[[str, Action], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            on_refusal: Told the resource and the action of what is refused.
+        """
+        self.name = name
+        self._on_refusal = on_refusal
+        self.permissions = tuple(permissions)
+        self.within = within
+        self._fitting: dict[Action, list[tuple[bytes, ...]]] = {}
+        for permission in self.permissions:
+            parts = tuple(permission.resource.encode().split(b"*"))
+            single = _SINGLE_ACTIONS if permission.action == "all" else (permission.action,)
+            for action in single:
+                self._fitting.setdefault(action, []).append(parts)
+        is_bounded = within is not None and within.is_limited
+        self.is_limited: bool = is_bounded or not self.may_grant((Permission("*", "all"),))
+
+    def may(self, action: Action, resource: bytes) -> bool:
+        """Say whether `action` on `resource` is allowed."""
+        if self.within is not None and not self.within.may(action, resource):
+            return False
+        return any(_fits(parts, resource) for parts in self._fitting.get(action, ()))
+
+    def may_read(self, key: bytes) -> bool:
+        """Say whether the key may be read."""
+        return self.may("read", b"kv:" + key)
+
+    def may_grant(self, permissions: Iterable[Permission]) -> bool:
+        """Say whether everything that `permissions` allow is allowed to this caller."""
+        return self._first_not_had(permissions) is None
+
+    def require(self, action: Action, resource: bytes) -> None:
+        """Raise Forbidden unless `action` on `resource` is allowed."""
+        if self.is_limited and not self.may(action, resource):
+            self._refuse(resource.decode("utf-8", "backslashreplace"), action)
+
+    def require_read(self, key: bytes) -> None:
+        """Raise Forbidden unless the key may be read."""
+        self.require("read", b"kv:" + key)
+
+    def require_for(self, command: Command) -> None:
+        """Raise Forbidden unless all that `command` needs is allowed."""
+        for action, resource in needs(command):
+            self.require(action, resource)
+
+    def require_all(self, permissions: Iterable[Permission]) -> None:
+        """Raise Forbidden unless everything that `permissions` allow is allowed."""
+        missing = self._first_not_had(permissions)
+        if missing is not None:
+            self._refuse(missing.resource, missing.action)
+
+    def _first_not_had(self, permissions: Iterable[Permission]) -> Permission | None:
+        for permission in permissions:
+            single = _SINGLE_ACTIONS if permission.action == "all" else (permission.action,)
+            if not all(self.may(action, permission.resource.encode()) for action in single):
+                return permission
+        return None
+
+    def _refuse(self, resource: str, action: Action) -> NoReturn:
+        if self._on_refusal is not None:
+            self._on_refusal(resource, action)
+        raise Forbidden(resource, action)
+
+
+def needs(command: Command) -> Iterable[tuple[Action, bytes]]:
+    """Return the actions that `command` takes, each with its resource.
+
+    A command reads what its result tells of the old value. One that is not described here needs
+    `admin`, so that a new command is forbidden until somebody has thought of it.
+    """
+    describe = _NEEDS.get(type(command))
+    return describe(command) if describe is not None else (("admin", _UNKNOWN_COMMAND),)
+
+
+def _writes(command: Any) -> list[tuple[Action, bytes]]:
+    return [("write", b"kv:" + command.key)]
+
+
+def _reads_and_writes(command: Any) -> list[tuple[Action, bytes]]:
+    resource = b"kv:" + command.key
+    return [("read", resource), ("write", resource)]
+
+
+def _set(command: Set) -> list[tuple[Action, bytes]]:
+    return _reads_and_writes(command) if command.get else _writes(command)
+
+
+def _delete(command: Delete) -> list[tuple[Action, bytes]]:
+    return [("delete", b"kv:" + key) for key in command.keys]
+
+
+def _set_many(command: SetMany) -> list[tuple[Action, bytes]]:
+    return [("write", b"kv:" + key) for key, _ in command.pairs]
+
+
+def _rename(command: Rename) -> list[tuple[Action, bytes]]:
+    source = b"kv:" + command.source
+    return [("read", source), ("delete", source), ("write", b"kv:" + command.destination)]
+
+
+def _copy(command: Copy) -> list[tuple[Action, bytes]]:
+    return [("read", b"kv:" + command.source), ("write", b"kv:" + command.destination)]
+
+
+def _change_accounts(command: ChangeAccounts) -> list[tuple[Action, bytes]]:
+    # Whoever may change his own account only, `synap.http.accounts` lets in by its own rules.
+    return [("admin", b"auth:accounts")]
+
+
+def _flush(command: Flush) -> list[tuple[Action, bytes]]:
+    return [("delete", b"kv:*")]
+
+
+_NEEDS: dict[type, Callable[[Any], Iterable[tuple[Action, bytes]]]] = {
+    Set: _set,
+    Delete: _delete,
+    Increment: _reads_and_writes,
+    Append: _writes,
+    SetRange: _writes,
+    GetSet: _reads_and_writes,
+    Expire: _writes,
+    Persist: _writes,
+    SetMany: _set_many,
+    Rename: _rename,
+    Copy: _copy,
+    Flush: _flush,
+    ChangeAccounts: _change_accounts,
+}
+
+
+def _fits(parts: tuple[bytes, ...], text: bytes) -> bool:
+    """Say whether `text` is the parts in order, with any text between them.
+
+    Takes the first place of each part, which is right because a later one leaves less behind it,
+    and needs no way back: no pattern makes it slow.
+    """
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return text == first
+    at, end = len(first), len(text) - len(last)
+    if at > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for part in parts[1:-1]:
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+TRUSTED = Caller("", ROLES["admin"])
+"""Everybody, where there is no authentication."""
+ANONYMOUS = Caller("", ())
+"""Somebody without credentials, where they are asked for."""

@@ -1,0 +1,364 @@
+"""Transactions: commands that clients queue and have carried out as one, and keys they watch.
+
+A client names itself by an id, because its requests reach the log's owner over any HTTP worker.
+`Multi` opens its transaction, `Queue` puts a command into it, `Exec` carries all of them out in one
+frame or none. `Watch` makes an `Exec` give up where one of the keys has been changed since, by
+whomever: the owner tells of every entry (`note`), and versions show a key that expired unswept.
+
+Pure: the keys come in as a `Keyspace`, the clock is handed in. The writer owns the one
+`Transactions` of a node; what is open ends with its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from synap.commands.commands import (
+    Command,
+    Delete,
+    Increment,
+    Keyspace,
+    Limits,
+    Result,
+    Set,
+    SetResult,
+    check_value,
+    evaluate,
+)
+from synap.commands.keyspace import Trial
+from synap.commands.records import check_key, is_live
+from synap.frame import DEL, KEYS, SET, Entry
+from synap.request_errors import CommandError, InvalidRequest
+
+# Clients that have a transaction open or keys watched.
+MAX_CLIENTS = 10_000
+# Of one transaction: what it holds up other writes by stays near a turn's bound.
+MAX_QUEUED_COMMANDS = 1000
+MAX_QUEUED_BYTES = 16 * 1024 * 1024
+# Of all open transactions together.
+MAX_ALL_QUEUED_BYTES = 64 * 1024 * 1024
+MAX_WATCHED_KEYS = 1000
+# What a queued command takes beside its keys and its value.
+_COMMAND_BYTES = 64
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of what a client asks of its transaction. Tags follow those of the commands."""
+
+    client: str
+
+
+class Multi(_Request, frozen=True, tag=40):
+    """Open a transaction."""
+
+
+class Exec(_Request, frozen=True, tag=41):
+    """Carry out what was queued; the result is an Executed. The transaction ends."""
+
+
+class Discard(_Request, frozen=True, tag=42):
+    """End the transaction and forget the watched keys."""
+
+
+class Watch(_Request, frozen=True, tag=43):
+    """Have the next Exec give up where one of `keys` has been changed by then."""
+
+    keys: tuple[bytes, ...]
+
+
+class Unwatch(_Request, frozen=True, tag=44):
+    """Forget the watched keys."""
+
+
+class Queue(_Request, frozen=True, tag=45):
+    """Queue `command`; the result is Queued. Without an open transaction, carry it out now."""
+
+    command: Set | Delete | Increment
+
+
+class Queued(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
+    """The command waits for its Exec."""
+
+
+class Executed(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """What became of an Exec.
+
+    Attributes:
+        results: Of each command, in order: `ok` (0 where a condition did not hold), `deleted`
+            or `value`, and the number. None where a watched key was changed and nothing was done.
+    """
+
+    results: tuple[tuple[str, int], ...] | None
+
+
+TransactionCommand = Multi | Exec | Discard | Watch | Unwatch | Queue
+
+
+class _Open:
+    """What one client has open.
+
+    Attributes:
+        used_seconds: When it was last heard of.
+        is_multi: Whether a transaction is open; else there are watched keys alone.
+        queued: The commands, in order.
+        queued_bytes: What they take.
+        watched: Version of each watched key when it was first watched; 0 stands for absent.
+        is_touched: A watched key was changed.
+        spoilt: Why this can't be carried out any more; empty where it can.
+    """
+
+    __slots__ = (
+        "is_multi", "is_touched", "queued", "queued_bytes", "spoilt", "used_seconds", "watched",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.used_seconds = 0.0
+        self.is_multi = False
+        self.queued: list[Set | Delete | Increment] = []
+        self.queued_bytes = 0
+        self.watched: dict[bytes, int] = {}
+        self.is_touched = False
+        self.spoilt = ""
+
+
+class Transactions:
+    """Everything that clients have open on one node.
+
+    Attributes:
+        watchers: The clients that watch a key, by key; `note` is wanted while there are any.
+    """
+
+    def __init__(self, timeout_seconds: float, clock: Callable[[], float]) -> None:
+        """
+        Args:
+            timeout_seconds: Silence after which what a client has open ends.
+            clock: Seconds, monotonic.
+        """
+        self.watchers: dict[bytes, set[str]] = {}
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        # The one that was heard of longest ago stands first.
+        self._open: dict[str, _Open] = {}
+        self._all_queued_bytes = 0
+
+    def __len__(self) -> int:
+        """Return the number of clients that have something open."""
+        return len(self._open)
+
+    def evaluate(
+        self, command: Command | TransactionCommand, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> Result | Queued | Executed:
+        """Carry out a command or what a client asks of its transaction.
+
+        See `commands.evaluate`. The result is True where a docstring above names no other one.
+
+        Raises:
+            CommandError: it can't be done; no key was changed.
+        """
+        act = _ACTS.get(type(command))
+        if act is None:
+            return evaluate(command, keyspace, now_ms, limits)  # type: ignore[arg-type]
+        self.end_idle()
+        return act(self, command, keyspace, now_ms, limits)  # type: ignore[no-any-return]
+
+    def carried_out(self, command: Command | TransactionCommand) -> tuple[Command, ...]:
+        """Return the commands that `evaluate` would carry out on the keys at once."""
+        if isinstance(command, Queue):
+            return () if self._is_queueing(command.client) else (command.command,)
+        if isinstance(command, Exec):
+            mine = self._open.get(command.client)
+            return () if mine is None else tuple(mine.queued)
+        return () if isinstance(command, Multi | Discard | Watch | Unwatch) else (command,)
+
+    def note(self, entries: Iterable[Entry]) -> None:
+        """Learn of changes, so that those who watch their keys give up."""
+        watchers = self.watchers
+        for entry in entries:
+            if entry.space != KEYS:
+                continue
+            if entry.operation in (SET, DEL):
+                clients: Iterable[str] = watchers.get(entry.key, ())
+            else:
+                clients = [name for name, mine in self._open.items() if mine.watched]
+            for name in clients:
+                self._open[name].is_touched = True
+
+    def end_idle(self) -> None:
+        """End what belongs to clients that were not heard of for too long."""
+        limit = self._clock() - self._timeout_seconds
+        while self._open:
+            name, mine = next(iter(self._open.items()))
+            if mine.used_seconds > limit:
+                return
+            self._close(name)
+
+    def turn_failed(self, commands: Iterable[Command | TransactionCommand]) -> None:
+        """Learn that the changes of `commands` were undone and all of them told so.
+
+        What was opened is closed; what was open before can't be carried out any more, because
+        its client was told that a part of it failed.
+        """
+        for command in commands:
+            name = getattr(command, "client", None)
+            mine = None if name is None else self._open.get(name)
+            if mine is None:
+                continue
+            if isinstance(command, Multi):
+                self._close(command.client)
+            else:
+                mine.spoilt = "a part of it was refused"
+
+    def _is_queueing(self, name: str) -> bool:
+        mine = self._open.get(name)
+        return mine is not None and mine.is_multi
+
+    def _touch(self, name: str) -> _Open:
+        """Return what the client has open, which it may only just have begun."""
+        mine = self._open.pop(name, None)
+        if mine is None:
+            if len(self._open) >= MAX_CLIENTS:
+                raise InvalidRequest(
+                    f"{MAX_CLIENTS} clients have transactions open or keys watched; try again"
+                )
+            mine = _Open()
+        mine.used_seconds = self._clock()
+        self._open[name] = mine
+        return mine
+
+    def _close(self, name: str) -> _Open:
+        mine = self._open.pop(name)
+        self._all_queued_bytes -= mine.queued_bytes
+        self._forget_watched(name, mine)
+        return mine
+
+    def _forget_watched(self, name: str, mine: _Open) -> None:
+        for key in mine.watched:
+            clients = self.watchers[key]
+            clients.discard(name)
+            if not clients:
+                del self.watchers[key]
+        mine.watched.clear()
+        mine.is_touched = False
+
+    def _multi(self, command: Multi, *_: object) -> bool:
+        if self._is_queueing(command.client):
+            raise InvalidRequest("Transaction already in progress")
+        self._touch(command.client).is_multi = True
+        return True
+
+    def _queue(
+        self, command: Queue, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> Result | Queued:
+        if not self._is_queueing(command.client):
+            return evaluate(command.command, keyspace, now_ms, limits)
+        mine = self._touch(command.client)
+        try:
+            size = self._check(mine, command.command, limits)
+        except CommandError as error:
+            mine.spoilt = error.message
+            raise
+        mine.queued.append(command.command)
+        mine.queued_bytes += size
+        self._all_queued_bytes += size
+        return Queued()
+
+    def _check(self, mine: _Open, command: Set | Delete | Increment, limits: Limits) -> int:
+        """Return the bytes that `command` takes, having refused what can never be carried out."""
+        keys = command.keys if isinstance(command, Delete) else (command.key,)
+        for key in keys:
+            check_key(key)
+        size = _COMMAND_BYTES + sum(map(len, keys))
+        if isinstance(command, Set):
+            check_value(len(command.value), limits)
+            size += len(command.value)
+        if len(mine.queued) >= MAX_QUEUED_COMMANDS:
+            raise InvalidRequest(f"a transaction holds at most {MAX_QUEUED_COMMANDS} commands")
+        if mine.queued_bytes + size > MAX_QUEUED_BYTES:
+            raise InvalidRequest(f"a transaction holds at most {MAX_QUEUED_BYTES} bytes")
+        if self._all_queued_bytes + size > MAX_ALL_QUEUED_BYTES:
+            raise InvalidRequest(
+                f"open transactions hold at most {MAX_ALL_QUEUED_BYTES} bytes together; try again"
+            )
+        return size
+
+    def _exec(self, command: Exec, keyspace: Keyspace, now_ms: int, limits: Limits) -> Executed:
+        self._require_multi(command.client)
+        mine = self._open[command.client]
+        is_changed = mine.is_touched or any(
+            _version(keyspace, key, now_ms) != version for key, version in mine.watched.items()
+        )
+        self._close(command.client)
+        if mine.spoilt:
+            raise InvalidRequest(f"Transaction discarded: {mine.spoilt}; nothing was changed")
+        if is_changed:
+            return Executed(None)
+        trial = Trial(keyspace)
+        for number, queued in enumerate(mine.queued, 1):
+            try:
+                evaluate(queued, trial, now_ms, limits)
+            except CommandError as error:
+                raise type(error)(
+                    f"command {number} of the transaction: {error.message}; nothing was changed"
+                ) from error
+        return Executed(tuple([_told(queued, keyspace, now_ms, limits) for queued in mine.queued]))
+
+    def _discard(self, command: Discard, *_: object) -> bool:
+        self._require_multi(command.client)
+        self._close(command.client)
+        return True
+
+    def _watch(self, command: Watch, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
+        if not command.keys:
+            raise InvalidRequest("Keys list cannot be empty")
+        for key in command.keys:
+            check_key(key)
+        mine = self._touch(command.client)
+        if len(mine.watched.keys() | set(command.keys)) > MAX_WATCHED_KEYS:
+            raise InvalidRequest(f"a client watches at most {MAX_WATCHED_KEYS} keys")
+        for key in command.keys:
+            if key not in mine.watched:
+                mine.watched[key] = _version(keyspace, key, now_ms)
+                self.watchers.setdefault(key, set()).add(command.client)
+        return True
+
+    def _unwatch(self, command: Unwatch, *_: object) -> bool:
+        mine = self._open.get(command.client)
+        if mine is None:
+            return True
+        if mine.is_multi:
+            self._forget_watched(command.client, self._touch(command.client))
+        else:
+            self._close(command.client)
+        return True
+
+    def _require_multi(self, name: str) -> None:
+        if not self._is_queueing(name):
+            raise InvalidRequest("No transaction in progress")
+
+
+_ACTS: dict[type, Callable[..., Any]] = {
+    Multi: Transactions._multi,
+    Exec: Transactions._exec,
+    Discard: Transactions._discard,
+    Watch: Transactions._watch,
+    Unwatch: Transactions._unwatch,
+    Queue: Transactions._queue,
+}
+
+
+def _told(
+    command: Set | Delete | Increment, keyspace: Keyspace, now_ms: int, limits: Limits
+) -> tuple[str, int]:
+    result = evaluate(command, keyspace, now_ms, limits)
+    if isinstance(result, SetResult):
+        return "ok", int(result.written)
+    assert isinstance(result, int)
+    return ("deleted" if isinstance(command, Delete) else "value"), result
+
+
+def _version(keyspace: Keyspace, key: bytes, now_ms: int) -> int:
+    record = keyspace.get(key)
+    return record.version if record is not None and is_live(record, now_ms) else 0

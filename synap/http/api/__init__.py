@@ -1,0 +1,18 @@
+"""Synap's API over HTTP: a Falcon application that translates between HTTP and `synap.service`.
+
+app                puts the application together
+fast_path          the two requests that a node mostly gets, past Falcon
+falcon_app         Falcon by a shorter way from the request to the answer
+routing            paths to resources, with keys as they were sent
+request, resource  what a resource reads of a request, and writes in every answer
+bodies, etags      bodies with their limits; conditions on a key's version
+errors             errors as a client sees them: one table, one form
+auth_guard         who asks is known before anything is answered
+credentials        from the credentials of a request to a caller
+client_address     which address a request comes from, through trusted proxies
+rate_limits        so many requests a second for each client
+request_observer   counts, durations, ids, slow log
+access_log         a line for each request
+endpoints/         the resources, a file for each subject
+openapi/           what the API says of itself
+"""

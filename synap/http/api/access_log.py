@@ -1,0 +1,77 @@
+"""The access log: a line for each request, gathered so that a request pays for little.
+
+Lines leave together, ten times a second: one log record has many of them, in its field `requests`,
+and the process's formatter makes a line of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import msgspec
+from falcon.asgi import Response
+
+from synap.http.api.request import Request
+
+# Its level decides on these lines, and nothing else here.
+logger = logging.getLogger("synap.access")
+
+_INTERVAL_SECONDS = 0.1
+# Of one record: a queue of records is then bounded in bytes too.
+_MOST_LINES = 100
+
+
+class AccessLine(msgspec.Struct, frozen=True, gc=False):
+    """One request that was answered.
+
+    Attributes:
+        time: When, in seconds since 1970.
+        client: Its IP address.
+        method: As it was sent.
+        target: Path and query as they were sent.
+        status: The answer's.
+        duration_us: From the request's arrival to its answer.
+        request_id: The one on the answer.
+    """
+
+    time: float
+    client: str
+    method: str
+    target: str
+    status: int
+    duration_us: int
+    request_id: str
+
+
+class AccessLog:
+    """Gathers lines. Belongs to the running loop."""
+
+    def __init__(self) -> None:
+        self._lines: list[AccessLine] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def note(self, req: Request, resp: Response, elapsed_ns: int) -> None:
+        """Take a request whose answer is made."""
+        lines = self._lines
+        lines.append(
+            AccessLine(
+                time.time(), req.client_address, req.method, req.target, resp.status_code,
+                elapsed_ns // 1000, req.request_id,
+            )
+        )  # fmt: skip
+        if len(lines) >= _MOST_LINES:
+            self.flush()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_INTERVAL_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Log what was gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if lines:
+            logger.info("%d requests", len(lines), extra={"requests": lines})

@@ -1,0 +1,139 @@
+"""The application, put together by hand.
+
+Gunicorn calls `create_app_from_environment`; tests call `create_app` with a configuration of their
+own. Making the application opens nothing: the lifespan's start does, in the worker after the fork.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import falcon
+from falcon.asgi import Response
+
+from synap.config.handed import config_of_environment
+from synap.http.api import errors, fast_path
+from synap.http.api.auth_guard import Guard
+from synap.http.api.credentials import Credentials
+from synap.http.api.endpoints import (
+    api_keys,
+    backup,
+    commands,
+    keys,
+    metrics,
+    probes,
+    raw_values,
+    replication,
+    snapshots,
+    status,
+    users,
+)
+from synap.http.api.fast_path import Express
+from synap.http.api.openapi import docs_page, document
+from synap.http.api.rate_limits import RateLimits
+from synap.http.api.request import App, Request
+from synap.http.api.request_observer import REQUEST_ID, Observer
+from synap.http.api.resource import LAG_MS, MASTER, OFFSET
+from synap.http.api.routing import RawPathRouter
+from synap.ipc.writer_client import WriterClient
+from synap.service.account_directory import Directory
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls
+from synap.service.password_checks import PasswordChecks
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+logger = logging.getLogger(__name__)
+
+
+def create_app_from_environment() -> App:
+    """Return the application of the node that SYNAP_CONFIG and the environment describe.
+
+    Raises:
+        ConfigInvalid: the configuration has faults.
+    """
+    return create_app(config_of_environment())
+
+
+def create_app(config: Config) -> App:
+    """Return the application of one node; opens nothing yet."""
+    local = LocalNode(config)
+    timeout_seconds = config.server.write_timeout_ms / 1000
+    client = WriterClient(local.paths.writer_socket, timeout_seconds, local.write_refusal)
+    directory = Directory(local, config.auth)
+    checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
+    credentials = Credentials(directory, checks, config.auth)
+    guard = [Guard(credentials, config)] if config.auth.enabled else []
+    limits = (
+        [RateLimits(config, local.paths.run_dir / "rates")] if config.rate_limit.enabled else []
+    )
+    observer = Observer(local)
+    app = App(
+        request_type=Request,
+        router=RawPathRouter(),
+        middleware=[
+            Lifespan(local, client, checks, *limits),
+            observer,
+            *limits,
+            *guard,
+            *_cors(config),
+        ],
+    )
+    errors.install(app, local)
+    calls = Calls(local, client)
+    if fast_path.is_possible(config):
+        app.express = Express(local, calls, observer)
+    themes = (
+        keys, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
+        document, docs_page,
+    )  # fmt: skip
+    for theme in themes:
+        theme.add_routes(app, local, calls)
+    users.add_routes(app, local, calls, directory, checks, credentials)
+    api_keys.add_routes(app, local, calls, directory)
+    return app
+
+
+class Opened(Protocol):
+    """What is opened in the worker, after the fork."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lifespan:
+    """Opens and closes what the worker holds. Sees no request, so that none pays for it."""
+
+    def __init__(self, local: LocalNode, client: WriterClient, *more: Opened) -> None:
+        self._local = local
+        self._client = client
+        self._more = more
+
+    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        self._local.start()
+        self._client.start()
+        for each in self._more:
+            each.start()
+        logger.info("the worker serves", extra={"action": "worker_start"})
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        for each in self._more:
+            each.close()
+        self._client.close()
+        self._local.close()
+
+
+def _cors(config: Config) -> list[falcon.CORSMiddleware[Request, Response]]:
+    origins = config.server.cors_origins
+    if not origins:
+        return []
+    allowed = "*" if "*" in origins else list(origins)
+    return [
+        falcon.CORSMiddleware(
+            allow_origins=allowed, expose_headers=[OFFSET, LAG_MS, MASTER, REQUEST_ID, "ETag"]
+        )
+    ]

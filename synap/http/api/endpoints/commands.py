@@ -1,0 +1,204 @@
+"""`POST /api/v1/command`: one command, or a batch of them, by name.
+
+What parses is answered with 200 and an envelope, which also tells what went wrong: clients of this
+endpoint look at nothing else. A single command that is refused for the node's state or for its size
+(413, 429, 503) keeps that status, with the envelope and the REST error in one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import orjson
+from falcon.asgi import Response
+
+from synap import errors, request_errors
+from synap.errors import SynapError
+from synap.http.api import bodies
+from synap.http.api.endpoints.command_table import COMMANDS
+from synap.http.api.endpoints.named_command import Asking, Calling
+from synap.http.api.errors import body_of, status_of
+from synap.http.api.request import App, Request
+from synap.http.api.resource import MIN_OFFSET, Resource
+from synap.request_errors import CommandUnknown, FieldInvalid, FieldMissing
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls
+from synap.service.node_facts import NodeFacts
+
+# A batch is one client's; more than this would hold up those of others.
+MAX_BATCH_COMMANDS = 1000
+# Statuses that a single command's error keeps.
+_OWN_STATUS = frozenset({413, 429, 503})
+
+# The nearest class up the tree counts; other errors say what they are in their own words.
+_PREFIXES: dict[type[SynapError], str] = {
+    request_errors.CommandError: "Invalid request: ",
+    request_errors.InvalidValue: "Invalid value: ",
+    request_errors.ValueTooLarge: "Invalid value: ",
+    request_errors.KeyNotFound: "Key not found: ",
+    request_errors.CommandUnknown: "Unknown command: ",
+    request_errors.CommandDisabled: "Forbidden: ",
+    request_errors.Forbidden: "Forbidden: ",
+    errors.ReadOnlyReplica: "Read-only replica: ",
+    errors.SynapError: "",
+}
+
+_NO_PAYLOAD = msgspec.Raw(b"{}")
+
+
+class OneCommand(msgspec.Struct, gc=False):
+    """A command of a batch."""
+
+    command: str
+    request_id: str | None = None
+    payload: msgspec.Raw = _NO_PAYLOAD
+
+
+class CommandBody(msgspec.Struct, gc=False):
+    """The request: one command, or with the type `batch` several."""
+
+    type: str | None = None
+    request_id: str | None = None
+    command: str | None = None
+    payload: msgspec.Raw = _NO_PAYLOAD
+    commands: list[OneCommand] | None = None
+
+    def single(self) -> OneCommand:
+        """Return the one command.
+
+        Raises:
+            FieldMissing: there is none.
+        """
+        if self.command is None:
+            raise FieldMissing("command")
+        return OneCommand(self.command, self.request_id, self.payload)
+
+    def batch(self) -> list[OneCommand]:
+        """Return the commands of a batch.
+
+        Raises:
+            FieldMissing: there is no list.
+            FieldInvalid: it is too long.
+        """
+        if self.commands is None:
+            raise FieldMissing("commands")
+        if len(self.commands) > MAX_BATCH_COMMANDS:
+            raise FieldInvalid(f"field 'commands': more than {MAX_BATCH_COMMANDS} of them")
+        return self.commands
+
+
+_decode = bodies.decoder(CommandBody)
+
+
+def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+    """Add the endpoint."""
+    app.add_route("/api/v1/command", CommandEndpoint(node, calls))
+
+
+class CommandEndpoint(Resource):
+    """Takes commands by name."""
+
+    def __init__(self, node: LocalNode, calls: Calls) -> None:
+        super().__init__(node, calls)
+        self._facts = NodeFacts(node, calls)
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _decode)
+        asking = Asking(self._calls, self._facts, req.caller, self.min_replicas(req))
+        if body.type == "batch":
+            commands = body.batch()
+            await self._await_reads(req, commands)
+            results = await self._answer_all(asking, commands)
+            resp.data = orjson.dumps(
+                {"type": "batch_response", "request_id": body.request_id, "results": results}
+            )
+        else:
+            command = body.single()
+            await self._await_reads(req, [command])
+            await self._answer_single(resp, asking, command)
+        if asking.has_read:
+            self.stamp_read(resp, asking.offset)
+        elif asking.offset:
+            self.stamp_write(resp, asking.offset)
+
+    async def _await_reads(self, req: Request, commands: list[OneCommand]) -> None:
+        if MIN_OFFSET in req.raw_headers and any(map(_reads, commands)):
+            await self.await_min_offset(req)
+
+    async def _answer_single(self, resp: Response, asking: Asking, one: OneCommand) -> None:
+        try:
+            payload = await _calling(one).answer(asking, _payload_of(one))
+        except SynapError as error:
+            envelope = _refusal(one, self._told(error))
+            status = status_of(error)
+            if status in _OWN_STATUS:
+                resp.status = status
+                resp.data = body_of(
+                    envelope.pop("error"), status, error.reason, error.retryable, **envelope
+                )
+                return
+        else:
+            envelope = _success(one, payload)
+        resp.data = orjson.dumps(envelope)
+
+    async def _answer_all(self, asking: Asking, commands: list[OneCommand]) -> list[object]:
+        """Carry the commands out in their order; consecutive writes go as one message."""
+        results: list[object] = []
+        writes: list[OneCommand] = []
+        for one in commands:
+            if not _reads(one):
+                writes.append(one)
+                continue
+            results += await self._write_all(asking, writes)
+            writes = []
+            results.append(await self._answer_one(asking, one))
+        return results + await self._write_all(asking, writes)
+
+    async def _write_all(self, asking: Asking, writes: list[OneCommand]) -> list[dict[str, Any]]:
+        # All are handed over in one turn of the loop, and `WriterClient` sends a turn's as one.
+        answers = [self._answer_one(asking, one) for one in writes]
+        return list(await asyncio.gather(*answers))
+
+    async def _answer_one(self, asking: Asking, one: OneCommand) -> dict[str, Any]:
+        try:
+            return _success(one, await _calling(one).answer(asking, _payload_of(one)))
+        except SynapError as error:
+            return _refusal(one, self._told(error))
+
+    def _told(self, error: SynapError) -> str:
+        """Return the error's message behind the prefix of its kind."""
+        message = error.message
+        if isinstance(error, FieldMissing):
+            message = f"Missing '{error.field}' field"
+        elif isinstance(error, errors.ReadOnlyReplica):
+            master = self._node.master_url
+            message = f"this node takes no writes; the master is {master or 'not known yet'}"
+        prefix = next(_PREFIXES[kind] for kind in type(error).__mro__ if kind in _PREFIXES)
+        return message if message.startswith(prefix) else prefix + message
+
+
+def _calling(one: OneCommand) -> Calling[Any]:
+    calling = COMMANDS.get(one.command)
+    if calling is None:
+        raise CommandUnknown(one.command)
+    return calling
+
+
+def _reads(one: OneCommand) -> bool:
+    calling = COMMANDS.get(one.command)
+    return calling is not None and not calling.is_write
+
+
+def _payload_of(one: OneCommand) -> bytes:
+    payload = bytes(one.payload)
+    return b"{}" if payload == b"null" else payload
+
+
+def _success(one: OneCommand, payload: object) -> dict[str, Any]:
+    return {"success": True, "request_id": one.request_id, "payload": payload, "error": None}
+
+
+def _refusal(one: OneCommand, message: str) -> dict[str, Any]:
+    return {"success": False, "request_id": one.request_id, "payload": None, "error": message}

@@ -1,0 +1,123 @@
+"""`/raw/{key}`: values as the bytes they are, with conditions on their version."""
+
+from __future__ import annotations
+
+from falcon.asgi import Response
+
+from synap.commands.commands import CONDITION_FAILED, Delete, Set, SetResult
+from synap.http.api import bodies
+from synap.http.api.etags import Tags, etag_of, is_named, parse_tags
+from synap.http.api.request import App, Request
+from synap.http.api.resource import MIN_OFFSET, Resource, integer_param
+from synap.request_errors import FieldInvalid, PreconditionFailed
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls, not_found, now_ms
+
+_IF_MATCH, _IF_NONE_MATCH = b"if-match", b"if-none-match"
+_ANY = Tags(is_any=True)
+# How often a write is tried whose condition holds here while others write the key.
+_ATTEMPTS = 8
+
+
+def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+    """Add `/raw/{key}`."""
+    app.add_route("/raw/{key:key}", RawValue(node, calls))
+
+
+class RawValue(Resource):
+    """One key's value."""
+
+    async def on_get(self, req: Request, resp: Response, key: bytes) -> None:
+        if MIN_OFFSET in req.raw_headers:
+            await self.await_min_offset(req)
+        record, offset = self._calls.get(req.caller, key)
+        self.stamp_read(resp, offset)
+        if record is None:
+            raise not_found(key)
+        resp.set_header("ETag", etag_of(record.version))
+        unwanted = req.raw_headers.get(_IF_NONE_MATCH)
+        if unwanted is not None and is_named(unwanted, record.version):
+            resp.status = 304
+            return
+        resp.content_type = "application/octet-stream"
+        # A browser must not take a stored page for a page of this site.
+        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.data = record.value
+
+    async def on_put(self, req: Request, resp: Response, key: bytes) -> None:
+        expiry_ms = _expiry_ms(req)
+        wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
+        value = await req.body(self._max_body_bytes)
+        for _ in range(_ATTEMPTS):
+            nx, xx, if_version = self._condition(req, key, wanted, unwanted)
+            command = Set(key, value, expiry_ms, nx, xx, if_version=if_version)
+            done = await self.write(req, command)
+            result = done.result
+            assert isinstance(result, SetResult)
+            if result.written:
+                resp.set_header("ETag", etag_of(result.version))
+                answer = {"success": True, "key": key.decode(), "version": result.version}
+                self.answer_write(resp, done.offset, answer)
+                return
+            self.stamp_write(resp, done.offset)
+            if if_version is None:
+                break
+        raise PreconditionFailed
+
+    async def on_delete(self, req: Request, resp: Response, key: bytes) -> None:
+        wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
+        for _ in range(_ATTEMPTS):
+            if_version = None
+            if wanted is not None or unwanted is not None:
+                if_version = self._version(req, key)
+                _check(if_version, wanted, unwanted)
+            done = await self.write(req, Delete((key,), if_version))
+            if done.result != CONDITION_FAILED:
+                answer = {"deleted": bool(done.result), "key": key.decode()}
+                self.answer_write(resp, done.offset, answer)
+                return
+            self.stamp_write(resp, done.offset)
+        raise PreconditionFailed
+
+    def _condition(
+        self, req: Request, key: bytes, wanted: Tags | None, unwanted: Tags | None
+    ) -> tuple[bool, bool, int | None]:
+        """Return nx, xx and if_version which make the log's owner check the headers once more.
+
+        Raises:
+            PreconditionFailed: they do not hold already here.
+        """
+        if unwanted == _ANY and wanted is None:
+            return True, False, None
+        if wanted == _ANY and unwanted is None:
+            return False, True, None
+        if wanted is None and unwanted is None:
+            return False, False, None
+        version = self._version(req, key)
+        _check(version, wanted, unwanted)
+        return False, False, version
+
+    def _version(self, req: Request, key: bytes) -> int:
+        self._calls.require_writable()
+        record, _ = self._calls.look(req.caller, key)
+        return 0 if record is None else record.version
+
+
+def _check(version: int, wanted: Tags | None, unwanted: Tags | None) -> None:
+    is_unwanted = unwanted is not None and unwanted.holds_weak(version)
+    if is_unwanted or (wanted is not None and not wanted.holds_strong(version)):
+        raise PreconditionFailed
+
+
+def _tags(req: Request, name: bytes) -> Tags | None:
+    text = req.raw_headers.get(name)
+    return None if text is None else parse_tags(text, name.decode())
+
+
+def _expiry_ms(req: Request) -> int | None:
+    if "ttl" not in req.params:
+        return None
+    ttl = integer_param(req, "ttl")
+    if ttl < 0:
+        raise FieldInvalid("parameter 'ttl' is below 0")
+    return bodies.expiry_after(ttl, now_ms())

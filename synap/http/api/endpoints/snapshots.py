@@ -1,0 +1,37 @@
+"""`POST /snapshot`: work that the log's owner does for the operator."""
+
+from __future__ import annotations
+
+import orjson
+from falcon.asgi import Response
+
+from synap.http.api.request import App, Request
+from synap.http.api.resource import Resource
+from synap.ipc.messages import SnapshotTaken, TakeSnapshot
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls
+
+# A store of many GiB takes minutes to write and to read back.
+_SNAPSHOT_SECONDS = 3600.0
+
+
+def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+    """Add the operator's endpoints."""
+    app.add_route("/snapshot", Snapshots(node, calls))
+
+
+class Snapshots(Resource):
+    """The node's snapshots."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        taken = await self._calls.administer(req.caller, TakeSnapshot(), _SNAPSHOT_SECONDS)
+        assert isinstance(taken, SnapshotTaken)
+        self.stamp_read(resp, taken.offset)
+        resp.data = orjson.dumps(
+            {
+                "success": True,
+                "message": f"the snapshot of offset {taken.offset} is durable and verified",
+                "offset": taken.offset,
+                "file": taken.path,
+            }
+        )

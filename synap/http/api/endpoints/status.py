@@ -1,0 +1,103 @@
+"""`/health`, `/stats`, `/info`, `/digest` and their like: the node itself.
+
+What the health endpoints say comes from the board, which the log's owner keeps, so they answer also
+while the store can't be read.
+"""
+
+from __future__ import annotations
+
+import orjson
+from falcon.asgi import Response
+
+from synap import __version__
+from synap.errors import ReadRefused
+from synap.http.api.endpoints.probes import is_owner_silent
+from synap.http.api.request import App, Request
+from synap.http.api.resource import Resource, integer_param, text_param
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls
+from synap.service.node_facts import DEFAULT_SLOW_ENTRIES, NodeFacts, replication_facts
+from synap.shared.board import BoardView
+
+
+def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+    """Add the node's own endpoints."""
+    health = Health(node, calls)
+    app.add_route("/health", health)
+    app.add_route("/health/replication", health, suffix="replication")
+    facts = Facts(node, calls)
+    for word in ("stats", "info", "slowlog", "clients", "digest"):
+        app.add_route(f"/{word}", facts, suffix=word)
+    app.add_route("/memory/{key:key}/usage", facts, suffix="usage")
+
+
+class Health(Resource):
+    """Whether the node does what its role promises."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        view = self._node.view
+        reasons = self._reasons(view)
+        answer: dict[str, object] = {
+            "status": "unhealthy" if reasons else "healthy",
+            "service": "synap",
+            "version": __version__,
+            "role": self._node.role,
+        }
+        if reasons:
+            resp.status = 503
+            answer["reasons"] = reasons
+        if view.read_only:
+            answer["read_only"] = view.read_only
+        resp.data = orjson.dumps(answer)
+
+    async def on_get_replication(self, req: Request, resp: Response) -> None:
+        resp.data = orjson.dumps(replication_facts(self._node))
+
+    def _reasons(self, view: BoardView) -> list[str]:
+        reasons = []
+        try:
+            self._node.reader()
+        except ReadRefused as error:
+            reasons.append(error.reason)
+        if is_owner_silent(view):
+            reasons.append("replica_silent" if view.role == "replica" else "writer_silent")
+        return reasons
+
+
+class Facts(Resource):
+    """What the node holds and does."""
+
+    def __init__(self, node: LocalNode, calls: Calls) -> None:
+        super().__init__(node, calls)
+        self._facts = NodeFacts(node, calls)
+
+    async def on_get_stats(self, req: Request, resp: Response) -> None:
+        await self.await_min_offset(req)
+        facts, offset = await self._facts.stats(req.caller)
+        self.answer_read(resp, offset, facts)
+
+    async def on_get_info(self, req: Request, resp: Response) -> None:
+        section = text_param(req, "section")
+        await self.await_min_offset(req)
+        facts, offset = await self._facts.info(req.caller, section or None)
+        self.answer_read(resp, offset, facts)
+
+    async def on_get_slowlog(self, req: Request, resp: Response) -> None:
+        count = integer_param(req, "count", DEFAULT_SLOW_ENTRIES)
+        resp.data = orjson.dumps(self._facts.slow_log(req.caller, count))
+
+    async def on_delete_slowlog(self, req: Request, resp: Response) -> None:
+        resp.data = orjson.dumps(self._facts.reset_slow_log(req.caller))
+
+    async def on_get_clients(self, req: Request, resp: Response) -> None:
+        resp.data = orjson.dumps(await self._facts.clients(req.caller))
+
+    async def on_get_usage(self, req: Request, resp: Response, key: bytes) -> None:
+        await self.await_min_offset(req)
+        facts, offset = self._facts.memory_usage(req.caller, key)
+        self.answer_read(resp, offset, facts)
+
+    async def on_get_digest(self, req: Request, resp: Response) -> None:
+        await self.await_min_offset(req)
+        offset, keys, digest = await self._calls.digest(req.caller)
+        self.answer_read(resp, offset, {"offset": offset, "keys": keys, "digest": digest})

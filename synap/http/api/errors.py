@@ -1,0 +1,197 @@
+"""Errors as a client sees them: one table, one JSON form, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import falcon
+import msgspec
+import orjson
+from falcon.asgi import Response
+
+from synap import errors, request_errors
+from synap.errors import ReadOnlyReplica, SynapError
+from synap.http.api.request import App, Request
+from synap.http.server.exchange import ClientDisconnected
+from synap.request_errors import NotAuthenticated
+from synap.service.local_node import LocalNode
+
+logger = logging.getLogger(__name__)
+
+# Status by class; the nearest class up the tree that stands here counts. `reason` and `retryable`
+# are the class's own.
+STATUS: dict[type[SynapError], int] = {
+    SynapError: 500,
+    request_errors.CommandError: 400,
+    request_errors.FieldInvalid: 422,
+    request_errors.KeyNotFound: 404,
+    request_errors.ValueTooLarge: 413,
+    request_errors.PreconditionFailed: 412,
+    request_errors.CommandDisabled: 403,
+    request_errors.AccessRefused: 403,
+    request_errors.NotAuthenticated: 401,
+    request_errors.TooManyLogins: 429,
+    request_errors.RateLimited: 429,
+    request_errors.AccountNotFound: 404,
+    request_errors.AccountConflict: 409,
+    errors.WriteRefused: 503,
+    errors.ReadOnlyReplica: 421,
+    errors.DiskFull: 507,
+    errors.MemoryLimit: 507,
+    errors.ReadRefused: 503,
+    errors.RoleError: 409,
+    errors.NothingToAccept: 409,
+}
+
+# Reasons of what HTTP itself refuses, before there is a command.
+HTTP_REASONS = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def status_of(error: SynapError) -> int:
+    """Return the HTTP status of an error's class."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def body_of(message: str, status: int, reason: str, retryable: bool, **more: Any) -> bytes:
+    """Return the JSON form of an error."""
+    return orjson.dumps(
+        {"error": message, "code": status, "reason": reason, "retryable": retryable, **more}
+    )
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True, gc=False):
+    """What a client gets for an error.
+
+    Attributes:
+        status: HTTP status.
+        body: JSON.
+        headers: Those that say more than every answer's.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswer:
+    """Return what a client gets for `error`.
+
+    Args:
+        node: Knows where writes go instead, for the refusal at a replica.
+    """
+    status = status_of(error)
+    if isinstance(error, ReadOnlyReplica):
+        master = None if node is None else node.master_url
+        headers = () if master is None else (("X-Synap-Master", master),)
+        body = body_of(error.message, status, error.reason, error.retryable, master=master)
+        return ErrorAnswer(status, body, headers)
+    body = body_of(error.message, status, error.reason, error.retryable)
+    if status == 429:
+        return ErrorAnswer(
+            status, body, (("Retry-After", str(getattr(error, "retry_seconds", 1))),)
+        )
+    return ErrorAnswer(status, body)
+
+
+def answer_error(resp: Response, error: SynapError, node: LocalNode | None = None) -> None:
+    """Answer with `error`; headers that were set before stay. See `error_answer`."""
+    answer = error_answer(error, node)
+    resp.status = answer.status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = answer.body
+    resp.set_headers(answer.headers)
+
+
+def install(app: App, node: LocalNode) -> None:
+    """Make `app` answer every error in the form of the contract.
+
+    Args:
+        app: Falcon's application.
+        node: Knows where writes go instead, for the refusal at a replica.
+    """
+
+    async def on_read_only(
+        req: Request, resp: Response, error: ReadOnlyReplica, params: dict[str, Any]
+    ) -> None:
+        answer_error(resp, error, node)
+
+    async def on_not_authenticated(
+        req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
+    ) -> None:
+        # Nothing that tells one reason from another.
+        resp.status = 401
+        resp.data = None
+        resp.set_header("WWW-Authenticate", 'Basic realm="synap", charset="UTF-8"')
+
+    app.add_error_handler(Exception, _on_unexpected)
+    app.add_error_handler(ClientDisconnected, _on_disconnect)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(SynapError, _on_synap_error)
+    app.add_error_handler(ReadOnlyReplica, on_read_only)
+    app.add_error_handler(NotAuthenticated, on_not_authenticated)
+
+
+async def _on_synap_error(
+    req: Request, resp: Response, error: SynapError, params: dict[str, Any]
+) -> None:
+    answer_error(resp, error)
+    if resp.status == 500:
+        _log_unexpected(req, error)
+
+
+async def _on_http_error(
+    req: Request, resp: Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    status = error.status_code
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    if error.headers is not None:
+        resp.set_headers(error.headers)
+    message = error.description or _describe(req, status) or error.title or f"HTTP {status}"
+    resp.data = body_of(message, status, HTTP_REASONS.get(status, "http_error"), False)
+
+
+async def _on_disconnect(
+    req: Request, resp: Response, error: ClientDisconnected, params: dict[str, Any]
+) -> None:
+    """Let it pass: nobody is there to answer, and the worker knows."""
+    raise error
+
+
+async def _on_unexpected(
+    req: Request, resp: Response, error: Exception, params: dict[str, Any]
+) -> None:
+    _log_unexpected(req, error)
+    answer_error(resp, SynapError("the request failed inside the node; its log says why"))
+
+
+def _describe(req: Request, status: int) -> str:
+    if status == 404:
+        return f"there is no {req.path}"
+    if status == 405:
+        return f"{req.path} does not know the method {req.method}"
+    return ""
+
+
+def _log_unexpected(req: Request, error: Exception) -> None:
+    log_failure(req.uri_template or "no route", req.method, req.request_id, error)
+
+
+def log_failure(route: str, method: str, request_id: str, error: Exception) -> None:
+    """Log an error that is the node's own fault, with its traceback."""
+    logger.error(
+        "a request to %s failed", route, exc_info=error,
+        extra={
+            "action": "http_request",
+            "route": route,
+            "method": method,
+            "request_id": request_id,
+        },
+    )  # fmt: skip

@@ -1,0 +1,241 @@
+"""The short way: the two requests that a node mostly gets, from their bytes to their answer's.
+
+`GET /kv/get/{key}` and `POST /kv/set` go past Falcon where nothing about them is special: a head
+that is known (`known_heads`), no middleware that would want to see them, a body without a fault.
+All else goes the way of every request, which is also what defines the answers here: a test holds
+both against each other, and a node answers the same with this taken out.
+
+What is done here is done in `calls` for both ways; this module frames, counts and times.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import orjson
+
+from synap.auth.permissions import TRUSTED
+from synap.commands.commands import Set
+from synap.commands.records import MAX_KEY_BYTES
+from synap.commands.values import readable
+from synap.errors import SynapError
+from synap.http.api import bodies
+from synap.http.api.endpoints.keys import set_answer
+from synap.http.api.errors import error_answer, log_failure
+from synap.http.api.etags import etag_of
+from synap.http.api.request import new_request_id
+from synap.http.api.request_observer import Observer
+from synap.http.api.routing import KeyConverter
+from synap.http.server.framing import STATUS_LINES, Headers
+from synap.http.server.head_cache import VERSION, KnownHeads
+from synap.ipc.writer_client import Done
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls, not_found, now_ms
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+_GET = b"GET /kv/get/"
+_SET = b"POST /kv/set"
+_GET_ROUTE = "/kv/get/{key:key}"
+_SET_ROUTE = "/kv/set"
+# What a key may have that stands for itself in a path: no blank, `#`, `%`, `/` or `?`.
+_PLAIN_KEY_BYTES = bytes(code for code in range(0x21, 0x7F) if code not in b"#%/?")
+
+# Headers that ask for what the short way does not do.
+_SPECIAL_HEADERS = frozenset(
+    {
+        b"authorization", b"if-match", b"if-none-match", b"origin", b"x-api-key",
+        b"x-request-id", b"x-synap-min-offset", b"x-synap-min-replicas",
+    }
+)  # fmt: skip
+_JSON_TYPES = (None, b"application/json")
+
+_now_ns = time.perf_counter_ns
+_decode_set = bodies.decoder(bodies.SetBody)
+_to_key = KeyConverter().convert
+_STATUS_LINES = {status: line.decode() for status, line in STATUS_LINES.items()}
+
+
+class Reply(Protocol):
+    """The place of an answer that comes later, on the connection that waits for it."""
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Send the whole answer; one to a client that is gone is dropped.
+
+        Args:
+            head: Status line and headers, each with its line end; without Date and Connection.
+            body: As long as the head says.
+        """
+
+
+class Client(Protocol):
+    """What the short way needs of a connection that has no other request."""
+
+    def answer(self, head: bytes, body: bytes) -> None:
+        """Send a whole answer now; see `Reply.send`."""
+
+    def hold(self) -> Reply:
+        """Keep the place of an answer; until it is sent, the next request waits."""
+
+
+class Express:
+    """The short way through one worker. Belongs to the loop that its parts were started on.
+
+    Attributes:
+        heads: The heads that its connections know.
+    """
+
+    def __init__(self, node: LocalNode, calls: Calls, observer: Observer) -> None:
+        self.heads = KnownHeads(takes)
+        self._by_tail = self.heads.by_tail
+        self._node = node
+        self._calls = calls
+        self._observer = observer
+
+    def take(self, data: bytes, client: Client) -> bool:
+        """Answer a read that is one whole request, or see to it that it will be.
+
+        Args:
+            data: What was read, between two requests.
+            client: The connection that it came on.
+
+        Returns:
+            False where it is none for the short way; nothing has happened then.
+        """
+        if data.startswith(_GET):
+            start = data.find(VERSION)
+            head = self._by_tail.get(data[start:])
+            if head is None or not head.is_express or head.content_length:
+                return False
+            return self._get(data[len(_GET) : start], client)
+        if data.startswith(_SET):
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._by_tail.get(data[len(_SET) : end])
+            if head is None or not head.is_express or len(data) - end != head.content_length:
+                return False
+            return self._set(data[end:], client)
+        return False
+
+    def _get(self, segment: bytes, client: Client) -> bool:
+        began_ns = _now_ns()
+        odd_bytes = segment.translate(None, _PLAIN_KEY_BYTES)
+        try:
+            if not odd_bytes and 0 < len(segment) <= MAX_KEY_BYTES:
+                key = segment
+            elif not odd_bytes.strip(b"%"):
+                key = _to_key(segment.decode())
+            else:
+                return False
+            record, offset = self._calls.get(TRUSTED, key)
+        except SynapError:
+            return False
+        if record is not None:
+            status, body = 200, orjson.dumps(readable(record.value))
+            lines = f"etag: {etag_of(record.version)}\r\n"
+        else:
+            error = error_answer(not_found(key))
+            status, body, lines = error.status, error.body, ""
+        if self._node.is_replica:
+            lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
+        elapsed_ns = _now_ns() - began_ns
+        request_id = new_request_id(began_ns)
+        if self._observer.count(_GET_ROUTE, "GET", status, elapsed_ns):
+            target = f"/kv/get/{segment.decode()}"
+            self._observer.note_slow("GET /kv/get/{key}", target, status, request_id, elapsed_ns)
+        client.answer(_head(status, request_id, body, f"{lines}x-synap-offset: {offset}\r\n"), body)
+        return True
+
+    def _set(self, text: bytes, client: Client) -> bool:
+        began_ns = _now_ns()
+        try:
+            body = _decode_set(text)
+            pending = PendingSet(self, body, body.command(now_ms), began_ns)
+            self._calls.submit(TRUSTED, pending.command, pending)
+        except SynapError:
+            return False
+        pending.reply = client.hold()
+        return True
+
+    def answer_set(self, pending: PendingSet, done: Done) -> None:
+        """Answer a SET that the log's owner carried out."""
+        self._calls.count(pending.command, done.result)
+        body = set_answer(pending.body, done.result)
+        request_id = self._observe_set(pending, 200)
+        head = _head(200, request_id, body, f"x-synap-offset: {done.offset}\r\n")
+        pending.reply.send(head, body)
+
+    def answer_error(self, pending: PendingSet, error: SynapError) -> None:
+        """Answer a SET that the log's owner refused, or of which nothing is known."""
+        answer = error_answer(error, self._node)
+        request_id = self._observe_set(pending, answer.status)
+        if answer.status == 500:
+            log_failure(_SET_ROUTE, "POST", request_id, error)
+        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in answer.headers)
+        head = _head(answer.status, request_id, answer.body, lines)
+        pending.reply.send(head, answer.body)
+
+    def _observe_set(self, pending: PendingSet, status: int) -> str:
+        """Note a SET whose answer is made; return its request id."""
+        request_id = new_request_id(pending.began_ns)
+        elapsed_ns = _now_ns() - pending.began_ns
+        if self._observer.count(_SET_ROUTE, "POST", status, elapsed_ns):
+            self._observer.note_slow("POST /kv/set", "/kv/set", status, request_id, elapsed_ns)
+        return request_id
+
+
+class PendingSet:
+    """A SET on its way through the log's owner; takes the outcome as a future would.
+
+    Attributes:
+        reply: The place of its answer.
+        body: What was asked for.
+        command: What it comes to.
+        began_ns: When it was taken up, by `time.perf_counter_ns`.
+    """
+
+    __slots__ = ("_express", "began_ns", "body", "command", "reply")
+
+    reply: Reply
+
+    def __init__(self, express: Express, body: bodies.SetBody, command: Set, began_ns: int) -> None:
+        self._express = express
+        self.body = body
+        self.command = command
+        self.began_ns = began_ns
+
+    def done(self) -> bool:
+        """Return False: nobody takes a write back that is on its way."""
+        return False
+
+    def set_result(self, done: Done) -> None:
+        """Take what the log's owner did."""
+        self._express.answer_set(self, done)
+
+    def set_exception(self, error: SynapError) -> None:
+        """Take why it did not."""
+        self._express.answer_error(self, error)
+
+
+def is_possible(config: Config) -> bool:
+    """Say whether a node has a short way: where nothing else is to see every request."""
+    return not (config.auth.enabled or config.rate_limit.enabled or config.logging.access)
+
+
+def takes(headers: Headers) -> bool:
+    """Say whether the short way takes requests with these headers."""
+    fields = dict(headers)
+    return (
+        len(fields) == len(headers)
+        and fields.get(b"content-type") in _JSON_TYPES
+        and _SPECIAL_HEADERS.isdisjoint(fields)
+    )
+
+
+def _head(status: int, request_id: str, body: bytes, lines: str) -> bytes:
+    """Return status line and headers; `lines` are more of these, with their ends."""
+    return (
+        f"{_STATUS_LINES[status]}\r\n{lines}x-request-id: {request_id}\r\n"
+        f"content-length: {len(body)}\r\ncontent-type: application/json\r\n"
+    ).encode()

@@ -1,0 +1,248 @@
+"""The form of each answer, as JSON Schema, for the API's description.
+
+The bodies of requests are described by their structs (`synap.http.api.bodies`), all but the command
+endpoint's, whose fields depend on each other. The answers are made where their resources are; a
+test holds real ones against these forms. What may grow with a release is open: only what clients
+build on is required.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+NATURAL: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number"}
+BOOLEAN: Schema = {"type": "boolean"}
+ANYTHING: Schema = {}
+OBJECT: Schema = {"type": "object"}
+BINARY: Schema = {"type": "string", "format": "binary"}
+TRUE: Schema = {"const": True}
+ROLE: Schema = {"enum": ["standalone", "master", "replica"]}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to one of `SCHEMAS`, or to a request's body."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def list_of(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def made_of(**fields: Schema) -> Schema:
+    """Return an object that always has these fields."""
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def with_optional(schema: Schema, **fields: Schema) -> Schema:
+    """Return `schema` with fields that may be missing."""
+    return {**schema, "properties": {**schema["properties"], **fields}}
+
+
+_OR_TEXT = or_null(TEXT)
+_OR_INTEGER = or_null(INTEGER)
+_BYTES = list_of({"type": "integer", "minimum": 0, "maximum": 255})
+_OPERATIONS = made_of(gets=NATURAL, sets=NATURAL, dels=NATURAL, hits=NATURAL, misses=NATURAL)
+_KEY_STATS = made_of(
+    total_keys=NATURAL, total_memory_bytes=NATURAL, operations=_OPERATIONS, hit_rate=NUMBER
+)
+_REPLICATION = with_optional(
+    made_of(role=ROLE, node_id=TEXT, url=TEXT, history=TEXT, epoch=INTEGER, read_only=_OR_TEXT),
+    current_offset=NATURAL,
+    replicas=list_of(ref("ReplicaFacts")),
+    master_address=TEXT,
+    master_offset=NATURAL,
+    local_offset=NATURAL,
+    lag_entries=NATURAL,
+    lag_ms=NATURAL,
+    status={
+        "enum": [
+            "connecting", "catching_up", "syncing", "in_sync", "lagging", "disconnected",
+            "diverged",
+        ]
+    },
+    last_sync=_OR_INTEGER,
+    note=_OR_TEXT,
+)  # fmt: skip
+_USER = made_of(username=TEXT, roles=list_of(TEXT), is_admin=BOOLEAN, enabled=BOOLEAN)
+_ENVELOPE = made_of(
+    success=BOOLEAN, request_id=_OR_TEXT, payload=ANYTHING, error=_OR_TEXT
+)  # fmt: skip
+_CHECK = with_optional(
+    made_of(ok=BOOLEAN, role=ROLE, reasons=list_of(TEXT), read_only=_OR_TEXT),
+    lag_ms=NATURAL,
+    lag_entries=NATURAL,
+    checks={"type": "object", "additionalProperties": TEXT},
+)
+_REQUEST_ID = {"type": ["string", "null"], "description": "Comes back in the answer."}
+_COMMAND_FIELDS = {
+    "command": {"type": "string", "description": "Such as `kv.get`."},
+    "request_id": _REQUEST_ID,
+    "payload": {"description": "The command's fields; none of them where it is missing."},
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": made_of(
+        error=TEXT,
+        code={"type": "integer", "description": "The HTTP status."},
+        reason={"type": "string", "description": "A word for programs."},
+        retryable={
+            "type": "boolean",
+            "description": "Whether the same request may be sent again without harm.",
+        },
+    ),
+    "Done": made_of(success=TRUE, message=TEXT),
+    "Success": made_of(success=BOOLEAN),
+    "Written": with_optional(made_of(success=TRUE, key=TEXT, written=BOOLEAN), old_value=_OR_TEXT),
+    "Value": {
+        "description": "The stored text; with `type=bytes` the bytes as integers.",
+        "anyOf": [TEXT, _BYTES],
+    },
+    "Deleted": made_of(deleted=BOOLEAN, key=TEXT),
+    "DeletedCount": made_of(deleted=NATURAL),
+    "Values": made_of(values=list_of(_OR_TEXT)),
+    "Number": made_of(value=INTEGER),
+    "Length": made_of(length=NATURAL),
+    "Text": TEXT,
+    "TextOrNull": _OR_TEXT,
+    "Result": made_of(result=BOOLEAN),
+    "Ttl": made_of(ttl=or_null(NATURAL)),
+    "Page": made_of(keys=list_of(TEXT), count=NATURAL, cursor=_OR_TEXT, has_more=BOOLEAN),
+    "KeyStats": _KEY_STATS,
+    "Version": made_of(success=TRUE, key=TEXT, version=NATURAL),
+    "Kind": made_of(key=TEXT, type={"enum": ["string", "none"]}),
+    "Existence": made_of(key=TEXT, exists=BOOLEAN),
+    "Move": made_of(success=BOOLEAN, source=TEXT, destination=TEXT),
+    "RandomKey": made_of(key=_OR_TEXT),
+    "Usage": made_of(key=TEXT, bytes=NATURAL, human=TEXT),
+    "OneCommand": {"type": "object", "properties": _COMMAND_FIELDS, "required": ["command"]},
+    "CommandBody": {
+        "anyOf": [
+            ref("OneCommand"),
+            {
+                "type": "object",
+                "properties": {
+                    "type": {"const": "batch"},
+                    "request_id": _REQUEST_ID,
+                    "commands": {
+                        "type": "array",
+                        "items": ref("OneCommand"),
+                        "maxItems": 1000,
+                    },
+                },
+                "required": ["type", "commands"],
+            },
+        ]
+    },
+    "Envelope": _ENVELOPE,
+    "CommandAnswer": {
+        "anyOf": [
+            ref("Envelope"),
+            made_of(
+                type={"const": "batch_response"},
+                request_id=_OR_TEXT,
+                results=list_of(ref("Envelope")),
+            ),
+        ]
+    },
+    "Health": with_optional(
+        made_of(
+            status={"enum": ["healthy", "unhealthy"]},
+            service={"const": "synap"},
+            version=TEXT,
+            role=ROLE,
+        ),
+        reasons=list_of(TEXT),
+        read_only=TEXT,
+    ),
+    "Check": _CHECK,
+    "Replication": _REPLICATION,
+    "Stats": made_of(
+        server=OBJECT,
+        memory=made_of(used_bytes=NATURAL, limit_bytes=NATURAL, policy=TEXT, evicted_total=NATURAL),
+        kv=_KEY_STATS,
+        persistence=OBJECT,
+        replication=ref("Replication"),
+    ),
+    "Info": {
+        "type": "object",
+        "description": "Sections by their names.",
+        "additionalProperties": OBJECT,
+    },
+    "SlowLog": made_of(
+        entries=list_of(
+            made_of(
+                id=NATURAL,
+                timestamp=NATURAL,
+                duration_us=NATURAL,
+                command=TEXT,
+                args=list_of(TEXT),
+                request_id=TEXT,
+            )
+        ),
+        total=NATURAL,
+    ),
+    "Clients": made_of(
+        clients=list_of(
+            made_of(
+                id=NATURAL,
+                address=TEXT,
+                worker=_OR_INTEGER,
+                unread_bytes=NATURAL,
+                unsent_bytes=NATURAL,
+            )
+        ),
+        count=NATURAL,
+    ),
+    "Digest": made_of(
+        offset=NATURAL, keys=NATURAL, digest={"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    ),
+    "Snapshot": made_of(success=TRUE, message=TEXT, offset=NATURAL, file=TEXT),
+    "RoleTaken": made_of(
+        success=TRUE,
+        role=ROLE,
+        epoch=NATURAL,
+        offset=NATURAL,
+        changed=BOOLEAN,
+        in_office=BOOLEAN,
+        lost=list_of(TEXT),
+    ),
+    "PauseState": made_of(success=TRUE, offset=NATURAL, epoch=NATURAL, seconds=NUMBER),
+    "Acceptance": made_of(success=TRUE, directory=TEXT),
+    "User": with_optional(_USER, permissions=list_of(ref("Permission"))),
+    "Users": made_of(success=TRUE, users=list_of(ref("User"))),
+    "Roles": made_of(
+        success=TRUE, roles=list_of(made_of(name=TEXT, permissions=list_of(ref("Permission"))))
+    ),
+    "LoggedIn": made_of(success=TRUE, user=ref("User"), message=TEXT),
+    "NewKey": made_of(
+        success=TRUE,
+        key=made_of(id=TEXT, key=TEXT, name=TEXT, expires_at=_OR_INTEGER, created_at=INTEGER),
+        message=TEXT,
+    ),
+    "Keys": made_of(
+        success=TRUE,
+        keys=list_of(
+            made_of(
+                id=TEXT,
+                name=TEXT,
+                username=TEXT,
+                permissions=or_null(list_of(ref("Permission"))),
+                allowed_ips=list_of(TEXT),
+                created_at=INTEGER,
+                expires_at=_OR_INTEGER,
+            )
+        ),
+    ),
+    "OpenApi": made_of(openapi=TEXT, info=OBJECT, paths=OBJECT, components=OBJECT),
+    "Binary": BINARY,
+    "Html": TEXT,
+}

@@ -1,0 +1,279 @@
+"""`/openapi.json`: the API as it describes itself, in OpenAPI 3.1.
+
+Put together from `synap.http.api.openapi.operations`, `synap.http.api.openapi.answer_schemas`, the
+structs of the bodies and the tree of errors, when it is asked for first.
+
+Source: the OpenAPI Specification 3.1.1, https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import orjson
+from falcon.asgi import Response
+
+from synap import __version__
+from synap.auth.permissions import Permission
+from synap.errors import ReadRefused, SnapshotError, SynapError, WriteRefused
+from synap.http.api.errors import HTTP_REASONS, STATUS
+from synap.http.api.openapi.answer_schemas import INTEGER, NATURAL, SCHEMAS, TEXT, Schema, ref
+from synap.http.api.openapi.operations import FIELDS, OPERATIONS, Kind, Operation
+from synap.http.api.request import App, Request
+from synap.http.api.resource import Resource
+from synap.http.server.framing import OVERLOADED
+from synap.request_errors import AccessRefused
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls
+from synap.shared.board import ReplicaFacts
+
+_JSON = "application/json"
+_ABOUT = """\
+A replicated key-value store. Writes go to the master, reads to any node.
+
+HEAD works wherever GET does. Another method of a known path is 405 `method_not_allowed`, an unknown
+path 404 `not_found`. A request that can't be read as HTTP, or comes too slowly, is answered with
+400, 408 `request_timeout`, 413 `payload_too_large`, 414 `uri_too_long`, 417 `expectation_failed`,
+431 `headers_too_large` or 503 `overloaded`, and the connection is closed. 500 `internal_error` is a
+fault of the node. Unknown fields of a body are ignored."""
+
+_GUARDED = (401, 403, 429)
+_STATUSES: dict[Kind, tuple[int, ...]] = {
+    "read": (400, *_GUARDED, 503),
+    "write": (400, *_GUARDED, 421, 503, 507),
+    "node": _GUARDED,
+    "public": (),
+}
+_WITH_JSON_BODY = (400, 413, 415, 422)
+_REQUEST_HEADERS: dict[Kind, tuple[str, ...]] = {
+    "read": ("X-Synap-Min-Offset", "X-Request-Id"),
+    "write": ("X-Synap-Min-Replicas", "X-Request-Id"),
+    "node": ("X-Request-Id",),
+    "public": ("X-Request-Id",),
+}
+_ANSWER_HEADERS: dict[Kind, tuple[str, ...]] = {
+    "read": ("X-Synap-Offset", "X-Synap-Lag-Ms", "X-Request-Id"),
+    "write": ("X-Synap-Offset", "X-Request-Id"),
+    "node": ("X-Request-Id",),
+    "public": ("X-Request-Id",),
+}
+_PARAMETERS: dict[str, tuple[Schema, str]] = {
+    "X-Synap-Min-Offset": (
+        {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
+        "Wait until the node has applied this offset, else 503 `not_caught_up`",
+    ),
+    "X-Synap-Min-Replicas": (
+        {"type": "integer", "minimum": 0, "maximum": 256},
+        "Answer when so many replicas hold the write, else 503 `quorum_timeout`",
+    ),
+    "X-Request-Id": (TEXT, "The client's id for the request, for the answer and the logs"),
+}
+_HEADERS: dict[str, tuple[Schema, str]] = {
+    "X-Synap-Offset": (NATURAL, "The offset that was read, or where the write stands in the log"),
+    "X-Synap-Lag-Ms": (INTEGER, "At a replica: how old the data may be"),
+    "X-Synap-Master": (TEXT, "Where writes go, where that is known"),
+    "X-Synap-Checksum": (TEXT, "`sha256:` and the checksum that also ends the file"),
+    "X-Request-Id": (TEXT, "The request's id"),
+    "ETag": (TEXT, "The key's version, in quotes"),
+    "Retry-After": (NATURAL, "Seconds to wait"),
+    "WWW-Authenticate": (TEXT, "Says that Basic is one of the ways"),
+}
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate", "X-Request-Id"),
+    421: ("X-Synap-Master", "X-Request-Id"),
+    429: ("Retry-After", "X-Request-Id"),
+}
+_SECURITY: dict[str, Schema] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "basic": {"type": "http", "scheme": "basic", "description": "A user and a password."},
+}
+
+
+def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+    """Add the endpoint."""
+    app.add_route("/openapi.json", Description(node, calls))
+
+
+class Description(Resource):
+    """The API's description."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        resp.data = encoded_description(self._node.config.auth.enabled)
+
+
+@cache
+def encoded_description(is_guarded: bool) -> bytes:
+    """Return the description as JSON; see `describe`."""
+    return orjson.dumps(describe(is_guarded))
+
+
+def describe(is_guarded: bool) -> dict[str, Any]:
+    """Return the description, as an OpenAPI document.
+
+    Args:
+        is_guarded: Whether requests need credentials.
+    """
+    ways: list[dict[str, list[str]]] = [{name: []} for name in _SECURITY]
+    paths: dict[str, dict[str, Any]] = {}
+    for theme, operations in OPERATIONS.items():
+        for operation in operations:
+            described = _operation(operation, theme)
+            paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Synap", "version": __version__, "description": _ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "tags": [{"name": theme} for theme in OPERATIONS],
+        "security": ways if is_guarded else [*ways, {}],
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS | _body_schemas(),
+            "parameters": {name: _parameter(name, *rest) for name, rest in _PARAMETERS.items()},
+            "headers": {
+                name: {"schema": schema, "description": text}
+                for name, (schema, text) in _HEADERS.items()
+            },
+            "responses": {str(status): _error(status) for status in _error_statuses()},
+            "securitySchemes": _SECURITY,
+        },
+    }  # fmt: skip
+
+
+def reasons_by_status() -> dict[int, set[str]]:
+    """Return the reasons that errors of commands and of the node have, by their status."""
+    found: dict[int, set[str]] = {status: {word} for status, word in HTTP_REASONS.items()}
+    for kind in SynapError.kinds():
+        status = next(STATUS[each] for each in kind.__mro__ if each in STATUS)
+        # The bases of the refusals are raised by nothing; a 500 may be any of the rest.
+        if status != 500 and kind not in _BASES:
+            found.setdefault(status, set()).add(kind.reason)
+    found[500] = {SynapError.reason, SnapshotError.reason}
+    found[OVERLOADED.status].add(OVERLOADED.reason)
+    return found
+
+
+_BASES = (AccessRefused, WriteRefused, ReadRefused)
+
+
+def _operation(operation: Operation, theme: str) -> dict[str, Any]:
+    fields = re.findall(r"{(\w+)}", operation.path)
+    kind = operation.kind
+    parameters: list[Schema] = [_path_field(name) for name in fields]
+    parameters += [
+        {
+            "name": each.name,
+            "in": each.place,
+            "description": each.description,
+            "required": each.is_required,
+            "schema": each.schema,
+        }
+        for each in operation.parameters
+    ]
+    parameters += [_component("parameters", name) for name in _REQUEST_HEADERS[kind]]
+    described: dict[str, Any] = {
+        "operationId": operation.method.lower() + re.sub(r"\W+", "_", operation.path).rstrip("_"),
+        "tags": [theme],
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": _responses(operation),
+    }
+    if operation.body is not None:
+        schema = ref(operation.body.__name__)
+        described["requestBody"] = {
+            "required": not operation.is_body_optional,
+            "content": {_JSON: {"schema": schema}},
+        }
+    elif operation.takes_bytes:
+        described["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
+    if kind == "public":
+        described["security"] = []
+    return described
+
+
+def _path_field(name: str) -> Schema:
+    text = "A key: 1 to 503 bytes of UTF-8" if name == "key" else f"The {name}"
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    names = dict.fromkeys((*operation.headers, *_ANSWER_HEADERS[operation.kind]))
+    headers = {name: _component("headers", name) for name in names}
+    content = {operation.media_type: {"schema": ref(operation.answer)}}
+    answers: dict[str, Any] = {
+        "200": {"description": "Done", "headers": headers, "content": content}
+    }
+    statuses = {*_STATUSES[operation.kind], *operation.statuses}
+    if operation.body is not None:
+        statuses.update(_WITH_JSON_BODY)
+    if operation.path.startswith("/kv/{key}/"):
+        # The key's place may hold a word that has a meaning there.
+        statuses.add(404)
+    if operation.kind == "public":
+        refused = {"description": "It does not; the body says why", "content": content}
+        answers["503"] = refused | {"headers": headers}
+    for status in sorted(statuses):
+        if status == 304:
+            answers["304"] = {"description": "The client has this version", "headers": headers}
+        else:
+            answers[str(status)] = _component("responses", str(status))
+    return answers
+
+
+def _error_statuses() -> list[int]:
+    return sorted(reasons_by_status())
+
+
+def _error(status: int) -> dict[str, Any]:
+    names = _ERROR_HEADERS.get(status, ("X-Request-Id",))
+    answer: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "headers": {name: _component("headers", name) for name in names},
+    }
+    if status == 401:
+        # Nothing that tells one reason from another.
+        return answer
+    properties: Schema = {
+        "code": {"const": status},
+        "reason": {"enum": sorted(reasons_by_status()[status])},
+    }
+    if status == 421:
+        properties["master"] = {"type": ["string", "null"], "description": "Where writes go."}
+    schema = {"allOf": [ref("Error"), {"type": "object", "properties": properties}]}
+    return answer | {"content": {_JSON: {"schema": schema}}}
+
+
+def _body_schemas() -> dict[str, Schema]:
+    types = [
+        operation.body
+        for operations in OPERATIONS.values()
+        for operation in operations
+        if operation.body is not None and operation.body.__name__ not in SCHEMAS
+    ]
+    _, schemas = msgspec.json.schema_components(
+        [*dict.fromkeys(types), Permission, ReplicaFacts],
+        ref_template="#/components/schemas/{name}",
+    )
+    for schema in schemas.values():
+        # Paths and attributes, which are for readers of the code.
+        schema.pop("description", None)
+        for name in {"key", "destination"} & schema["properties"].keys():
+            schema["properties"][name] |= {"minLength": 1}
+    for (name, field), text in FIELDS.items():
+        schemas[name]["properties"][field]["description"] = text
+    return schemas
+
+
+def _parameter(name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+def _component(kind: str, name: str) -> Schema:
+    return {"$ref": f"#/components/{kind}/{name}"}

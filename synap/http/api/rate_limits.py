@@ -1,0 +1,64 @@
+"""The rate limit: each client, by its address, gets so many requests a second on this node.
+
+Installed only where it is on, before the guard: a client that floods is stopped before its
+credentials are looked at, and many keys buy no more. Health endpoints are exempt.
+"""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from falcon.asgi import Response
+
+from synap.http.api.auth_guard import PUBLIC
+from synap.http.api.client_address import client_address
+from synap.http.api.request import Request
+from synap.request_errors import RateLimited
+from synap.shared.rate_limiter import RateLimiter
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+_EXEMPT = frozenset(path.encode() for path in PUBLIC)
+
+
+class RateLimits:
+    """Falcon's middleware."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        """
+        Args:
+            config: The node's.
+            path: The node's file of buckets.
+        """
+        self._limits = config.rate_limit
+        self._trusted_proxies = [ip_network(each) for each in config.server.trusted_proxies]
+        self._path = path
+
+    def start(self) -> None:
+        """Map the buckets, in the process that serves."""
+        limits = self._limits
+        self._limiter = RateLimiter(self._path, limits.requests_per_second, limits.burst_size)
+
+    def close(self) -> None:
+        """Unmap them."""
+        self._limiter.close()
+
+    async def process_request(self, req: Request, resp: Response) -> None:
+        """Count the request.
+
+        Raises:
+            RateLimited: the client has none left.
+        """
+        if req.scope.get("raw_path") in _EXEMPT:
+            return
+        address = client_address(req.scope, req.raw_headers, self._trusted_proxies)
+        share = self._limiter.take(address, time.monotonic_ns())
+        resp.set_header("X-RateLimit-Limit", str(self._limits.burst_size))
+        resp.set_header("X-RateLimit-Remaining", str(share.remaining))
+        resp.set_header("X-RateLimit-Reset", str(share.reset_seconds))
+        if not share.is_allowed:
+            raise RateLimited(retry_seconds=share.retry_seconds)

@@ -1,0 +1,177 @@
+"""The request as this application reads it: raw headers, and a body with a limit.
+
+Falcon's own accessors are general: they decode each header on each look and wrap the body in a
+stream, which shows in a profile of short requests. What is here stays below them, on what
+falcon.asgi.Request keeps of its constructor's arguments.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+import falcon
+import falcon.asgi
+from falcon.asgi import Response
+
+from synap.auth.permissions import TRUSTED, Caller
+from synap.http.api.falcon_app import LeanApp
+from synap.request_errors import InvalidRequest
+
+_JSON = falcon.MEDIA_JSON
+# All that may stand in a query string unescaped, with `%` itself.
+_QUERY_SAFE = "!$%&'()*+,-./:;=?@_~"
+# What a client's own request id may be made of: nothing that a log or a header could be broken by.
+_ID_BYTES = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:/+=@"
+_MOST_ID_BYTES = 128
+# Apart from other processes; the moment of the request, in ns, is what differs in one.
+_ID_PREFIX = secrets.token_hex(4)
+
+_now_ns = time.perf_counter_ns
+
+
+class Request(falcon.asgi.Request):
+    """A request with cheap access to what every call needs.
+
+    Attributes:
+        raw_headers: The headers as bytes, by their names in lower case.
+        caller: Who asks. With authentication, a middleware sets it before anything is answered.
+        began_ns: When it was taken up, by `time.perf_counter_ns`.
+        command: What the slow log calls it, where that is not method and route.
+    """
+
+    caller: Caller = TRUSTED
+    command: str | None = None
+
+    def __init__(
+        self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None
+    ) -> None:
+        fields = scope["headers"]
+        if isinstance(fields, list) and not scope["query_string"]:
+            headers = dict(fields)
+            if len(headers) == len(fields):
+                self._begin_plain(scope, headers, receive, first_event, options)
+                return
+        try:
+            super().__init__(scope, receive, first_event, options)
+        except UnicodeDecodeError:
+            query = quote_from_bytes(scope["query_string"], _QUERY_SAFE).encode()
+            super().__init__(scope | {"query_string": query}, receive, first_event, options)
+        self.raw_headers = self._asgi_headers
+        self.began_ns = _now_ns()
+
+    @property
+    def request_id(self) -> str:
+        """The client's X-Request-Id where it is fit for one, else an id of its own."""
+        given = self._asgi_headers.get(b"x-request-id")
+        if given and len(given) <= _MOST_ID_BYTES and not given.translate(None, _ID_BYTES):
+            return given.decode()
+        return new_request_id(self.began_ns)
+
+    @property
+    def client_address(self) -> str:
+        """The IP address of the other end of the connection; empty where it has none."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    @property
+    def target(self) -> str:
+        """The path and the query as they were sent."""
+        raw_path: bytes = self.scope.get("raw_path") or self.path.encode()
+        query = self.query_string
+        path = raw_path.decode("ascii", "backslashreplace")
+        return f"{path}?{query}" if query else path
+
+    def _begin_plain(
+        self,
+        scope: dict[str, Any],
+        headers: dict[bytes, bytes],
+        receive: Any,
+        first_event: Any,
+        options: Any,
+    ) -> None:
+        """Do what falcon's constructor does, without a query and a header that comes twice."""
+        self.raw_headers = self._asgi_headers = headers
+        self.scope = scope
+        self.is_websocket = False
+        self.options = options
+        self.method = scope["method"]
+        self.uri_template = None
+        self.path = scope["path"] or "/"
+        self.query_string = ""
+        self._params = {}
+        content_type = headers.get(b"content-type")
+        self.content_type = None if content_type is None else content_type.decode("latin1")
+        self._receive = receive
+        self._first_event = first_event
+        self.began_ns = _now_ns()
+
+    async def json_body(self, limit_bytes: int) -> bytes:
+        """Return the body's bytes, which claim to be JSON.
+
+        A body without a content type is taken for JSON.
+
+        Raises:
+            falcon.HTTPUnsupportedMediaType: the content type is another one.
+            falcon.HTTPContentTooLarge: it is longer than `limit_bytes`.
+        """
+        content_type = self.content_type
+        if content_type != _JSON and content_type is not None:
+            _check_json(content_type)
+        return await self.body(limit_bytes)
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """Return the body's bytes, whatever they claim to be.
+
+        Raises:
+            falcon.HTTPContentTooLarge: it is longer than `limit_bytes`.
+        """
+        event = self._first_event
+        assert event is not None, "falcon reads the first event before it makes the request"
+        if event.get("more_body"):
+            return await self._whole_body(event, limit_bytes)
+        body: bytes = event.get("body", b"")
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return body
+
+    async def _whole_body(self, event: Mapping[str, Any], limit_bytes: int) -> bytes:
+        if (self.content_length or 0) > limit_bytes:
+            raise _too_large(limit_bytes)
+        parts = [event.get("body", b"")]
+        length = len(parts[0])
+        while event.get("more_body"):
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise InvalidRequest("the connection ended inside the body")
+            parts.append(event.get("body", b""))
+            length += len(parts[-1])
+            if length > limit_bytes:
+                raise _too_large(limit_bytes)
+        return b"".join(parts)
+
+
+def new_request_id(began_ns: int) -> str:
+    """Return an id for the request that was taken up at `began_ns`."""
+    return f"{_ID_PREFIX}{began_ns:x}"
+
+
+App = LeanApp[Request, Response]
+"""The application with this request."""
+
+
+def _check_json(content_type: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != _JSON:
+        raise falcon.HTTPUnsupportedMediaType(
+            description=f"the body must be application/json, not {media_type or 'nothing'}"
+        )
+
+
+def _too_large(limit_bytes: int) -> falcon.HTTPContentTooLarge:
+    return falcon.HTTPContentTooLarge(
+        description=f"the body is over {limit_bytes} bytes (server.max_request_size_mb)"
+    )

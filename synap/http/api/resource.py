@@ -1,0 +1,137 @@
+"""What all resources share: reading the request's conditions and writing the common headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import orjson
+from falcon.asgi import Response
+
+from synap.auth.permissions import Caller
+from synap.commands.commands import Command
+from synap.http.api.request import Request
+from synap.ipc.writer_client import Done
+from synap.request_errors import InvalidRequest
+from synap.service.local_node import LocalNode
+from synap.service.node_api import Calls
+
+Body = TypeVar("Body")
+
+OFFSET = "X-Synap-Offset"
+LAG_MS = "X-Synap-Lag-Ms"
+MASTER = "X-Synap-Master"
+MIN_OFFSET = b"x-synap-min-offset"
+MIN_REPLICAS = b"x-synap-min-replicas"
+# As many as a master keeps an eye on.
+_MAX_REPLICAS = 256
+# The log's offsets have 64 bits.
+_MAX_OFFSET = 2**64 - 1
+
+
+class Resource:
+    """Base of the resources; falcon looks for the `on_…` methods of the subclasses."""
+
+    def __init__(self, node: LocalNode, calls: Calls) -> None:
+        self._node = node
+        self._calls = calls
+        self._max_body_bytes = node.config.server.max_request_size_mb * 1024 * 1024
+
+    async def await_min_offset(self, req: Request) -> None:
+        """Wait until the node has applied what the request asks for, if it does.
+
+        Raises:
+            InvalidRequest: X-Synap-Min-Offset is no offset.
+            NotCaughtUp: it took too long.
+        """
+        text = req.raw_headers.get(MIN_OFFSET)
+        if text is not None:
+            await self._node.wait_applied(_parse_offset(text))
+
+    async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
+        """Have the log's owner carry out `command`, on the request's conditions; see `Calls.write`.
+
+        Args:
+            req: Says who asks, and on which conditions.
+            command: What to do.
+            caller: Who may, where that was decided by rules of the resource's own.
+
+        Raises:
+            InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+        """
+        if MIN_REPLICAS not in req.raw_headers:
+            return await self._calls.write(caller or req.caller, command)
+        return await self._calls.write(caller or req.caller, command, self.min_replicas(req))
+
+    def min_replicas(self, req: Request) -> int:
+        """Return how many replicas the request wants to hold its writes.
+
+        Raises:
+            InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+        """
+        text = req.raw_headers.get(MIN_REPLICAS)
+        return 0 if text is None else _parse_replicas(text)
+
+    async def read_body(self, req: Request, decode: Callable[[bytes], Body]) -> Body:
+        """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""
+        return decode(await req.json_body(self._max_body_bytes))
+
+    def stamp_read(self, resp: Response, offset: int) -> None:
+        """Say in the headers which state was read."""
+        resp.set_header(OFFSET, str(offset))
+        if self._node.is_replica:
+            resp.set_header(LAG_MS, str(self._node.lag_ms()))
+
+    def answer_read(self, resp: Response, offset: int, body: object) -> None:
+        """Answer a read with JSON."""
+        self.stamp_read(resp, offset)
+        resp.data = orjson.dumps(body)
+
+    def stamp_write(self, resp: Response, offset: int) -> None:
+        """Say in the headers where the write stands in the log."""
+        resp.set_header(OFFSET, str(offset))
+
+    def answer_write(self, resp: Response, offset: int, body: object) -> None:
+        """Answer a write with JSON."""
+        self.stamp_write(resp, offset)
+        resp.data = orjson.dumps(body)
+
+
+def integer_param(req: Request, name: str, default: int | None = None) -> int:
+    """Return an integer of the query string.
+
+    Raises:
+        InvalidRequest: it is not one, or is missing and has no default.
+    """
+    text = req.params.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return int(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        problem = "is missing" if text is None else "is not one integer"
+        raise InvalidRequest(f"parameter '{name}' {problem}") from error
+
+
+def text_param(req: Request, name: str) -> str | None:
+    """Return a parameter of the query string, None where it is missing.
+
+    Raises:
+        InvalidRequest: it is given more than once.
+    """
+    text = req.params.get(name)
+    if isinstance(text, list):
+        raise InvalidRequest(f"parameter '{name}' is given more than once")
+    return text
+
+
+def _parse_offset(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 20 or int(text) > _MAX_OFFSET:
+        raise InvalidRequest("header X-Synap-Min-Offset is not an offset")
+    return int(text)
+
+
+def _parse_replicas(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 3 or int(text) > _MAX_REPLICAS:
+        raise InvalidRequest(f"header X-Synap-Min-Replicas is not from 0 to {_MAX_REPLICAS}")
+    return int(text)

@@ -1,0 +1,119 @@
+"""Paths to resources, with keys as they were sent.
+
+Servers decode the path before the application sees it, so `%2F` inside a key would split it. This
+router searches the raw path, and the converters decode each key alone. It also lets HEAD reach
+every GET and answers each unknown method with 405 and `Allow`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from falcon.routing import BaseConverter, CompiledRouter
+
+from synap.commands.records import check_key
+from synap.http.api.request import Request
+from synap.request_errors import KeyInvalid
+
+# The words that may follow /kv/ and have a meaning of their own there.
+KV_WORDS = frozenset(
+    {"set", "get", "del", "mset", "mget", "mdel", "msetnx", "incr", "decr", "scan", "stats"}
+)
+
+
+_Route = tuple[object, dict[str, Any], str]
+
+
+class RawPathRouter(CompiledRouter):
+    """Falcon's router on the undecoded path.
+
+    Routes without a field, and those that end in their only field `{key:key}`, are found by one
+    look into a dictionary; Falcon's search is for the others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options.converters["key"] = KeyConverter
+        self.options.converters["kv_key"] = KvKeyConverter
+        self._to_key = KeyConverter().convert
+        self._fixed: dict[bytes, _Route] = {}
+        self._before_key: dict[bytes, _Route] = {}
+
+    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
+        """Add a route; see falcon.routing.CompiledRouter.add_route."""
+        super().add_route(uri_template, resource, **kwargs)
+        path, _, field = uri_template.partition("/{")
+        if not field or field == "key:key}":
+            found = super().find(path + ("/key" if field else ""))
+            assert found is not None, "a route that was just added"
+            known = self._before_key if field else self._fixed
+            known[path.encode()] = found[0], found[1], uri_template
+
+    def find(self, uri: str, req: Request | None = None) -> Any:  # type: ignore[override]
+        """Search for the route of a request; see falcon.routing.CompiledRouter.find."""
+        raw_path: bytes | None = None if req is None else req.scope.get("raw_path")
+        if raw_path is None:
+            return super().find(quote(uri))
+        route = self._fixed.get(raw_path)
+        if route is not None:
+            return route[0], route[1], {}, route[2]
+        before, _, segment = raw_path.rpartition(b"/")
+        route = self._before_key.get(before)
+        # Latin-1 gives each byte that a sloppy client left unescaped a character of its own.
+        if route is not None:
+            return route[0], route[1], {"key": self._to_key(segment.decode("latin-1"))}, route[2]
+        return super().find(raw_path.decode("latin-1"))
+
+    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
+        """Map methods to responders; HEAD goes where GET does."""
+        methods = _Methods(super().map_http_methods(resource, **kwargs))
+        if "GET" in methods:
+            methods.setdefault("HEAD", methods["GET"])
+        return methods
+
+
+class _Methods(dict[str, Any]):
+    """Responders by method. A method that HTTP does not know is as unknown as TRACE.
+
+    No resource has TRACE, so that Falcon fills its place with the 405 that lists the others.
+    """
+
+    def __missing__(self, method: str) -> Any:
+        if method == "TRACE":
+            raise KeyError(method)
+        return self["TRACE"]
+
+
+class KeyConverter(BaseConverter):
+    """A key as one percent-encoded segment of the path."""
+
+    def convert(self, value: str) -> bytes:
+        """Return the key's bytes.
+
+        Raises:
+            KeyInvalid: it is empty, too long, or not UTF-8.
+        """
+        if value.isascii() and "%" not in value:
+            key = value.encode()
+        else:
+            key = unquote_to_bytes(value.encode("latin-1"))
+            _check_utf8(key)
+        check_key(key)
+        return key
+
+
+class KvKeyConverter(KeyConverter):
+    """A key that stands where a fixed word may stand too; the word wins."""
+
+    def convert(self, value: str) -> bytes | None:  # type: ignore[override]
+        """Return the key's bytes, or None (no such route) for a fixed word."""
+        key = super().convert(value)
+        return None if key.decode() in KV_WORDS else key
+
+
+def _check_utf8(key: bytes) -> None:
+    try:
+        key.decode()
+    except UnicodeDecodeError as error:
+        raise KeyInvalid("the key is not percent-encoded UTF-8") from error

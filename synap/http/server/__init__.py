@@ -1,0 +1,18 @@
+"""An HTTP/1.1 server for one Gunicorn worker and any ASGI application: uvloop and httptools.
+
+A request's way: `acceptor` takes the connection, `connection` keeps its requests and answers in
+order, `request_parser` turns bytes into requests, `exchange` is one request and its answer.
+
+    worker            the Gunicorn worker class
+    server            what the connections of a process share; drains them at the end
+    acceptor          takes connections, few in each turn, so that the workers share them
+    connection        one client: requests in order to the application, answers in order back
+    request_parser    bytes to requests, and what the parser leaves open is guarded
+    exchange          `receive` and `send` of one request
+    framing           status lines, header lines, refusals: what goes on the wire
+    head_cache        heads that were seen before, byte for byte
+    deferred_answer   the place of an answer that comes later
+    eager_tasks       runs a coroutine at once; a task only if it waits
+    lifespan          tells the application of start and end
+    limits            what one client may ask of a worker
+"""

@@ -1,0 +1,78 @@
+"""The place of an answer that comes later, on a connection where no cycle runs.
+
+To the connection it is what a cycle is, a request that the next one waits for; it needs no task,
+and nothing of ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from synap.http.server import framing
+from synap.http.server.exchange import COMPLETE, UNANSWERED, Clock
+
+
+class Output(Protocol):
+    """What a held place needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+    is_leaving: bool
+
+    @property
+    def server(self) -> Clock:
+        """Return what knows the date."""
+
+    def expects_more(self) -> bool:
+        """Return whether a request that follows is here already, in whole or in part."""
+
+    def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
+        """Write a head, with the worker's own last line, and its body."""
+
+    def release(self, held: Held) -> None:
+        """Go on with the next request."""
+
+
+class Held:
+    """One answer that is still to come. The request's body is whole.
+
+    Attributes:
+        keep_alive: The connection stays open behind the answer.
+        stage: COMPLETE once it was sent.
+        is_disconnected: The client is gone.
+    """
+
+    __slots__ = ("_output", "is_disconnected", "keep_alive", "stage")
+
+    has_more_body = False
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.stage = UNANSWERED
+        self.keep_alive = True
+        self.is_disconnected = False
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Send the whole answer; one to a client that is gone is dropped.
+
+        Args:
+            head: Status line and headers, each with its line end; without Date and Connection.
+            body: As long as the head says.
+        """
+        self.stage = COMPLETE
+        output = self._output
+        if self.is_disconnected:
+            return
+        line = output.server.date_line
+        if output.is_leaving and not output.expects_more():
+            self.keep_alive = False
+            line += b"\r\n" + framing.CLOSE_LINE
+        output.write_answer(head, line, body)
+        output.release(self)
+
+    def lose_client(self) -> None:
+        """Learn that the connection is gone."""
+        self.is_disconnected = True
+
+    def end_input(self) -> None:
+        """Learn that the client sends no more, though it may still read."""

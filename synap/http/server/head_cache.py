@@ -1,0 +1,72 @@
+"""Heads that repeat: a client that keeps its connection sends the same headers again and again.
+
+A head without its method and target (here: its tail) that the parser once found to be a plain one
+is kept with what it said. Where a later read is a plain target with a tail that is known, byte for
+byte, and as much body as that announces, parsing it again could find nothing new. All connections
+of a process share what is known: the same bytes mean the same on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from synap.http.server.framing import Headers
+
+# Together at most 512 KiB. Clients whose every head differs fill this again and again, which costs
+# each of their requests about a microsecond.
+MAX_HEADS = 256
+MAX_TAIL_BYTES = 2048
+
+VERSION = b" HTTP/1.1\r\n"
+_BLANK_LINE = b"\r\n\r\n"
+_METHODS = (b"GET /", b"POST /")
+
+
+class KnownHead(msgspec.Struct, frozen=True, gc=False):
+    """What a tail says: HTTP/1.1, kept alive, one Host, no coding, nothing to expect.
+
+    Attributes:
+        headers: As ASGI has them.
+        content_length: Bytes of the body behind it.
+        is_express: The application's short way may take requests with these headers.
+    """
+
+    headers: Headers
+    content_length: int
+    is_express: bool = False
+
+
+class KnownHeads:
+    """The heads that one process knows.
+
+    Attributes:
+        by_tail: Look here, with the bytes from VERSION to the end of the blank line.
+    """
+
+    def __init__(self, may_express: Callable[[Headers], bool] | None = None) -> None:
+        """
+        Args:
+            may_express: Tells which headers the application's short way takes; None without one.
+        """
+        self.by_tail: dict[bytes, KnownHead] = {}
+        self._may_express = may_express
+
+    def learn(self, data: bytes, headers: Headers, content_length: int) -> None:
+        """Know the head again that a read began with.
+
+        Args:
+            data: The read, which began between two requests and ended so.
+            headers: Those of its last request, which was a plain one.
+            content_length: The body's length that they tell.
+        """
+        start, end = data.find(VERSION), data.find(_BLANK_LINE) + len(_BLANK_LINE)
+        # With the announced body and nothing else behind the first blank line, it was one request.
+        is_alone = len(data) - end == content_length and data.startswith(_METHODS)
+        if not is_alone or not 0 <= start < end or end - start > MAX_TAIL_BYTES:
+            return
+        if len(self.by_tail) >= MAX_HEADS:
+            self.by_tail.clear()
+        is_express = self._may_express is not None and self._may_express(headers)
+        self.by_tail[data[start:end]] = KnownHead(headers, content_length, is_express)

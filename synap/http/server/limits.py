@@ -1,0 +1,92 @@
+"""What one client may ask of a worker: sizes, numbers and times.
+
+Pure. The limits on a request's head are fixed and stand in `reader`; these are the operator's, who
+sets them by `server.…` (see `HttpLimits.of`), and a few that follow from nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+# While draining: how long a silent connection is kept. A busy client's next request is on its way
+# within the first; one that was only just accepted gets the second to say what it wants.
+IDLE_GRACE_SECONDS = 1.0
+FRESH_GRACE_SECONDS = 3.0
+
+# A head is at most some 24 KiB: who needs longer for it is not there to ask.
+HEAD_SECONDS = 10.0
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one connection may ask of the worker.
+
+    Attributes:
+        max_body_bytes: Largest request body; 413 beyond it.
+        max_connections: Open connections of the process; idle ones make room for new ones.
+        head_seconds: From a request's first byte to the end of its head; 408 beyond it.
+        body_seconds: In which a body must bring another KiB, or its end; 408 beyond it.
+        request_seconds: From a body's first byte to its end; 408 beyond it.
+        idle_seconds: Silence between two requests before the connection is closed.
+        write_seconds: In which a client must read something of what waits for it.
+        linger_seconds: How long a refused client's rest is read away, so that it sees the answer.
+    """
+
+    max_body_bytes: int = 10 * 1024 * 1024
+    max_connections: int = 1000
+    head_seconds: float = HEAD_SECONDS
+    body_seconds: float = 20.0
+    request_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 30.0
+    linger_seconds: float = 2.0
+
+    @classmethod
+    def of(cls, config: Config) -> HttpLimits:
+        """Return the limits that the configuration asks for."""
+        server = config.server
+        request_seconds = server.request_timeout_secs
+        return cls(
+            max_body_bytes=server.max_request_size_mb * 1024 * 1024,
+            max_connections=server.max_connections,
+            head_seconds=min(HEAD_SECONDS, request_seconds),
+            request_seconds=request_seconds,
+            idle_seconds=server.idle_timeout_secs,
+        )
+
+
+class Ticks(msgspec.Struct, frozen=True):
+    """The limits' times in ticks, rounded up, with one tick more because the first is a part."""
+
+    head: int
+    body: int
+    request: int
+    idle: int
+    write: int
+    linger: int
+    idle_grace: int
+    fresh_grace: int
+
+    @classmethod
+    def of(cls, limits: HttpLimits, tick_seconds: float) -> Ticks:
+        """Return the ticks of `limits`."""
+        return cls(
+            *(
+                math.ceil(seconds / tick_seconds) + 1
+                for seconds in (
+                    limits.head_seconds,
+                    limits.body_seconds,
+                    limits.request_seconds,
+                    limits.idle_seconds,
+                    limits.write_seconds,
+                    limits.linger_seconds,
+                    IDLE_GRACE_SECONDS,
+                    FRESH_GRACE_SECONDS,
+                )
+            )
+        )

@@ -1,0 +1,191 @@
+"""What the connections of one process share: the application, the limits, the clock, the listeners.
+
+`HttpServer` accepts, bounds and times connections, and ends them without losing a request. It knows
+asyncio and nothing of Gunicorn: `worker` drives it, and tests run it inside their own process.
+
+Timers are coarse on purpose. One tick sweeps all connections instead of every request arming and
+cancelling a timer of its own; a timeout is therefore late by up to one tick, never early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import select
+import ssl
+import time
+from email.utils import formatdate
+from socket import socket
+from typing import Any
+
+from synap.http.server.acceptor import Acceptor
+from synap.http.server.connection import Connection, Express
+from synap.http.server.eager_tasks import make_starter
+from synap.http.server.head_cache import KnownHeads
+from synap.http.server.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
+from synap.shared.connection_counts import Seat, Tally
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25
+
+# How long the accept queue is emptied for before the listeners close.
+BACKLOG_SECONDS = 0.1
+
+# The part of the connections that is closed at once where a new one finds no room, so that the
+# search for the ones idle longest is not paid for each.
+EVICTED_PART = 32
+
+
+class HttpServer:
+    """Serves an ASGI application on listening sockets, inside a running loop.
+
+    Attributes:
+        tick: Number of the current tick; connections stamp what they wait for with it.
+        date_line: The Date header's line of this second, without its line end.
+        requests: Requests begun since the start.
+        is_draining: No connection outlives its current request.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        limits: HttpLimits,
+        *,
+        state: dict[str, Any] | None = None,
+        seat: Seat | None = None,
+    ) -> None:
+        """
+        Args:
+            state: What the lifespan left for the requests.
+            seat: This worker's among those that accept from the same sockets; None where it is
+                alone.
+        """
+        self.app = app
+        self.express: Express | None = getattr(app, "express", None)
+        self.known_heads = KnownHeads() if self.express is None else self.express.heads
+        self.limits = limits
+        self.state = state or {}
+        self.loop = asyncio.get_running_loop()
+        self.ticks = Ticks.of(limits, TICK_SECONDS)
+        self.starter = make_starter(self.loop)
+        self.tick = 0
+        self.requests = 0
+        self.is_draining = False
+        self._is_closed = False
+        self.date_line = b""
+        self.connections: set[Connection] = set()
+        self._seat = seat or Tally().seat(0)
+        self._date_second = 0
+        self._acceptors: list[Acceptor] = []
+        self._sockets: list[socket] = []
+        self._emptied: asyncio.Future[None] | None = None
+        self._has_tls = False
+        self._refresh_date()
+        self._timer = self.loop.call_later(TICK_SECONDS, self._on_timer)
+
+    async def listen(self, listening: socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on a bound socket that listens already."""
+        acceptor = Acceptor(
+            listening,
+            lambda: Connection(self),
+            tls,
+            self.limits.head_seconds,
+            self._seat,
+        )
+        self._has_tls = self._has_tls or tls is not None
+        self._acceptors.append(acceptor)
+        self._sockets.append(listening)
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a new connection in; return False where there is no room for it."""
+        has_room = len(self.connections) < self.limits.max_connections or self._make_room()
+        self.connections.add(connection)
+        self._seat.connections = len(self.connections)
+        return has_room
+
+    def forget(self, connection: Connection) -> None:
+        """Count a lost connection out."""
+        self.connections.discard(connection)
+        self._seat.connections = len(self.connections)
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _make_room(self) -> bool:
+        """Close the connections that have waited longest for their client."""
+        waiting = [connection for connection in self.connections if connection.awaits_client()]
+        count = 1 + self.limits.max_connections // EVICTED_PART
+        longest = heapq.nsmallest(count, waiting, key=lambda connection: connection.since)
+        for connection in longest:
+            connection.close()
+        return bool(longest)
+
+    def _on_timer(self) -> None:
+        self._timer = self.loop.call_later(TICK_SECONDS, self._on_timer)
+        self.on_tick()
+
+    def on_tick(self) -> None:
+        """Let `TICK_SECONDS` pass for everything that is timed."""
+        self.tick += 1
+        self._refresh_date()
+        for connection in tuple(self.connections):
+            connection.check()
+
+    def _refresh_date(self) -> None:
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second = second
+            self.date_line = f"date: {formatdate(second, usegmt=True)}".encode()
+
+    async def drain(self, timeout_seconds: float) -> int:
+        """Stop accepting, let every request end, and close the connections.
+
+        A connection closes behind its current answer, which says so. Silent ones close after a
+        short grace (`IDLE_GRACE_SECONDS`), so that a request that is on its way is not cut.
+
+        Returns:
+            The number of connections that were cut because the time was over.
+        """
+        deadline = self.loop.time() + timeout_seconds
+        self._seat.leave()
+        await self._accept_backlog()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self.is_draining = True
+        for connection in tuple(self.connections):
+            connection.start_leaving()
+        # What is accepted but not yet announced appears within a turn of the loop; with TLS, when
+        # its handshake is over.
+        await asyncio.sleep(IDLE_GRACE_SECONDS if self._has_tls else TICK_SECONDS)
+        if self.connections and not self._is_closed:
+            self._emptied = self.loop.create_future()
+            left_seconds = max(0.0, deadline - self.loop.time())
+            await asyncio.wait((self._emptied,), timeout=left_seconds)
+        cut = len(self.connections)
+        self.close()
+        return cut
+
+    async def _accept_backlog(self) -> None:
+        """Take what already waits to be accepted: closing the last listener would reset it."""
+        deadline = self.loop.time() + BACKLOG_SECONDS
+        while self.loop.time() < deadline and self._has_backlog():
+            for acceptor in self._acceptors:
+                acceptor.accept_waiting()
+            await asyncio.sleep(0)
+
+    def _has_backlog(self) -> bool:
+        poller = select.poll()
+        for listening in self._sockets:
+            if listening.fileno() >= 0:
+                poller.register(listening, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def close(self) -> None:
+        """Stop at once: close the listeners and cut every connection."""
+        self._is_closed = True
+        self._timer.cancel()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for connection in tuple(self.connections):
+            connection.abort()

@@ -1,0 +1,282 @@
+"""The local channel: what HTTP workers and the log's owner say to each other.
+
+A UNIX stream socket in the node's run directory. Each message is its length (4 bytes,
+little-endian) and a MessagePack array of requests, or of answers, which one side had ready in one
+turn of its event loop. Requests of one connection are taken in their order; answers name the
+request by its id. Both ends are processes of one installation, so the format has no version.
+
+What asks the owner for work of its own, such as a snapshot, goes the same way over a socket of its
+own (`synap.ipc.admin_socket`), so that the writes' path knows nothing of it.
+
+This module knows bytes and values alone; `client`, `writer` and `admin` have the sockets.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from synap.commands.commands import Command, Result
+from synap.commands.transactions import Executed, Queued, TransactionCommand
+from synap.errors import ProtocolViolation, SynapError
+
+_LENGTH = struct.Struct("<I")
+# Above any honest message: a worker splits what it has into messages of about 1 MiB, and one
+# request is bounded by server.max_request_size_mb.
+MAX_MESSAGE_BYTES = 512 * 1024 * 1024
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """One command for the log's owner.
+
+    Attributes:
+        id: Number that the answer repeats; unique on its connection.
+        command: What to do.
+        min_replicas: Replicas that must hold it before it is answered; the configuration may ask
+            for more.
+    """
+
+    id: int
+    command: Command | TransactionCommand
+    min_replicas: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """What became of one request.
+
+    Attributes:
+        id: The request's.
+        offset: Offset of the command's last entry, or of the log where it had none.
+        result: As `Transactions.evaluate` returned it; None with an error.
+        error: Class name of the error; empty where there was none.
+        message: The error's message.
+    """
+
+    id: int
+    offset: int
+    result: Result | Queued | Executed = None
+    error: str = ""
+    message: str = ""
+
+
+class TakeSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Take a snapshot that holds all that is in the log now."""
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A durable, verified snapshot.
+
+    Attributes:
+        offset: Last offset in it.
+        path: Its image.
+    """
+
+    offset: int
+    path: str
+
+
+class Promote(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Become a master, in a reign of its own.
+
+    Attributes:
+        force: Also where that loses something.
+    """
+
+    force: bool
+
+
+class Follow(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Become a replica.
+
+    Attributes:
+        master_address: The master's PUB socket.
+        master_sync_address: Its ROUTER socket.
+        force: Also where that loses something.
+    """
+
+    master_address: str
+    master_sync_address: str
+    force: bool
+
+
+class AcceptMaster(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Give a diverged replica's data up for its master's."""
+
+
+class MasterAccepted(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The replica fetches its master's snapshot; its own data is put aside when that is whole.
+
+    Attributes:
+        directory: Where its own data will be.
+    """
+
+    directory: str
+
+
+class PauseWrites(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """Log nothing for a while; writes wait.
+
+    Attributes:
+        seconds: How long at most; it ends by itself.
+    """
+
+    seconds: float
+
+
+class ResumeWrites(msgspec.Struct, frozen=True, array_like=True, tag=31):
+    """End the pause; a reign that was given up stays so."""
+
+
+class StepDown(msgspec.Struct, frozen=True, array_like=True, tag=32):
+    """Give up the reign, in a pause.
+
+    Attributes:
+        offset: Where the log must end.
+        heir_url: Where clients will reach the next master; empty where that is unknown.
+    """
+
+    offset: int
+    heir_url: str = ""
+
+
+class PauseState(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """How the writes of a master stand.
+
+    Attributes:
+        offset: Where the log ends.
+        epoch: Number of its reign.
+        seconds: How long the pause lasts yet; 0 for none.
+    """
+
+    offset: int
+    epoch: int
+    seconds: float
+
+
+class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The role that a node has from now on; where it changed, its owner is being replaced.
+
+    Attributes:
+        role: `master` or `replica`.
+        epoch: Number of the newest reign.
+        offset: Where the log ends.
+        is_changed: Whether the owner is being replaced.
+        lost: What was given up by force; a sentence each.
+    """
+
+    role: str
+    epoch: int
+    offset: int
+    is_changed: bool
+    lost: tuple[str, ...] = ()
+
+
+PauseCommand = PauseWrites | ResumeWrites | StepDown
+AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster | PauseCommand
+
+
+class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Work for the log's owner itself; alone on a connection to the admin socket.
+
+    Attributes:
+        command: What to do.
+    """
+
+    command: AdminCommand
+
+
+AdminResult = SnapshotTaken | RoleTaken | MasterAccepted | PauseState
+
+
+class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """What became of it.
+
+    Attributes:
+        result: What was made; None with an error.
+        error: Class name of the error; empty where there was none.
+        message: The error's message.
+    """
+
+    result: AdminResult | None = None
+    error: str = ""
+    message: str = ""
+
+
+Message = TypeVar("Message", Request, Answer, AdminRequest, AdminAnswer)
+
+
+class Decoder(Generic[Message]):
+    """Cuts a byte stream into messages. One for each connection and direction."""
+
+    def __init__(self, message_type: type[Message]) -> None:
+        self._decode = msgspec.msgpack.Decoder(list[message_type]).decode  # type: ignore[valid-type]
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Return what `data` completes, in order.
+
+        Raises:
+            ProtocolViolation: the bytes are no message; the connection is of no more use.
+        """
+        rest = self._rest
+        if not rest and len(data) >= _LENGTH.size:
+            # Mostly one whole message and nothing else: no copy.
+            (length,) = _LENGTH.unpack_from(data)
+            if length == len(data) - _LENGTH.size:
+                return self._read(memoryview(data)[_LENGTH.size :])
+        rest += data
+        taken: list[Message] = []
+        at = 0
+        while len(rest) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(rest, at)
+            if length > MAX_MESSAGE_BYTES:
+                raise ProtocolViolation(f"a message of {length} bytes on the local channel")
+            end = at + _LENGTH.size + length
+            if len(rest) < end:
+                break
+            taken += self._read(memoryview(rest)[at + _LENGTH.size : end])
+            at = end
+        del rest[:at]
+        return taken
+
+    def _read(self, content: memoryview) -> list[Message]:
+        try:
+            return self._decode(content)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolation(f"local channel: {error}") from error
+        finally:
+            content.release()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+# Those of requests are among them: the commands import them.
+_ERRORS = {kind.__name__: kind for kind in SynapError.kinds()}
+
+
+def encode(
+    messages: Sequence[Request] | Sequence[Answer] | Sequence[AdminRequest] | Sequence[AdminAnswer],
+) -> bytes:
+    """Encode `messages` as one message of the channel."""
+    content = _encode(messages)
+    return _LENGTH.pack(len(content)) + content
+
+
+def failure(request_id: int, offset: int, error: SynapError) -> Answer:
+    """Return the answer that tells `error`."""
+    return Answer(request_id, offset, None, type(error).__name__, error.message)
+
+
+def error_of(answer: Answer | AdminAnswer) -> SynapError:
+    """Return the error that `answer` tells, as an exception of the class that was raised."""
+    return error_named(answer.error, answer.message)
+
+
+def error_named(name: str, message: str) -> SynapError:
+    """Return an error of the class `name`, or of none in particular, that says `message`."""
+    kind = _ERRORS.get(name, SynapError)
+    error = kind.__new__(kind)
+    SynapError.__init__(error, message)
+    return error

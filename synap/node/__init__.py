@@ -1,0 +1,11 @@
+"""A node's data directory, and opening it after whatever happened.
+
+paths           where everything lies; computes, creates nothing
+identity        `node.json` (id, role, lineage) and the locks on the directory
+data_dir        WAL, live store and identity as one, with one owner
+recovery        which files count at a start, and how far they lead
+replay          brings the live store to the log's end
+resync_switch   puts a received snapshot in the place of log and store
+aside           puts files of another history aside; nothing is deleted
+procfs          what the kernel tells of processes and connections
+"""

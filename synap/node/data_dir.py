@@ -1,0 +1,323 @@
+"""A node's log and the state that it leads to: WAL, live store and identity as one.
+
+The writer of a master and the subscriber of a replica both own a `Log` and differ in where their
+frames come from. Whichever it is, a frame is in the WAL before the live store shows its effects, so
+a reader never sees what the WAL does not hold. Opening is recovery: `synap.node.recovery`.
+
+One process at a time may own it; a lock in the WAL's folder sees to that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synap.disk import NO_ROOM, Files
+from synap.errors import DiskFull, MemoryLimit, StaleEpoch, StoreUnusable
+from synap.frame import Frame, encode_frame
+from synap.node import resync_switch
+from synap.node.identity import Node, lock_file
+from synap.node.paths import NodePaths
+from synap.node.recovery import MAP_BYTES, Recovery, recover, wal_options
+from synap.node.replay import Replay
+from synap.position import Lineage, Position, Reign
+from synap.snapshot.folder import Manifest
+from synap.snapshot.image import unpack_image
+from synap.store import Applied, Bulk, Store, WriteTransaction
+from synap.wal.wal import Wal
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+# How long a new owner waits for one that was killed to be gone.
+_HANDOVER_SECONDS = 5.0
+# From so many entries on, sorting them first costs less than going to and fro in the store.
+_BULK_ENTRIES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A received snapshot, ready to take the place of log and live store."""
+
+    manifest: Manifest
+    store: Store
+
+
+class Log:
+    """The node's log, open for its owner.
+
+    Attributes:
+        node: The node's identity.
+        wal: The frames on disk.
+        store: The live store.
+        recovery: What opening did.
+        on_logged: Called with frames that were logged and whose effects are shown.
+    """
+
+    def __init__(
+        self,
+        lock: int,
+        node: Node,
+        opened: tuple[Wal, Store, Recovery],
+        config: Config,
+        paths: NodePaths,
+        on_sync_failure: Callable[[BaseException], None],
+        files: Files | None,
+    ) -> None:
+        wal, store, recovery = opened
+        self._lock = lock
+        self._config = config
+        self._paths = paths
+        self._on_sync_failure = on_sync_failure
+        self._files = files
+        self.node = node
+        self.wal = wal
+        self.store = store
+        self.recovery = recovery
+        self._is_behind = recovery.is_behind
+        self.on_logged: Callable[[Sequence[Frame]], None] = _nobody
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        paths: NodePaths,
+        node: Node,
+        on_sync_failure: Callable[[BaseException], None],
+        files: Files | None = None,
+    ) -> Log:
+        """Open and recover the node's log.
+
+        Args:
+            on_sync_failure: Called, from another thread, when a sync in the background failed: the
+                process must end.
+            files: The log's file calls; tests give their own.
+
+        Raises:
+            DataDirInUse: another process owns it.
+            WalCorrupt: the log is damaged before its end.
+            WalFailed: the disk can't be read or written.
+            StoreUnusable: the live store is lost, and no snapshot and no log makes up for it.
+        """
+        lock = lock_file(paths.wal_dir / "owner.lock", wait_seconds=_HANDOVER_SECONDS)
+        try:
+            opened = recover(config, paths, node, on_sync_failure, files)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(lock, node, opened, config, paths, on_sync_failure, files)
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands; the live store shows the same, but for `replay_rest`."""
+        return self.wal.position
+
+    @property
+    def applied(self) -> Applied:
+        return self.store.applied
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.node.lineage
+
+    def has_room(self, count: int) -> bool:
+        """Say whether the disk has `count` bytes for the log, and as many for the live store."""
+        return self.wal.has_room(count) and self.store.has_room(count)
+
+    def replay_rest(self) -> None:
+        """Show readers what the live store had no room for when it was opened.
+
+        To be called before a transaction is begun; costs nothing once it has succeeded.
+
+        Raises:
+            DiskFull, MemoryLimit: there is still no room.
+        """
+        if self._is_behind:
+            Replay(self.store).finish(self.wal)
+            self._is_behind = False
+
+    def commit(self, transaction: WriteTransaction, time_ms: int) -> Frame:
+        """Log the effects that `transaction` collected, then show them to readers.
+
+        Args:
+            transaction: Begun on this log's store, with at least one entry; ended in any case.
+            time_ms: Wall clock.
+
+        Raises:
+            DiskFull, MemoryLimit: nothing was logged and nothing changed.
+            WalFailed: the log is of no more use; what became of the entries is unknown.
+        """
+        reign = self.node.reign
+        assert reign is not None, "a node without a reign has no writer"
+        frame = encode_frame(
+            transaction.entries, previous=self.wal.position, epoch=reign.epoch, time_ms=time_ms
+        )
+        self._append_and_commit([frame], transaction)
+        return frame
+
+    def append_frames(self, frames: Sequence[Frame]) -> None:
+        """Log frames that a master wrote, then show their effects to readers.
+
+        Where it raises, what `position` tells is done and the rest is not; frames of one reign are
+        appended together or not at all.
+
+        Args:
+            frames: In order, the first one following `position`.
+
+        Raises:
+            StaleEpoch: they belong to a reign that does not write here in this node's lineage.
+            OffsetGap: they do not follow.
+            DiskFull, MemoryLimit: there is no room.
+            WalFailed: the log is of no more use.
+        """
+        for epoch, reigned in groupby(frames, key=lambda frame: frame.epoch):
+            reign = reign_at_end(self.lineage, self.position, epoch)
+            self._append_reigned(reign, list(reigned))
+
+    @property
+    def has_synced(self) -> bool:
+        """Whether the data was ever a whole state of the log's master, or of this node's own."""
+        return self.node.identity.has_synced
+
+    def note_synced(self) -> None:
+        """Make `has_synced` true for good."""
+        self.node.note_synced()
+
+    def adopt(self, lineage: Lineage) -> None:
+        """Take the lineage of the master that this node's log follows, or will follow."""
+        self.node.adopt(lineage)
+
+    def prepare(self, image: Path, manifest: Manifest) -> Prepared:
+        """Verify a received snapshot and unpack it beside the live store; in any thread.
+
+        Raises:
+            SnapshotInvalid: it is not what the manifest says.
+            DiskFull, StoreUnusable: it can't be unpacked.
+        """
+
+        def fill(folder: Path) -> None:
+            try:
+                unpack_image(image, manifest, folder)
+            except OSError as error:
+                kind = DiskFull if error.errno in NO_ROOM else StoreUnusable
+                raise kind(f"{image} can't be unpacked to {folder}: {error}") from error
+
+        self.store.remove_others()
+        return Prepared(manifest, Store.prepare(self._paths.store_dir, MAP_BYTES, fill))
+
+    def begin_switch(
+        self, prepared: Prepared, lineage: Lineage, kept_after: int | None, keeps_store: bool
+    ) -> resync_switch.Switch:
+        """Decide durably that a prepared snapshot takes the place of log and live store.
+
+        Args:
+            lineage: The reigns of the master's log.
+            kept_after: Own entries behind this offset are put aside; None for none.
+            keeps_store: The live store is put aside too.
+
+        Raises:
+            OSError, StoreError: the disk refuses; nothing has changed.
+        """
+        prepared.store.sync()
+        begun = resync_switch.Switch(
+            generation=prepared.store.generation,
+            position=prepared.manifest.position,
+            lineage=lineage,
+            kept_after=kept_after,
+            old_generation=self.store.generation if keeps_store else 0,
+        )
+        resync_switch.begin(self._paths, begun)
+        return begun
+
+    def finish_switch(self, begun: resync_switch.Switch) -> Wal:
+        """Do the disk's part of it, and return the new log for `enter`; in any thread.
+
+        Nothing may be appended meanwhile. Where it raises, the process must end; the next start
+        goes on from there.
+        """
+        self.wal.close()
+        resync_switch.finish(self._paths, self.node, begun)
+        return Wal.open(
+            wal_options(self._config, self._paths),
+            base=begun.position,
+            on_sync_failure=self._on_sync_failure,
+            files=self._files,
+        )
+
+    def enter(self, wal: Wal, prepared: Prepared) -> None:
+        """Go on with the new log and live store."""
+        old, self.store, self.wal = self.store, prepared.store, wal
+        self._is_behind = False
+        old.close(clean=False)
+
+    def close(self, *, clean: bool) -> None:
+        """Close everything.
+
+        Args:
+            clean: Sync the live store first, so that the next start may use it even after the
+                machine restarted.
+        """
+        self.wal.close()
+        self.store.close(clean=clean)
+        os.close(self._lock)
+
+    def _append_reigned(self, reign: Reign, frames: Sequence[Frame]) -> None:
+        self.replay_rest()
+        self.wal.begin_reign(reign)
+        transaction = self.store.begin()
+        try:
+            if sum(frame.count for frame in frames) < _BULK_ENTRIES:
+                for frame in frames:
+                    transaction.apply(frame.entries(), frame.first_offset)
+            else:
+                transaction.apply_many(Bulk(frames))
+        except BaseException:
+            transaction.abort()
+            raise
+        self._append_and_commit(frames, transaction)
+
+    def _append_and_commit(self, frames: Sequence[Frame], transaction: WriteTransaction) -> None:
+        before = self.wal.position
+        try:
+            self.wal.append(frames)
+            transaction.set_applied(_applied_at(self.wal, frames[-1].time_ms))
+            transaction.commit()
+        except (DiskFull, MemoryLimit):
+            transaction.abort()
+            # The live store refused what the log already holds: take it back, nobody saw it.
+            if self.wal.position != before:
+                self.wal.retract(before)
+            raise
+        except BaseException:
+            transaction.abort()
+            raise
+        self.on_logged(frames)
+
+
+def _nobody(frames: Sequence[Frame]) -> None:
+    """Stand in where nobody listens."""
+
+
+def reign_at_end(lineage: Lineage, end: Position, epoch: int) -> Reign:
+    """Return the reign that writes behind `end`.
+
+    Raises:
+        StaleEpoch: it is another one than that of `epoch`.
+    """
+    next_offset = end.offset + 1
+    reigns = [reign for reign in lineage if reign.first_offset <= next_offset]
+    if not reigns or reigns[-1].epoch != epoch:
+        raise StaleEpoch(
+            f"a frame of epoch {epoch} at offset {next_offset}, where the lineage says "
+            f"{reigns[-1] if reigns else 'nothing'}"
+        )
+    return reigns[-1]
+
+
+def _applied_at(wal: Wal, time_ms: int) -> Applied:
+    mark = wal.mark
+    return Applied(wal.position, mark.segment, mark.byte_position, time_ms, wal.history)

@@ -1,0 +1,265 @@
+"""Who a node is: `node.json` and the locks on its data directory.
+
+The file is written when identity, role or lineage changes and at no other time, so that its time
+stamp tells when that was. The role in it wins over the configuration, so that a promotion outlives
+a restart. One exception: a standalone node becomes a master where the configuration says so, for it
+holds all that a master needs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from synap.disk import NO_ROOM, write_file
+from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
+from synap.node.paths import NodePaths
+from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+Role = Literal["standalone", "master", "replica"]
+
+FORMAT = 1
+
+
+class NodeIdentity(msgspec.Struct, frozen=True):
+    """What `node.json` holds.
+
+    Attributes:
+        id: Random name of this data directory, 16 hex digits; never changes.
+        role: What the node is.
+        lineage: The reigns that its log went through; empty on a replica that never synced.
+        format: Version of the data directory's layout.
+        has_synced: Whether its data was ever a whole state; False on a replica until its first
+            synchronisation has ended, so that a restart in the middle does not hide that.
+        master_address: PUB socket of the master that it was told to follow; empty where that is
+            the configuration's. A promoted master keeps the address of the one before it.
+        master_sync_address: That master's ROUTER socket; as above.
+        ended_by_epoch: The higher epoch that this master has met, which ends its reign; 0 for none.
+    """
+
+    id: str
+    role: Role
+    lineage: Lineage = ()
+    format: int = FORMAT
+    has_synced: bool = True
+    master_address: str = ""
+    master_sync_address: str = ""
+    ended_by_epoch: int = 0
+
+
+class Node:
+    """A node's identity, kept on disk.
+
+    One process changes it: the log's owner. The supervisor reads the role.
+    """
+
+    def __init__(self, path: Path, identity: NodeIdentity) -> None:
+        self._path = path
+        self.identity = identity
+
+    @classmethod
+    def load_or_create(cls, config: Config, paths: NodePaths) -> Node:
+        """Read `node.json`, or begin a new node in the role that the configuration names.
+
+        Raises:
+            DataDirUnusable: the file is damaged or of a later layout.
+        """
+        try:
+            identity = read_identity(paths.node_file)
+        except FileNotFoundError:
+            return cls._create(config.replication.role, paths)
+        if identity.format > FORMAT:
+            raise DataDirUnusable(
+                f"{paths.data_dir} was written by a later version of Synap (layout "
+                f"{identity.format}, this program knows {FORMAT}); upgrade the program"
+            )
+        node = cls(paths.node_file, identity)
+        if (identity.role, config.replication.role) == ("standalone", "master"):
+            node._become_master()
+        return node
+
+    @classmethod
+    def _create(cls, role: Role, paths: NodePaths) -> Node:
+        held = {
+            "a log": paths.wal_dir.glob("*.wal"),
+            "snapshots": paths.snapshots_dir.glob("snapshot_*.bin"),
+            "a live store": paths.store_dir.glob("*/data.mdb"),
+        }
+        for what, found in held.items():
+            if path := next(found, None):
+                raise DataDirUnusable(
+                    f"{paths.node_file} is missing but {path.parent} holds {what}; "
+                    "restore node.json or choose an empty data_dir"
+                )
+        is_replica = role == "replica"
+        identity = NodeIdentity(
+            id=secrets.token_hex(8),
+            role=role,
+            lineage=() if is_replica else (new_reign(epoch=1, first_offset=1),),
+            has_synced=not is_replica,
+        )
+        node = cls(paths.node_file, identity)
+        node._keep(identity)
+        return node
+
+    @property
+    def id(self) -> str:
+        return self.identity.id
+
+    @property
+    def role(self) -> Role:
+        return self.identity.role
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.identity.lineage
+
+    @property
+    def reign(self) -> Reign | None:
+        """The newest reign, or None on a replica that never synced."""
+        return self.lineage[-1] if self.lineage else None
+
+    def adopt(self, lineage: Lineage) -> None:
+        """Take `lineage` for this node's own and make that durable."""
+        if lineage != self.lineage:
+            self._keep(msgspec.structs.replace(self.identity, lineage=lineage))
+
+    def note_synced(self) -> None:
+        """Say, durably, that the data was a whole state once."""
+        if not self.identity.has_synced:
+            self._keep(msgspec.structs.replace(self.identity, has_synced=True))
+
+    def forget_synced(self) -> None:
+        """Say, durably, that the data is no whole state of anything, for it is gone."""
+        if self.identity.has_synced:
+            self._keep(msgspec.structs.replace(self.identity, has_synced=False))
+
+    def begin_reign(self, after_offset: int) -> Reign:
+        """Begin a new epoch behind `after_offset`, where this node's log ends, durably.
+
+        Reigns of the lineage that wrote nothing up to there are dropped; their numbers stay used.
+        Where somebody had asked for one of them, the new one stands for it.
+        """
+        kept = tuple(reign for reign in self.lineage if reign.first_offset <= after_offset)
+        epoch = max((reign.epoch for reign in self.lineage), default=0) + 1
+        is_unasked = all(reign.is_unasked for reign in self.lineage[len(kept) :])
+        reign = new_reign(epoch, after_offset + 1, is_unasked=is_unasked)
+        self.adopt((*kept, reign))
+        return reign
+
+    def promote(self, after_offset: int, addresses: tuple[str, str] | None) -> Reign:
+        """Become a master in a new reign behind `after_offset`, where the log ends, durably.
+
+        Args:
+            after_offset: Last offset of the log.
+            addresses: PUB and ROUTER socket of the master until now; None where there was none.
+        """
+        before = self.identity
+        epoch = max([before.ended_by_epoch, *(reign.epoch for reign in self.lineage)]) + 1
+        reign = new_reign(epoch, after_offset + 1)
+        kept = tuple(each for each in self.lineage if each.first_offset <= after_offset)
+        pub, sync = addresses or (before.master_address, before.master_sync_address)
+        self._keep(msgspec.structs.replace(
+            before, role="master", lineage=(*kept, reign), has_synced=True,
+            master_address=pub, master_sync_address=sync, ended_by_epoch=0,
+        ))  # fmt: skip
+        return reign
+
+    def follow(self, master_address: str, master_sync_address: str) -> None:
+        """Become a replica of the master at these addresses, durably; the data stays."""
+        self._keep(msgspec.structs.replace(
+            self.identity, role="replica", master_address=master_address,
+            master_sync_address=master_sync_address, ended_by_epoch=0,
+        ))  # fmt: skip
+
+    def end_reign(self, epoch: int) -> None:
+        """Say, durably, that `epoch` has ended the reign of this master."""
+        if epoch > self.identity.ended_by_epoch:
+            self._keep(msgspec.structs.replace(self.identity, ended_by_epoch=epoch))
+
+    def master_addresses(self, config: Config) -> tuple[str, str] | None:
+        """Return PUB and ROUTER socket of the master; what it was told wins over `config`."""
+        if self.identity.master_address:
+            return self.identity.master_address, self.identity.master_sync_address
+        replication = config.replication
+        if replication.master_address is None or replication.master_sync_address is None:
+            return None
+        return replication.master_address, replication.master_sync_address
+
+    def _become_master(self) -> None:
+        self._keep(msgspec.structs.replace(self.identity, role="master"))
+
+    def _keep(self, identity: NodeIdentity) -> None:
+        """Make `identity` durable, then this node's.
+
+        Raises:
+            DiskFull, OSError: the disk refuses; the node is what it was.
+        """
+        try:
+            write_identity(self._path, identity)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFull(f"no room on the disk for {self._path}") from error
+            raise
+        self.identity = identity
+
+
+def read_identity(path: Path) -> NodeIdentity:
+    """Read the `node.json` at `path`; the layout's version is not looked at.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataDirUnusable: it is damaged.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NodeIdentity)
+    except msgspec.DecodeError as error:
+        raise DataDirUnusable(f"{path} is damaged ({error}); restore it from a backup") from error
+
+
+def write_identity(path: Path, identity: NodeIdentity) -> None:
+    """Write `identity` as the `node.json` at `path`, durably."""
+    write_file(path, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
+
+
+def new_reign(epoch: int, first_offset: int, *, is_unasked: bool = False) -> Reign:
+    """Begin a reign with a random history id; one that nobody asked for shows it there."""
+    history = secrets.token_bytes(HISTORY_BYTES)
+    if is_unasked:
+        history = UNASKED + history[len(UNASKED) :]
+    return Reign(epoch, history, first_offset)
+
+
+def lock_file(path: Path, *, wait_seconds: float = 0.0) -> int:
+    """Lock `path` for as long as the returned descriptor, or a child that has it, lives.
+
+    Args:
+        path: Created where it is missing; never removed.
+        wait_seconds: How long to wait for a holder that is just ending.
+
+    Raises:
+        DataDirInUse: somebody holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise DataDirInUse(
+                    f"{path.parent} is in use by another process; stop it first or choose "
+                    "another data_dir"
+                ) from None
+            time.sleep(0.02)

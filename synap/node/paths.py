@@ -1,0 +1,137 @@
+"""Where a node keeps its files.
+
+The data directory holds what must survive; the run directory holds sockets and shared memory, and
+is short because UNIX socket paths end at 107 bytes. Every process of a node computes the same paths
+from the same configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synap.errors import DataDirUnusable
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+# The longest socket name below the run directory, with some room; the limit is 107 bytes.
+_LONGEST_RUN_DIR = 80
+
+
+@dataclass(frozen=True, slots=True)
+class NodePaths:
+    """Every path of one node.
+
+    Attributes:
+        data_dir: Root of what must survive.
+        node_file: Identity, role and lineage.
+        lock_file: Locked by the supervisor as long as the node runs.
+        wal_link: Link to the active segment; segments lie beside it.
+        store_dir: Generations of the live store.
+        snapshots_dir: Snapshots and their manifests.
+        foreign_dir: What belongs to another history and was put aside.
+        diverged_dir: What this replica's master does not hold and was put aside.
+        replicas_file: Whom this master asks at its next start; see `known_replicas`.
+        resync_file: A full resync that is being switched in.
+        run_dir: Sockets and shared memory; gone with the machine.
+        writer_socket: Where the log's owner takes writes.
+        admin_socket: Where it takes requests for its own work, such as a snapshot.
+        board_file: Status of the log's owner, in shared memory.
+        counters_file: Operation counts of all HTTP workers, in shared memory.
+    """
+
+    data_dir: Path
+    node_file: Path
+    lock_file: Path
+    wal_link: Path
+    store_dir: Path
+    snapshots_dir: Path
+    foreign_dir: Path
+    diverged_dir: Path
+    replicas_file: Path
+    resync_file: Path
+    run_dir: Path
+    writer_socket: Path
+    admin_socket: Path
+    board_file: Path
+    counters_file: Path
+
+    @property
+    def wal_dir(self) -> Path:
+        return self.wal_link.parent
+
+    @classmethod
+    def of(cls, config: Config) -> NodePaths:
+        """Return the paths of the node that `config` describes; creates nothing."""
+        data_dir = Path(config.data_dir).absolute()
+        run_dir = _run_dir_of(data_dir)
+        wal_path = config.persistence.wal.path
+        return cls(
+            data_dir=data_dir,
+            node_file=data_dir / "node.json",
+            lock_file=data_dir / "node.lock",
+            wal_link=Path(wal_path).absolute() if wal_path else data_dir / "wal" / "synap.wal",
+            store_dir=data_dir / "store",
+            snapshots_dir=config.snapshots_dir.absolute(),
+            foreign_dir=data_dir / "foreign",
+            diverged_dir=data_dir / "diverged",
+            replicas_file=data_dir / "replicas.json",
+            resync_file=data_dir / "resync.json",
+            run_dir=run_dir,
+            writer_socket=run_dir / "writer.sock",
+            admin_socket=run_dir / "admin.sock",
+            board_file=run_dir / "board",
+            counters_file=run_dir / "counters",
+        )
+
+    def create(self) -> None:
+        """Create the folders that are missing.
+
+        Raises:
+            DataDirUnusable: one can't be created, or the run directory is somebody else's.
+        """
+        try:
+            for folder in (self.data_dir, self.wal_dir, self.store_dir, self.snapshots_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.run_dir.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise DataDirUnusable(
+                f"can't create {error.filename}: {error.strerror}; "
+                "choose another data_dir or mend its permissions"
+            ) from error
+        for folder in (self.run_dir.parent, self.run_dir):
+            _check_private(folder)
+
+
+def _run_dir_of(data_dir: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:12]
+    base = runs_dir()
+    if len(os.fsencode(base)) > _LONGEST_RUN_DIR - len(name):
+        base = own_runs_dir()
+    return base / name
+
+
+def _check_private(folder: Path) -> None:
+    facts = os.lstat(folder)
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        raise DataDirUnusable(
+            f"{folder} must be a folder of this user that nobody else can write to; "
+            "remove it or set SYNAP_RUN_DIR"
+        )
+
+
+def own_runs_dir() -> Path:
+    """Return the folder of this user's run directories where the environment names no other."""
+    return Path("/tmp", f"synap-{os.getuid()}")
+
+
+def runs_dir() -> Path:
+    """Return the folder that holds a run directory for each node of this user."""
+    chosen = os.environ.get("SYNAP_RUN_DIR") or os.environ.get("XDG_RUNTIME_DIR")
+    return Path(chosen, "synap") if chosen else own_runs_dir()

@@ -1,0 +1,143 @@
+"""Putting a received snapshot in the place of a node's log and live store, whatever happens.
+
+    1  the snapshot lies in its folder, its image in a generation of its own, both durable
+    2  resync.json says so: from here on the new state counts
+    3  what the master's log does not hold is put aside; the rest of the old log goes
+    4  node.json names the master's lineage, CURRENT the new generation
+    5  resync.json goes
+
+A crash before the second step leaves the old state, and files that the next start clears. After it,
+`finish` does what is left, at the next start if need be; each step may be repeated.
+
+`synap.node.data_dir` begins a switch, `synap.node.recovery` finishes one that a crash cut off.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from synap.disk import Files, sync_directory, write_file
+from synap.errors import DataDirUnusable
+from synap.node.aside import Foreign
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
+from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
+from synap.snapshot.folder import snapshots
+from synap.store import generations
+from synap.wal.segment import segment_paths
+
+logger = logging.getLogger(__name__)
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """What `resync.json` holds.
+
+    Attributes:
+        generation: The live store's generation that the snapshot was unpacked to.
+        position: Where the snapshot stands; the log begins behind it.
+        lineage: The reigns of the master's log.
+        kept_after: Entries of the old log behind this offset are put aside; None for none.
+        old_generation: The live store to put aside with them; 0 for none.
+    """
+
+    generation: int
+    position: Position
+    lineage: Lineage
+    kept_after: int | None = None
+    old_generation: int = 0
+
+
+class _SwitchFile(msgspec.Struct):
+    """The switch as JSON: the bytes in hex, everything by name."""
+
+    generation: int
+    position: Position
+    lineage: list[ReignRow]
+    kept_after: int | None
+    old_generation: int
+
+
+def begin(paths: NodePaths, switch: Switch) -> None:
+    """Decide for the new state, durably.
+
+    Raises:
+        OSError: the disk refuses; the old state counts.
+    """
+    fields = msgspec.structs.asdict(switch) | {"lineage": lineage_as_rows(switch.lineage)}
+    content = msgspec.json.encode(_SwitchFile(**fields))
+    write_file(paths.resync_file, msgspec.json.format(content, indent=2))
+
+
+def pending(paths: NodePaths) -> Switch | None:
+    """Return the switch that was begun and not finished.
+
+    Raises:
+        DataDirUnusable: `resync.json` is damaged.
+    """
+    try:
+        content = paths.resync_file.read_bytes()
+        return _decode(msgspec.json.decode(content, type=_SwitchFile))
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise DataDirUnusable(
+            f"{paths.resync_file} is damaged ({error}); remove it to go on with the old state"
+        ) from error
+
+
+def finish(paths: NodePaths, node: Node, switch: Switch) -> None:
+    """Do what is left of a switch; log and live store are closed, or will be dropped unseen.
+
+    Raises:
+        DataDirUnusable: something can't be put aside.
+        OSError: the disk refuses.
+    """
+    aside = Foreign(paths.diverged_dir)
+    stem = paths.wal_link.stem
+    segments = segment_paths(Files(), paths.wal_dir, stem)
+    if switch.kept_after is not None:
+        _put_tail_aside(aside, paths, segments, switch)
+    for path in [paths.wal_link, *(path for _, path in segments)]:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    sync_directory(paths.wal_dir)
+    node.adopt(switch.lineage)
+    if generations.is_there(paths.store_dir, switch.generation):
+        generations.make_current(paths.store_dir, switch.generation)
+    else:
+        # Then the snapshot must do.
+        generations.set_aside(paths.store_dir)
+    old = generations.folder_of(paths.store_dir, switch.old_generation)
+    if switch.old_generation and old.exists():
+        aside.take([old], "it is the live store of another lineage than the master's")
+    with suppress(FileNotFoundError):
+        os.unlink(paths.resync_file)
+    sync_directory(paths.data_dir)
+
+
+def _put_tail_aside(
+    aside: Foreign, paths: NodePaths, segments: list[tuple[int, Path]], switch: Switch
+) -> None:
+    after = switch.kept_after
+    assert after is not None
+    # The log goes further than what both hold, and so does its last segment.
+    ends = [first - 1 for first, _ in segments[1:]] + [after + 1]
+    tail = [path for (_, path), end in zip(segments, ends, strict=bool(segments)) if end > after]
+    if tail:
+        aside.take(tail, f"the master's log does not hold their entries behind offset {after}")
+    reigns = set(switch.lineage)
+    for path, manifest in snapshots(paths.snapshots_dir):
+        is_own = manifest.position == switch.position
+        if not is_own and (manifest.position.offset > after or not set(manifest.lineage) <= reigns):
+            why = f"it stands at {manifest.position}, where the master's log does not"
+            aside.take([path, path.with_suffix(".json")], why)
+
+
+def _decode(fields: _SwitchFile) -> Switch:
+    values = msgspec.structs.asdict(fields) | {"lineage": lineage_of_rows(fields.lineage)}
+    return Switch(**values)

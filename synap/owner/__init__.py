@@ -1,0 +1,7 @@
+"""What the log's owner does beside its main work, on a master and on a replica alike.
+
+snapshotter     takes snapshots, and lets old segments go that they cover
+role_change     what a change of role would lose, and the change itself
+owner_metrics   what the owner adds to the node's metrics
+stale_readers   frees what dead readers of the store held
+"""

@@ -1,0 +1,189 @@
+"""Changing a node's role: what it would lose, and the change itself.
+
+The owner of the log asks `promotion_losses` or `following_losses`, and does what it was asked to
+where there are none or it is forced. A change is written into `node.json`; the owner then ends, and
+the supervisor starts the one of the new role. Plain values but for `Roles`, which has the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synap.errors import ForceWanted, RoleError, SynapError
+from synap.ipc.messages import AdminCommand, Follow, Promote, RoleTaken
+from synap.node.data_dir import Log
+from synap.replication.rules.lag import lag_entries
+from synap.replication.rules.progress import LinkState, is_silent
+from synap.shared.board import BoardView
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+logger = logging.getLogger(__name__)
+
+
+def config_with_master(config: Config, pub_address: str, sync_address: str) -> Config:
+    """Return `config` with another master to follow."""
+    addresses = {"master_address": pub_address, "master_sync_address": sync_address}
+    replication = config.replication.model_copy(update=addresses)
+    return config.model_copy(update={"replication": replication})
+
+
+def promotion_losses(view: BoardView, now_ns: int) -> list[str]:
+    """Return what the promotion of a replica would lose, as far as it can know.
+
+    Args:
+        view: What the replica shows.
+        now_ns: Monotonic clock.
+    """
+    losses = []
+    missing = lag_entries(view.master_offset, view.applied_offset)
+    if not view.first_sync_done:
+        losses.append("this replica never held a whole state of its master")
+    if missing:
+        losses.append(
+            f"{missing} entries of the master's, up to offset {view.master_offset}, are not here"
+        )
+    if view.status == LinkState.DIVERGED:
+        losses.append("the data here is not a beginning of the master's (diverged)")
+    is_heard = view.last_contact_ns and not is_silent(
+        now_ns, view.last_contact_ns, view.heartbeat_ns
+    )
+    if is_heard:
+        losses.append("the master is still heard, and what it takes from now on goes nowhere")
+    return losses
+
+
+def following_losses(view: BoardView, held_offset: int) -> list[str]:
+    """Return what a node that takes writes would lose by following another one.
+
+    Args:
+        view: What it shows.
+        held_offset: Last offset that one of its replicas is known to hold; 0 for none.
+    """
+    if view.read_only == "stale_epoch":
+        return []
+    own = lag_entries(view.applied_offset, held_offset)
+    if not own:
+        return []
+    return [f"{own} entries, up to offset {view.applied_offset}, are on no replica of this node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What a change of role needs of the owner of the log.
+
+    Attributes:
+        view: Tells what it shows on the board.
+        held_offset: Tells the last offset that a replica of it holds.
+        end_writing: Stops whatever appends to the log; the log stays open.
+        leave: Ends the owner, soon.
+        check: Raises a SynapError where this machine can't be a master, because a port is taken.
+        now_ns: Monotonic clock.
+    """
+
+    view: Callable[[], BoardView]
+    held_offset: Callable[[], int]
+    end_writing: Callable[[], Awaitable[None]]
+    leave: Callable[[], None]
+    check: Callable[[], None]
+    now_ns: Callable[[], int]
+
+
+class Roles:
+    """The changes, on one log.
+
+    Attributes:
+        is_changed: Whether this owner is to be replaced.
+    """
+
+    def __init__(self, config: Config, log: Log, office: Office) -> None:
+        self._config = config
+        self._log = log
+        self._office = office
+        self.is_changed = False
+
+    async def handle(self, command: AdminCommand) -> RoleTaken:
+        """Carry out a change of role.
+
+        Raises:
+            ForceWanted: it would lose something; nothing was changed.
+            RoleError: it is being changed already, or can't be.
+        """
+        if self.is_changed:
+            raise RoleError("the role is being changed already")
+        if isinstance(command, Promote):
+            return await self._promote(command)
+        if isinstance(command, Follow):
+            return await self._follow(command)
+        raise RoleError("this is no change of role")
+
+    async def _promote(self, command: Promote) -> RoleTaken:
+        node = self._log.node
+        losses: list[str] = []
+        if node.role == "replica":
+            losses = promotion_losses(self._office.view(), self._office.now_ns())
+        elif node.identity.ended_by_epoch:
+            losses = [f"epoch {node.identity.ended_by_epoch} reigns, which this node has met"]
+        elif node.role == "master" and not command.force:
+            return self._taken(is_changed=False)
+        self._refuse_unless(command.force, losses)
+        if node.role != "master":
+            self._check_ports()
+        addresses = node.master_addresses(self._config) if node.role == "replica" else None
+        await self._change(lambda: node.promote(self._log.position.offset, addresses))
+        logger.warning(
+            "this node is the master from now on, in epoch %d behind offset %d",
+            self._epoch(), self._log.position.offset,
+            extra={"action": "promoted", "epoch": self._epoch(), "lost": losses},
+        )  # fmt: skip
+        return self._taken(is_changed=True, lost=losses)
+
+    async def _follow(self, command: Follow) -> RoleTaken:
+        node = self._log.node
+        addresses = (command.master_address, command.master_sync_address)
+        if node.role == "replica" and node.master_addresses(self._config) == addresses:
+            return self._taken(is_changed=False)
+        losses: list[str] = []
+        if node.role != "replica":
+            losses = following_losses(self._office.view(), self._office.held_offset())
+        self._refuse_unless(command.force, losses)
+        await self._change(lambda: node.follow(*addresses))
+        logger.warning(
+            "this node follows %s from now on", command.master_address,
+            extra={"action": "follows", "offset": self._log.position.offset, "lost": losses},
+        )  # fmt: skip
+        return self._taken(is_changed=True, lost=losses)
+
+    async def _change(self, change: Callable[[], object]) -> None:
+        """End the writing, then `change`; the owner leaves also where that failed."""
+        self.is_changed = True
+        try:
+            await self._office.end_writing()
+            change()
+        finally:
+            self._office.leave()
+
+    def _refuse_unless(self, is_forced: bool, losses: list[str]) -> None:
+        if losses and not is_forced:
+            raise ForceWanted(
+                f"{'; '.join(losses)}. Nothing was changed; say force to have it done all the same"
+            )
+
+    def _check_ports(self) -> None:
+        try:
+            self._office.check()
+        except SynapError as error:
+            raise RoleError(error.message) from error
+
+    def _epoch(self) -> int:
+        reign = self._log.node.reign
+        return reign.epoch if reign is not None else 0
+
+    def _taken(self, *, is_changed: bool, lost: list[str] | None = None) -> RoleTaken:
+        node = self._log.node
+        offset = self._log.position.offset
+        return RoleTaken(node.role, self._epoch(), offset, is_changed, tuple(lost or ()))

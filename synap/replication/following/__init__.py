@@ -1,0 +1,6 @@
+"""A replica's side: the rules joined to the log, the sockets, the clock and the board.
+
+subscriber       keeps the link, hands what comes to the follower
+installer        the disk's part of a full resync, beside the loop
+replica_status   how the replica stands, on the board
+"""

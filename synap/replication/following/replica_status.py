@@ -1,0 +1,103 @@
+"""Shows how a replica stands on its node's board, for the HTTP workers and the supervisor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from synap.addresses import reachable_url, split_address
+from synap.node.data_dir import Log
+from synap.replication.rules.follower_io import FollowerStatus
+from synap.replication.rules.progress import NS_PER_MS, LinkState
+from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts
+
+_DETAILS_EVERY_NS = 500 * NS_PER_MS
+
+
+class ReplicaBoard:
+    """The subscriber's `StatusBoard`."""
+
+    def __init__(
+        self,
+        board: Board,
+        log: Log,
+        master_address: str,
+        snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
+    ) -> None:
+        """
+        Args:
+            board: Open; this process alone writes to it.
+            log: The node's log.
+            master_address: The master's PUB socket.
+            snapshots: Tells how the node's snapshots stand.
+        """
+        self._board = board
+        self._log = log
+        self._master_address = master_address
+        self._master_host = split_address(master_address)[0]
+        self._snapshots = snapshots
+        self._detailed_ns = 0
+        self._detailed: tuple[LinkState, str] | None = None
+        self._state = LinkState.CONNECTING
+        self._generation = log.store.generation
+        self._full_resyncs = 0
+        self._catch_ups = 0
+
+    def show(self, status: FollowerStatus) -> None:
+        """Show `status`, and now and then the details."""
+        now_ns = time.monotonic_ns()
+        self._count(status.state)
+        self._board.publish(
+            BoardView(
+                role="replica",
+                status=status.state.value,
+                owner_pid=os.getpid(),
+                generation=self._log.store.generation,
+                epoch=status.epoch,
+                history=status.history,
+                applied_offset=status.position.offset,
+                master_offset=status.master_offset,
+                lag_since_ns=status.lag_since_ns,
+                last_contact_ns=status.last_contact_ns,
+                heartbeat_ns=status.heartbeat_ns,
+                tick_ns=now_ns,
+                master_url=reachable_url(status.master_url, self._master_host),
+                first_sync_done=status.has_synced,
+            )
+        )
+        detailed = (status.state, status.note)
+        if now_ns - self._detailed_ns >= _DETAILS_EVERY_NS or detailed != self._detailed:
+            self._detailed_ns, self._detailed = now_ns, detailed
+            self._show_details(status, now_ns)
+
+    def _count(self, state: LinkState) -> None:
+        """Count what begins or ended since the last look."""
+        generation = self._log.store.generation
+        self._full_resyncs += generation != self._generation
+        self._catch_ups += state is LinkState.CATCHING_UP and state is not self._state
+        self._state, self._generation = state, generation
+
+    def _show_details(self, status: FollowerStatus, now_ns: int) -> None:
+        wal = self._log.wal
+        last_sync_ms = 0
+        if status.synced_ns:
+            last_sync_ms = (time.time_ns() - now_ns + status.synced_ns) // NS_PER_MS
+        note = f"{status.reason}: {status.note}" if status.reason else status.note
+        self._board.publish_details(
+            NodeDetails(
+                wal_bytes=wal.size_bytes,
+                wal_segments=wal.segment_count,
+                wal_first_offset=wal.first_offset,
+                wal_damage=wal.damage,
+                last_fsync_ms=wal.last_sync_ms,
+                master_address=self._master_address,
+                last_sync_ms=last_sync_ms,
+                link_note=note,
+                snapshots=self._snapshots(),
+                handshakes_failed_total=status.handshakes_failed,
+                gaps_total=status.gaps,
+                full_resyncs_total=self._full_resyncs,
+                catch_ups_total=self._catch_ups,
+            )
+        )

@@ -1,0 +1,105 @@
+"""Asks the nodes that used to follow a master, before it takes writes, whether one reigns by now.
+
+One that was promoted listens where it said that it would; one that still follows does not, and so
+refuses the connection at once. Nobody is waited for longer than a bound: a lone master must start.
+
+Source: docs/protocol.md, "Reigns".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+
+from synap.addresses import split_address
+from synap.errors import ProtocolViolation, ReplicationError
+from synap.position import Lineage
+from synap.replication.rules import messages
+from synap.replication.rules.messages import Inquiry, Welcome, encode
+from synap.replication.rules.reigns import epoch_above
+from synap.replication.transport.curve import Keys
+from synap.replication.transport.sockets import Sockets
+
+logger = logging.getLogger(__name__)
+
+_BUFFER_BYTES = 64 * 1024
+
+
+async def find_higher_epoch(
+    name: str,
+    lineage: Lineage,
+    addresses: Iterable[str],
+    seconds: float,
+    keys: Keys | None = None,
+) -> int:
+    """Return the highest epoch that ends the reign of this master; 0 where nobody tells of one.
+
+    Args:
+        name: Its `server.node_id`.
+        lineage: Its reigns.
+        addresses: Where the others' ROUTER sockets would be.
+        seconds: How long to wait in all.
+        keys: What replication is encrypted with; None where it is not.
+    """
+    asked = tuple(dict.fromkeys(addresses))
+    found = await asyncio.gather(*(_ask(name, address, seconds, keys) for address in asked))
+    silent = [address for address, heard in zip(asked, found, strict=True) if heard is None]
+    if silent:
+        logger.warning(
+            "no word within %g s from %s: should one of them be the master by now, this node "
+            "takes writes until it hears of it", seconds, ", ".join(silent),
+            extra={"action": "inquiry", "silent": len(silent), "asked": len(asked)},
+        )  # fmt: skip
+    return max((epoch_above(heard or (), lineage, from_master=True) for heard in found), default=0)
+
+
+async def _ask(name: str, address: str, seconds: float, keys: Keys | None) -> Lineage | None:
+    """Return the lineage of the master at `address`, empty without one; None for no word."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _lineage_at(name, address, keys) if await _listens(address) else ()
+    except TimeoutError:
+        return None
+    except (OSError, ReplicationError) as error:
+        logger.debug("%s: %s", address, error)
+        return None
+
+
+async def _listens(address: str) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(*split_address(address))
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _lineage_at(name: str, address: str, keys: Keys | None) -> Lineage:
+    """Return what the master at `address` tells; with encryption it answers to one of the keys."""
+    answered: asyncio.Future[Lineage] = asyncio.get_running_loop().create_future()
+
+    def receive(parts: list[bytes], _: str) -> None:
+        try:
+            answer, _bulk = messages.answers.decode(parts)
+        except ProtocolViolation as error:
+            logger.debug("%s", error)
+            return
+        if isinstance(answer, Welcome) and not answered.done():
+            answered.set_result(answer.lineage)
+
+    sockets = Sockets(_BUFFER_BYTES, keys)
+    try:
+        for server_key in keys.servers if keys is not None else (b"",):
+            sync = sockets.connect_sync(address, receive, _nothing, server_key)
+            sync.send(encode(Inquiry(name)))
+        return await answered
+    finally:
+        sockets.close()
+
+
+def _nothing() -> None:
+    """Settle an end that answers each message at once."""

@@ -1,0 +1,362 @@
+"""The master's side of replication: publishes frames, serves catch-up, knows its replicas.
+
+The engine lives on the writer's loop and never makes it wait: sending drops where a queue is full,
+and the log is read for replicas in a thread of its own. `workers/writer.py` starts and stops it,
+the writer calls `publish` after each commit.
+
+Source: docs/protocol.md, "The master".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from synap.addresses import reachable_address, reachable_url
+from synap.errors import OffsetNotRetained, ProtocolViolation, WalCorrupt
+from synap.frame import Frame
+from synap.position import Lineage, Position
+from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
+from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
+from synap.replication.publishing.transfers import ReadableLog, Reader
+from synap.replication.rules import messages
+from synap.replication.rules.master import Desk, Master, MasterOptions
+from synap.replication.rules.messages import (
+    DIVERGED,
+    NEEDS_FULL_RESYNC,
+    Answer,
+    Hello,
+    Published,
+    encode,
+)
+from synap.replication.rules.plan import CatchUp, Diverged, Plan
+from synap.replication.rules.progress import NS_PER_MS
+from synap.replication.rules.roster import ReplicaProgress
+from synap.replication.transport.curve import load_keys
+from synap.replication.transport.handshakes import HandshakeLog
+from synap.replication.transport.sockets import Endpoint, Sockets
+from synap.shared.board import ReplicaFacts
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+logger = logging.getLogger(__name__)
+
+_SUBSCRIBED = b"\x01"
+_UNSUBSCRIBED = b"\x00"
+# A replica that waits for its turn asks so often, or every replication.reconnect_delay_ms.
+_LONGEST_WAIT_MS = 1000
+# A port that is open to the world hears a lot of nonsense; the log says so this often.
+_COMPLAIN_EVERY_NS = 10_000_000_000
+
+
+class PublishedLog(Protocol):
+    """What a publisher needs of its node's log."""
+
+    @property
+    def wal(self) -> ReadableLog:
+        """The frames on disk."""
+
+    @property
+    def position(self) -> Position:
+        """The end of the log."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The reigns of the log, at least one."""
+
+
+class Publisher:
+    """The engine. All methods belong to the loop that `start` was called on.
+
+    Attributes:
+        violations: Messages that were none.
+        snapshots: The full resyncs under way, once started.
+    """
+
+    def __init__(
+        self, config: Config, log: PublishedLog, snapshots: SnapshotSource | None = None
+    ) -> None:
+        """
+        Args:
+            config: Addresses, intervals and bounds; `replication` and `server`.
+            log: The master's log, which outlives the publisher.
+            snapshots: Its snapshots; without them nobody gets a full resync.
+
+        Raises:
+            ConfigInvalid: The file of the secret key can't be used.
+        """
+        replication, server = config.replication, config.server
+        self.violations = 0
+        self._handshakes = HandshakeLog("with a peer")
+        self._keys = load_keys(config)
+        self._replication = replication
+        self._log = log
+        self._source = snapshots
+        self.snapshots: SnapshotService | None = None
+        self._timeout_ns = replication.replica_timeout_secs * 1_000_000_000
+        self._options = MasterOptions(
+            name=server.node_id,
+            url=server.own_url,
+            heartbeat_interval_ms=replication.heartbeat_interval_ms,
+            timeout_ns=self._timeout_ns,
+            max_lag_ms=replication.max_lag_ms,
+            largest_streamed_bytes=replication.buffer_size_kb * 1024,
+        )
+        self._master = Master(
+            log,
+            self._options,
+            Desk(
+                send=self._send,
+                look_up=self._look_up,
+                complain=self._complain,
+                on_ack=lambda: self._on_ack(),
+                on_higher_epoch=lambda epoch: self._on_higher_epoch(epoch),
+            ),
+        )
+        self._complained_ns = -_COMPLAIN_EVERY_NS
+        self._warned_ns = -_COMPLAIN_EVERY_NS
+        self._is_running = False
+        # Whether anybody has subscribed to the stream, as far as was heard.
+        self._has_subscribers = False
+        self._on_ack: Callable[[], None] = _nothing
+        self._on_higher_epoch: Callable[[int], None] = _forget
+        self._on_replica: Callable[[str, str], None] = _ignore
+
+    def watch(
+        self,
+        on_ack: Callable[[], None],
+        on_higher_epoch: Callable[[int], None],
+        on_replica: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Set who is told; neither may block.
+
+        Args:
+            on_ack: Called when `held_offset` may have changed.
+            on_higher_epoch: Called with an epoch that ends the reign of this master.
+            on_replica: Called with the name of a replica that joins and the address of the ROUTER
+                socket that it would have as a master.
+        """
+        self._on_ack = on_ack
+        self._on_higher_epoch = on_higher_epoch
+        self._on_replica = on_replica or _ignore
+
+    async def start(self) -> None:
+        """Bind both sockets and begin to send heartbeats.
+
+        Raises:
+            StartError: An address can't be bound.
+        """
+        replication = self._replication
+        self._loop = asyncio.get_running_loop()
+        self._sockets = Sockets(
+            self._options.largest_streamed_bytes, self._keys, self._handshakes.note
+        )
+        self._reader = Reader()
+        interval_ms, timeout_ms = replication.heartbeat_interval_ms, self._timeout_ns // NS_PER_MS
+        try:
+            self._stream: Endpoint = self._sockets.bind_stream(
+                replication.replica_listen_address, interval_ms, timeout_ms, self._hear_subscription
+            )
+            self._sync: Endpoint = self._sockets.bind_sync(
+                replication.sync_listen_address, interval_ms, timeout_ms, self._receive
+            )
+        except BaseException:
+            self._sockets.close()
+            self._reader.close()
+            raise
+        self._catch_up = CatchUpService(self._log.wal, self._reader, self._send_bulk)
+        if self._source is not None:
+            self.snapshots = SnapshotService(
+                self._log.wal, self._source, self._reader, self._send_bulk,
+                wait_ms=min(replication.reconnect_delay_ms, _LONGEST_WAIT_MS),
+            )  # fmt: skip
+        self._master.serve(self._catch_up, self.snapshots)
+        self._is_running = True
+        self._beat_timer: asyncio.Handle = self._loop.call_soon(self._beat)
+        logger.info(
+            "publishing on %s, catch-up on %s", self._stream.address, self._sync.address,
+            extra={"action": "publish", "offset": self._log.position.offset},
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Close both sockets, where `start` had bound them; replicas notice by the silence."""
+        if not self._is_running:
+            return
+        self._is_running = False
+        self._beat_timer.cancel()
+        self._reader.close()
+        self._catch_up.close()
+        if self.snapshots is not None:
+            await self.snapshots.close()
+        self._sockets.close()
+
+    def publish(self, frame: Frame) -> None:
+        """Send a committed frame to whoever listens; never waits.
+
+        A frame that is larger than `replication.buffer_size_kb` is announced by a heartbeat
+        instead, and fetched: so what is queued for a stalled replica is bounded in bytes.
+        """
+        message = self._master.streamed(frame, time.monotonic_ns(), _wall_ms())
+        # What subscribers say of themselves can be forged; a replica that said hello is known.
+        if not (self._has_subscribers or self._master.has_replicas):
+            return
+        bulk = frame.encoded if isinstance(message, Published) else None
+        self._stream.send(encode(message, bulk))
+
+    def replicas(self) -> tuple[ReplicaFacts, ...]:
+        """Return every replica that was heard since the start, by name."""
+        return tuple(map(_facts, self._master.replicas(time.monotonic_ns())))
+
+    @property
+    def handshakes_failed(self) -> int:
+        """Connections that did not come to be."""
+        return self._handshakes.total
+
+    def held_offset(self, replicas: int) -> int:
+        """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
+        return self._master.held_offset(replicas)
+
+    def _beat(self) -> None:
+        self._send_heartbeat()
+        for name in self._master.expire(time.monotonic_ns()):
+            logger.warning(
+                "replica %s is silent", name, extra={"action": "disconnected", "replica": name}
+            )
+        interval = self._replication.heartbeat_interval_ms / 1000
+        self._beat_timer = self._loop.call_later(interval, self._beat)
+
+    def _send_heartbeat(self) -> None:
+        self._stream.send(encode(self._master.heartbeat(_wall_ms())))
+
+    def _hear_subscription(self, parts: list[bytes], address: str) -> None:
+        # A new subscriber needs a heartbeat to begin, and need not wait for the next one.
+        if parts[0].startswith(_SUBSCRIBED):
+            self._has_subscribers = True
+            self._send_heartbeat()
+        elif parts[0] == _UNSUBSCRIBED:
+            # The last of those that get everything, as replicas do, is gone.
+            self._has_subscribers = False
+        elif not parts[0].startswith(_UNSUBSCRIBED):
+            self._complain(ProtocolViolation("no subscription"), address)
+
+    def _receive(self, parts: list[bytes], address: str) -> None:
+        peer = parts[0]
+        try:
+            request, _ = messages.requests.decode(parts[1:])
+        except ProtocolViolation as error:
+            self._complain(error, address)
+            return
+        self._master.receive(peer, address, request, time.monotonic_ns(), _wall_ms())
+
+    def _look_up(self, peer: bytes, address: str, hello: Hello) -> None:
+        """Look up, in the reader's thread, what the answer to a hello needs."""
+        wal = self._log.wal
+
+        def position_there() -> Position | None:
+            try:
+                return wal.position_at(hello.position.offset)
+            except OffsetNotRetained:
+                return None
+            except WalCorrupt as error:
+                # The log begins behind it from now on, which is what the answer goes by.
+                tell_of_damage(error)
+                return None
+
+        def deliver(found: asyncio.Future[Position | None]) -> None:
+            if found.cancelled() or not self._is_running:
+                return
+            if found.exception() is not None:
+                logger.error("a hello can't be answered: %s", found.exception())
+                self._master.give_up(peer, str(found.exception()))
+                return
+            answer = self._master.welcome(
+                peer, address, hello, wal.first_offset, found.result(),
+                time.monotonic_ns(), _wall_ms(),
+            )  # fmt: skip
+            if hello.sync_address and not isinstance(answer, Diverged):
+                self._note_replica(hello, address)
+            self._warn_of_twins(hello.replica, address)
+            _tell(hello, address, answer)
+
+        self._reader.read(position_there, deliver)
+
+    def _warn_of_twins(self, name: str, address: str) -> None:
+        now_ns = time.monotonic_ns()
+        note = self._master.twin_note(name, now_ns)
+        if note and now_ns - self._warned_ns >= _COMPLAIN_EVERY_NS:
+            self._warned_ns = now_ns
+            logger.warning(
+                "replica %s at %s: %s", name, address, note,
+                extra={"action": "same_node_id", "replica": name},
+            )  # fmt: skip
+
+    def _note_replica(self, hello: Hello, address: str) -> None:
+        try:
+            self._on_replica(hello.replica, reachable_address(hello.sync_address, address))
+        except ValueError:
+            self._complain(ProtocolViolation("a sync address that is not host:port"), address)
+
+    def _send(self, peer: bytes, message: Answer) -> bool:
+        return self._sync.send([peer, *encode(message)])
+
+    def _send_bulk(self, peer: bytes, message: Answer, bulk: bytes | None) -> bool:
+        return self._sync.send([peer, *encode(message, bulk)])
+
+    def _complain(self, violation: ProtocolViolation, address: str) -> None:
+        self.violations += 1
+        now_ns = time.monotonic_ns()
+        if now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
+            self._complained_ns = now_ns
+            logger.warning(
+                "dropped a message from %s: %s", address or "somebody", violation,
+                extra={"action": "violation", "violations": self.violations},
+            )  # fmt: skip
+
+
+def _facts(replica: ReplicaProgress) -> ReplicaFacts:
+    return ReplicaFacts(
+        id=replica.id,
+        address=replica.address,
+        offset=replica.offset,
+        lag_entries=replica.lag_entries,
+        lag_ms=replica.lag_ms,
+        status=replica.status.value,
+        last_ack=replica.last_ack_ms,
+        url=reachable_url(replica.url, replica.address),
+        note=replica.note,
+    )
+
+
+def _tell(hello: Hello, address: str, answer: Plan) -> None:
+    fields = {"replica": hello.replica, "offset": hello.position.offset}
+    if isinstance(answer, CatchUp):
+        logger.info(
+            "replica %s at %s joins at %s", hello.replica, address, hello.position,
+            extra={"action": "catch_up", **fields},
+        )  # fmt: skip
+    else:
+        action = DIVERGED if isinstance(answer, Diverged) else NEEDS_FULL_RESYNC
+        logger.warning(
+            "replica %s at %s is refused: %s", hello.replica, address, answer.reason,
+            extra={"action": action, **fields},
+        )  # fmt: skip
+
+
+def _nothing() -> None:
+    """Tell nobody of an ack."""
+
+
+def _forget(epoch: int) -> None:
+    """Tell nobody of a higher epoch."""
+
+
+def _ignore(name: str, address: str) -> None:
+    """Tell nobody of a replica."""
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // NS_PER_MS

@@ -1,0 +1,17 @@
+"""The pure rules of replication, in the order to read them.
+
+    messages      what is said, and its bytes
+    plan          what a joining replica gets
+    progress      where a link stands: its state, its silence, what is missing
+    lag           how far a replica is behind
+    pace          when a replica appends what it has heard
+    follower_io   what a follower is told and tells
+    follower      the replica's side as a state machine
+    resync        its full resync
+    master        the other side
+    roster        what a master knows of its replicas
+    quorum        when enough of them hold a write
+    reigns        when a master's reign has ended
+
+Tried in a simulated cluster, seed by seed: `tests/simulation/`.
+"""

@@ -1,0 +1,481 @@
+"""The replica's side of a link, as a state machine without sockets, threads or a clock.
+
+`subscriber` hands it what arrives and how late it is, sends what lies in `outbox`, and drops the
+link when a method raises `LinkLost` or `ProtocolViolation`. The log comes in by an interface, so
+that a simulation can drive many followers over a fake network and fake disks.
+
+Joining without a gap: a first heartbeat shows that the subscription is live; then comes the hello;
+frames of the stream are kept meanwhile; the welcome is followed by a fetch up to the first frame
+kept; what the offset shows as seen is dropped.
+
+A refusal that a snapshot mends begins a full resync (`resync`), with the disk's work in `jobs`.
+
+Source: docs/protocol.md, "The replica's states"; after the ZeroMQ guide's Clone pattern.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from synap.errors import (
+    FrameCorrupt,
+    LinkLost,
+    NothingToAccept,
+    OffsetGap,
+    ProtocolViolation,
+    StaleEpoch,
+)
+from synap.frame import Frame
+from synap.position import NO_HISTORY, Lineage
+from synap.replication.rules import messages, plan
+from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
+from synap.replication.rules.lag import Lag, lag_ms
+from synap.replication.rules.messages import (
+    Ack,
+    Answer,
+    Chunk,
+    Credit,
+    Fetch,
+    Heartbeat,
+    Hello,
+    Published,
+    Refusal,
+    Request,
+    SnapshotChunk,
+    SnapshotOffer,
+    Streamed,
+    Welcome,
+    read_frames,
+)
+from synap.replication.rules.progress import NS_PER_MS, LinkState, StreamBuffer, is_silent
+from synap.replication.rules.resync import CREDIT, Install, Job, Resync
+
+# Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
+STREAM_BUFFER_BYTES = 32 * 1024 * 1024
+# One append: bounds how long the disk keeps the loop from the sockets.
+APPEND_BYTES = 4 * 1024 * 1024
+# An answer may wait for the master's disk, so its deadline does not shrink with the heartbeat.
+_LEAST_ANSWER_NS = 2_000_000_000
+
+_REFUSED_STATES = {
+    messages.DIVERGED: LinkState.DIVERGED,
+    messages.NEEDS_FULL_RESYNC: LinkState.SYNCING,
+}
+
+
+class _Stage(Enum):
+    DOWN = auto()
+    LISTENING = auto()
+    GREETED = auto()
+    REFUSED = auto()
+    SYNCING = auto()
+    JOINED = auto()
+
+
+class _Transfer:
+    """The fetch under way."""
+
+    def __init__(self, missing_until: int, request: int, now_ns: int) -> None:
+        self.until_offset = missing_until
+        self.request = request
+        self.sequence = 0
+        self.moved_ns = now_ns
+
+
+class Follower:
+    """Follows one master over any number of links, one at a time.
+
+    Attributes:
+        outbox: Requests to send, oldest first; the caller takes them out.
+        jobs: What the disk must do for a full resync, oldest first; the caller takes them out and
+            tells `done` what became of each.
+    """
+
+    def __init__(self, log: ReplicaLog, options: FollowerOptions, applied_time_ms: int) -> None:
+        """
+        Args:
+            log: This node's log; the follower alone appends to it.
+            options: How to follow.
+            applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
+        """
+        self.outbox: list[Request] = []
+        self._log = log
+        self._options = options
+        self._buffer = StreamBuffer(STREAM_BUFFER_BYTES)
+        self._lag = Lag(applied_time_ms)
+        self._stage = _Stage.DOWN
+        self._transfer: _Transfer | None = None
+        self._last_request = 0
+        self._interval_ns = options.heartbeat_interval_ms * NS_PER_MS
+        self._began_ns = self._greeted_ns = self._contact_ns = 0
+        self._history = NO_HISTORY
+        self._target_offset = 0
+        self._acked_offset = -1
+        self._is_level = False
+        self._refusal = Refusal("")
+        self._loss = ""
+        self._master_url = ""
+        # The newest reign of the master that the operator accepted; empty for none.
+        self._accepted: Lineage = ()
+        self._resync = Resync(self.outbox, self._next_request, options.rejoin_ms)
+        self.jobs: list[Job] = self._resync.jobs
+
+    def connect(self, now_ns: int) -> None:
+        """Begin on a new link: whatever was under way on the one before is forgotten."""
+        self._stage = _Stage.LISTENING
+        self._began_ns = now_ns
+        self._reset()
+
+    def disconnect(self, reason: str) -> None:
+        """Give the link up; `reason` says why."""
+        self._stage = _Stage.DOWN
+        self._loss = reason
+        self._is_level = False
+        self._reset()
+
+    def hear(self, message: Streamed, bulk: bytes, now_ns: int) -> None:
+        """Take a message of the stream.
+
+        Raises:
+            ProtocolViolation: Its frame is damaged.
+        """
+        if isinstance(message, Heartbeat):
+            self._hear_heartbeat(message, now_ns)
+        else:
+            self._hear_frame(message, bulk, now_ns)
+
+    def receive(self, message: Answer, bulk: bytes, now_ns: int) -> None:
+        """Take a message of the sync channel.
+
+        Raises:
+            ProtocolViolation: Its frames are damaged or do not follow this log.
+            DiskFull, MemoryLimit, WalFailed: The log could not take its frames.
+        """
+        if isinstance(message, Chunk):
+            self._receive_chunk(message, bulk, now_ns)
+        elif isinstance(message, SnapshotOffer):
+            self._contact_ns = now_ns
+            self._resync.take_offer(message, now_ns)
+        elif isinstance(message, SnapshotChunk):
+            self._contact_ns = now_ns
+            self._resync.take_chunk(message, bulk, now_ns)
+        elif isinstance(message, Welcome):
+            self._receive_welcome(message, now_ns)
+        else:
+            self._receive_refusal(message, now_ns)
+
+    def settle(self, now_ns: int) -> bool:
+        """Append what the stream brought, fetch what is missing, acknowledge.
+
+        Call it when everything at hand was handed over.
+
+        Returns:
+            Whether more can be appended at once.
+
+        Raises:
+            ProtocolViolation: Frames of the stream do not follow this log.
+            DiskFull, MemoryLimit, WalFailed: The log could not take them.
+        """
+        if self._stage is not _Stage.JOINED:
+            return False
+        frames = self._buffer.take(self._log.position.offset, APPEND_BYTES)
+        if frames:
+            self._append(frames, now_ns)
+        offset = self._log.position.offset
+        missing = self._buffer.missing(offset, self._lag.master_offset)
+        if self._transfer is None and missing is not None:
+            self._fetch(missing.until_offset, now_ns)
+        if offset != self._acked_offset:
+            self._acknowledge(now_ns)
+        return bool(frames) and missing is None and offset < self._lag.master_offset
+
+    def done(self, job: Job, is_good: bool, now_ns: int) -> None:
+        """Learn what became of a job; where it put a snapshot in place, the log is another one."""
+        is_installed = self._resync.done(job, is_good, now_ns)
+        if not is_installed:
+            return
+        assert isinstance(job, Install)
+        self._accepted = ()
+        self._refusal = Refusal("")
+        self._lag.apply(job.offer.position.offset, job.offer.time_ms)
+        if self._stage is _Stage.SYNCING:
+            self._say_hello(now_ns)
+
+    def accept(self, now_ns: int) -> None:
+        """Take the operator's word that the master's data may replace this replica's.
+
+        Raises:
+            NothingToAccept: The replica is not `diverged`, or does not hear its master.
+        """
+        is_diverged = self._refusal.reason == messages.DIVERGED
+        # It asks again every now and then, and is no less diverged until the answer is here.
+        is_refused = self._stage in (_Stage.REFUSED, _Stage.GREETED)
+        if not is_refused or not is_diverged or not self._options.can_resync:
+            raise NothingToAccept
+        self._accepted = self._refusal.lineage[-1:]
+        if self._stage is _Stage.REFUSED:
+            self._say_hello(now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Look at the clock; call it several times a heartbeat, with nothing left unread.
+
+        Raises:
+            LinkLost: The master was silent for too long, or owes an answer.
+        """
+        if self._is_silent(now_ns):
+            heard_ns = max(self._contact_ns, self._began_ns)
+            raise LinkLost(f"heard nothing for {(now_ns - heard_ns) // NS_PER_MS} ms")
+        answer_ns = max(3 * self._interval_ns, _LEAST_ANSWER_NS)
+        if self._stage is _Stage.GREETED and now_ns - self._greeted_ns > answer_ns:
+            raise LinkLost("the sync address does not answer the hello")
+        if self._transfer is not None and now_ns - self._transfer.moved_ns > answer_ns:
+            raise LinkLost("the catch-up makes no progress")
+        if self._stage is _Stage.SYNCING:
+            self._resync.tick(now_ns, answer_ns)
+        rejoin_ns = self._options.rejoin_ms * NS_PER_MS
+        if self._stage is _Stage.REFUSED and now_ns - self._greeted_ns > rejoin_ns:
+            self._say_hello(now_ns)
+
+    def status(self, now_ns: int) -> FollowerStatus:
+        """Return how the link stands."""
+        lineage = self._log.lineage
+        state = self._state(now_ns)
+        return FollowerStatus(
+            state=state,
+            reason=self._refusal.reason,
+            note=self._refusal.detail or (self._loss if state is LinkState.DISCONNECTED else ""),
+            position=self._log.position,
+            master_offset=self._lag.master_offset,
+            history=lineage[-1].history if lineage else NO_HISTORY,
+            epoch=lineage[-1].epoch if lineage else 0,
+            master_url=self._master_url,
+            lag_since_ns=self._lag.since_ns(self._log.position.offset),
+            last_contact_ns=self._contact_ns,
+            synced_ns=self._lag.synced_ns,
+            heartbeat_ns=self._interval_ns,
+            has_synced=self._log.has_synced,
+            gaps=self._lag.gaps,
+        )
+
+    def _reset(self) -> None:
+        self.outbox.clear()
+        self._buffer.clear()
+        self._transfer = None
+        self._resync.halt()
+        self._acked_offset = -1
+
+    def _next_request(self) -> int:
+        self._last_request += 1
+        return self._last_request
+
+    def _state(self, now_ns: int) -> LinkState:
+        refused = _REFUSED_STATES.get(self._refusal.reason)
+        if self._stage in (_Stage.DOWN, _Stage.LISTENING) or self._is_silent(now_ns):
+            if refused is LinkState.DIVERGED:
+                return refused
+            return LinkState.DISCONNECTED if self._loss else LinkState.CONNECTING
+        if self._stage is _Stage.SYNCING:
+            return LinkState.SYNCING
+        if self._stage is not _Stage.JOINED:
+            return refused or LinkState.CONNECTING
+        if not self._is_level:
+            return LinkState.CATCHING_UP
+        since_ns = self._lag.since_ns(self._log.position.offset)
+        lag = lag_ms(now_ns, since_ns, self._contact_ns, self._interval_ns)
+        return LinkState.LAGGING if lag > self._options.max_lag_ms else LinkState.IN_SYNC
+
+    def _is_silent(self, now_ns: int) -> bool:
+        return is_silent(now_ns, max(self._contact_ns, self._began_ns), self._interval_ns)
+
+    def _hear_heartbeat(self, beat: Heartbeat, now_ns: int) -> None:
+        self._contact_ns = now_ns
+        own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
+        self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
+        if self._stage is _Stage.LISTENING or beat.history != self._history:
+            if beat.history == self._history:
+                self._lag.begin_link()
+            else:
+                self._lag.begin_reign()
+            self._history = beat.history
+            self._loss = ""
+            self._buffer.clear()
+            self._greet(now_ns)
+        offset = self._log.position.offset
+        if beat.last_offset > max(self._lag.master_offset, offset):
+            self._lag.hear_unseen(beat.last_offset, beat.clock_ms, now_ns)
+            if self._stage is _Stage.JOINED:
+                self._lag.gaps += 1
+        else:
+            # A catch-up may have gone ahead of heartbeats that wait in the queue.
+            self._lag.reach(beat.last_offset)
+        if self._stage is _Stage.JOINED:
+            self._look_level(now_ns)
+        if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
+            self._acknowledge(now_ns)
+
+    def _hear_frame(self, message: Published, bulk: bytes, now_ns: int) -> None:
+        if message.history != self._history:
+            return
+        if self._stage in (_Stage.REFUSED, _Stage.SYNCING):
+            self._contact_ns = now_ns
+            return
+        frames = read_frames(bulk)
+        self._contact_ns = now_ns
+        for frame in frames:
+            if frame.last_offset <= self._log.position.offset:
+                continue
+            expected = max(self._lag.master_offset, self._log.position.offset) + 1
+            if frame.first_offset > expected and self._stage is _Stage.JOINED:
+                self._lag.gaps += 1
+            self._lag.hear(frame.last_offset, now_ns)
+            self._buffer.keep(frame)
+
+    def _greet(self, now_ns: int) -> None:
+        """Say hello, or when the snapshot is in place that is being installed."""
+        if self._resync.is_installing:
+            self._stage = _Stage.SYNCING
+        else:
+            self._say_hello(now_ns)
+
+    def _say_hello(self, now_ns: int) -> None:
+        self._resync.halt()
+        self._stage = _Stage.GREETED
+        self._greeted_ns = now_ns
+        self._transfer = None
+        lineage = self._log.lineage[-messages.MAX_REIGNS :]
+        position = self._log.position
+        own = self._options
+        hello = Hello(own.replica, position, lineage, own.url, sync_address=own.sync_address)
+        self.outbox.append(hello)
+
+    def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:
+        if self._stage is not _Stage.GREETED:
+            return
+        self._master_url = welcome.url
+        own = self._log.position
+        lineage = self._log.lineage
+        objection = plan.objection(own, lineage, welcome.lineage, welcome.position)
+        if objection is not None:
+            self._refuse(
+                Refusal(
+                    messages.DIVERGED,
+                    objection.reason,
+                    common_offset=objection.common_offset,
+                    url=welcome.url,
+                )
+            )
+            return
+        if welcome.lineage != lineage:
+            self._adopt(welcome.lineage)
+        self._stage = _Stage.JOINED
+        self._refusal = Refusal("")
+        self._is_level = False
+        self._target_offset = welcome.position.offset
+        self._lag.reach(welcome.position.offset)
+        self._look_level(now_ns)
+
+    def _adopt(self, lineage: Lineage) -> None:
+        try:
+            self._log.adopt(lineage)
+        except (OffsetGap, StaleEpoch) as error:
+            raise ProtocolViolation(f"the master's lineage does not follow: {error}") from error
+
+    def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
+        if refusal.request:
+            if not self._resync.take_refusal(refusal, now_ns):
+                self._receive_transfer_refusal(refusal)
+        elif refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
+            if self._stage is _Stage.GREETED:
+                self._mend(refusal, now_ns)
+        elif refusal.reason == messages.HELLO_WANTED:
+            # One hello answers any number of these: the ones behind it meet the stage GREETED.
+            if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
+                self._greet(now_ns)
+        elif self._stage is _Stage.GREETED:
+            raise LinkLost(f"the master refuses the hello: {refusal.reason} {refusal.detail}")
+
+    def _receive_transfer_refusal(self, refusal: Refusal) -> None:
+        if self._transfer is None or refusal.request != self._transfer.request:
+            return
+        if refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
+            self._refuse(refusal)
+        else:
+            raise LinkLost(f"the master refuses the catch-up: {refusal.reason} {refusal.detail}")
+
+    def _mend(self, refusal: Refusal, now_ns: int) -> None:
+        """Begin a full resync where the refusal is one that a snapshot mends by the rules."""
+        log = self._log
+        # The word was about that master, not about one that took its address since.
+        is_known = bool(self._accepted) and self._accepted[0] in refusal.lineage
+        is_accepted = is_known and refusal.reason == messages.DIVERGED
+        self._refuse(refusal)
+        # Where the lineages agree and the logs don't, nobody knows from where on: the operator must
+        # look. Elsewhere this side's own comparison decides, not the master's word.
+        is_lineage_alike = refusal.reason == messages.DIVERGED and not refusal.common_offset
+        if not self._options.can_resync or (is_lineage_alike and not is_accepted):
+            return
+        remedy = plan.remedy(
+            log.position, log.lineage, refusal.lineage, refusal.position, is_accepted=is_accepted
+        )
+        if isinstance(remedy, plan.Hold):
+            return
+        self._stage = _Stage.SYNCING
+        self._resync.begin(refusal.lineage, remedy, log.position.offset, now_ns)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._stage = _Stage.REFUSED
+        self._refusal = refusal
+        self._master_url = refusal.url or self._master_url
+        self._transfer = None
+        self._is_level = False
+        self._buffer.clear()
+
+    def _fetch(self, until_offset: int, now_ns: int) -> None:
+        request = self._next_request()
+        self._transfer = _Transfer(until_offset, request, now_ns)
+        after = self._log.position.offset
+        self.outbox.append(Fetch(request, after, until_offset, CREDIT))
+
+    def _receive_chunk(self, chunk: Chunk, bulk: bytes, now_ns: int) -> None:
+        transfer = self._transfer
+        if transfer is None or chunk.request != transfer.request:
+            return
+        if chunk.sequence != transfer.sequence:
+            # A chunk went with a connection; settle() fetches again from where the log stands.
+            self._transfer = None
+            return
+        self._contact_ns = now_ns
+        offset = self._log.position.offset
+        frames = [frame for frame in read_frames(bulk) if frame.last_offset > offset]
+        if frames:
+            self._lag.hear(frames[-1].last_offset, now_ns)
+            self._append(frames, now_ns)
+        elif not chunk.is_last and self._log.position.offset < transfer.until_offset:
+            raise ProtocolViolation("a chunk without a frame before the transfer's end")
+        transfer.sequence += 1
+        transfer.moved_ns = now_ns
+        if chunk.is_last:
+            self._transfer = None
+        else:
+            self.outbox.append(Credit(transfer.request, 1))
+
+    def _append(self, frames: list[Frame], now_ns: int) -> None:
+        try:
+            self._log.append_frames(frames)
+        except (OffsetGap, StaleEpoch, FrameCorrupt) as error:
+            raise ProtocolViolation(f"the master's frames do not follow: {error}") from error
+        self._lag.apply(frames[-1].last_offset, frames[-1].time_ms)
+        self._look_level(now_ns)
+
+    def _look_level(self, now_ns: int) -> None:
+        offset = self._log.position.offset
+        if offset >= self._target_offset:
+            self._is_level = True
+            if not self._log.has_synced:
+                self._log.note_synced()
+        self._lag.note_synced(offset, now_ns)
+
+    def _acknowledge(self, now_ns: int) -> None:
+        position = self._log.position
+        self._acked_offset = position.offset
+        self.outbox.append(Ack(position.offset, position.epoch, self._state(now_ns)))

@@ -1,0 +1,100 @@
+"""What a follower is told and what it tells: the values and the log that it works with.
+
+Apart from `follower`, so that those who show a status or bring a log need not know its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from synap.frame import Frame
+from synap.position import Lineage, Position
+from synap.replication.rules.progress import LinkState
+
+
+class ReplicaLog(Protocol):
+    """What a follower needs of its node's log."""
+
+    @property
+    def position(self) -> Position:
+        """The end of the log."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The reigns of the log."""
+
+    @property
+    def has_synced(self) -> bool:
+        """Whether it ever held all that its master had."""
+
+    def note_synced(self) -> None:
+        """Make `has_synced` true for good."""
+
+    def append_frames(self, frames: Sequence[Frame]) -> None:
+        """Log and apply frames as one; raises OffsetGap or StaleEpoch and changes nothing."""
+
+    def adopt(self, lineage: Lineage) -> None:
+        """Take the master's lineage."""
+
+
+class FollowerOptions(msgspec.Struct, frozen=True):
+    """How a replica follows.
+
+    Attributes:
+        replica: Its `server.node_id`.
+        url: Its `server.advertise_url`; may be empty.
+        heartbeat_interval_ms: Heartbeats expected; a master that says more is believed.
+        max_lag_ms: Lag from which the link counts as lagging.
+        rejoin_ms: Time between two hellos to a master that refuses this replica.
+        can_resync: Whether somebody carries out the disk's part of a full resync.
+        sync_address: Its `replication.sync_listen_address`; may be empty.
+    """
+
+    replica: str
+    url: str
+    heartbeat_interval_ms: int
+    max_lag_ms: int
+    rejoin_ms: int
+    can_resync: bool = False
+    sync_address: str = ""
+
+
+class FollowerStatus(msgspec.Struct, frozen=True):
+    """How the link stands; all that the node's other processes may show.
+
+    Attributes:
+        state: In the words of the HTTP contract.
+        reason: Why it is so, one word of the protocol; empty for nothing special.
+        note: The same as a sentence for the operator.
+        position: The end of the replica's log.
+        master_offset: Last offset that the master is known to have.
+        history: Id of the newest reign of this replica's lineage, NO_HISTORY where it has none.
+        epoch: Its number, or 0.
+        master_url: Where clients reach the master; empty where that is unknown.
+        lag_since_ns: Since when (monotonic) something known is unapplied; 0 for nothing.
+        last_contact_ns: When (monotonic) the master was last heard; 0 for never.
+        synced_ns: When (monotonic) this replica last had all that its master had; 0 for never.
+        heartbeat_ns: Time between two heartbeats.
+        has_synced: Whether its data was ever a whole state of its master.
+        gaps: Times that the stream showed a hole.
+        handshakes_failed: Connections that did not come to be, since the subscriber began.
+    """
+
+    state: LinkState
+    reason: str
+    note: str
+    position: Position
+    master_offset: int
+    history: bytes
+    epoch: int
+    master_url: str
+    lag_since_ns: int
+    last_contact_ns: int
+    synced_ns: int
+    heartbeat_ns: int
+    has_synced: bool
+    gaps: int
+    handshakes_failed: int = 0

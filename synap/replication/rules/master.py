@@ -1,0 +1,321 @@
+"""The master's side of the links, as a state machine without sockets, threads or a clock.
+
+`publisher` hands it what arrives and the time, and brings the sockets, the log's reader and the
+transfers, all by interfaces, so that a simulation can run the same rules over a fake network and
+fake disks. `follower` is the other side.
+
+Source: docs/protocol.md, "The master", "Hello, and what it leads to", "Acks", "Quorum", "Reigns".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from synap.errors import ProtocolViolation
+from synap.frame import Frame
+from synap.position import Lineage, Position
+from synap.replication.rules import messages
+from synap.replication.rules.lag import OffsetClock
+from synap.replication.rules.messages import (
+    DIVERGED,
+    HELLO_WANTED,
+    MAX_REIGNS,
+    NEEDS_FULL_RESYNC,
+    Ack,
+    Answer,
+    Credit,
+    Fetch,
+    FetchSnapshot,
+    Heartbeat,
+    Hello,
+    Inquiry,
+    Published,
+    Refusal,
+    Request,
+    Welcome,
+)
+from synap.replication.rules.plan import Diverged, FullResync, MasterFacts, Plan, decide
+from synap.replication.rules.progress import LinkState
+from synap.replication.rules.reigns import epoch_above
+from synap.replication.rules.roster import ReplicaProgress, Roster
+
+# States of a replica whose offset is one of another log.
+_ELSEWHERE = (LinkState.DIVERGED, LinkState.SYNCING)
+
+
+class MasterLog(Protocol):
+    """What a master's rules need of its log."""
+
+    @property
+    def position(self) -> Position:
+        """The end of the log."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The reigns of the log, at least one."""
+
+
+class MasterOptions(msgspec.Struct, frozen=True):
+    """How a master serves.
+
+    Attributes:
+        name: Its `server.node_id`.
+        url: Where clients reach it; may be empty.
+        heartbeat_interval_ms: Time between two heartbeats.
+        timeout_ns: Silence after which a replica is forgotten.
+        max_lag_ms: Lag from which it counts as lagging.
+        largest_streamed_bytes: A larger frame is announced instead, and fetched.
+    """
+
+    name: str
+    url: str
+    heartbeat_interval_ms: int
+    timeout_ns: int
+    max_lag_ms: int
+    largest_streamed_bytes: int
+
+
+class CatchUps(Protocol):
+    """The transfers of frames. `synap.replication.publishing.catch_up.CatchUpService` is one."""
+
+    def fetch(self, peer: bytes, fetch: Fetch, now_ns: int) -> None:
+        """Begin a transfer."""
+
+    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
+        """Let one send more."""
+
+    def drop(self, peer: bytes) -> None:
+        """End that of a connection."""
+
+    def expire(self, now_ns: int, timeout_ns: int) -> None:
+        """End those without credit."""
+
+
+class SnapshotTransfers(Protocol):
+    """The same for snapshots.
+
+    `synap.replication.publishing.snapshot_service.SnapshotService` is one.
+    """
+
+    def fetch(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
+        """Begin a transfer, or tell the replica when to ask again."""
+
+    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
+        """Let one send more."""
+
+    def drop(self, peer: bytes) -> None:
+        """End that of a connection."""
+
+    def expire(self, now_ns: int, timeout_ns: int) -> None:
+        """End those without credit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a master's rules have done for them. Nothing here may block.
+
+    Attributes:
+        send: Sends to a connection; False where that failed.
+        look_up: Finds the log's position at a replica's offset, then calls `welcome` or `give_up`;
+            gets the connection, its address and the hello.
+        complain: Counts a message that was none; gets the address that it came from.
+        on_ack: Looks at `held_offset`, which may have changed.
+        on_higher_epoch: Sees to it that no write is taken: the epoch ends this master's reign.
+    """
+
+    send: Callable[[bytes, Answer], bool]
+    look_up: Callable[[bytes, str, Hello], None]
+    complain: Callable[[ProtocolViolation, str], None]
+    on_ack: Callable[[], None]
+    on_higher_epoch: Callable[[int], None]
+
+
+class Master:
+    """Serves any number of replicas, each by the connection that it spoke on last."""
+
+    _catch_up: CatchUps
+    _snapshots: SnapshotTransfers | None
+
+    def __init__(self, log: MasterLog, options: MasterOptions, desk: Desk) -> None:
+        """
+        Args:
+            log: The master's log.
+            options: How to serve.
+            desk: Carries out what the rules want.
+        """
+        self._log = log
+        self._options = options
+        self._desk = desk
+        self._roster = Roster(timeout_ns=options.timeout_ns, max_lag_ms=options.max_lag_ms)
+        self._clock = OffsetClock()
+        # Whose hello is being looked up.
+        self._greeting: set[bytes] = set()
+
+    def serve(self, catch_up: CatchUps, snapshots: SnapshotTransfers | None) -> None:
+        """Take who sends frames and snapshots, before the first request; None for no snapshots."""
+        self._catch_up = catch_up
+        self._snapshots = snapshots
+
+    def streamed(self, frame: Frame, now_ns: int, wall_ms: int) -> Published | Heartbeat:
+        """Return what goes into the stream for a committed frame, with the frame or without."""
+        self._clock.note(frame.last_offset, now_ns)
+        if len(frame.encoded) > self._options.largest_streamed_bytes:
+            return self.heartbeat(wall_ms)
+        return Published(self._log.lineage[-1].history)
+
+    def heartbeat(self, wall_ms: int) -> Heartbeat:
+        """Return what the master tells of itself."""
+        reign = self._log.lineage[-1]
+        return Heartbeat(
+            reign.history, reign.epoch, self._log.position.offset, wall_ms,
+            self._options.heartbeat_interval_ms,
+        )  # fmt: skip
+
+    def expire(self, now_ns: int) -> list[str]:
+        """Forget who is silent, and end transfers without credit; return the replicas' names."""
+        timeout_ns = self._options.timeout_ns
+        silent = self._roster.expire(now_ns)
+        for peer, _ in silent:
+            self._drop(peer)
+        self._catch_up.expire(now_ns, timeout_ns)
+        if self._snapshots is not None:
+            self._snapshots.expire(now_ns, timeout_ns)
+        return [name for _, name in silent]
+
+    def replicas(self, now_ns: int) -> tuple[ReplicaProgress, ...]:
+        """Return every replica that was heard since the start, by name."""
+        return self._roster.progress(self._log.position.offset, self._clock, now_ns)
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether a replica is connected, as far as is known."""
+        return len(self._roster) > 0
+
+    def twin_note(self, name: str, now_ns: int) -> str:
+        """Return what is wrong where two replicas seem to have one name; empty for nothing."""
+        return self._roster.twin_note(name, now_ns)
+
+    def held_offset(self, replicas: int) -> int:
+        """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
+        return self._roster.held_offset(replicas, self._log.lineage)
+
+    def receive(
+        self, peer: bytes, address: str, request: Request, now_ns: int, wall_ms: int
+    ) -> None:
+        """Take a request of a connection.
+
+        Args:
+            peer: The connection.
+            address: Where it comes from.
+            request: What it wants.
+            now_ns: Monotonic clock.
+            wall_ms: Wall clock.
+        """
+        if isinstance(request, Hello):
+            self._take_hello(peer, address, request)
+        elif isinstance(request, Inquiry):
+            self._desk.send(peer, self._welcome_message())
+        elif not self._roster.knows(peer):
+            self._desk.send(peer, Refusal(HELLO_WANTED, "say hello first"))
+        elif isinstance(request, Fetch):
+            # It has what it was sent, and reads on from there.
+            self._drop(peer)
+            self._catch_up.fetch(peer, request, now_ns)
+        elif isinstance(request, FetchSnapshot):
+            self._fetch_snapshot(peer, request, now_ns)
+        elif isinstance(request, Credit):
+            self._catch_up.credit(peer, request, now_ns)
+            if self._snapshots is not None:
+                self._snapshots.credit(peer, request, now_ns)
+        else:
+            self._take_ack(peer, request, address, now_ns, wall_ms)
+
+    def welcome(
+        self,
+        peer: bytes,
+        address: str,
+        hello: Hello,
+        first_offset: int,
+        at_replica: Position | None,
+        now_ns: int,
+        wall_ms: int,
+    ) -> Plan:
+        """Answer a hello; return what the replica gets.
+
+        Args:
+            first_offset: The oldest offset that the log still holds.
+            at_replica: The log's position at the replica's offset, None where there is none.
+            now_ns: Monotonic clock.
+            wall_ms: Wall clock.
+        """
+        self._greeting.discard(peer)
+        log = self._log
+        facts = MasterFacts(log.lineage, log.position, first_offset, at_replica)
+        answer = decide(hello.position, hello.lineage, facts)
+        replaced = self._roster.greet(peer, address, hello, answer, now_ns, wall_ms)
+        if replaced is not None:
+            self._drop(replaced)
+        self._desk.send(peer, self._message_of(answer))
+        return answer
+
+    def give_up(self, peer: bytes, why: str) -> None:
+        """Have the replica come back later: its hello can't be looked up."""
+        self._greeting.discard(peer)
+        self._desk.send(peer, Refusal(messages.BUSY, why))
+
+    def _take_hello(self, peer: bytes, address: str, hello: Hello) -> None:
+        if peer in self._greeting:
+            return
+        epoch = epoch_above(hello.lineage, self._log.lineage, from_master=hello.is_master)
+        if epoch:
+            self._desk.on_higher_epoch(epoch)
+        if hello.is_master:
+            url = self._options.url
+            self._desk.send(peer, Refusal(DIVERGED, "this node has heard of the reign", url=url))
+            return
+        self._greeting.add(peer)
+        self._desk.look_up(peer, address, hello)
+
+    def _fetch_snapshot(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
+        self._catch_up.drop(peer)
+        if self._snapshots is None:
+            refusal = Refusal(messages.BUSY, "there are no snapshots here", fetch.request)
+            self._desk.send(peer, refusal)
+        else:
+            self._snapshots.fetch(peer, fetch, now_ns)
+
+    def _drop(self, peer: bytes) -> None:
+        self._catch_up.drop(peer)
+        if self._snapshots is not None:
+            self._snapshots.drop(peer)
+
+    def _take_ack(self, peer: bytes, ack: Ack, address: str, now_ns: int, wall_ms: int) -> None:
+        if ack.offset > self._log.position.offset and ack.state not in _ELSEWHERE:
+            self._desk.complain(ProtocolViolation(f"an ack of offset {ack.offset}"), address)
+            self._desk.send(peer, Refusal(HELLO_WANTED, "the ack is ahead of this log"))
+            return
+        if self._roster.acknowledge(peer, ack, now_ns, wall_ms):
+            self._desk.on_ack()
+
+    def _message_of(self, answer: Plan) -> Answer:
+        if isinstance(answer, FullResync):
+            return self._refusal(NEEDS_FULL_RESYNC, answer.reason, 0)
+        if isinstance(answer, Diverged):
+            return self._refusal(DIVERGED, answer.reason, answer.common_offset)
+        return self._welcome_message()
+
+    def _welcome_message(self) -> Welcome:
+        lineage = self._log.lineage[-MAX_REIGNS:]
+        return Welcome(self._options.name, self._log.position, lineage, self._options.url)
+
+    def _refusal(self, reason: str, detail: str, common_offset: int) -> Refusal:
+        """Return a refusal that tells the replica all that it decides by."""
+        log = self._log
+        return Refusal(
+            reason, detail, common_offset=common_offset, url=self._options.url,
+            lineage=log.lineage[-MAX_REIGNS:], position=log.position,
+        )  # fmt: skip

@@ -1,0 +1,239 @@
+"""What a master knows of its replicas, from their hellos and acks.
+
+Plain values: `master` hands in what arrives and the monotonic time. A replica is known by its
+connection while that is alive and by its own name beyond that, so that one that reconnects replaces
+itself, and one that went away is still shown, as `disconnected`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from synap.position import Lineage
+from synap.replication.rules import quorum
+from synap.replication.rules.lag import OffsetClock, lag_entries
+from synap.replication.rules.messages import Ack, Hello
+from synap.replication.rules.plan import Diverged, FullResync, Plan
+from synap.replication.rules.progress import NS_PER_MS, LinkState
+
+# Replicas shown, those that went away among them. The longest silent one makes room.
+MAX_REPLICAS = 256
+
+_STATES = frozenset(LinkState)
+# States in which what a replica holds is a beginning of its master's log.
+_HOLDING_STATES = frozenset((LinkState.CATCHING_UP, LinkState.IN_SYNC, LinkState.LAGGING))
+
+
+class ReplicaProgress(msgspec.Struct, frozen=True):
+    """One replica.
+
+    Attributes:
+        id: Its `server.node_id`.
+        address: Where its connection comes from.
+        url: Where clients reach it; may be empty.
+        offset: Last offset in its WAL that it told.
+        lag_entries: How many entries of the master's log are behind that.
+        lag_ms: Age of the oldest of them, by this master's clock.
+        status: In the words of the HTTP contract.
+        last_ack_ms: Wall clock at which it was last heard.
+        note: What the operator should know of it; empty for nothing.
+    """
+
+    id: str
+    address: str
+    url: str
+    offset: int
+    lag_entries: int
+    lag_ms: int
+    status: LinkState
+    last_ack_ms: int
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Replica:
+    peer: bytes
+    address: str
+    url: str
+    offset: int
+    epoch: int
+    state: LinkState
+    heard_ns: int
+    heard_wall_ms: int
+    is_connected: bool = True
+    # The connection that this one replaced while it was alive, and where that came from. A replica
+    # that reconnects never uses the old one again; another replica of the same name does.
+    replaced: bytes = b""
+    replaced_address: str = ""
+    twin_address: str = ""
+    twin_ns: int = 0
+
+
+class Roster:
+    """Every replica that was heard since the master started."""
+
+    def __init__(self, *, timeout_ns: int, max_lag_ms: int) -> None:
+        """
+        Args:
+            timeout_ns: Silence after which a replica counts as disconnected.
+            max_lag_ms: Lag from which it counts as lagging.
+        """
+        self._timeout_ns = timeout_ns
+        self._max_lag_ms = max_lag_ms
+        self._by_id: dict[str, _Replica] = {}
+        self._ids: dict[bytes, str] = {}
+
+    def __len__(self) -> int:
+        """Return the number of connections that have said hello and are alive."""
+        return len(self._ids)
+
+    def knows(self, peer: bytes) -> bool:
+        """Say whether this connection has said hello and is alive."""
+        return peer in self._ids
+
+    def greet(
+        self, peer: bytes, address: str, hello: Hello, answer: Plan, now_ns: int, wall_ms: int
+    ) -> bytes | None:
+        """Enter the replica behind a connection that said hello.
+
+        Returns:
+            The connection that it replaces, if any.
+        """
+        before = self._by_id.pop(hello.replica, None)
+        gone = None
+        if before is not None and before.is_connected and before.peer != peer:
+            gone = before.peer
+            del self._ids[gone]
+        self._forget_name_of(peer)
+        self._make_room()
+        replica = _Replica(
+            peer, address, hello.url, hello.position.offset, hello.position.epoch,
+            _state_of(answer), now_ns, wall_ms,
+        )  # fmt: skip
+        if before is not None:
+            _look_for_twin(replica, before, is_replaced=gone is not None)
+        self._by_id[hello.replica] = replica
+        self._ids[peer] = hello.replica
+        return gone
+
+    def acknowledge(self, peer: bytes, ack: Ack, now_ns: int, wall_ms: int) -> bool:
+        """Take an ack; return False for a connection that never said hello or was forgotten."""
+        name = self._ids.get(peer)
+        if name is None:
+            return False
+        replica = self._by_id[name]
+        replica.offset = ack.offset
+        replica.epoch = ack.epoch
+        replica.heard_ns = now_ns
+        replica.heard_wall_ms = wall_ms
+        if ack.state in _STATES:
+            replica.state = LinkState(ack.state)
+        return True
+
+    def expire(self, now_ns: int) -> list[tuple[bytes, str]]:
+        """Forget the connections that are silent for too long; return them with their names."""
+        silent = [
+            (replica.peer, name)
+            for name, replica in self._by_id.items()
+            if replica.is_connected and now_ns - replica.heard_ns > self._timeout_ns
+        ]
+        for peer, name in silent:
+            self._by_id[name].is_connected = False
+            del self._ids[peer]
+        return silent
+
+    def twin_note(self, name: str, now_ns: int) -> str:
+        """Say that two replicas use this name, where both were heard lately; else return ""."""
+        replica = self._by_id.get(name)
+        if replica is None or not replica.twin_ns:
+            return ""
+        if now_ns - replica.twin_ns > self._timeout_ns:
+            return ""
+        return (
+            f"another replica, at {replica.twin_address}, has the same server.node_id and takes "
+            "its place again and again; give each a name of its own"
+        )
+
+    def held_offset(self, replicas: int, lineage: Lineage) -> int:
+        """Return the last offset that `replicas` replicas have acknowledged; 0 for none.
+
+        Args:
+            replicas: From 1.
+            lineage: The master's reigns; a replica whose ack does not lie on it does not count.
+        """
+        return quorum.held_offset(self._counting_offsets(lineage), replicas)
+
+    def progress(
+        self, last_offset: int, clock: OffsetClock, now_ns: int
+    ) -> tuple[ReplicaProgress, ...]:
+        """Return every replica by name.
+
+        Args:
+            last_offset: The end of the master's log.
+            clock: When each offset was written.
+            now_ns: Monotonic clock.
+        """
+        return tuple(
+            self._progress_of(name, replica, last_offset, clock, now_ns)
+            for name, replica in sorted(self._by_id.items())
+        )
+
+    def _counting_offsets(self, lineage: Lineage) -> Iterator[int]:
+        for replica in self._by_id.values():
+            is_holding = replica.is_connected and replica.state in _HOLDING_STATES
+            if is_holding and quorum.counts(replica.offset, replica.epoch, lineage):
+                yield replica.offset
+
+    def _progress_of(
+        self, name: str, replica: _Replica, last_offset: int, clock: OffsetClock, now_ns: int
+    ) -> ReplicaProgress:
+        since_ns = clock.since_ns(replica.offset)
+        lag = (now_ns - since_ns) // NS_PER_MS if since_ns else 0
+        status = replica.state
+        if not replica.is_connected:
+            status = LinkState.DISCONNECTED
+        elif status is LinkState.IN_SYNC and lag > self._max_lag_ms:
+            status = LinkState.LAGGING
+        return ReplicaProgress(
+            id=name,
+            address=replica.address,
+            url=replica.url,
+            offset=replica.offset,
+            lag_entries=lag_entries(last_offset, replica.offset),
+            lag_ms=lag,
+            status=status,
+            last_ack_ms=replica.heard_wall_ms,
+            note=self.twin_note(name, now_ns),
+        )
+
+    def _forget_name_of(self, peer: bytes) -> None:
+        name = self._ids.pop(peer, None)
+        if name is not None:
+            self._by_id.pop(name, None)
+
+    def _make_room(self) -> None:
+        if len(self._by_id) < MAX_REPLICAS:
+            return
+        name = min(self._by_id, key=lambda name: self._by_id[name].heard_ns)
+        replica = self._by_id.pop(name)
+        self._ids.pop(replica.peer, None)
+
+
+def _look_for_twin(replica: _Replica, before: _Replica, *, is_replaced: bool) -> None:
+    """Note on `replica` whether the one of its name before it is another one."""
+    if replica.peer == before.peer:
+        replica.replaced, replica.replaced_address = before.replaced, before.replaced_address
+    elif is_replaced:
+        replica.replaced, replica.replaced_address = before.peer, before.address
+    replica.twin_address, replica.twin_ns = before.twin_address, before.twin_ns
+    if is_replaced and replica.peer == before.replaced:
+        replica.twin_address, replica.twin_ns = before.address, replica.heard_ns
+
+
+def _state_of(answer: Plan) -> LinkState:
+    if isinstance(answer, Diverged):
+        return LinkState.DIVERGED
+    return LinkState.SYNCING if isinstance(answer, FullResync) else LinkState.CATCHING_UP

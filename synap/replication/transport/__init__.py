@@ -1,0 +1,6 @@
+"""ZeroMQ on an asyncio loop: the only package that knows it.
+
+sockets      PUB, SUB, ROUTER, DEALER: bytes in, bytes out
+curve        keys of CurveZMQ
+handshakes   who is let in, and what fails
+"""

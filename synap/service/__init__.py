@@ -1,0 +1,11 @@
+"""What a node can do and tell, as typed calls; knows no HTTP.
+
+node_api            reads and writes, checked against the caller's permissions
+local_node          this worker's share of its node: store, board, counters
+node_facts          what a node tells of itself
+node_processes      its processes, by what they are
+rates               how often things happen
+account_directory   users and keys as this node has them now
+password_checks     checking passwords beside the loop, seldom
+audit               the audit log
+"""

@@ -1,0 +1,240 @@
+"""This worker's share of its node: the store for reading, the board, the counters.
+
+The store's generation changes when a full resync has received another one. The board says so, and
+the next request opens the new generation before the old one is let go: none fails. Reading threads
+hold the reader that they began with until they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter as Tally
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from synap.errors import (
+    NO_LONGER_MASTER,
+    NotCaughtUp,
+    ReadOnlyReplica,
+    ReadRefused,
+    ReignEnded,
+    Starting,
+    StoreError,
+    Syncing,
+)
+from synap.eviction.access_table import AccessTable
+from synap.eviction.rules import POLICIES
+from synap.node.paths import NodePaths
+from synap.replication.rules.lag import lag_ms
+from synap.service.rates import Rates
+from synap.shared.board import Board, BoardView, NodeDetails
+from synap.shared.series import Counter, Counters, Series
+from synap.shared.slow_log import SlowLog
+from synap.store import StoreReader
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
+
+# Long reads (digest, wide scans) at once; more would only take turns at the interpreter.
+_READING_THREADS = 2
+# How often a read that waits for an offset looks. An applied frame shows at once in the store, and
+# a look costs about a microsecond.
+_POLL_SECONDS = 0.002
+
+
+class LocalNode:
+    """What one HTTP worker has open of its node.
+
+    All methods belong to the event loop of the worker, and to the process that called `start`.
+
+    Attributes:
+        config: The node's configuration.
+        paths: Where its files are.
+        counts: This worker's row of counters, by `Counter`. Add to it in place.
+        series: This worker's part of the node's metrics.
+        slow_log: This worker's part of the slow log.
+        rates: How often things happen on the node.
+        is_replica: Whether the store that `reader` last returned was a replica's.
+        touch: Marks a use of a key, where the node evicts by uses; else None. A replica evicts
+            nothing by itself.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paths = NodePaths.of(config)
+        self.is_replica = False
+        self.touch: Callable[[bytes], None] | None = None
+        self._access: AccessTable | None = None
+        self._read_wait_seconds = config.replication.read_wait_ms / 1000
+        self._reader: StoreReader | None = None
+        self._seen: BoardView | None = None
+        self._leases: Tally[StoreReader] = Tally()
+
+    def start(self) -> None:
+        """Open what the node's other processes share; the store is opened when it is there."""
+        self.paths.create()
+        self._board = Board(self.paths.board_file)
+        self._counters = Counters(self.paths.counters_file)
+        self.series = Series(self.paths.run_dir)
+        self.slow_log = SlowLog(self.paths.run_dir)
+        self.rates = Rates(self.total)
+        self.rates.start()
+        kv_store = self.config.kv_store
+        self._access = AccessTable.of(
+            POLICIES[kv_store.eviction_policy],
+            self.paths.run_dir,
+            kv_store.max_memory_mb * 1024 * 1024,
+        )
+        self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="reading")
+        self.counts = self._counters.row
+
+    def close(self) -> None:
+        """Let go of everything, long reads last."""
+        self.rates.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for reader in {*self._leases, self._reader}:
+            if reader is not None:
+                reader.close()
+        self._counters.close()
+        self.series.close()
+        self.slow_log.close()
+        self._board.close()
+        self.touch = None
+        if self._access is not None:
+            self._access.close()
+
+    @property
+    def view(self) -> BoardView:
+        """What the log's owner shows now."""
+        return self._board.view()
+
+    @property
+    def details(self) -> NodeDetails:
+        """What the log's owner tells for the status endpoints."""
+        return self._board.details()
+
+    @property
+    def role(self) -> str:
+        """The node's role; the configured one until the log's owner has started."""
+        return self._board.view().role or self.config.replication.role
+
+    @property
+    def master_url(self) -> str | None:
+        """Where writes go instead; None where that is not known."""
+        return self._board.view().master_url or None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the node is about to stop, and wants its clients to go elsewhere."""
+        return self._board.is_draining
+
+    def write_refusal(self) -> ReadOnlyReplica | None:
+        """Say why a write that waits for this node's writer waits in vain; None where it may not.
+
+        A master that stepped down, or is a replica by now, has none, and says so as soon as it
+        knows where writes go.
+        """
+        view = self._board.view()
+        is_over = view.role == "replica" or view.read_only == ReignEnded.reason
+        knows_master = view.master_url and view.master_url != self.config.server.own_url
+        return ReadOnlyReplica(NO_LONGER_MASTER) if is_over and knows_master else None
+
+    def lag_ms(self) -> int:
+        """Return how old a replica's data may be."""
+        view = self._board.view()
+        return lag_ms(
+            time.monotonic_ns(), view.lag_since_ns, view.last_contact_ns, view.heartbeat_ns
+        )
+
+    def total(self, counter: Counter) -> int:
+        """Return a count over all workers of the node."""
+        return self._counters.total(counter)
+
+    def reader(self) -> StoreReader:
+        """Return the live store for reading.
+
+        Raises:
+            Syncing: this replica has not finished its first synchronisation.
+            Starting: there is no store yet.
+        """
+        view = self._board.view()
+        if view is not self._seen or self._reader is None:
+            return self._look(view)
+        return self._reader
+
+    def applied_offset(self) -> int:
+        """Return the last offset in the store; what the board said last while it can't be read."""
+        try:
+            return self.reader().applied().position.offset
+        except ReadRefused:
+            return self._board.view().applied_offset
+
+    async def read_in_thread(
+        self,
+        read: Callable[Concatenate[StoreReader, Arguments], Found],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Found:
+        """Return `read(reader, …)`, called beside the event loop.
+
+        Raises:
+            ReadRefused: as `reader` does.
+        """
+        loop = asyncio.get_running_loop()
+        reader = self.reader()
+        self._leases[reader] += 1
+        # On the thread's own future: it ends with the thread, also where the request is cancelled.
+        job = self._threads.submit(read, reader, *args, **kwargs)
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._give_back, reader))
+        return await asyncio.wrap_future(job)
+
+    async def wait_applied(self, offset: int) -> None:
+        """Wait until the store holds `offset`.
+
+        Raises:
+            NotCaughtUp: it did not within replication.read_wait_ms.
+        """
+        deadline = time.monotonic() + self._read_wait_seconds
+        while (applied := self.reader().applied().position.offset) < offset:
+            if time.monotonic() >= deadline:
+                raise NotCaughtUp(
+                    f"this node has applied offset {applied}, not {offset}; "
+                    "try again, or ask the master"
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _look(self, view: BoardView) -> StoreReader:
+        if view.role == "replica" and not view.first_sync_done:
+            raise Syncing
+        if not view.role:
+            raise Starting
+        if self._reader is None or self._reader.generation != view.generation:
+            self._reopen()
+        self._seen = view
+        self.is_replica = view.role == "replica"
+        self.touch = None if self._access is None or self.is_replica else self._access.touch
+        assert self._reader is not None
+        return self._reader
+
+    def _reopen(self) -> None:
+        old = self._reader
+        try:
+            self._reader = StoreReader.open(self.paths.store_dir)
+        except StoreError as error:
+            if old is None:
+                raise Starting from error
+            return
+        if old is not None and not self._leases[old]:
+            old.close()
+
+    def _give_back(self, reader: StoreReader) -> None:
+        self._leases[reader] -= 1
+        if not self._leases[reader]:
+            del self._leases[reader]
+            if reader is not self._reader:
+                reader.close()

@@ -1,0 +1,474 @@
+"""What a client may ask of this node, as typed calls.
+
+Every entry point goes through here, so that the REST resources and whatever else speaks to clients
+agree. A write is a command (see `synap.commands.commands`) handed to the log's owner. A read looks
+into the store and comes with the offset that it saw; all reads of one call see one state of the
+store.
+
+This is also where it is decided what a caller may do: each call takes the caller first, so that no
+entry point can forget to say who asks. Nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from synap.auth.permissions import Caller
+from synap.backup.archive import Backup, take_backup
+from synap.commands import commands
+from synap.commands.commands import Command, Delete, Increment, Set, SetResult
+from synap.commands.records import (
+    MAX_KEY_BYTES,
+    Record,
+    check_key,
+    check_keys,
+    is_live,
+    ttl_seconds,
+)
+from synap.commands.transactions import Executed, Queue, Queued, TransactionCommand, Watch
+from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
+from synap.ipc.admin_socket import ask
+from synap.ipc.messages import AdminCommand, AdminResult
+from synap.ipc.writer_client import Done, Waiter, WriterClient
+from synap.node.identity import lock_file
+from synap.request_errors import CommandDisabled, Forbidden, InvalidRequest, KeyInvalid, KeyNotFound
+from synap.service.local_node import LocalNode
+from synap.shared.series import Counter
+from synap.store import StoreReader
+
+# A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
+MAX_PAGE_KEYS = 10_000
+# Stored keys that one page looks at. A pattern that few of them fit gets short pages with cursors.
+MAX_PAGE_VISITED = 20_000
+# Most pages that one list of keys looks through: a million stored keys.
+_MAX_LIST_PAGES = 50
+# Reads of more keys than this are done beside the event loop: about a millisecond on it.
+_MANY_KEYS = 500
+
+_GETS, _HITS, _MISSES = int(Counter.GETS), int(Counter.HITS), int(Counter.MISSES)
+_SETS, _DELS = int(Counter.SETS), int(Counter.DELS)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a scan.
+
+    Attributes:
+        keys: In the order of their bytes.
+        cursor: Where the next page begins; None behind the last one.
+        offset: The applied offset that the page shows.
+    """
+
+    keys: list[str]
+    cursor: str | None
+    offset: int
+
+    def shown(self) -> dict[str, object]:
+        """Return the form of the contract, ready for JSON."""
+        return {
+            "keys": self.keys,
+            "count": len(self.keys),
+            "cursor": self.cursor,
+            "has_more": self.cursor is not None,
+        }
+
+
+class KeyStats(msgspec.Struct, frozen=True):
+    """What `/kv/stats` tells; the counts are those of all workers.
+
+    Attributes:
+        total_keys: Keys that exist.
+        total_memory_bytes: Bytes of the store's used pages.
+        gets: Keys that were asked for, `hits` of them found and `misses` not.
+        sets: Keys that were written.
+        dels: Keys that were removed by clients.
+        offset: The applied offset that `total_keys` belongs to.
+    """
+
+    total_keys: int
+    total_memory_bytes: int
+    gets: int
+    hits: int
+    misses: int
+    sets: int
+    dels: int
+    offset: int
+
+    def shown(self) -> dict[str, object]:
+        """Return the form of the contract, ready for JSON."""
+        return {
+            "total_keys": self.total_keys,
+            "total_memory_bytes": self.total_memory_bytes,
+            "operations": {
+                "gets": self.gets,
+                "sets": self.sets,
+                "dels": self.dels,
+                "hits": self.hits,
+                "misses": self.misses,
+            },
+            "hit_rate": self.hits / self.gets if self.gets else 0.0,
+        }
+
+
+def now_ms() -> int:
+    """Return the wall clock in ms, which expiry goes by."""
+    return time.time_ns() // 1_000_000
+
+
+class Calls:
+    """The calls, on one node. Each of them raises Forbidden where the caller may not."""
+
+    def __init__(self, node: LocalNode, client: WriterClient) -> None:
+        self._node = node
+        self._client = client
+
+    async def write(
+        self,
+        caller: Caller,
+        command: Command,
+        min_replicas: int = 0,
+        client_id: str | None = None,
+    ) -> Done:
+        """Have the log's owner carry out `command`.
+
+        Args:
+            caller: Who asks.
+            command: What to do.
+            min_replicas: Replicas that must hold it before this returns; the configuration may ask
+                for more.
+            client_id: The client whose transaction it is for, where one is open; the result is
+                then Queued. For Set, Delete and Increment alone.
+
+        Raises:
+            ReadOnlyReplica: this node is a replica; nothing changed.
+            InvalidRequest: replicas are asked for, and this node can't have any.
+            CommandDisabled: the configuration does not allow it.
+            CommandError, WriteRefused: as WriterClient.execute.
+        """
+        if caller.is_limited:
+            caller.require_for(command)
+        if isinstance(command, commands.Flush):
+            self._require_flush()
+        if client_id is None:
+            return await self._execute(command, min_replicas)
+        assert isinstance(command, Set | Delete | Increment), "only these are queued"
+        return await self._execute(Queue(_owner(caller, client_id), command), min_replicas)
+
+    async def transact(
+        self, caller: Caller, command: TransactionCommand, min_replicas: int = 0
+    ) -> Done:
+        """Open, end, carry out or guard the caller's transaction.
+
+        Args:
+            caller: Who asks. The client ids of one caller mean nothing to another one.
+            command: What to do, with the id that the client gave itself.
+            min_replicas: As for `write`.
+
+        Raises:
+            As `write` does.
+        """
+        if not caller.permissions:
+            raise Forbidden("kv:*", "write")
+        if isinstance(command, Watch) and caller.is_limited:
+            for key in command.keys:
+                caller.require_read(key)
+        owned = msgspec.structs.replace(command, client=_owner(caller, command.client))
+        return await self._execute(owned, min_replicas)
+
+    def submit(self, caller: Caller, command: Set, waiter: Waiter) -> None:
+        """Hand a SET over as `write` does and let `waiter` have the outcome.
+
+        Whoever waits calls `count` with it.
+
+        Raises:
+            ReadOnlyReplica, WriterUnavailable: nothing changed, and `waiter` hears nothing.
+        """
+        if caller.is_limited:
+            caller.require_for(command)
+        self.require_writable()
+        self._client.submit(waiter, command)
+
+    async def _execute(self, command: Command | TransactionCommand, min_replicas: int) -> Done:
+        self.require_writable()
+        if min_replicas and self._node.view.role == "standalone":
+            raise InvalidRequest("this node is standalone: no replica can hold its writes")
+        done = await self._client.execute(command, min_replicas)
+        self.count(command, done.result)
+        return done
+
+    def require_writable(self) -> None:
+        """Raise ReadOnlyReplica where this node is one."""
+        if self._node.view.role == "replica":
+            raise ReadOnlyReplica("this node is a replica and takes no writes; ask the master")
+
+    def _require_flush(self) -> None:
+        if not self._node.config.kv_store.allow_flush_commands:
+            raise CommandDisabled(
+                "removing every key is turned off; kv_store.allow_flush_commands turns it on"
+            )
+
+    def get(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
+        """Return what `key` holds now, or None, and the offset.
+
+        Args:
+            caller: Who asks.
+            key: Checked already.
+        """
+        if caller.is_limited:
+            caller.require_read(key)
+        record, offset = self._node.reader().get(key)
+        counts = self._node.counts
+        counts[_GETS] += 1
+        if record is not None and (record.expiry_ms == 0 or is_live(record, now_ms())):
+            counts[_HITS] += 1
+            touch = self._node.touch
+            if touch is not None:
+                touch(key)
+            return record, offset
+        counts[_MISSES] += 1
+        return None, offset
+
+    def look(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
+        """Return the same as `get` without counting it as one."""
+        if caller.is_limited:
+            caller.require_read(key)
+        record, offset = self._node.reader().get(key)
+        return (record if is_live(record, now_ms()) else None), offset
+
+    async def get_many(
+        self, caller: Caller, keys: Sequence[bytes]
+    ) -> tuple[list[bytes | None], int]:
+        """Return the value of each key, and the offset.
+
+        The value is None where the key is missing, or the caller may not read it.
+
+        Raises:
+            KeyInvalid: one is empty or too long.
+        """
+        check_keys(keys)
+        if len(keys) > _MANY_KEYS:
+            values, offset = await self._node.read_in_thread(StoreReader.get_many, keys, now_ms())
+        else:
+            values, offset = self._node.reader().get_many(keys, now_ms())
+        if caller.is_limited:
+            values = [
+                value if caller.may_read(key) else None
+                for key, value in zip(keys, values, strict=True)
+            ]
+        touch = self._node.touch
+        if touch is not None:
+            for key, value in zip(keys, values, strict=True):
+                if value is not None:
+                    touch(key)
+        misses = values.count(None)
+        counts = self._node.counts
+        counts[_GETS] += len(values)
+        counts[_HITS] += len(values) - misses
+        counts[_MISSES] += misses
+        return values, offset
+
+    async def scan(
+        self,
+        caller: Caller,
+        *,
+        prefix: bytes,
+        pattern: bytes | None,
+        cursor: str | None,
+        limit: int,
+    ) -> Page:
+        """Return the next page of the existing keys that begin with `prefix` and fit `pattern`.
+
+        Keys that the caller may not read are left out.
+
+        Args:
+            caller: Who asks.
+            prefix: b"" for all keys.
+            pattern: Glob pattern, or None.
+            cursor: From the page before; None for the first.
+            limit: Most keys in the page, from 1; at most MAX_PAGE_KEYS count.
+
+        Raises:
+            InvalidRequest: the limit is below 1, the cursor is not from an earlier page, or the
+                prefix or the pattern is longer than any key.
+        """
+        if limit < 1:
+            raise InvalidRequest("parameter 'limit' is below 1")
+        for name, text in (("prefix", prefix), ("pattern", pattern or b"")):
+            if len(text) > MAX_KEY_BYTES:
+                raise InvalidRequest(f"parameter '{name}' is over {MAX_KEY_BYTES} bytes")
+        after = None if cursor is None else _key_of_cursor(cursor)
+        accepts = _seen_by(caller)
+        while True:
+            found = await self._node.read_in_thread(
+                StoreReader.scan,
+                prefix,
+                after,
+                min(limit, MAX_PAGE_KEYS),
+                now_ms(),
+                pattern=pattern,
+                max_visited=MAX_PAGE_VISITED,
+                accepts=accepts,
+            )
+            if accepts is None or found.keys or found.next is None:
+                break
+            after = found.next
+        following = found.next
+        if accepts is not None and following is not None:
+            # The last key that was looked at may be one whose name the caller must not learn.
+            following = found.keys[-1]
+        shown = None if following is None else _cursor_of_key(following)
+        return Page([key.decode() for key in found.keys], shown, found.offset)
+
+    async def list_keys(self, caller: Caller, pattern: bytes) -> Page:
+        """Return all existing keys that fit `pattern`, MAX_PAGE_KEYS of them at most.
+
+        Its cursor is where it was cut: by that number, or after a million stored keys. Keys that
+        come or go meanwhile may be in it or not.
+        """
+        keys: list[str] = []
+        cursor: str | None = None
+        for _ in range(_MAX_LIST_PAGES):
+            page = await self.scan(
+                caller, prefix=b"", pattern=pattern, cursor=cursor, limit=MAX_PAGE_KEYS - len(keys)
+            )
+            keys += page.keys
+            cursor = page.cursor
+            if cursor is None or len(keys) == MAX_PAGE_KEYS:
+                break
+        return Page(keys, cursor, page.offset)
+
+    async def random_key(self, caller: Caller) -> tuple[str | None, int]:
+        """Return some existing key that the caller may read, or None, and the offset."""
+        key, offset = await self._node.read_in_thread(_random_key, _seen_by(caller))
+        return (None if key is None else key.decode()), offset
+
+    async def digest(self, caller: Caller) -> tuple[int, int, str]:
+        """Return the applied offset, the number of stored entries and the digest of them all."""
+        caller.require("admin", b"node:digest")
+        return await self._node.read_in_thread(StoreReader.digest)
+
+    async def backup(self, caller: Caller) -> Backup:
+        """Take a backup; whoever gets it closes it.
+
+        Args:
+            caller: Who asks.
+
+        Raises:
+            BackupRunning: another one of this node is not closed yet.
+            DiskFull: there is no room for the copy.
+        """
+        caller.require("admin", b"node:backup")
+        return await self._node.read_in_thread(_back_up, self._node)
+
+    async def administer(
+        self, caller: Caller, command: AdminCommand, timeout_seconds: float
+    ) -> AdminResult:
+        """Have the log's owner do the operator's work; see `synap.ipc.admin_socket.ask`."""
+        caller.require("admin", b"node:" + type(command).__name__.lower().encode())
+        return await ask(self._node.paths.admin_socket, command, timeout_seconds)
+
+    async def stats(self, caller: Caller) -> KeyStats:
+        """Return the counts of keys, bytes and operations, which tell of all keys."""
+        caller.require("read", b"kv:*")
+        keys, used_bytes, offset = await self._node.read_in_thread(_measure)
+        total = self._node.total
+        return KeyStats(
+            keys, used_bytes,
+            total(Counter.GETS), total(Counter.HITS), total(Counter.MISSES),
+            total(Counter.SETS), total(Counter.DELS), offset,
+        )  # fmt: skip
+
+    def count(
+        self,
+        command: Command | TransactionCommand,
+        result: commands.Result | Queued | Executed,
+    ) -> None:
+        """Count what `command` did, by its result."""
+        counts = self._node.counts
+        if type(result) is SetResult:
+            counts[_SETS] += result.written
+            return
+        if isinstance(command, Queue):
+            command = command.command
+        if isinstance(result, Queued):
+            return
+        if isinstance(command, commands.SetMany):
+            counts[_SETS] += len(command.pairs) if result else 0
+        elif isinstance(command, commands.Delete | commands.Flush):
+            counts[_DELS] += max(result, 0)  # type: ignore[type-var,operator]
+        elif isinstance(command, _WRITING):
+            counts[_SETS] += 1
+        elif isinstance(result, Executed):
+            for word, number in result.results or ():
+                if word == "deleted":
+                    counts[_DELS] += number
+                else:
+                    counts[_SETS] += number if word == "ok" else 1
+
+
+_WRITING = (commands.Increment, commands.Append, commands.SetRange, commands.GetSet)
+
+
+def seconds_left(record: Record) -> int | None:
+    """Return the whole seconds that a key has left, which was just seen; None where for ever."""
+    seconds = ttl_seconds(record, now_ms())
+    return None if seconds is None else max(seconds, 0)
+
+
+def _owner(caller: Caller, client_id: str) -> str:
+    """Return the client id as the log's owner knows it, apart from those of other callers."""
+    return f"{caller.name}\0{client_id}"
+
+
+def not_found(key: bytes) -> KeyNotFound:
+    """Return the error which says that `key` does not exist."""
+    return KeyNotFound(f"Key not found: {key.decode()}")
+
+
+def _back_up(reader: StoreReader, node: LocalNode) -> Backup:
+    paths = node.paths
+    try:
+        lock = lock_file(paths.run_dir / "backup.lock")
+    except DataDirInUse as error:
+        raise BackupRunning from error
+    try:
+        return take_backup(
+            reader, paths.snapshots_dir, paths.node_file, node.config.server.node_id, now_ms(), lock
+        )
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _seen_by(caller: Caller) -> Callable[[bytes], bool] | None:
+    """Return what tells whether the caller may read a key; None where he may read all."""
+    return caller.may_read if caller.is_limited else None
+
+
+def _random_key(
+    reader: StoreReader, accepts: Callable[[bytes], bool] | None
+) -> tuple[bytes | None, int]:
+    key = reader.random_key(now_ms(), accepts=accepts)
+    return key, reader.applied().position.offset
+
+
+def _measure(reader: StoreReader) -> tuple[int, int, int]:
+    return reader.count(now_ms()), reader.used_bytes(), reader.applied().position.offset
+
+
+def _cursor_of_key(key: bytes) -> str:
+    # The key itself: a place in the order of the keys, the same on every node and for ever.
+    return base64.urlsafe_b64encode(key).decode().rstrip("=")
+
+
+def _key_of_cursor(cursor: str) -> bytes:
+    try:
+        key = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        check_key(key)
+        return key
+    except (ValueError, KeyInvalid) as error:
+        raise InvalidRequest("parameter 'cursor' is not from an earlier page") from error

@@ -1,0 +1,268 @@
+"""The board: what the log's owner tells the node's other processes, in shared memory.
+
+The owner writes, any number of HTTP workers and the supervisor read, nobody waits. Reading an
+unchanged board costs one 8-byte load, so that every request can look. Two areas of one mapped file:
+the view, which is small and changes with the role and the replication link, and the details for
+`/stats` and `/health/replication`. Each is guarded by a sequence number which is odd while its area
+is being written (a seqlock), and by a CRC.
+
+    at     size  field of an area
+     0      8    sequence number
+     8      4    length of the content in bytes
+    12      4    CRC-32 of the content
+    16           content, MessagePack
+
+The last 8 bytes of the view's place are a word of the supervisor's: not 0 while the node drains.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Generic, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from synap.disk import reserve
+from synap.errors import DataDirUnusable, SynapError
+
+_VIEW_BYTES = 4096
+_DRAINING_AT = _VIEW_BYTES - 8
+_DETAILS_BYTES = 1024 * 1024 - _VIEW_BYTES
+_AREA = struct.Struct("<II")
+_CONTENT_AT = 16
+_TRIES = 1000
+
+
+class BoardView(msgspec.Struct, frozen=True, array_like=True):
+    """What every request may need to know.
+
+    Attributes:
+        role: `standalone`, `master` or `replica`; empty until the owner has started.
+        status: The replica's link, in the words of the contract; empty on other roles.
+        owner_pid: Process id of the log's owner; 0 until it has started.
+        generation: The live store's generation in use.
+        epoch: The newest reign.
+        history: Its 16 bytes.
+        applied_offset: Last offset in the live store when this was written.
+        master_offset: Last offset that the master is known to have; the own one on a master.
+        lag_since_ns: Since when (CLOCK_MONOTONIC) something is unapplied; 0 for nothing.
+        last_contact_ns: When (CLOCK_MONOTONIC) the master was last heard; 0 for never.
+        heartbeat_ns: Time between two heartbeats of the master.
+        tick_ns: When (CLOCK_MONOTONIC) the owner's loop last came round.
+        read_only: Why the owner takes no writes; empty where it does.
+        master_url: Where writes go instead; empty where that is unknown.
+        first_sync_done: False on a replica that never held a whole state of its master.
+    """
+
+    role: str = ""
+    status: str = ""
+    owner_pid: int = 0
+    generation: int = 0
+    epoch: int = 0
+    history: bytes = b""
+    applied_offset: int = 0
+    master_offset: int = 0
+    lag_since_ns: int = 0
+    last_contact_ns: int = 0
+    heartbeat_ns: int = 0
+    tick_ns: int = 0
+    read_only: str = ""
+    master_url: str = ""
+    first_sync_done: bool = False
+
+
+class ReplicaFacts(msgspec.Struct, frozen=True):
+    """One replica as its master sees it; the fields of `/health/replication`.
+
+    `note` is what the operator should know of it; empty for nothing.
+    """
+
+    id: str
+    address: str
+    offset: int
+    lag_entries: int
+    lag_ms: int
+    status: str
+    last_ack: int
+    url: str = ""
+    note: str = ""
+
+
+class SnapshotFacts(msgspec.Struct, frozen=True):
+    """How the node's snapshots stand.
+
+    Attributes:
+        count: Snapshots in the folder.
+        last_offset: Offset of the newest; 0 for none.
+        last_ms: Wall clock when it was taken; 0 for none.
+        last_bytes: Size of its image.
+        last_seconds: How long it took to write and verify it, where this owner did.
+        error: Why the last try failed; empty where it did not.
+    """
+
+    count: int = 0
+    last_offset: int = 0
+    last_ms: int = 0
+    last_bytes: int = 0
+    last_seconds: float = 0.0
+    error: str = ""
+
+
+class NodeDetails(msgspec.Struct, frozen=True):
+    """What the node's status endpoints tell beyond the view.
+
+    Attributes:
+        wal_bytes: Bytes of all segments.
+        wal_segments: Their number.
+        wal_first_offset: Oldest offset in the log.
+        wal_damage: What of its files was found damaged; empty for nothing.
+        last_fsync_ms: Wall clock of the newest sync of the log; 0 for none.
+        expired_total: Keys that this owner removed because their time had come.
+        master_address: The master's PUB address, on a replica.
+        last_sync_ms: Wall clock at which this replica last had all that its master had.
+        link_note: What an operator should know of the link; empty for nothing.
+        replicas: On a master, every replica that was heard since its start.
+        evicted_total: Keys that this owner removed to make room.
+        used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
+        limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
+        handshakes_failed_total: Connections of replication that did not come to be, since this
+            owner's start.
+        violations_total: On a master, messages to its replication ports that it dropped.
+        gaps_total: Holes that this owner saw in the master's stream.
+        full_resyncs_total: Snapshots of the master that this owner put in the place of its store.
+        catch_ups_total: Times that this owner began to fetch what it lacked from the master's log.
+    """
+
+    wal_bytes: int = 0
+    wal_segments: int = 0
+    wal_first_offset: int = 1
+    last_fsync_ms: int = 0
+    expired_total: int = 0
+    master_address: str = ""
+    last_sync_ms: int = 0
+    link_note: str = ""
+    replicas: tuple[ReplicaFacts, ...] = ()
+    snapshots: SnapshotFacts = SnapshotFacts()
+    evicted_total: int = 0
+    used_bytes: int = 0
+    limit_bytes: int = 0
+    handshakes_failed_total: int = 0
+    violations_total: int = 0
+    gaps_total: int = 0
+    full_resyncs_total: int = 0
+    catch_ups_total: int = 0
+    wal_damage: str = ""
+
+
+Content = TypeVar("Content", BoardView, NodeDetails)
+
+
+class _Area(Generic[Content]):
+    """One guarded area of the mapped file."""
+
+    def __init__(self, memory: memoryview, content_type: type[Content]) -> None:
+        self._memory = memory
+        self._sequence = memory[:8].cast("Q")
+        self._decoder: msgspec.msgpack.Decoder[Content] = msgspec.msgpack.Decoder(content_type)
+        self._read_at = -1
+        self._read: Content = content_type()
+
+    def write(self, content: Content) -> None:
+        encoded = msgspec.msgpack.encode(content)
+        if len(encoded) > len(self._memory) - _CONTENT_AT:
+            raise SynapError(f"{len(encoded)} bytes do not fit on the board")
+        sequence = self._sequence[0] | 1
+        self._sequence[0] = sequence
+        _AREA.pack_into(self._memory, 8, len(encoded), crc32(encoded))
+        self._memory[_CONTENT_AT : _CONTENT_AT + len(encoded)] = encoded
+        self._sequence[0] = sequence + 1
+
+    def read(self) -> Content:
+        """Return the newest whole content; the one read before while a writer died halfway."""
+        if self._sequence[0] == self._read_at:
+            return self._read
+        for _ in range(_TRIES):
+            sequence = self._sequence[0]
+            length, crc = _AREA.unpack_from(self._memory, 8)
+            encoded = bytes(self._memory[_CONTENT_AT : _CONTENT_AT + length])
+            if sequence & 1 or self._sequence[0] != sequence or crc32(encoded) != crc:
+                continue
+            if encoded:
+                self._read = self._decoder.decode(encoded)
+            self._read_at = sequence
+            break
+        return self._read
+
+    def close(self) -> None:
+        self._sequence.release()
+        self._memory.release()
+
+
+class Board:
+    """The mapped file. Any process may open it, before or after the owner; one writes.
+
+    Attributes:
+        view: Returns the newest view; the same object until the owner publishes another. On the
+            path of every request, hence no method of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            DataDirUnusable: the run directory has no room for it.
+        """
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(file).st_size != _VIEW_BYTES + _DETAILS_BYTES:
+                os.ftruncate(file, _VIEW_BYTES + _DETAILS_BYTES)
+            reserve(file, _VIEW_BYTES + _DETAILS_BYTES)
+            self._map = mmap.mmap(file, _VIEW_BYTES + _DETAILS_BYTES)
+        except OSError as error:
+            raise DataDirUnusable(
+                f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
+            ) from error
+        finally:
+            os.close(file)
+        self._memory = memoryview(self._map)
+        self._view = _Area(self._memory[:_DRAINING_AT], BoardView)
+        self.view = self._view.read
+        self._draining = self._memory[_DRAINING_AT:_VIEW_BYTES].cast("Q")
+        self._details = _Area(self._memory[_VIEW_BYTES:], NodeDetails)
+
+    def clear(self) -> None:
+        """Show nothing, as a new board does. For the supervisor, before there is an owner."""
+        self._view.write(BoardView())
+        self._details.write(NodeDetails())
+        self._draining[0] = 0
+
+    def start_draining(self) -> None:
+        """Show that the node is about to stop. For the supervisor alone."""
+        self._draining[0] = 1
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the node is about to stop: it still serves, but clients should go elsewhere."""
+        return bool(self._draining[0])
+
+    def publish(self, view: BoardView) -> None:
+        """Show `view` from now on. For the log's owner alone."""
+        self._view.write(view)
+
+    def publish_details(self, details: NodeDetails) -> None:
+        """Show `details` from now on. For the log's owner alone."""
+        self._details.write(details)
+
+    def details(self) -> NodeDetails:
+        """Return the newest details."""
+        return self._details.read()
+
+    def close(self) -> None:
+        self._view.close()
+        self._details.close()
+        self._draining.release()
+        self._memory.release()
+        self._map.close()

@@ -1,0 +1,229 @@
+"""Counts and distributions of all processes of a node, kept where reading them costs nobody a wait.
+
+Each process maps a file of its own (see `claims`), in which a series gets a slot when it is first
+counted. Counting is an addition in memory. Whoever reads sums the files, those of ended processes
+too, so that a sum never falls while the run directory is there.
+
+    at      size  field
+    0          8  number of slots in use
+    256      256  one slot after the other
+
+    in a slot
+    0        112  the series' name: its words, apart by 0x1F, UTF-8, padded with NUL
+    112        8  sum of the values
+    120     8×17  how many values were at most the bound of that number; the rest in the last
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import mmap
+import os
+import threading
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+
+from synap.disk import reserve
+from synap.errors import DataDirUnusable, SynapError
+from synap.shared.claimed_file import ClaimedFile, claimed_paths
+
+# Durations are in ns, bounds from 100 µs to 10 s.
+DURATION_BOUNDS_NS = tuple(
+    int(seconds * 1e9)
+    for seconds in (
+        0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+        0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+    )
+)  # fmt: skip
+# Entries of a batch: up to what one turn of the writer takes.
+COUNT_BOUNDS = tuple(2**power for power in range(13))
+
+# Words that make a series' name, the first of them its kind.
+Name = tuple[str, ...]
+
+# Gets what no slot is left for; in place from the beginning.
+OVERFLOW: Name = ("overflow",)
+
+# First word of the names of these series; method, route and status code follow.
+REQUESTS = "http_request"
+
+_FILE = "series"
+_SLOTS = 512
+_SLOT_BYTES = 256
+_NAME_BYTES = 112
+_CELLS = (_SLOT_BYTES - _NAME_BYTES) // 8
+_SEPARATOR = "\x1f"
+
+
+class Series:
+    """One process's part.
+
+    Attributes:
+        cells: All numbers of the file. A slot's first cell, at the place that `slot` tells, is the
+            sum, and those behind it are the counts. Add to them in place.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Claim a file in `folder`, the run directory."""
+        self._file = ClaimedFile(folder, _FILE, _SLOT_BYTES * (1 + _SLOTS))
+        self._memory = memoryview(self._file.memory)
+        self.cells = self._memory.cast("Q")
+        self._slots = dict(_slots_of(self._memory))
+        self._lock = threading.Lock()
+        self.slot(OVERFLOW)
+
+    def slot(self, name: Name) -> int:
+        """Return the place of a series' first cell; that of `OVERFLOW` where all are in use."""
+        at = self._slots.get(name)
+        if at is None:
+            with self._lock:
+                at = self._slots[name] = self._add(name)
+        return at
+
+    def count(self, name: Name, count: int = 1) -> None:
+        """Add to a series that is a mere sum."""
+        self.cells[self.slot(name)] += count
+
+    def observe(self, name: Name, value: int, bounds: Sequence[int]) -> None:
+        """Add a value to a series that is a distribution; from any thread."""
+        at = self.slot(name)
+        with self._lock:
+            self.cells[at] += value
+            self.cells[at + 1 + bisect_left(bounds, value)] += 1
+
+    def close(self) -> None:
+        """Give the file back; its numbers stay in the sums."""
+        self.cells.release()
+        self._memory.release()
+        self._file.close()
+
+    def _add(self, name: Name) -> int:
+        encoded = _SEPARATOR.join(name).encode()
+        used = self.cells[0]
+        if used == _SLOTS or len(encoded) > _NAME_BYTES:
+            return self._slots[OVERFLOW]
+        at = (1 + used) * _SLOT_BYTES
+        self._memory[at : at + len(encoded)] = encoded
+        # Last, so that a reader never sees a slot without its name.
+        self.cells[0] = used + 1
+        return (at + _NAME_BYTES) // 8
+
+
+def read_series(folder: Path) -> dict[Name, list[int]]:
+    """Return the cells of every series, summed over all processes: the sum, then the counts."""
+    sums: dict[Name, list[int]] = {}
+    for path in claimed_paths(folder, _FILE):
+        content = memoryview(path.read_bytes())
+        if len(content) != _SLOT_BYTES * (1 + _SLOTS):
+            # Another process makes it just now.
+            continue
+        cells = content.cast("Q")
+        for name, at in _slots_of(content):
+            mine = cells[at : at + _CELLS].tolist()
+            known = sums.get(name)
+            sums[name] = (
+                mine if known is None else [a + b for a, b in zip(known, mine, strict=True)]
+            )
+    return sums
+
+
+def _slots_of(memory: memoryview) -> list[tuple[Name, int]]:
+    """Return name and place of each slot in use."""
+    used = int.from_bytes(memory[:8], "little")
+    found = []
+    for at in range(_SLOT_BYTES, (1 + min(used, _SLOTS)) * _SLOT_BYTES, _SLOT_BYTES):
+        name = bytes(memory[at : at + _NAME_BYTES]).rstrip(b"\0").decode()
+        found.append((tuple(name.split(_SEPARATOR)), (at + _NAME_BYTES) // 8))
+    return found
+
+
+# More rows than Gunicorn has workers, with those of a reload that still drain.
+_ROWS = 1024
+_COLUMNS = 16
+_ROW_BYTES = _COLUMNS * 8
+
+
+class Counter(enum.IntEnum):
+    """A column; its number is its place in the row."""
+
+    GETS = 0
+    SETS = 1
+    DELS = 2
+    HITS = 3
+    MISSES = 4
+
+
+class Counters:
+    """One process's row, and the sums of all rows.
+
+    A process makes one of these and keeps it: closing any descriptor of the file would drop the
+    record lock.
+
+    Attributes:
+        row: This process's numbers, by `Counter`. Add to them in place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Map the file and claim a row.
+
+        Raises:
+            SynapError: every row is taken.
+            DataDirUnusable: the run directory has no room for the file.
+        """
+        self._file = _open(path)
+        self._map = mmap.mmap(self._file, _ROWS * _ROW_BYTES)
+        self._cells = memoryview(self._map).cast("Q")
+        try:
+            row = self._claim()
+        except SynapError:
+            self.close()
+            raise
+        self.row = self._cells[row * _COLUMNS : (row + 1) * _COLUMNS]
+
+    def total(self, counter: Counter) -> int:
+        """Return the sum of one column over all rows, those of ended workers included."""
+        return sum(self._cells[counter::_COLUMNS])
+
+    def close(self) -> None:
+        """Give the row back; its numbers stay in the sums."""
+        if hasattr(self, "row"):
+            self.row.release()
+        self._cells.release()
+        self._map.close()
+        os.close(self._file)
+
+    def _claim(self) -> int:
+        for row in range(_ROWS):
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, row * _ROW_BYTES)
+                return row
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+        raise SynapError(f"all {_ROWS} rows of counters are taken")
+
+
+def reserve_counters(path: Path) -> None:
+    """Make the file of a node's counters where it is missing.
+
+    Raises:
+        DataDirUnusable: the run directory has no room for it.
+    """
+    os.close(_open(path))
+
+
+def _open(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(file).st_size < _ROWS * _ROW_BYTES:
+            os.ftruncate(file, _ROWS * _ROW_BYTES)
+        reserve(file, _ROWS * _ROW_BYTES)
+    except OSError as error:
+        os.close(file)
+        raise DataDirUnusable(
+            f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
+        ) from error
+    return file

@@ -1,0 +1,262 @@
+"""The folder of snapshots: which files make one, how one appears there and how it goes.
+
+    snapshot_<offset>.bin     LMDB's image, compressed by Zstandard where the manifest says so
+    snapshot_<offset>.json    the manifest
+
+A snapshot appears by rename, after it was synced and verified; a file without the other one is
+none, and `clear_leftovers` removes it. What is in an image is `snapshot`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from synap.disk import sync_directory
+from synap.errors import SnapshotInvalid
+from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
+
+FORMAT = 1
+# What is written is synced in such steps, so that the log's own syncs never wait for all of it.
+SYNC_BYTES = 16 * 1024 * 1024
+# Ends the names of what is no snapshot yet, all of which begin with "snapshot".
+TEMPORARY = ".tmp"
+
+_NAME = re.compile(r"snapshot_(\d{20})\.(bin|json)")
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a snapshot is.
+
+    Attributes:
+        lineage: The reigns that its log went through.
+        position: Where the log stood.
+        time_ms: The master's wall clock in the last frame up to there.
+        created_ms: Wall clock when the snapshot was written.
+        keys: Stored keys.
+        bytes: Size of the image's file.
+        sha256: Of the image's file as it is stored, in hex.
+        compression: How the image is compressed.
+        format: Version of this layout.
+        plain_bytes: Size of the image unpacked; 0 where an earlier version wrote it.
+    """
+
+    lineage: Lineage
+    position: Position
+    time_ms: int
+    created_ms: int
+    keys: int
+    bytes: int
+    sha256: str
+    compression: Literal["none", "zstd"] = "none"
+    format: int = FORMAT
+    plain_bytes: int = 0
+
+
+def snapshot_path(directory: Path, offset: int) -> Path:
+    """Return the image's path; the manifest is beside it with the suffix .json."""
+    return directory / f"snapshot_{offset:020d}.bin"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest of the snapshot at `path`, unchecked.
+
+    Raises:
+        SnapshotInvalid: there is none, or it is damaged.
+    """
+    try:
+        content = _manifest_path(path).read_bytes()
+        fields = msgspec.json.decode(content, type=_ManifestFile)
+        if fields.format != FORMAT:
+            raise SnapshotInvalid(path, f"its format {fields.format} is not known here")
+        return _decode(fields)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise SnapshotInvalid(path, f"its manifest can't be read: {error}") from error
+
+
+def snapshots(directory: Path) -> list[tuple[Path, Manifest]]:
+    """Return the snapshots in `directory`, newest first, as their manifests tell.
+
+    Only whether the image is there is looked at; `verify_snapshot` and `unpack_image` check it.
+    """
+    found = []
+    for path in sorted(_images(directory), reverse=True):
+        with suppress(SnapshotInvalid):
+            found.append((path, read_manifest(path)))
+    return found
+
+
+def put_in_place(temporary: Path, manifest: Manifest) -> Path:
+    """Make a snapshot of a verified and synced image under a temporary name; return its path.
+
+    A snapshot of the same offset is replaced.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    directory = temporary.parent
+    path = snapshot_path(directory, manifest.position.offset)
+    _write_synced(_manifest_path(temporary), _encode(manifest))
+    os.replace(_manifest_path(temporary), _manifest_path(path))
+    os.replace(temporary, path)
+    sync_directory(directory)
+    return path
+
+
+def discard(temporary: Path) -> None:
+    """Remove an image under a temporary name, and its manifest."""
+    for path in (temporary, _manifest_path(temporary)):
+        path.unlink(missing_ok=True)
+
+
+def prune(directory: Path, keep: int) -> list[Path]:
+    """Remove all but the `keep` newest snapshots; return the images that went."""
+    removed = [path for path, _ in snapshots(directory)[keep:]]
+    for path in removed:
+        # In this order a crash leaves no manifest without its image, and no half of the set.
+        _manifest_path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    if removed:
+        sync_directory(directory)
+    return removed
+
+
+def clear_leftovers(directory: Path) -> list[Path]:
+    """Remove what an interrupted write or prune left behind; return it.
+
+    For the owner of `directory`, while nothing is written there.
+    """
+    leftovers = [path for path in directory.iterdir() if _is_leftover(path)]
+    for path in leftovers:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return leftovers
+
+
+class ReceivedImage:
+    """An image that comes in pieces, under a name that makes it no snapshot yet.
+
+    What an interrupted process leaves of it is removed by `clear_leftovers`.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self, directory: Path, size: int) -> None:
+        """Begin one, with room for `size` bytes; one that was begun before goes.
+
+        Raises:
+            OSError: the disk refuses, or has no room for it.
+        """
+        self.path = directory / f"snapshot.received.bin{TEMPORARY}"
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._unsynced = 0
+        try:
+            # Better known now than after most of it has come.
+            os.posix_fallocate(self._file, 0, size)
+        except OSError:
+            self.discard()
+            raise
+
+    def write(self, at_byte: int, content: bytes) -> None:
+        """Put a piece where it belongs.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        rest = memoryview(content)
+        while rest:
+            written = os.pwrite(self._file, rest, at_byte)
+            at_byte += written
+            rest = rest[written:]
+        self._unsynced += len(content)
+        if self._unsynced >= SYNC_BYTES:
+            os.fdatasync(self._file)
+            self._unsynced = 0
+
+    def sync(self) -> None:
+        """Make it durable."""
+        os.fsync(self._file)
+
+    def put_in_place(self, manifest: Manifest) -> Path:
+        """Make a snapshot of it, which was verified and synced.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        path = put_in_place(self.path, manifest)
+        self.close()
+        return path
+
+    def discard(self) -> None:
+        """Remove it."""
+        self.close()
+        discard(self.path)
+
+    def close(self) -> None:
+        """Close the file, which stays; twice does no harm."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class _ManifestFile(msgspec.Struct):
+    """The manifest as JSON: bytes in hex, everything by name."""
+
+    format: int
+    lineage: list[ReignRow]
+    position: Position
+    time_ms: int
+    created_ms: int
+    keys: int
+    bytes: int
+    sha256: str
+    compression: Literal["none", "zstd"]
+    plain_bytes: int = 0
+
+
+def _encode(manifest: Manifest) -> bytes:
+    fields = msgspec.structs.asdict(manifest) | {"lineage": lineage_as_rows(manifest.lineage)}
+    return msgspec.json.format(msgspec.json.encode(_ManifestFile(**fields)), indent=2) + b"\n"
+
+
+def _decode(fields: _ManifestFile) -> Manifest:
+    values = msgspec.structs.asdict(fields) | {"lineage": lineage_of_rows(fields.lineage)}
+    return Manifest(**values)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _manifest_path(path: Path) -> Path:
+    """Return the manifest's path for an image's, also for one under a temporary name."""
+    if path.name.endswith(TEMPORARY):
+        return path.with_name(path.name.replace(".bin", ".json"))
+    return path.with_suffix(".json")
+
+
+def _images(directory: Path) -> list[Path]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in names if _NAME.fullmatch(name) and name.endswith(".bin")]
+
+
+def _is_leftover(path: Path) -> bool:
+    if path.name.startswith("snapshot") and path.name.endswith(TEMPORARY):
+        return True
+    other = path.with_suffix(".json" if path.suffix == ".bin" else ".bin")
+    return bool(_NAME.fullmatch(path.name)) and not other.exists()

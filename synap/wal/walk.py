@@ -1,0 +1,307 @@
+"""Walking through a log's files as they lie there: to check them, to show them, to replay a part.
+
+Unlike opening a log this changes nothing, needs no node, and keeps what it saw before the first bad
+place. What a bad place means, a torn tail or damage, is `wal_recovery`'s to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from synap.disk import Files
+from synap.errors import BackupError, FrameCorrupt, FrameTruncated, WalCorrupt
+from synap.frame import Frame, follows
+from synap.position import START, Position
+from synap.wal.scan import recover
+from synap.wal.segment import (
+    SEGMENT_HEADER_BYTES,
+    Mark,
+    SegmentHeader,
+    opened,
+    read_frames,
+    read_header,
+    segment_paths,
+)
+
+_SEGMENT_NAME = re.compile(r"(.+)-\d{20}\.wal")
+DEFAULT_STEM = "synap"
+
+
+class WalkedSegment(msgspec.Struct):
+    """What was seen of one segment.
+
+    Attributes:
+        path: The file.
+        size: Its bytes.
+        header: None where it is damaged.
+        sound_bytes: Bytes up to the end of the last sound frame.
+        frames: Sound frames that were read.
+        entries: Their entries.
+        first_offset: Offset of the first of them; 0 without any.
+        last_offset: Offset of the last of them; 0 without any.
+        first_time_ms: Wall clock in the first frame; 0 without any.
+        last_time_ms: Wall clock in the last frame; 0 without any.
+    """
+
+    path: Path
+    size: int
+    header: SegmentHeader | None = None
+    sound_bytes: int = 0
+    frames: int = 0
+    entries: int = 0
+    first_offset: int = 0
+    last_offset: int = 0
+    first_time_ms: int = 0
+    last_time_ms: int = 0
+
+
+class Walked(NamedTuple):
+    """One frame on the way.
+
+    Attributes:
+        header: That of its segment.
+        before: Where the log stands before it.
+        frame: The frame, checked.
+    """
+
+    header: SegmentHeader
+    before: Position
+    frame: Frame
+
+
+class BadPlace(msgspec.Struct, frozen=True):
+    """Where the log can't be read on.
+
+    Attributes:
+        path: The segment.
+        byte_position: The byte in it.
+        detail: What is wrong.
+        is_torn: It is the end of a write that was cut short, which a node cuts off by itself;
+            otherwise it is damage, which a node refuses.
+    """
+
+    path: Path
+    byte_position: int
+    detail: str
+    is_torn: bool
+
+
+class LogReport(msgspec.Struct, frozen=True):
+    """What the files of a log hold.
+
+    Attributes:
+        directory: Their folder.
+        stem: What their names begin with.
+        segments: Those up to the bad place, oldest first.
+        unread: Those behind it.
+        position: Behind the last sound frame; where the first segment begins without one.
+        bad: The first bad place; None where all is sound.
+    """
+
+    directory: Path
+    stem: str
+    segments: tuple[WalkedSegment, ...]
+    unread: tuple[Path, ...]
+    position: Position
+    bad: BadPlace | None
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of the oldest entry, or of the first that will be there."""
+        header = self.segments[0].header if self.segments else None
+        return header.first_offset if header is not None else self.position.offset + 1
+
+    @property
+    def frames(self) -> int:
+        return sum(segment.frames for segment in self.segments)
+
+    @property
+    def entries(self) -> int:
+        return sum(segment.entries for segment in self.segments)
+
+
+class LogWalk:
+    """One walk over the files of a log, from the first frame or from a later one.
+
+    Attributes:
+        segments: What was seen of each segment so far.
+        position: Behind the last frame that was yielded; None before the first segment.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """
+        Raises:
+            BackupError: the folder holds the segments of more than one log.
+            OSError: it can't be read.
+        """
+        self.directory = directory
+        self.stem = _stem_in(directory)
+        self.segments: list[WalkedSegment] = []
+        self.position: Position | None = None
+        self._files = Files()
+        self._paths = segment_paths(self._files, directory, self.stem)
+        self._fault: tuple[Path, int, str] | None = None
+
+    @property
+    def first_offset(self) -> int | None:
+        """Offset in the name of the first segment; None where there is none."""
+        return self._paths[0][0] if self._paths else None
+
+    @property
+    def end(self) -> Position:
+        """Where the log stands so far; START where there is no segment."""
+        return START if self.position is None else self.position
+
+    def frames(self, after_offset: int = 0) -> Iterator[Walked]:
+        """Yield the frames, up to the first bad place.
+
+        Args:
+            after_offset: Leave out the segments that end before this offset.
+        """
+        skipped = sum(1 for first_offset, _ in self._paths[1:] if first_offset <= after_offset + 1)
+        for first_offset, path in self._paths[skipped:]:
+            yield from self._walk(first_offset, path)
+            if self._fault is not None:
+                return
+
+    def walk_alone(self, path: Path) -> WalkedSegment:
+        """Read one segment, whatever lies before it; a bad place is that of the segment.
+
+        Raises:
+            BackupError: its name is not a segment's.
+        """
+        found = [(offset, each) for offset, each in self._paths if each.name == path.name]
+        if not found:
+            raise BackupError(f"{path} has not the name of a segment, as synap-<20 digits>.wal")
+        for _ in self._walk(*found[0]):
+            pass
+        return self.segments[-1]
+
+    def report(self) -> LogReport:
+        """Return what was seen, after the last frame; judges the bad place."""
+        read = {segment.path for segment in self.segments}
+        return LogReport(
+            directory=self.directory,
+            stem=self.stem,
+            segments=tuple(self.segments),
+            unread=tuple(path for _, path in self._paths if path not in read),
+            position=self.end,
+            bad=self.bad_place(),
+        )
+
+    def bad_place(self) -> BadPlace | None:
+        """Return where the walk could not go on; None where it came to the log's end.
+
+        Of the segments before the walk's first one, only the headers count.
+        """
+        if self._fault is None:
+            return None
+        path, at, detail = self._fault
+        header = self.segments[0].header
+        resume = None
+        if header is not None:
+            resume = (header.base, Mark(header.first_offset, SEGMENT_HEADER_BYTES))
+        try:
+            found = recover(self._files, self.directory, self.stem, resume)
+        except WalCorrupt as error:
+            if error.path == str(path):
+                detail = error.detail
+            return BadPlace(path, at, detail, is_torn=False)
+        is_torn = found.cut is not None and found.cut.path == path
+        return BadPlace(path, at, detail, is_torn=is_torn)
+
+    def _walk(self, first_offset: int, path: Path) -> Iterator[Walked]:
+        with opened(self._files, path) as file:
+            seen = WalkedSegment(path, self._files.size(file))
+            self.segments.append(seen)
+            yield from self._frames_of(seen, file, first_offset)
+
+    def _frames_of(self, seen: WalkedSegment, file: int, first_offset: int) -> Iterator[Walked]:
+        try:
+            seen.header = header = read_header(self._files, file, seen.path)
+        except WalCorrupt as error:
+            self._fault = (seen.path, 0, error.detail)
+            return
+        if header is None:
+            self._fault = (seen.path, 0, "the segment's header is damaged")
+        elif header.first_offset != first_offset:
+            detail = f"the header says that it begins at offset {header.first_offset}"
+            self._fault = (seen.path, 0, detail)
+        elif self.position is not None and header.base != self.position:
+            detail = f"it begins behind {header.base}, the log before it ends at {self.position}"
+            self._fault = (seen.path, 0, detail)
+        if header is None or self._fault is not None:
+            return
+        self.position = before = header.base
+        seen.sound_bytes = SEGMENT_HEADER_BYTES
+        try:
+            for frame in read_frames(self._files, file, SEGMENT_HEADER_BYTES, seen.size):
+                if frame.epoch != header.epoch or not follows(frame, before):
+                    detail = f"frame {frame.position} does not follow {before}"
+                    self._fault = (seen.path, seen.sound_bytes, detail)
+                    return
+                self._note(seen, frame)
+                yield Walked(header, before, frame)
+                before = frame.position
+        except (FrameTruncated, FrameCorrupt) as error:
+            self._fault = (seen.path, seen.sound_bytes, str(error))
+
+    def _note(self, seen: WalkedSegment, frame: Frame) -> None:
+        self.position = frame.position
+        seen.sound_bytes += len(frame.encoded)
+        seen.frames += 1
+        seen.entries += frame.count
+        seen.first_offset = seen.first_offset or frame.first_offset
+        seen.last_offset = frame.last_offset
+        seen.first_time_ms = seen.first_time_ms or frame.time_ms
+        seen.last_time_ms = frame.time_ms
+
+
+def check_log(directory: Path) -> LogReport:
+    """Read and check all of the log in `directory`.
+
+    Raises:
+        BackupError: the folder holds the segments of more than one log.
+        OSError: it can't be read.
+    """
+    walk = LogWalk(directory)
+    for _ in walk.frames():
+        pass
+    return walk.report()
+
+
+def headers_in(directory: Path) -> list[SegmentHeader]:
+    """Return the headers of all segments in `directory` that have a sound one, oldest first."""
+    files = Files()
+    found = []
+    for _, path in segment_paths(files, directory, _stem_in(directory)):
+        with opened(files, path) as file:
+            header = _header_of(files, file, path)
+        if header is not None:
+            found.append(header)
+    return found
+
+
+def has_segments(directory: Path) -> bool:
+    """Whether the folder holds a log's segments."""
+    return any(_SEGMENT_NAME.fullmatch(path.name) for path in directory.iterdir())
+
+
+def _header_of(files: Files, file: int, path: Path) -> SegmentHeader | None:
+    try:
+        return read_header(files, file, path)
+    except WalCorrupt:
+        return None
+
+
+def _stem_in(directory: Path) -> str:
+    matches = (_SEGMENT_NAME.fullmatch(path.name) for path in directory.iterdir())
+    stems = sorted({match[1] for match in matches if match})
+    if len(stems) > 1:
+        raise BackupError(f"{directory} holds more than one log: {', '.join(stems)}")
+    return stems[0] if stems else DEFAULT_STEM

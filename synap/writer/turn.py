@@ -1,0 +1,292 @@
+"""One turn of the writer: what it takes of what the HTTP workers sent, and what it answers.
+
+A turn takes whole shares of its connections as far as its bounds go and carries them out in their
+order on one transaction. Mostly they are plain Sets, and those are carried out together, because
+each on its own would cost twice as much. What the changes lead to (log, store, stream) is
+`synap.writer.writer`'s business, and when answers that wait for replicas leave is `held_answers`'.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from synap.commands.commands import Command, Limits, Set, SetResult
+from synap.commands.records import MAX_KEY_BYTES
+from synap.commands.transactions import TransactionCommand, Transactions
+from synap.errors import MemoryLimit, SynapError, WriterUnavailable
+from synap.eviction.evictor import Evictor
+from synap.ipc.messages import Answer, Request, encode, failure
+from synap.ipc.worker_connection import WriterConnection
+from synap.request_errors import CommandError
+from synap.store import WriteTransaction
+from synap.writer.quorum_answers import Held, HeldAnswers
+
+# Bounds of one turn. The count bounds how long a turn holds up heartbeats and acks.
+MAX_TURN_COMMANDS = 4096
+# Answers that wait for replicas. Beyond it a write that would wait is refused before it is logged.
+MAX_WAITING_ANSWERS = 65_536
+_TOO_MANY = (
+    f"{MAX_WAITING_ANSWERS} writes wait for replicas to have them; nothing was changed, try again"
+)
+
+
+class Share:
+    """What a turn took from one connection.
+
+    Attributes:
+        connection: Where it came from.
+        requests: In order.
+        tried: How many of them were carried out, or failed.
+        answers: Those that leave when the turn is over; others wait for replicas.
+    """
+
+    __slots__ = ("answers", "connection", "requests", "tried")
+
+    def __init__(self, connection: WriterConnection, requests: list[Request]) -> None:
+        self.connection = connection
+        self.requests = requests
+        self.tried = 0
+        self.answers: list[Answer] = []
+
+
+class Pending:
+    """Requests that arrived and that no turn has taken, in order. Its length is their number."""
+
+    __slots__ = ("_count", "_parts")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._parts: deque[tuple[WriterConnection, list[Request]]] = deque()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, connection: WriterConnection, requests: list[Request]) -> None:
+        """Put `requests`, a list of this one's own from now on, behind the others."""
+        self._count += len(requests)
+        if self._parts and self._parts[-1][0] is connection:
+            self._parts[-1][1].extend(requests)
+        else:
+            self._parts.append((connection, requests))
+
+    def take(self, limit: int) -> Share:
+        """Return up to `limit` of the first connection's requests, of which there must be some."""
+        connection, requests = self._parts.popleft()
+        if len(requests) > limit:
+            self._parts.appendleft((connection, requests[limit:]))
+            requests = requests[:limit]
+        self._count -= len(requests)
+        return Share(connection, requests)
+
+    def take_back(self, share: Share) -> None:
+        """Put what of a share was not tried before everything else."""
+        rest = share.requests[share.tried :]
+        if rest:
+            del share.requests[share.tried :]
+            self._count += len(rest)
+            self._parts.appendleft((share.connection, rest))
+
+
+class Turn:
+    """What one turn took.
+
+    Attributes:
+        shares: In the order in which they were carried out.
+        held: Answers that wait for replicas.
+        value_bytes: Bytes of the values that it wrote.
+    """
+
+    __slots__ = ("held", "shares", "value_bytes")
+
+    def __init__(self) -> None:
+        self.shares: list[Share] = []
+        self.held: list[Held] = []
+        self.value_bytes = 0
+
+    def take_all(self, pending: Pending) -> None:
+        """Take all that is pending, without carrying it out."""
+        while pending:
+            self.shares.append(pending.take(len(pending)))
+
+    def commands(self) -> Iterator[Command | TransactionCommand]:
+        """Yield what was asked for."""
+        for share in self.shares:
+            for request in share.requests:
+                yield request.command
+
+    def fail(self, offset: int, error: SynapError) -> None:
+        """Answer everything by `error`: the turn changed nothing."""
+        self.held.clear()
+        for share in self.shares:
+            share.answers = [failure(request.id, offset, error) for request in share.requests]
+
+    def send(self) -> None:
+        """Send the answers that wait for nothing, those of a share in one message."""
+        for share in self.shares:
+            if share.answers:
+                share.connection.send(encode(share.answers))
+
+
+class TurnTaker:
+    """Carries out what is pending, a turn's worth at a time."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        transactions: Transactions,
+        held: HeldAnswers,
+        evictor: Evictor | None,
+        *,
+        min_replicas: int,
+        turn_bytes: int,
+    ) -> None:
+        """
+        Args:
+            limits: What commands may do.
+            transactions: What clients have open.
+            held: The answers that wait for replicas already.
+            evictor: Keeps the memory limit; None without one.
+            min_replicas: What every write waits for; a request may ask for more.
+            turn_bytes: A turn stops taking when its commands' values reach this.
+        """
+        self._limits = limits
+        self._transactions = transactions
+        self._held = held
+        self._evictor = evictor
+        self._min_replicas = min_replicas
+        self._turn_bytes = turn_bytes
+
+    def take(
+        self, pending: Pending, turn: Turn, transaction: WriteTransaction, now_ms: int, before: int
+    ) -> None:
+        """Move requests from `pending` to `turn`, up to its bounds, and carry them out.
+
+        Args:
+            transaction: Gets their changes; may have some already.
+            before: Where the log ends, before all of the transaction's changes.
+
+        Raises:
+            MemoryLimit: there is no room; `turn` has what was tried, and the rest is pending.
+        """
+        left = MAX_TURN_COMMANDS
+        while pending and left and turn.value_bytes < self._turn_bytes:
+            share = pending.take(left)
+            turn.shares.append(share)
+            try:
+                self._carry_out(share, turn, transaction, now_ms, before)
+            finally:
+                left -= share.tried
+                pending.take_back(share)
+
+    def _carry_out(
+        self, share: Share, turn: Turn, transaction: WriteTransaction, now_ms: int, before: int
+    ) -> None:
+        requests = share.requests
+        evictor = self._evictor
+        is_refusing = evictor is not None and evictor.is_refusing
+        has_plain = not (is_refusing or self._min_replicas)
+        while share.tried < len(requests) and turn.value_bytes < self._turn_bytes:
+            at = share.tried
+            pairs = self._plain_pairs(requests, at, turn) if has_plain else []
+            if pairs:
+                share.tried += len(pairs)
+                self._put(requests[at : share.tried], pairs, share, transaction)
+            else:
+                share.tried += 1
+                self._evaluate(requests[at], share, turn, transaction, now_ms, before)
+
+    def _plain_pairs(
+        self, requests: list[Request], at: int, turn: Turn
+    ) -> list[tuple[bytes, bytes]]:
+        """Return keys and values of the Sets from `at` on, up to what is no plain one."""
+        longest = self._limits.max_value_bytes
+        value_bytes = turn.value_bytes
+        pairs: list[tuple[bytes, bytes]] = []
+        for request in islice(requests, at, None):
+            command = request.command
+            if type(command) is not Set or request.min_replicas:
+                break
+            if command.expiry_ms is not None or command.has_condition:
+                break
+            key, value = command.key, command.value
+            if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > longest:
+                break
+            pairs.append((key, value))
+            value_bytes += len(value)
+            if value_bytes >= self._turn_bytes:
+                break
+        turn.value_bytes = value_bytes
+        return pairs
+
+    def _put(
+        self,
+        requests: list[Request],
+        pairs: list[tuple[bytes, bytes]],
+        share: Share,
+        transaction: WriteTransaction,
+    ) -> None:
+        seen = len(transaction.entries)
+        version = transaction.put_all(pairs)
+        share.answers += [
+            Answer(request.id, offset, SetResult(True, offset))
+            for offset, request in enumerate(requests, version)
+        ]
+        if self._transactions.watchers:
+            self._transactions.note(transaction.entries[seen:])
+
+    def _evaluate(
+        self,
+        request: Request,
+        share: Share,
+        turn: Turn,
+        transaction: WriteTransaction,
+        now_ms: int,
+        before: int,
+    ) -> None:
+        transactions, entries = self._transactions, transaction.entries
+        seen = len(entries)
+        writes = transactions.carried_out(request.command)
+        wanted = max(request.min_replicas, self._min_replicas) if writes else 0
+        error = self._refusal(writes, wanted, turn, transaction, now_ms)
+        if error is None:
+            try:
+                result = transactions.evaluate(request.command, transaction, now_ms, self._limits)
+            except CommandError as raised:
+                error = raised
+        if error is not None:
+            share.answers.append(failure(request.id, before + len(entries), error))
+            return
+        for entry in entries[seen:]:
+            turn.value_bytes += len(entry.value)
+        if transactions.watchers:
+            transactions.note(entries[seen:])
+        answer = Answer(request.id, before + len(entries), result)
+        if wanted:
+            turn.held.append((share.connection, answer, wanted))
+        else:
+            share.answers.append(answer)
+
+    def _refusal(
+        self,
+        writes: Sequence[Command],
+        wanted: int,
+        turn: Turn,
+        transaction: WriteTransaction,
+        now_ms: int,
+    ) -> SynapError | None:
+        """Return why a request is not even tried.
+
+        Args:
+            writes: What it would carry out.
+            wanted: Replicas that its answer would wait for.
+        """
+        evictor = self._evictor
+        if evictor is not None and evictor.is_refusing:
+            for command in writes:
+                if evictor.refuses(command, transaction, now_ms, self._limits):
+                    return MemoryLimit()
+        if wanted and len(self._held) + len(turn.held) >= MAX_WAITING_ANSWERS:
+            return WriterUnavailable(_TOO_MANY)
+        return None

@@ -1,0 +1,116 @@
+"""How the writer stands, put on the node's board."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from synap.eviction.evictor import Evictor
+from synap.frame import Frame
+from synap.node.data_dir import Log
+from synap.shared.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
+
+
+class FramePublisher(Protocol):
+    """What the writer needs of the replication side. Nothing here may block."""
+
+    violations: int
+    """Messages that were dropped."""
+
+    @property
+    def handshakes_failed(self) -> int:
+        """Connections that did not come to be."""
+
+    def publish(self, frame: Frame) -> None:
+        """Send a committed frame to whoever listens."""
+
+    def replicas(self) -> tuple[ReplicaFacts, ...]:
+        """Return what is known of each replica."""
+
+    def held_offset(self, replicas: int) -> int:
+        """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
+
+
+class WriterStatus:
+    """Shows a writer's view and details.
+
+    Attributes:
+        expired_total: Keys that the writer removed because their time had come; it counts on.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        log: Log,
+        view: BoardView,
+        publisher: FramePublisher | None,
+        evictor: Evictor | None,
+        snapshots: Callable[[], SnapshotFacts],
+    ) -> None:
+        """
+        Args:
+            board: The node's.
+            log: The writer's.
+            view: What the writer does not know by itself: role, owner, URL.
+            publisher: Where frames go; None on a standalone node.
+            evictor: Keeps the memory limit; None without one.
+            snapshots: Tells how the node's snapshots stand.
+        """
+        self._board = board
+        self._log = log
+        self._view = view
+        self._publisher = publisher
+        self._evictor = evictor
+        self._snapshots = snapshots
+        self.expired_total = 0
+
+    def show(self, read_only: str, heir_url: str) -> None:
+        """Show what requests need to know.
+
+        Args:
+            read_only: Why no writes are taken; empty where they are.
+            heir_url: The master after this one; empty for none.
+        """
+        view = self._view
+        offset = self._log.position.offset
+        reign = self._log.node.reign
+        assert reign is not None, "a node without a reign has no writer"
+        self._board.publish(
+            BoardView(
+                role=view.role,
+                owner_pid=view.owner_pid,
+                generation=self._log.store.generation,
+                epoch=reign.epoch,
+                history=reign.history,
+                applied_offset=offset,
+                master_offset=offset,
+                tick_ns=time.monotonic_ns(),
+                read_only=read_only,
+                master_url=heir_url or view.master_url,
+                first_sync_done=True,
+            )
+        )
+
+    def show_details(self) -> None:
+        """Show what the status endpoints tell."""
+        wal = self._log.wal
+        evictor = self._evictor
+        publisher = self._publisher
+        self._board.publish_details(
+            NodeDetails(
+                wal_bytes=wal.size_bytes,
+                wal_segments=wal.segment_count,
+                wal_first_offset=wal.first_offset,
+                wal_damage=wal.damage,
+                last_fsync_ms=wal.last_sync_ms,
+                expired_total=self.expired_total,
+                evicted_total=evictor.evicted_total if evictor is not None else 0,
+                used_bytes=evictor.used_bytes if evictor is not None else 0,
+                limit_bytes=evictor.limit_bytes if evictor is not None else 0,
+                replicas=publisher.replicas() if publisher is not None else (),
+                snapshots=self._snapshots(),
+                handshakes_failed_total=publisher.handshakes_failed if publisher is not None else 0,
+                violations_total=publisher.violations if publisher is not None else 0,
+            )
+        )

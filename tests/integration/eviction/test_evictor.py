@@ -1,0 +1,385 @@
+"""The memory limit with a real log, store, writer, table of access times and clients."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from random import Random
+
+import pytest
+import uvloop
+
+from synap.commands.commands import Command, Delete, Flush, Limits, Set, SetMany
+from synap.config.loading import load_config
+from synap.errors import MemoryLimit
+from synap.eviction.access_table import AccessTable
+from synap.eviction.evictor import Evictor
+from synap.eviction.rules import POLICIES
+from synap.frame import DEL
+from synap.ipc.writer_client import Done, WriterClient
+from synap.node.data_dir import Log
+from synap.node.identity import Node
+from synap.node.paths import NodePaths
+from synap.shared.board import Board, BoardView
+from synap.store import Store
+from synap.writer.writer import Writer
+from tests.integration.writers import Listener, running
+
+MIB = 1024 * 1024
+LIMIT_BYTES = 2 * MIB
+TURN_BYTES = 16 * 1024
+# What docs/operations.md states: a hundredth, and what one turn can write.
+SLACK_BYTES = LIMIT_BYTES // 100 + 4 * TURN_BYTES
+VALUE = b"v" * 200
+VOLATILE = [name for name in POLICIES if name.startswith("volatile")]
+EVICTING = [name for name in POLICIES if name != "noeviction"]
+
+
+class Bench(Listener):
+    """A writer with a memory limit, on a clock of its own, and what it published."""
+
+    def __init__(self, folder: Path, policy: str) -> None:
+        super().__init__()
+        config = load_config(
+            None, {"data_dir": str(folder / "data"), "replication.role": "master"}, environ={}
+        )
+        self.paths = NodePaths.of(config)
+        self.paths.create()
+        self.log = Log.open(config, self.paths, Node.load_or_create(config, self.paths), _fail)
+        self.board = Board(self.paths.board_file)
+        self.access = AccessTable.of(POLICIES[policy], self.paths.run_dir, LIMIT_BYTES)
+        self.evictor = Evictor(
+            self.log.store, POLICIES[policy], LIMIT_BYTES, access=self.access, random=Random(1)
+        )
+        self.now = 1_000_000.0
+        self.writer = Writer(
+            self.log,
+            self.board,
+            Limits(MIB),
+            publisher=self,
+            turn_bytes=TURN_BYTES,
+            sweep_interval_ms=5,
+            view=BoardView(role="master"),
+            on_failure=_fail,
+            evictor=self.evictor,
+            clock=lambda: self.now,
+        )
+
+    def used_bytes(self) -> int:
+        return self.log.store.facts().used_bytes
+
+    def removed(self) -> list[bytes]:
+        """The keys of all DEL entries that were published."""
+        entries = (entry for frame in self.frames for entry in frame.entries())
+        return [entry.key for entry in entries if entry.operation == DEL]
+
+    def close(self) -> None:
+        if self.access is not None:
+            self.access.close()
+        self.board.close()
+        self.log.close(clean=True)
+
+    def running(self) -> AbstractAsyncContextManager[WriterClient]:
+        return running(self.writer, self.paths.writer_socket)
+
+
+def _fail(error: BaseException) -> None:
+    pytest.fail(f"the writer failed: {error}")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, run_dir: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    bench = Bench(tmp_path, getattr(request, "param", "noeviction"))
+    yield bench
+    bench.close()
+
+
+def new_key(number: int) -> bytes:
+    """A key that comes in no order of the keys' bytes."""
+    return b"%016x" % (number * 0x9E3779B97F4A7C15 % 2**64)
+
+
+async def together(client: WriterClient, commands: list[Command]) -> list[Done | BaseException]:
+    waits = [client.execute(command) for command in commands]
+    return await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def fill(client: WriterClient, bench: Bench, *, expiry_ms: int | None = None) -> list[bytes]:
+    """Set new keys until the first is refused; return those that were written."""
+    written: list[bytes] = []
+    for start in itertools.count(0, 50):
+        keys = [new_key(number) for number in range(start, start + 50)]
+        outcomes = await together(client, [Set(key, VALUE, expiry_ms) for key in keys])
+        written += [key for key, done in zip(keys, outcomes, strict=True) if isinstance(done, Done)]
+        refused = [error for error in outcomes if not isinstance(error, Done)]
+        assert all(isinstance(error, MemoryLimit) for error in refused)
+        if refused:
+            return written
+        assert bench.used_bytes() <= LIMIT_BYTES + SLACK_BYTES
+    raise AssertionError
+
+
+async def until_writable(bench: Bench) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while bench.board.view().read_only:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("bench", EVICTING, indirect=True)
+def test_limit_holds_under_a_stream_of_new_keys(bench: Bench, tmp_path: Path) -> None:
+    async def scenario() -> int:
+        highest = 0
+        async with bench.running() as client:
+            for start in range(0, 10_000, 50):
+                expiry_ms = 2_000_000_000 + start
+                sets = [Set(new_key(n), VALUE, expiry_ms) for n in range(start, start + 50)]
+                outcomes = await together(client, list(sets))
+                assert all(isinstance(outcome, Done) for outcome in outcomes)
+                highest = max(highest, bench.used_bytes())
+        return highest
+
+    highest = uvloop.run(scenario())
+    assert LIMIT_BYTES * 0.95 < highest <= LIMIT_BYTES + SLACK_BYTES
+    assert bench.evictor.evicted_total == len(bench.removed()) > 3000
+    # A key, its deadline and what is around them take 276 bytes: half of the pages is in use.
+    assert bench.log.store.facts().keys * 276 > LIMIT_BYTES * 0.5
+    assert bench.board.details().limit_bytes == LIMIT_BYTES
+    replica = Store.create(tmp_path / "replica", 1 << 30)
+    transaction = replica.begin()
+    for frame in bench.frames:
+        transaction.apply(frame.entries(), frame.first_offset)
+    transaction.commit()
+    assert replica.reader().digest()[1:] == bench.log.store.reader().digest()[1:]
+    replica.close(clean=False)
+
+
+@pytest.mark.parametrize("bench", VOLATILE, indirect=True)
+def test_volatile_policy_spares_keys_without_a_ttl_and_then_refuses(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            expiring = [Set(b"ttl%d" % n, VALUE, 2_000_000_000) for n in range(1000)]
+            await together(client, list(expiring))
+            kept = await fill(client, bench)
+            assert isinstance((await together(client, [Delete((kept[0],))]))[0], Done)
+            assert bench.evictor.evicted_total == 1000
+            assert {key[:3] for key in bench.removed()[:-1]} == {b"ttl"}
+            found, _ = bench.log.store.reader().get_many(kept[1:], 0)
+            assert None not in found
+            assert bench.board.view().read_only == "memory_limit"
+
+    uvloop.run(scenario())
+
+
+def test_noeviction_refuses_growth_alone_and_reads_go_on(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            kept = await fill(client, bench)
+            outcomes = await together(
+                client,
+                [
+                    Set(b"new", b"v"),
+                    Set(kept[0], b"shorter"),
+                    Set(kept[1], VALUE + b"longer"),
+                    Delete((kept[2],)),
+                    Set(b"absent", b"v", xx=True),
+                ],
+            )
+            refused = [isinstance(outcome, MemoryLimit) for outcome in outcomes]
+            assert refused == [True, False, True, False, False]
+            assert bench.log.store.reader().get(kept[1])[0] is not None
+            assert bench.evictor.evicted_total == 0
+            assert bench.used_bytes() <= LIMIT_BYTES + SLACK_BYTES
+
+    uvloop.run(scenario())
+
+
+def test_noeviction_goes_on_by_itself_after_scattered_deletes(bench: Bench) -> None:
+    """Deletes that leave every page half full free none of them; the holes are closed."""
+
+    async def scenario() -> None:
+        async with bench.running() as client:
+            kept = await fill(client, bench)
+            assert bench.board.view().read_only == "memory_limit"
+            gone = Random(2).sample(kept, len(kept) // 4)
+            keys = bench.log.store.facts().keys
+            await together(client, [Delete((key,)) for key in gone])
+            await until_writable(bench)
+            assert bench.log.store.facts().keys == keys - len(gone)
+            assert bench.used_bytes() <= LIMIT_BYTES * 0.98
+            (outcome,) = await together(client, [Set(b"new", VALUE)])
+            assert isinstance(outcome, Done)
+
+    uvloop.run(scenario())
+
+
+def test_noeviction_goes_on_by_itself_when_keys_expire(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            await fill(client, bench, expiry_ms=int(bench.now * 1000) + 60_000)
+            bench.now += 61
+            await until_writable(bench)
+            (outcome,) = await together(client, [Set(b"new", VALUE)])
+            assert isinstance(outcome, Done)
+
+    uvloop.run(scenario())
+
+
+def test_noeviction_flush_ends_the_refusal(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            await fill(client, bench)
+            assert bench.board.view().read_only == "memory_limit"
+            await together(client, [Flush()])
+            await until_writable(bench)
+            (done,) = await together(client, [Set(b"key", b"value")])
+            assert isinstance(done, Done)
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("bench", ["allkeys-lru"], indirect=True)
+def test_expired_keys_go_before_others(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            deadline_ms = int(bench.now * 1000) + 1000
+            await together(client, [Set(b"ttl%d" % n, VALUE, deadline_ms) for n in range(3000)])
+            bench.now += 2
+            for start in range(0, 4000, 50):
+                await together(client, [Set(new_key(n), VALUE) for n in range(start, start + 50)])
+
+    uvloop.run(scenario())
+    assert {key[:3] for key in bench.removed()} == {b"ttl"}
+    assert bench.evictor.evicted_total == 0
+
+
+def test_large_values_are_evicted_by_their_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+    bench = Bench(tmp_path, "allkeys-lru")
+
+    async def scenario() -> None:
+        async with bench.running() as client:
+            for number in range(200):
+                await client.execute(Set(new_key(number), bytes(50_000)))
+                assert bench.used_bytes() <= LIMIT_BYTES + LIMIT_BYTES // 100 + 2 * 50_000
+
+    uvloop.run(scenario())
+    assert bench.log.store.facts().keys > 30
+    bench.close()
+
+
+@pytest.mark.parametrize("bench", ["allkeys-lru", "allkeys-random"], indirect=True)
+def test_limit_is_reached_again_while_nobody_writes(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            await client.execute(SetMany(tuple((new_key(n), VALUE) for n in range(12_000))))
+            assert bench.used_bytes() > LIMIT_BYTES * 1.3
+            await _until(lambda: bench.used_bytes() <= LIMIT_BYTES)
+            assert bench.log.store.facts().keys * 240 > LIMIT_BYTES * 0.5
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize(("skew", "seed"), [(1.0, 1), (0.8, 2)])
+def test_lru_hit_rate_is_near_that_of_an_exact_one(tmp_path: Path, skew: float, seed: int) -> None:
+    """A cache that reads, and writes what it missed, under a Zipf load: within 5 points."""
+    store = Store.create(tmp_path / "store", 1 << 30)
+    random, clock = Random(seed), itertools.count(1)
+    access = AccessTable.open(tmp_path, "recency", LIMIT_BYTES)
+    evictor = Evictor(
+        store,
+        POLICIES["allkeys-lru"],
+        LIMIT_BYTES,
+        access=access,
+        random=random,
+        clock_ns=lambda: next(clock) * 10_000_000,
+    )
+    weights = list(itertools.accumulate(1 / rank**skew for rank in range(1, 40_001)))
+    asked = random.choices(range(40_000), cum_weights=weights, k=100_000)
+    hits = 0
+    held: list[int] = []
+    for number in asked:
+        key = new_key(number)
+        if store.reader().get(key)[0] is not None:
+            hits += 1
+            access.touch(key)
+            continue
+        removal = evictor.before_turn(0).evicted if evictor.is_tight else ()
+        transaction = store.begin()
+        for evicted in removal:
+            transaction.remove(evicted)
+        transaction.put(key, VALUE[:64], 0)
+        transaction.commit()
+        evictor.after_turn(transaction.entries, 64, len(removal))
+        held.append(store.room(random).size().keys)
+    exact = _exact_lru_hits(asked, capacity=sum(held[-2000:]) // 2000)
+    assert evictor.evicted_total > 5000
+    assert abs(hits - exact) / len(asked) < 0.05
+    access.close()
+    store.close(clean=False)
+
+
+def _exact_lru_hits(asked: list[int], capacity: int) -> int:
+    kept: OrderedDict[int, None] = OrderedDict()
+    hits = 0
+    for number in asked:
+        if number in kept:
+            hits += 1
+            kept.move_to_end(number)
+            continue
+        kept[number] = None
+        if len(kept) > capacity:
+            kept.popitem(last=False)
+    return hits
+
+
+def test_clock_set_back_expires_nothing_early_and_freezes_nothing(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            now_ms = int(bench.now * 1000)
+            await client.execute(Set(b"minute", VALUE, now_ms + 60_000))
+            bench.now -= 7200
+            tick_ns = bench.board.view().tick_ns
+            # Due by the clock as it is now: the sweep goes on, and takes this one alone.
+            await client.execute(Set(b"due", VALUE, now_ms - 7_300_000))
+            await _until(lambda: bench.removed() == [b"due"])
+            await _until(lambda: bench.board.view().tick_ns > tick_ns)
+            bench.now += 7200 + 59
+            await asyncio.sleep(0.05)
+            assert bench.removed() == [b"due"]
+            bench.now += 1
+            await _until(lambda: bench.removed() == [b"due", b"minute"])
+
+    uvloop.run(scenario())
+
+
+def test_clock_set_ahead_expires_what_is_due_and_nothing_else(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with bench.running() as client:
+            now_ms = int(bench.now * 1000)
+            await client.execute(Set(b"hour", VALUE, now_ms + 3_600_000))
+            await client.execute(Set(b"day", VALUE, now_ms + 86_400_000))
+            await client.execute(Set(b"stays", VALUE))
+            bench.now += 3600
+            await _until(lambda: bench.removed() == [b"hour"])
+            bench.now -= 3600
+            (done,) = await together(client, [Set(b"hour", VALUE, now_ms + 3_600_000)])
+            assert isinstance(done, Done)
+            await asyncio.sleep(0.05)
+            assert bench.removed() == [b"hour"]
+            assert bench.log.store.facts().keys == 3
+
+    uvloop.run(scenario())
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)

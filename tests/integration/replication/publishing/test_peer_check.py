@@ -1,0 +1,118 @@
+"""A master that starts asks those that followed it, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from synap.node.identity import new_reign
+from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
+from synap.replication.publishing.peer_check import find_higher_epoch
+from synap.replication.transport.curve import load_keys
+from tests.integration.key_ring import KeyRing
+from tests.integration.linked_nodes import Bench, eventually, on_loop
+from tests.support import HOST, free_port
+
+SECONDS = 5.0
+
+
+@on_loop
+async def test_promoted_replica_names_the_higher_epoch(bench: Bench) -> None:
+    """E5."""
+    async with bench:
+        new = await bench.master()
+        old_lineage = new.log.lineage
+        new.set_many(3)
+        new.log.node.begin_reign(new.log.position.offset)
+        addresses = [f"{HOST}:{free_port()}", new.addresses[1]]
+        assert await find_higher_epoch("old", old_lineage, addresses, SECONDS) == 2
+        assert new.publisher.replicas() == ()
+        assert new.publisher.violations == 0
+
+
+@on_loop
+async def test_encrypted_replica_is_asked_by_each_key_that_a_master_may_have(
+    bench: Bench, ring: KeyRing
+) -> None:
+    """E5, K4."""
+    async with bench:
+        new = await bench.master(**ring.settings("m", "m", "o"))
+        old_lineage = new.log.lineage
+        new.set_many(3)
+        new.log.node.begin_reign(new.log.position.offset)
+        settings = ring.settings("o", "r m", "m")
+        keys = load_keys(ring.config("o", **settings))
+        found = await find_higher_epoch("old", old_lineage, [new.addresses[1]], SECONDS, keys)
+        assert found == 2
+
+
+@on_loop
+@pytest.mark.parametrize("is_promoted", [True, False])
+async def test_master_of_the_same_epoch_and_another_history_ends_the_reign(
+    bench: Bench, is_promoted: bool
+) -> None:
+    """E5, E6: it was promoted too, or its machine crashed, which counts for less."""
+    async with bench:
+        new = await bench.master()
+        common = new.log.lineage
+        new.set_many(3)
+        new.log.node.promote(new.log.position.offset, None)
+        own = (*common, new_reign(2, 2, is_unasked=not is_promoted))
+        assert await find_higher_epoch("old", own, [new.addresses[1]], SECONDS) == 2
+
+
+@on_loop
+async def test_strangers_and_followers_of_this_master_end_nothing(bench: Bench) -> None:
+    """E5: a node that still follows does not listen, and nobody waits for it."""
+    async with bench:
+        stranger = await bench.master()
+        began = time.monotonic()
+        addresses = [f"{HOST}:{free_port()}", stranger.addresses[1]]
+        assert await find_higher_epoch("old", (new_reign(1, 1),), addresses, SECONDS) == 0
+        assert time.monotonic() - began < SECONDS
+
+
+@on_loop
+async def test_nobody_is_waited_for_longer_than_the_bound(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E5: a lone master starts, and says whom it did not hear."""
+    async with bench:
+        with socket.create_server((HOST, 0)) as mute:
+            address = f"{HOST}:{mute.getsockname()[1]}"
+            assert await find_higher_epoch("old", (new_reign(1, 1),), [address], 0.1) == 0
+        assert address in caplog.text
+
+
+@on_loop
+async def test_master_remembers_the_replicas_that_joined_it(bench: Bench, tmp_path: Path) -> None:
+    """E5."""
+    async with bench:
+        path = tmp_path / "replicas.json"
+        master = await bench.master()
+        known = KnownReplicas(path)
+        master.publisher.watch(int, lambda epoch: None, known.note)
+        replica = await bench.replica(
+            master, replication__replica_listen_address="0.0.0.0:7001",
+            replication__sync_listen_address="0.0.0.0:7002",
+        )  # fmt: skip
+        await eventually(lambda: load_replicas(path) == {"replica": f"{HOST}:7002"})
+        await known.stop()
+        assert replica.config.replication.sync_listen_address == "0.0.0.0:7002"
+
+
+@on_loop
+async def test_file_of_known_replicas_is_bounded_and_may_be_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "replicas.json"
+    known = KnownReplicas(path)
+    for number in range(100):
+        known.note(f"r{number}", f"h{number}:1")
+    await known.stop()
+    assert list(load_replicas(path)) == [f"r{number}" for number in range(36, 100)]
+    assert msgspec.json.decode(path.read_bytes())["r99"] == "h99:1"
+    path.write_bytes(b"{")
+    assert load_replicas(path) == {}

@@ -1,0 +1,195 @@
+"""What permissions allow, and what commands need."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from synap.auth.permissions import (
+    ACTIONS,
+    ANONYMOUS,
+    ROLES,
+    TRUSTED,
+    Action,
+    Caller,
+    Permission,
+    needs,
+)
+from synap.commands import commands
+from synap.commands.commands import Command
+from synap.config.account_limits import OWN_ROLES
+from synap.request_errors import Forbidden
+
+
+def caller(*permissions: tuple[str, Action], within: Caller | None = None) -> Caller:
+    return Caller("ann", [Permission(*each) for each in permissions], within)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "resource", "fits"),
+    [
+        ("*", "kv:a", True),
+        ("*", "", True),
+        ("kv:*", "kv:", True),
+        ("kv:*", "node:kv:", False),
+        ("kv:user:*", "kv:user:1", True),
+        ("kv:user:*", "kv:users", False),
+        ("kv:a", "kv:a", True),
+        ("kv:a", "kv:ab", False),
+        ("kv:*:mail", "kv:ann:mail", True),
+        ("kv:*:mail", "kv::mail", True),
+        ("kv:*:mail", "kv:mail", False),
+        ("kv:a*a", "kv:a", False),
+        ("kv:*b*c*", "kv:abc", True),
+        ("kv:*b*c*", "kv:acb", False),
+        ("kv:*ab*ab", "kv:xabab", True),
+        ("kv:*ab*ab", "kv:xab", False),
+        ("kv:[a]?", "kv:ab", False),
+        ("kv:[a]?", "kv:[a]?", True),
+        ("kv:ü*", "kv:üx", True),
+        ("kv:a*", "kv:a\n\x00", True),
+        ("", "kv:a", False),
+    ],
+)
+def test_pattern_fits_any_text_where_its_stars_are(pattern: str, resource: str, fits: bool) -> None:
+    assert caller((pattern, "read")).may("read", resource.encode()) is fits
+
+
+def test_pattern_of_many_stars_is_not_slow() -> None:
+    slow = caller(("kv:" + "*a" * 200 + "*b", "read"))
+    assert not slow.may("read", b"kv:" + b"a" * 500)
+
+
+@pytest.mark.parametrize("granted", ACTIONS)
+def test_an_action_allows_itself_and_all_allows_each(granted: Action) -> None:
+    someone = caller(("*", granted))
+    for action in ACTIONS[:-1]:
+        assert someone.may(action, b"kv:a") is (granted in (action, "all"))
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "resource", "allowed"),
+    [
+        ("admin", "admin", "node:backup", True),
+        ("admin", "delete", "kv:a", True),
+        ("readwrite", "read", "kv:a", True),
+        ("readwrite", "write", "kv:a", True),
+        ("readwrite", "delete", "kv:a", True),
+        ("readwrite", "admin", "node:backup", False),
+        ("readwrite", "read", "node:replication", True),
+        ("readwrite", "admin", "auth:users", False),
+        ("readonly", "read", "kv:a", True),
+        ("readonly", "write", "kv:a", False),
+        ("readonly", "delete", "kv:a", False),
+        ("readonly", "admin", "node:snapshot", False),
+    ],
+)
+def test_role_allows(role: str, action: Action, resource: str, allowed: bool) -> None:
+    assert Caller("ann", ROLES[role]).may(action, resource.encode()) is allowed
+
+
+def test_configuration_knows_the_roles_that_are_synaps_own() -> None:
+    assert set(ROLES) == set(OWN_ROLES)
+
+
+def test_forbidden_names_resource_and_action() -> None:
+    with pytest.raises(Forbidden) as caught:
+        caller(("kv:b*", "all")).require_read(b"a\xff")
+    assert caught.value.message == (
+        "Forbidden: Insufficient permissions for resource: kv:a\\xff, action: read"
+    )
+
+
+def test_only_who_may_do_everything_is_not_limited() -> None:
+    assert not TRUSTED.is_limited
+    assert not caller(*(("*", action) for action in ACTIONS[:-1])).is_limited
+    assert caller(("kv:*", "all")).is_limited
+    assert caller(("*", "read")).is_limited
+    assert ANONYMOUS.is_limited
+
+
+def test_what_is_within_somebody_may_no_more_than_he() -> None:
+    owner = caller(("kv:user:*", "read"), ("kv:user:*", "write"))
+    key = caller(("kv:*", "read"), within=owner)
+    assert key.may("read", b"kv:user:1")
+    assert not key.may("read", b"kv:x")
+    assert not key.may("write", b"kv:user:1")
+    assert caller(("*", "all"), within=owner).is_limited
+    assert not caller(("*", "all"), within=TRUSTED).is_limited
+
+
+@pytest.mark.parametrize(
+    ("granted", "allowed"),
+    [
+        ([("kv:user:*", "read")], True),
+        ([("kv:user:1", "write")], True),
+        ([("kv:user:*:x*", "read")], True),
+        ([("kv:*", "read")], False),
+        ([("kv:use*", "read")], False),
+        ([("*", "read")], False),
+        ([("kv:user:*", "delete")], False),
+        ([("kv:user:*", "all")], False),
+        ([("kv:user:1", "read"), ("kv:x", "read")], False),
+        ([], True),
+    ],
+)
+def test_nobody_grants_what_he_does_not_have(
+    granted: list[tuple[str, Action]], allowed: bool
+) -> None:
+    someone = caller(("kv:user:*", "read"), ("kv:user:*", "write"))
+    assert someone.may_grant(Permission(*each) for each in granted) is allowed
+
+
+COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
+    (commands.Set(b"a", b"1"), {("write", b"kv:a")}),
+    (commands.Set(b"a", b"1", get=True), {("read", b"kv:a"), ("write", b"kv:a")}),
+    (commands.Delete((b"a", b"b")), {("delete", b"kv:a"), ("delete", b"kv:b")}),
+    (commands.Increment(b"a", 1), {("read", b"kv:a"), ("write", b"kv:a")}),
+    (commands.Append(b"a", b"1"), {("write", b"kv:a")}),
+    (commands.SetRange(b"a", 0, b"1"), {("write", b"kv:a")}),
+    (commands.GetSet(b"a", b"1"), {("read", b"kv:a"), ("write", b"kv:a")}),
+    (commands.Expire(b"a", 1), {("write", b"kv:a")}),
+    (commands.Persist(b"a"), {("write", b"kv:a")}),
+    (commands.SetMany(((b"a", b"1"), (b"b", b"2"))), {("write", b"kv:a"), ("write", b"kv:b")}),
+    (
+        commands.Rename(b"a", b"b"),
+        {("read", b"kv:a"), ("delete", b"kv:a"), ("write", b"kv:b")},
+    ),
+    (commands.Copy(b"a", b"b"), {("read", b"kv:a"), ("write", b"kv:b")}),
+    (commands.Flush(), {("delete", b"kv:*")}),
+    (commands.ChangeAccounts(()), {("admin", b"auth:accounts")}),
+]
+
+
+@pytest.mark.parametrize(("command", "needed"), COMMANDS)
+def test_command_needs(command: Command, needed: set[tuple[Action, bytes]]) -> None:
+    assert set(needs(command)) == needed
+
+
+def test_every_command_says_what_it_needs() -> None:
+    assert {type(command) for command, _ in COMMANDS} == set(get_args(Command))
+
+
+@pytest.mark.parametrize("command", [command for command, _ in COMMANDS])
+def test_no_command_is_allowed_to_who_may_only_read(command: Command) -> None:
+    with pytest.raises(Forbidden):
+        Caller("ann", ROLES["readonly"]).require_for(command)
+
+
+@pytest.mark.parametrize(("command", "needed"), COMMANDS)
+def test_command_is_forbidden_where_one_of_its_needs_is_missing(
+    command: Command, needed: set[tuple[Action, bytes]]
+) -> None:
+    for missing in needed:
+        rest = [(resource.decode(), action) for action, resource in needed - {missing}]
+        with pytest.raises(Forbidden):
+            caller(*rest).require_for(command)
+    caller(*((resource.decode(), action) for action, resource in needed)).require_for(command)
+
+
+def test_command_that_nobody_described_needs_admin() -> None:
+    class Strange(commands.Set, frozen=True, tag=99):
+        pass
+
+    assert set(needs(Strange(b"a", b"1"))) == {("admin", b"node:command")}

@@ -1,0 +1,94 @@
+"""The configuration that a supervisor hands to its children."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from synap.config.handed import config_of_environment, handed_config
+from synap.config.loading import keys, load_config
+from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE
+
+# What a node runs all the time, or starts often.
+PROCESSES = ["workers.writer", "workers.replica", "workers.snapshot", "synap.http.api.app"]
+
+
+def value_of(config: object, key: str) -> object:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "node.yaml"
+    file.write_text(
+        "server: {port: 16000, cors_origins: [http://a.example]}\ndata_dir: /srv\n"
+        "replication: {role: replica, master_address: 'master:1'}\n"
+        "auth: {roles: {reporter: [{resource: 'kv:a*', action: read}]}}\n"
+    )
+    return file
+
+
+def handed(file: Path) -> dict[str, str]:
+    """Return the environment that hands what the file says."""
+    return {FILE_VARIABLE: str(file), HANDED_VARIABLE: handed_config(load_config(file), file)}
+
+
+def test_handed_config_has_every_value_and_what_follows_from_them(file: Path) -> None:
+    config, taken = load_config(file), config_of_environment(handed(file))
+    assert not isinstance(taken, type(config))
+    for key, _ in keys():
+        if key != "auth.roles":
+            assert value_of(taken, key) == value_of(config, key)
+    (permission,) = taken.auth.roles["reporter"]
+    assert (permission.resource, permission.action) == ("kv:a*", "read")
+    for key in ("wal_path", "snapshots_dir", "server.own_url", "persistence.wal.segment_bytes"):
+        assert value_of(taken, key) == value_of(config, key)
+
+
+def test_handed_config_copy_has_the_changes_and_the_rest(file: Path) -> None:
+    config = config_of_environment(handed(file))
+    copy = config.replication.model_copy(update={"master_address": "other:1"})
+    assert (copy.master_address, copy.role) == ("other:1", "replica")
+    assert config.replication.master_address == "master:1"
+
+
+def test_config_of_environment_reads_a_file_that_changed_since(file: Path) -> None:
+    environ = handed(file)
+    file.write_text("server: {port: 16001}\n")
+    assert config_of_environment(environ).server.port == 16001
+    file.unlink()
+    environ.pop(FILE_VARIABLE)
+    assert config_of_environment(environ).server.port == 15500
+
+
+@pytest.mark.parametrize("module", PROCESSES)
+def test_process_of_a_node_starts_without_what_only_checks_and_shows(module: str) -> None:
+    """A module that imports `Config` for a type wants `if TYPE_CHECKING` around it."""
+    wanted = {"pydantic", "yaml", "typer", "rich"}
+    code = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-P", "-c", code]
+    told = subprocess.run(command, env=environ, capture_output=True, check=True, timeout=30)
+    assert wanted & set(json.loads(told.stdout)) == set()
+
+
+def test_handed_secret_is_in_no_representation_and_read_again_where_its_file_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse")
+    monkeypatch.setenv("SYNAP_AUTH_ROOT_PASSWORD_FILE", str(file))
+    environ = dict(os.environ) | {HANDED_VARIABLE: handed_config(load_config(None), None)}
+    password = config_of_environment(environ).auth.root.password
+    assert password is not None
+    assert password.get_secret_value() == "correct horse"
+    assert "correct" not in repr(password) + str(password)
+    file.write_text("another horse, longer")
+    password = config_of_environment(environ).auth.root.password
+    assert password is not None
+    assert password.get_secret_value() == "another horse, longer"

@@ -1,0 +1,213 @@
+"""What the files of a deployment say, without a container engine: `make docker-test` runs them.
+
+Each claim of docs/deployment.md about Dockerfile, Compose file and manifests is asserted here.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from synap.config.loading import keys, load_config
+from workers import serve
+
+ROOT = Path(__file__).parents[3]
+COMPOSE = ROOT / "docker-compose.yml"
+SCRIPTS = sorted([*ROOT.glob("ops/*.sh"), ROOT / ".ci/run"])
+REPLICAS = ("replica1", "replica2", "replica3")
+NODES = ("master", *REPLICAS)
+
+
+def tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a program that the development dependencies brought."""
+    command = [str(Path(sys.executable).with_name(name)), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Any]:
+    return compose["services"]
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in ROOT.glob("**/docker-compose*.yml")))
+def test_compose_files_fit_the_schema(file: str, tmp_path: Path) -> None:
+    # The schema knows no tags of YAML.
+    text = next(ROOT.glob(f"**/{file}")).read_text().replace("!override ", "")
+    (tmp_path / file).write_text(text)
+    run = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", tmp_path / file)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_dockerfile_has_no_advice_from_hadolint() -> None:
+    run = tool("hadolint", "--no-color", "Dockerfile")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_have_no_advice_from_shellcheck(script: Path) -> None:
+    run = tool("shellcheck", script)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize(
+    "script",
+    [path for path in SCRIPTS if path.name not in ("run", "setup.sh")],
+    ids=lambda p: p.name,
+)
+def test_scripts_explain_themselves_and_refuse_unknown_options(script: Path) -> None:
+    told = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=20)
+    assert told.returncode == 0
+    assert f"ops/{script.name}" in told.stdout
+    refused = subprocess.run([script, "--no-such"], capture_output=True, text=True, timeout=20)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+
+
+def test_image_is_built_in_two_stages_and_runs_the_node_as_pid_1() -> None:
+    lines = (ROOT / "Dockerfile").read_text()
+    build, last = re.split(r"^FROM .*$", lines, flags=re.MULTILINE)[1:]
+    assert (
+        re.findall(r"^FROM (\S+)", lines, re.MULTILINE)
+        == ["python:${PYTHON_VERSION}-slim-bookworm"] * 2
+    )
+    assert "pip wheel" in build
+    assert "apt-get" not in last
+    for claim in (
+        'ENTRYPOINT ["synap"]', 'CMD ["serve"]', "USER 10001:10001", "VOLUME /data",
+        'CMD ["python", "-P", "-m", "workers.health"]', "SYNAP_CONFIG=/app/config.yml",
+        "org.opencontainers.image.version", "STOPSIGNAL SIGTERM",
+    ):  # fmt: skip
+        assert claim in last
+
+
+def test_compose_has_the_nodes_of_the_guide(services: dict[str, Any]) -> None:
+    ports = {
+        name: [port.split(":", 1)[1].split("}:")[-1] for port in services[name]["ports"]]
+        for name in NODES
+    }
+    assert ports == {
+        "master": ["15500:15500", "15501:15501"],
+        "replica1": ["15510:15500"],
+        "replica2": ["15520:15500"],
+        "replica3": ["15530:15500"],
+    }
+    for name in NODES:
+        assert services[name]["container_name"] == f"synap-{name}"
+        assert services[name]["hostname"] == f"synap-{name}"
+        role = "master" if name == "master" else "replica"
+        assert services[name]["volumes"] == [
+            f"{name}_data:/data",
+            f"./ops/config-{role}.yml:/app/config.yml:ro",
+        ]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_compose_nodes_are_restarted_limited_and_locked_down(
+    services: dict[str, Any], name: str
+) -> None:
+    node = services[name]
+    assert node["restart"] == "unless-stopped"
+    assert node["networks"] == {"synap-network": {}}
+    assert node["read_only"] is True
+    assert node["cap_drop"] == ["ALL"]
+    assert node["logging"] == {
+        "driver": "json-file",
+        "options": {"max-size": "100m", "max-file": "10"},
+    }
+    assert {"mem_limit", "cpus", "pids_limit"} <= node.keys()
+
+
+def test_compose_stops_nodes_later_than_they_drain(services: dict[str, Any]) -> None:
+    drain_seconds = serve._HTTP_STOP_SECONDS + serve._OWNER_STOP_SECONDS
+    for name in NODES:
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > drain_seconds
+
+
+def test_compose_replicas_wait_for_a_healthy_master_and_follow_it(services: dict[str, Any]) -> None:
+    for name in REPLICAS:
+        assert services[name]["depends_on"] == {"master": {"condition": "service_healthy"}}
+        assert services[name]["environment"] == {
+            "SYNAP_ROLE": "replica",
+            "SYNAP_MASTER_ADDRESS": "synap-master:15501",
+        }
+
+
+def test_compose_volumes_networks_and_secrets_are_declared(compose: dict[str, Any]) -> None:
+    used = {
+        volume.partition(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", [])
+        if not volume.startswith(".")
+    }
+    assert used == set(compose["volumes"])
+    assert compose["networks"] == {"synap-network": {"name": "synap-network"}}
+    secrets = {s for service in compose["services"].values() for s in service.get("secrets", [])}
+    assert secrets == set(compose["secrets"])
+
+
+def test_fourth_replica_is_six_lines() -> None:
+    third = re.search(r"^  replica3:\n(?:    .*\n)+", COMPOSE.read_text(), re.MULTILINE)
+    assert third is not None
+    assert third.group().count("\n") == 6
+
+
+@pytest.mark.parametrize("role", ["master", "replica"])
+def test_node_configuration_is_valid_and_names_every_key(role: str) -> None:
+    path = ROOT / f"ops/config-{role}.yml"
+    config = load_config(path, environ={})
+    assert config.replication.role == role
+    text = path.read_text()
+    named = set(re.findall(r"^\s*(?:# *)?(\w+):", text, re.MULTILINE))
+    other = {
+        "master": {"master_address", "master_sync_address", "auto_reconnect", "reconnect_delay_ms"}
+    }
+    expected = {key.rpartition(".")[2] for key, _ in keys()} - other.get(role, set())
+    assert expected <= named | {"data_dir"}
+
+
+@pytest.mark.parametrize("role", ["master", "replica"])
+def test_node_configuration_explains_each_key_on_its_line(role: str) -> None:
+    for line in (ROOT / f"ops/config-{role}.yml").read_text().splitlines():
+        if re.match(r"\s+(# )?\w+: \S", line):
+            assert "  # " in line, line
+
+
+def test_standalone_configuration_of_the_image_is_valid() -> None:
+    assert (
+        load_config(ROOT / "ops/config-standalone.yml", environ={}).replication.role == "standalone"
+    )
+
+
+@pytest.mark.parametrize("file", ["synap.yaml", "proxy.yaml"])
+def test_kubernetes_manifests_fit_the_schemas(file: str) -> None:
+    manifests = list(yaml.safe_load_all((ROOT / "ops/kubernetes" / file).read_text()))
+    assert all(manifest["kind"] for manifest in manifests)
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.34", strict=True)
+
+
+def test_kubernetes_proxy_has_the_rules_of_the_compose_one() -> None:
+    manifests = yaml.safe_load_all((ROOT / "ops/kubernetes/proxy.yaml").read_text())
+    embedded = next(m for m in manifests if m["kind"] == "ConfigMap")["data"]["haproxy.cfg"]
+    own = (ROOT / "ops/haproxy.cfg").read_text()
+
+    def rules(text: str) -> list[str]:
+        backend = text[text.index("frontend api") : text.index("backend primary")]
+        lines = (
+            line.strip() for line in backend.partition("frontend only_primary")[0].splitlines()
+        )
+        return [line for line in lines if line and not line.startswith("#")]
+
+    # There, what a cluster is encrypted with is the platform's.
+    assert rules(embedded) == rules(own.replace(' "${SYNAP_PROXY_BIND[*]}"', ""))

@@ -1,0 +1,431 @@
+"""The replica's side of a link, driven by hand: messages and times in, requests out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synap.errors import LinkLost, OffsetGap, ProtocolViolation
+from synap.frame import SET, Entry, Frame, encode_frame, follows
+from synap.position import START, Lineage, Position, Reign
+from synap.replication.rules.follower import Follower
+from synap.replication.rules.follower_io import FollowerOptions
+from synap.replication.rules.messages import (
+    Ack,
+    Chunk,
+    Credit,
+    Fetch,
+    Heartbeat,
+    Hello,
+    Published,
+    Refusal,
+    Welcome,
+)
+from synap.replication.rules.progress import NS_PER_MS, LinkState
+from synap.replication.rules.resync import CREDIT
+
+SECOND_NS = 1_000 * NS_PER_MS
+HISTORY = bytes(range(16))
+FOREIGN = HISTORY[::-1]
+LINEAGE = (Reign(1, HISTORY, 1),)
+URL = "http://master:15500"
+
+
+class MemoryLog:
+    """A log in memory: the same rules as the one on disk."""
+
+    def __init__(self, frames: Sequence[Frame] = (), lineage: Lineage = ()) -> None:
+        self.frames = list(frames)
+        self.lineage = lineage
+        self.has_synced = bool(self.frames)
+
+    def note_synced(self) -> None:
+        self.has_synced = True
+
+    @property
+    def position(self) -> Position:
+        return self.frames[-1].position if self.frames else START
+
+    def append_frames(self, frames: Sequence[Frame]) -> None:
+        position = self.position
+        for frame in frames:
+            if not follows(frame, position):
+                raise OffsetGap
+            position = frame.position
+        self.frames.extend(frames)
+
+    def adopt(self, lineage: Lineage) -> None:
+        self.lineage = lineage
+
+
+def log_of(count: int, value: bytes = b"value") -> list[Frame]:
+    """Return frames of one entry each that follow each other; frame n is at index n - 1."""
+    frames: list[Frame] = []
+    position = START
+    for _ in range(count):
+        entries = [Entry(SET, b"key", value)]
+        frames.append(encode_frame(entries, previous=position, epoch=1, time_ms=1))
+        position = frames[-1].position
+    return frames
+
+
+FRAMES = log_of(30)
+
+
+class Bench:
+    """A follower with a clock of its own."""
+
+    def __init__(self, held: int = 0, lineage: Lineage | None = None) -> None:
+        if lineage is None:
+            lineage = LINEAGE if held else ()
+        self.log = MemoryLog(FRAMES[:held], lineage)
+        options = FollowerOptions("replica", "", 1000, 10_000, 5000)
+        self.follower = Follower(self.log, options, applied_time_ms=1 if held else 0)
+        self.now_ns = 1000 * SECOND_NS
+        self.follower.connect(self.now_ns)
+
+    def beat(self, last_offset: int, history: bytes = HISTORY) -> None:
+        beat = Heartbeat(history, 1, last_offset, 1000, 1000)
+        self.follower.hear(beat, b"", self.now_ns)
+
+    def publish(self, *frames: Frame, history: bytes = HISTORY) -> None:
+        for frame in frames:
+            self.follower.hear(Published(history), frame.encoded, self.now_ns)
+
+    def welcome(self, end: int, lineage: Lineage = LINEAGE) -> None:
+        position = FRAMES[end - 1].position if end else START
+        self.receive(Welcome("master", position, lineage, URL))
+
+    def receive(self, message, bulk: bytes = b"") -> None:
+        self.follower.receive(message, bulk, self.now_ns)
+
+    def chunk(self, request: int, sequence: int, frames: Sequence[Frame], is_last: bool) -> None:
+        bulk = b"".join(frame.encoded for frame in frames)
+        self.receive(Chunk(request, sequence, is_last), bulk)
+
+    def settle(self) -> list:
+        self.follower.settle(self.now_ns)
+        return self.sent()
+
+    def sent(self) -> list:
+        sent = list(self.follower.outbox)
+        self.follower.outbox.clear()
+        return sent
+
+    def join(self, end: int) -> None:
+        self.beat(end)
+        self.welcome(end)
+        self.sent()
+
+    @property
+    def state(self) -> LinkState:
+        return self.follower.status(self.now_ns).state
+
+
+def test_follower_says_nothing_before_a_heartbeat():
+    """Cites J1."""
+    bench = Bench()
+    assert bench.settle() == []
+    assert bench.state is LinkState.CONNECTING
+
+
+def test_first_heartbeat_leads_to_a_hello_with_the_position():
+    """Cites J1."""
+    bench = Bench(held=3)
+    bench.beat(10)
+    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, "")]
+
+
+def test_welcome_leads_to_a_fetch_up_to_the_first_kept_frame():
+    """Cites J2 and J5."""
+    bench = Bench()
+    bench.beat(5)
+    bench.publish(FRAMES[6], FRAMES[7])
+    bench.sent()
+    bench.welcome(7)
+    assert bench.settle() == [Fetch(1, 0, 6, CREDIT), Ack(0, 0, "catching_up")]
+
+
+def test_catch_up_joins_the_stream_without_a_gap():
+    """Cites J5."""
+    bench = Bench()
+    bench.beat(5)
+    bench.publish(FRAMES[6], FRAMES[7])
+    bench.welcome(7)
+    bench.settle()
+    bench.chunk(1, 0, FRAMES[:3], is_last=False)
+    assert Credit(1, 1) in bench.settle()
+    bench.chunk(1, 1, FRAMES[3:6], is_last=True)
+    assert bench.settle() == [Ack(8, 1, "in_sync")]
+    assert bench.log.frames == FRAMES[:8]
+
+
+def test_empty_replica_adopts_the_masters_lineage():
+    """Cites J3."""
+    bench = Bench()
+    bench.join(0)
+    assert bench.log.lineage == LINEAGE
+
+
+def test_welcome_that_the_own_lineage_speaks_against_is_not_followed():
+    """Cites P4."""
+    bench = Bench(held=3)
+    bench.beat(10)
+    bench.welcome(10, (Reign(1, FOREIGN, 1),))
+    bench.settle()
+    assert bench.state is LinkState.DIVERGED
+    assert bench.log.lineage == LINEAGE
+
+
+def test_live_frame_is_appended_and_acknowledged():
+    """Cites A1."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.publish(FRAMES[3])
+    assert bench.settle() == [Ack(4, 1, "in_sync")]
+
+
+def test_several_frames_at_hand_are_one_append_and_one_ack():
+    """Cites A1."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.publish(*FRAMES[3:9])
+    assert bench.settle() == [Ack(9, 1, "in_sync")]
+
+
+def test_repeated_frame_is_dropped():
+    """Cites J4."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.publish(FRAMES[1], FRAMES[2])
+    assert bench.settle() == []
+    assert bench.log.frames == FRAMES[:3]
+
+
+def test_gap_in_the_stream_is_fetched_and_counted():
+    """Cites J6."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.publish(FRAMES[5])
+    assert bench.settle() == [Fetch(1, 3, 5, CREDIT)]
+    assert bench.follower.status(bench.now_ns).gaps == 1
+
+
+def test_heartbeat_shows_a_gap_at_the_streams_end():
+    """Cites J6."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.beat(5)
+    assert Fetch(1, 3, 5, CREDIT) in bench.settle()
+    assert bench.log.position.offset == 3
+
+
+def test_frame_of_another_history_is_ignored():
+    """Cites S3."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.publish(FRAMES[3], history=FOREIGN)
+    assert bench.settle() == []
+
+
+def test_new_history_in_a_heartbeat_leads_to_a_new_hello():
+    """Cites H3."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.settle()
+    bench.beat(3, FOREIGN)
+    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, "")]
+
+
+def test_damaged_frame_in_the_stream_is_a_violation():
+    """Cites J7."""
+    bench = Bench(held=3)
+    bench.join(3)
+    with pytest.raises(ProtocolViolation):
+        bench.follower.hear(Published(HISTORY), FRAMES[3].encoded[:-1] + b"?", bench.now_ns)
+
+
+def test_frame_that_does_not_follow_by_its_checksum_is_a_violation_and_not_appended():
+    """Cites J7."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.publish(log_of(4, b"other")[3])
+    with pytest.raises(ProtocolViolation, match="do not follow"):
+        bench.settle()
+    assert bench.log.frames == FRAMES[:3]
+
+
+def test_chunk_of_an_old_request_is_ignored():
+    """Cites C2."""
+    bench = Bench()
+    bench.join(5)
+    bench.settle()
+    bench.chunk(99, 0, FRAMES[:5], is_last=True)
+    assert bench.log.frames == []
+
+
+def test_lost_chunk_leads_to_a_new_fetch_from_where_the_log_stands():
+    """Cites C2."""
+    bench = Bench()
+    bench.join(9)
+    bench.settle()
+    bench.chunk(1, 0, FRAMES[:3], is_last=False)
+    bench.settle()
+    bench.chunk(1, 2, FRAMES[6:9], is_last=True)
+    assert bench.settle() == [Fetch(2, 3, 9, CREDIT)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [("needs_full_resync", LinkState.SYNCING), ("diverged", LinkState.DIVERGED)],
+)
+def test_refused_replica_keeps_its_log_and_says_hello_again_later(reason, state):
+    """Cites P6."""
+    bench = Bench(held=3)
+    bench.beat(9)
+    bench.receive(Refusal(reason, "because"))
+    bench.publish(*FRAMES[3:9])
+    bench.settle()
+    status = bench.follower.status(bench.now_ns)
+    assert (status.state, status.reason, status.note) == (state, reason, "because")
+    assert bench.log.frames == FRAMES[:3]
+    bench.now_ns += 6 * SECOND_NS
+    bench.beat(9)
+    bench.sent()
+    bench.follower.tick(bench.now_ns)
+    assert [type(request) for request in bench.sent()] == [Hello]
+    assert bench.state is state
+
+
+def test_many_wishes_for_a_hello_are_answered_by_one():
+    """Cites H2."""
+    bench = Bench(held=3)
+    bench.join(3)
+    for _ in range(5):
+        bench.receive(Refusal("hello_wanted"))
+    assert [type(request) for request in bench.sent()] == [Hello]
+
+
+def test_silence_of_three_heartbeats_loses_the_link():
+    """Cites L1."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.now_ns += 3 * SECOND_NS
+    bench.follower.tick(bench.now_ns)
+    bench.now_ns += 1
+    with pytest.raises(LinkLost, match="heard nothing"):
+        bench.follower.tick(bench.now_ns)
+
+
+@pytest.mark.parametrize("is_welcome", [False, True])
+def test_master_that_owes_an_answer_loses_the_link_though_its_heart_beats(is_welcome):
+    """Cites L3."""
+    bench = Bench(held=3)
+    bench.beat(9)
+    if is_welcome:
+        bench.welcome(9)
+        bench.settle()
+    bench.now_ns += 4 * SECOND_NS
+    bench.beat(9)
+    with pytest.raises(LinkLost):
+        bench.follower.tick(bench.now_ns)
+
+
+def test_lost_link_is_disconnected_until_the_master_is_heard_again():
+    """Cites L4."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.follower.disconnect("heard nothing")
+    assert bench.state is LinkState.DISCONNECTED
+    bench.follower.connect(bench.now_ns)
+    assert bench.state is LinkState.DISCONNECTED
+    bench.beat(3)
+    assert bench.state is LinkState.CONNECTING
+
+
+def test_replica_that_can_not_keep_up_is_lagging():
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.publish(FRAMES[5])
+    for _ in range(11):
+        bench.now_ns += SECOND_NS
+        bench.beat(6)
+    assert bench.state is LinkState.LAGGING
+    assert bench.follower.status(bench.now_ns).lag_since_ns == bench.now_ns - 11 * SECOND_NS
+
+
+def test_heartbeat_never_moves_the_applied_offset():
+    """Cites S2."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.beat(20)
+    bench.settle()
+    status = bench.follower.status(bench.now_ns)
+    assert (status.position.offset, status.master_offset) == (3, 20)
+
+
+def test_replica_that_comes_back_behind_knows_how_old_what_it_lacks_may_be():
+    """An applied frame of the master's ms 1, a heartbeat of its ms 1000: at most 999 ms old."""
+    bench = Bench(held=3)
+    bench.beat(9)
+    since_ns = bench.follower.status(bench.now_ns).lag_since_ns
+    assert bench.now_ns - since_ns == 999 * NS_PER_MS
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_any_stream_with_catch_up_ends_with_the_masters_log(seed):
+    """Cites J4, J5 and J6: loss, reordering and repeats in the stream, lost chunks in catch-up."""
+    random = Random(seed)
+    bench = Bench(held=random.randint(0, 5))
+    bench.beat(random.randint(5, 30))
+    bench.welcome(5)
+    for frame in random.choices(FRAMES, k=random.randint(0, 60)):
+        bench.publish(frame)
+        _serve(bench, bench.settle(), random)
+    while bench.log.position.offset < 30:
+        bench.beat(30)
+        _serve(bench, bench.settle(), random)
+    assert bench.log.frames == FRAMES
+
+
+def _serve(bench: Bench, requests: list, random: Random) -> None:
+    """Answer fetches as a master does, but lose a chunk now and then."""
+    for fetch in (request for request in requests if isinstance(request, Fetch)):
+        wanted = FRAMES[fetch.after_offset : fetch.until_offset]
+        size = random.randint(1, 10)
+        parts = [wanted[at : at + size] for at in range(0, len(wanted), size)]
+        lost = random.randrange(3 * len(parts))
+        for number, part in enumerate(parts):
+            if number != lost:
+                bench.chunk(fetch.request, number, part, number == len(parts) - 1)
+        if lost == len(parts) - 1:
+            # Nothing shows that the last one is gone but time: the link is made anew.
+            bench.follower.disconnect("the catch-up makes no progress")
+            bench.follower.connect(bench.now_ns)
+            bench.beat(30)
+            bench.welcome(30)
+
+
+def test_what_an_ended_reign_had_beyond_the_new_ones_log_is_no_lag():
+    bench = Bench(held=3)
+    bench.beat(10)
+    bench.now_ns += SECOND_NS
+    lineage = (*LINEAGE, Reign(2, FOREIGN, 4))
+    bench.beat(3, history=FOREIGN)
+    bench.welcome(3, lineage)
+    for _ in range(20):
+        bench.now_ns += SECOND_NS
+        bench.beat(3, history=FOREIGN)
+    bench.settle()
+    assert bench.state is LinkState.IN_SYNC

@@ -1,0 +1,114 @@
+"""The command line, `synap`, with all its commands; `workers.main` runs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from synap import __version__
+from synap.config.loading import load_config, render
+from synap.config.variables import SECRET_FILE_SUFFIX
+from synap.login_environment import API_KEY, PASSWORD, USER
+from workers.cli import backup, cluster, keys, replication, serve, wal
+from workers.cli.http_call import post
+from workers.cli.serve import ConfigFile, Setting, settings_of
+from workers.cluster import Plan, run_cluster
+from workers.health import check
+
+app = typer.Typer(
+    help="Synap, a small replicated key-value cluster with an HTTP/JSON API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+serve.register(app)
+backup.register(app)
+wal.register(app)
+replication.register(app)
+cluster.register(app)
+keys.register(app)
+
+NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
+
+
+@app.callback()
+def login_options(
+    user: Annotated[
+        str | None, typer.Option(help="User for commands to a running node; else SYNAP_USER.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password; else SYNAP_PASSWORD_FILE.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Key instead; better in SYNAP_API_KEY or its _FILE.")
+    ] = None,
+) -> None:
+    """Synap, a small replicated key-value cluster with an HTTP/JSON API."""
+    given = {USER: user, PASSWORD + SECRET_FILE_SUFFIX: password_file, API_KEY: api_key}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    if user is not None and api_key is None:
+        # What the command line says wins over the environment.
+        os.environ.pop(API_KEY, None)
+        os.environ.pop(API_KEY + SECRET_FILE_SUFFIX, None)
+    if api_key is not None:
+        os.environ.pop(API_KEY + SECRET_FILE_SUFFIX, None)
+
+
+@app.command("cluster")
+def cluster_command(
+    replicas: Annotated[int, typer.Option(min=0, max=50, help="Number of replicas.")] = 3,
+    data_dir: Annotated[Path, typer.Option(help="Folder for the nodes' data.")] = Path("data"),
+    base_port: Annotated[
+        int, typer.Option(help="The master's HTTP port; replica i has ten times i more.")
+    ] = 15500,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="HTTP workers of each node; else by the CPUs.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug to critical.")] = "warning",
+) -> None:
+    """Run a master and its replicas on this machine, in the foreground."""
+    workers = workers or max(1, (os.cpu_count() or 1) // (replicas + 1))
+    plan = Plan(replicas, data_dir, base_port, workers, log_level)
+    raise typer.Exit(run_cluster(plan, Console()))
+
+
+@app.command("snapshot")
+def snapshot_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
+    """Have a running node take a snapshot, and wait until it is durable and verified."""
+    taken = post(url, "/snapshot")
+    typer.echo(f"{taken['file']}, offset {taken['offset']}")
+
+
+@app.command("health")
+def health_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
+    """Say whether a node is healthy; the exit code is 0 where it is and 1 where it is not."""
+    is_healthy, told = check(url)
+    typer.echo(told)
+    raise typer.Exit(0 if is_healthy else 1)
+
+
+@config_app.command("check")
+def check_command(
+    file: Annotated[Path, typer.Argument(help="The YAML file to check.")],
+) -> None:
+    """Name every fault of FILE, and of the environment over it, at once."""
+    load_config(file)
+    typer.echo(f"{file} is valid")
+
+
+@config_app.command("show")
+def show_command(config: ConfigFile = None, setting: Setting = None) -> None:
+    """Print the values in effect, from defaults, file, environment and --set."""
+    typer.echo(render(load_config(config, settings_of(setting))), nl=False)
+
+
+@app.command("version")
+def version_command() -> None:
+    """Print the version."""
+    typer.echo(f"synap {__version__}")

@@ -1,0 +1,157 @@
+"""The commands on a running cluster: status, digest, promote, follow, switchover."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from workers.cli import http_call
+from workers.cli.cluster_status import NodeStatus, cluster_status, digests
+from workers.cli.http_call import post
+from workers.cli.switchover import Switchover, SwitchoverFailed
+from workers.process import EXIT_FAILED
+
+NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
+Force = Annotated[bool, typer.Option("--force", help="Also where that loses something.")]
+
+_DEFAULT_URL = "http://127.0.0.1:15500"
+_WATCH_SECONDS = 1.0
+# How long nodes at different offsets get to come to the same one.
+_LEVEL_SECONDS = 5.0
+_LEVEL_LOOK_SECONDS = 0.2
+_PIPE_COLUMNS = 160
+# Told from 1, which says that the node does not answer.
+_EXIT_NOT_WELL = 4
+_COLUMNS = ("node", "URL", "role", "state", "epoch", "offset", "lag", "lag ms", "last contact")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("status")(status_command)
+    app.command("digest")(digest_command)
+    app.command("promote")(promote_command)
+    app.command("follow")(follow_command)
+    app.command("switchover")(switchover_command)
+
+
+def status_command(
+    url: Annotated[str, typer.Option("--url", help="Any node's HTTP address.")] = _DEFAULT_URL,
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--output", "-o", help="table or json.")
+    ] = "table",
+    watch: Annotated[bool, typer.Option("--watch", help="Again every second.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 4 where a node is not as it should be.")
+    ] = False,
+) -> None:
+    """Show every node of the cluster, found from any of them."""
+    console = _wide_console()
+    while True:
+        nodes = cluster_status(url)
+        if output == "json":
+            typer.echo(json.dumps([node.shown() for node in nodes]))
+        else:
+            if watch:
+                console.clear()
+            console.print(_table(nodes))
+        if not watch:
+            break
+        time.sleep(_WATCH_SECONDS)
+    if check and not all(node.is_well for node in nodes):
+        raise typer.Exit(_EXIT_NOT_WELL)
+
+
+def digest_command(
+    url: Annotated[list[str], typer.Option("--url", help="A node; give it several times.")],
+) -> None:
+    """Compare what nodes hold, entry by entry; fails where it differs."""
+    deadline = time.monotonic() + _LEVEL_SECONDS
+    found = digests(url)
+    while len({each["offset"] for each in found}) > 1 and time.monotonic() < deadline:
+        time.sleep(_LEVEL_LOOK_SECONDS)
+        found = digests(url)
+    for node, digest in zip(url, found, strict=True):
+        typer.echo(f"{digest['digest']}  offset {digest['offset']}  {digest['keys']} keys  {node}")
+    if len({(each["offset"], each["digest"]) for each in found}) > 1:
+        typer.echo("the nodes differ", err=True)
+        raise typer.Exit(EXIT_FAILED)
+
+
+def promote_command(url: NodeUrl = _DEFAULT_URL, force: Force = False) -> None:
+    """Make the node at URL the master, in an epoch of its own."""
+    _tell(post(url, "/replication/promote", {"force": force}))
+
+
+def follow_command(
+    master: Annotated[str, typer.Argument(metavar="MASTER", help="Its PUB socket, host:port.")],
+    url: NodeUrl = _DEFAULT_URL,
+    sync_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Its ROUTER socket; else the port after MASTER."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make the node at URL a replica of MASTER; its data stays until it has joined."""
+    body: dict[str, Any] = {"master_address": master, "force": force}
+    if sync_address is not None:
+        body["master_sync_address"] = sync_address
+    _tell(post(url, "/replication/follow", body))
+
+
+def switchover_command(
+    to: Annotated[str, typer.Option("--to", metavar="REPLICA", help="Its name or URL.")],
+    url: Annotated[str, typer.Option("--url", help="Any node's HTTP address.")] = _DEFAULT_URL,
+    timeout: Annotated[
+        float, typer.Option(min=0.5, max=60, help="Longest pause of the writes, in seconds.")
+    ] = 10.0,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Its PUB socket, where not on its URL's host."),
+    ] = None,
+) -> None:
+    """Make REPLICA the master with no write lost, and have every other node follow it."""
+    switchover = Switchover(http_call, timeout_seconds=timeout, tell=typer.echo)
+    try:
+        moved = switchover.run(url.rstrip("/"), to.rstrip("/"), address)
+    except SwitchoverFailed as error:
+        typer.echo(f"synap: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    typer.echo(
+        f"no write was lost up to offset {moved.offset}; they were away for "
+        f"{moved.away_seconds:.2f} s"
+    )
+    for name, why in moved.strays.items():
+        typer.echo(f"{name} does not follow {moved.master.id}: {why}", err=True)
+    if moved.strays:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _tell(taken: dict[str, Any]) -> None:
+    for loss in taken["lost"]:
+        typer.echo(f"given up: {loss}", err=True)
+    became = "is now" if taken["changed"] else "already is"
+    what = "the master" if taken["role"] == "master" else "a replica of that master"
+    typer.echo(f"the node {became} {what}, epoch {taken['epoch']}, offset {taken['offset']}")
+    if not taken["in_office"]:
+        typer.echo("its processes have not shown themselves in that role yet", err=True)
+
+
+def _wide_console() -> Console:
+    """Return a console that cuts no column where the output goes to a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
+
+
+def _table(nodes: list[NodeStatus]) -> Table:
+    table = Table(*_COLUMNS)
+    for node in nodes:
+        contact = "" if node.contact_ms is None else f"{node.contact_ms / 1000:.1f} s ago"
+        numbers = (node.epoch, node.offset, node.lag_entries, node.lag_ms)
+        shown = ["" if number is None else str(number) for number in numbers]
+        table.add_row(node.node, node.url, node.role, node.state, *shown, contact)
+    return table

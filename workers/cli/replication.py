@@ -1,0 +1,57 @@
+"""`synap replication`: what an operator decides about a replica."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synap.config.loading import load_config
+from synap.ipc.admin_socket import ask
+from synap.ipc.messages import AcceptMaster, MasterAccepted
+from synap.node.paths import NodePaths
+from workers.cli.http_call import post
+
+_ANSWER_SECONDS = 10.0
+
+replication_app = typer.Typer(help="Decide what a replica can't.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.add_typer(replication_app, name="replication")
+
+
+@replication_app.command("accept")
+def accept_command(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="The replica's configuration."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The replica's data directory; else the configured one.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
+    ] = None,
+) -> None:
+    """Have a diverged replica put its own data aside and take its master's."""
+    directory = _accept_here(config, data_dir) if url is None else _accept_at(url)
+    typer.echo(
+        "accepted; the replica fetches its master's snapshot, and then moves its own data to "
+        f"{directory}"
+    )
+
+
+def _accept_at(url: str) -> str:
+    return str(post(url, "/replication/accept")["directory"])
+
+
+def _accept_here(config: Path | None, data_dir: Path | None) -> str:
+    given = {"data_dir": str(data_dir)} if data_dir is not None else {}
+    socket = NodePaths.of(load_config(config, given)).admin_socket
+    accepted = asyncio.run(ask(socket, AcceptMaster(), _ANSWER_SECONDS))
+    assert isinstance(accepted, MasterAccepted)
+    return accepted.directory

@@ -1,0 +1,252 @@
+"""`synap wal check`, `wal show`, `wal repair` and `synap store rebuild`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from synap.errors import BackupError
+from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
+from synap.repair.inspection import words_for
+from synap.repair.log_repair import Repair, RepairPlan
+from synap.repair.store_rebuild import rebuild_store
+from synap.wal.walk import BadPlace, LogReport, LogWalk, Walked, check_log
+from workers.cli.backup import Output, shown_time
+from workers.process import EXIT_CLEAN, EXIT_FAILED
+
+wal_app = typer.Typer(help="Check, show and repair a node's log.", no_args_is_help=True)
+store_app = typer.Typer(help="The live store.", no_args_is_help=True)
+
+_OPERATIONS = {SET: "SET", DEL: "DEL", FLUSH: "FLUSH"}
+
+LogFolder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="The folder of the segments, as <data_dir>/wal."),
+]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="As text or JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.add_typer(wal_app, name="wal")
+    app.add_typer(store_app, name="store")
+
+
+@wal_app.command("check")
+def check_command(directory: LogFolder, output: OutputOption = Output.TEXT) -> None:
+    """Read and check every frame; exit with 1 where the log is damaged.
+
+    A torn end is no damage: a crash leaves one, and the node cuts it off at its next start. On a
+    running node the last write may look torn while it is being written.
+    """
+    report = check_log(_existing(directory))
+    typer.echo(_report_json(report) if output is Output.JSON else "\n".join(_report_lines(report)))
+    is_damaged = report.bad is not None and not report.bad.is_torn
+    raise typer.Exit(EXIT_FAILED if is_damaged else EXIT_CLEAN)
+
+
+@wal_app.command("show")
+def show_command(
+    directory: LogFolder,
+    first: Annotated[int, typer.Option("--from", metavar="N", min=1, help="First offset.")] = 1,
+    last: Annotated[
+        int | None, typer.Option("--to", metavar="N", min=1, help="Last offset.")
+    ] = None,
+    values: Annotated[bool, typer.Option("--values", help="Show the values too.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print frames and their entries: operation, key, length of the value, expiry.
+
+    Values are left out unless --values asks for them, and accounts' always. With -o json each entry
+    is one line.
+    """
+    walk = LogWalk(_existing(directory))
+    for each in walk.frames(first - 1):
+        if each.frame.last_offset < first:
+            continue
+        if last is not None and each.frame.first_offset > last:
+            return
+        if output is Output.TEXT:
+            typer.echo(_frame_line(each))
+        for offset, entry in enumerate(each.frame.entries(), each.frame.first_offset):
+            if first <= offset <= (last or offset):
+                show = _entry_json if output is Output.JSON else _entry_line
+                typer.echo(show(each, offset, entry, values=values))
+    bad = walk.bad_place()
+    if bad is not None:
+        typer.echo(f"the log ends here: {words_for(bad)}", err=True)
+        raise typer.Exit(EXIT_CLEAN if bad.is_torn else EXIT_FAILED)
+
+
+@wal_app.command("repair")
+def repair_command(
+    directory: LogFolder,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """Make a damaged log one that the node starts from; shows what would go, and asks first.
+
+    Nothing is deleted: what is removed is kept in DIR/removed-<time>. Where a snapshot or the live
+    store of the data directory makes up for the damage, nothing is lost. Refused while a node runs.
+    """
+    with Repair(_existing(directory)) as repair:
+        plan = repair.plan
+        if plan is None:
+            typer.echo(f"{directory} is sound; there is nothing to repair")
+            return
+        for line in _plan_lines(plan):
+            typer.echo(line)
+        if not yes:
+            typer.confirm("Do it?", abort=True)
+        name = time.strftime("removed-%Y%m%dT%H%M%SZ", time.gmtime())
+        folder = repair.carry_out(name, time.time_ns() // 1_000_000)
+        typer.echo(f"done; what was removed is in {folder}")
+
+
+@store_app.command("rebuild")
+def rebuild_command(
+    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="Of the node.")],
+) -> None:
+    """Have the node rebuild its live store at its next start, from snapshot and log.
+
+    Refused while the node runs, and where snapshot and log would not lead to a whole state. The
+    node then begins a new epoch.
+    """
+    rebuild = rebuild_store(data_dir)
+    for fault in rebuild.faults:
+        typer.echo(f"not used: {fault}")
+    begin = rebuild.snapshot.name if rebuild.snapshot else "the log's first entry"
+    end = max(rebuild.base.offset, rebuild.log.position.offset)
+    typer.echo(
+        f"the next start rebuilds the store in {data_dir} from {begin} up to offset {end}"
+        + ("" if rebuild.had_store else "; it would have so already")
+    )
+
+
+def _existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise BackupError(f"there is no folder {directory}")
+    return directory
+
+
+def _report_lines(report: LogReport) -> list[str]:
+    lines = []
+    for seen in report.segments:
+        span = f"{seen.first_offset} to {seen.last_offset}" if seen.frames else "no entries"
+        epoch = f"epoch {seen.header.epoch}, " if seen.header is not None else ""
+        times = (
+            f", {shown_time(seen.first_time_ms)} to {shown_time(seen.last_time_ms)}"
+            if seen.frames
+            else ""
+        )
+        lines.append(
+            f"{seen.path.name}: {epoch}{seen.frames} frames, {seen.entries} entries, {span}, "
+            f"{seen.size} bytes{times}"
+        )
+    lines += [f"{path.name}: not read" for path in report.unread]
+    lines.append(
+        f"{len(report.segments) + len(report.unread)} segments, {report.frames} frames, "
+        f"{report.entries} entries, log ends at {report.position}"
+    )
+    lines.append(words_for(report.bad) or "sound")
+    return lines
+
+
+def _report_json(report: LogReport) -> str:
+    document = {
+        "sound": report.bad is None,
+        "position": str(report.position),
+        "frames": report.frames,
+        "entries": report.entries,
+        "segments": [_segment_document(report, index) for index in range(len(report.segments))],
+        "not_read": [path.name for path in report.unread],
+        "bad_place": None if report.bad is None else _bad_document(report.bad),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def _segment_document(report: LogReport, index: int) -> dict[str, object]:
+    seen = report.segments[index]
+    document = msgspec.structs.asdict(seen)
+    header = document.pop("header")
+    document["path"] = seen.path.name
+    document["epoch"] = None if header is None else header.epoch
+    document["history"] = None if header is None else header.history.hex()
+    return document
+
+
+def _bad_document(bad: BadPlace) -> dict[str, object]:
+    return msgspec.structs.asdict(bad) | {"path": bad.path.name}
+
+
+def _frame_line(each: Walked) -> str:
+    frame = each.frame
+    return (
+        f"frame {frame.position}, {frame.count} entries from {frame.first_offset}, "
+        f"{len(frame.encoded)} bytes, {shown_time(frame.time_ms)}"
+    )
+
+
+def _entry_line(each: Walked, offset: int, entry: Entry, *, values: bool) -> str:
+    words = [f"  {offset}", _operation(entry)]
+    if entry.key:
+        words.append(_text(entry.key))
+    if entry.operation == SET:
+        words.append(f"{len(entry.value)} bytes")
+        if entry.expiry_ms:
+            words.append(f"until {shown_time(entry.expiry_ms)}")
+        if values and entry.space != ACCOUNTS:
+            words.append(_text(entry.value))
+    return " ".join(words)
+
+
+def _entry_json(each: Walked, offset: int, entry: Entry, *, values: bool) -> str:
+    document: dict[str, object] = {
+        "offset": offset,
+        "epoch": each.frame.epoch,
+        "time_ms": each.frame.time_ms,
+        "frame": each.frame.first_offset,
+        "operation": _OPERATIONS[entry.operation],
+        "space": "accounts" if entry.space == ACCOUNTS else "keys",
+        "key": entry.key.decode("utf-8", "backslashreplace"),
+        "value_bytes": len(entry.value),
+        "expiry_ms": entry.expiry_ms or None,
+    }
+    if values and entry.space != ACCOUNTS:
+        document["value"] = entry.value.decode("utf-8", "backslashreplace")
+    return msgspec.json.encode(document).decode()
+
+
+def _operation(entry: Entry) -> str:
+    name = _OPERATIONS[entry.operation]
+    return f"{name} account" if entry.space == ACCOUNTS else name
+
+
+def _text(raw: bytes) -> str:
+    """Return text that a terminal takes for nothing but text."""
+    return ascii(raw.decode("utf-8", "backslashreplace"))
+
+
+def _plan_lines(plan: RepairPlan) -> list[str]:
+    lines = [
+        f"{plan.directory} is {words_for(plan.bad)}",
+        f"sound up to offset {plan.sound_offset}",
+    ]
+    if plan.takes_snapshot:
+        assert plan.cover is not None
+        lines.append(f"a snapshot of the live store would be taken, at offset {plan.cover.offset}")
+    elif plan.cover is not None:
+        lines.append(f"the snapshot of offset {plan.cover.offset} makes up for the damage")
+    if plan.cut is not None:
+        lines.append(f"{plan.cut.name} would be cut to {plan.keep_bytes} bytes; the rest is kept")
+    lines += [f"{path.name} would be moved aside" for path in plan.moved]
+    if plan.rebuilds:
+        lines.append("the node's next start would rebuild the live store, and begin a new epoch")
+    if plan.lost_after is None:
+        lines.append("no entry would be lost")
+    else:
+        lines.append(f"every entry behind offset {plan.lost_after} would be lost on this node")
+    return lines
