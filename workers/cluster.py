@@ -31,7 +31,7 @@ _HEALTH_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ClusterPlan:
     """What a cluster is to be.
 
     Attributes:
@@ -58,7 +58,7 @@ class PlannedNode:
     overrides: Mapping[str, Any]
 
 
-def planned_nodes(plan: Plan) -> list[PlannedNode]:
+def planned_nodes(plan: ClusterPlan) -> list[PlannedNode]:
     """Return the master and then the replicas.
 
     Raises:
@@ -72,7 +72,7 @@ def planned_nodes(plan: Plan) -> list[PlannedNode]:
     return [_planned_node(plan, number) for number in range(plan.replicas + 1)]
 
 
-def run_cluster(plan: Plan, console: Console) -> int:
+def run_cluster(plan: ClusterPlan, console: Console) -> int:
     """Run the cluster until it is told to stop, and return the exit code.
 
     What the environment and SYNAP_CONFIG say beyond the plan holds for every node.
@@ -140,7 +140,7 @@ def _welcome(nodes: list[PlannedNode]) -> str:
     return "\n".join(lines)
 
 
-def _planned_node(plan: Plan, number: int) -> PlannedNode:
+def _planned_node(plan: ClusterPlan, number: int) -> PlannedNode:
     port = plan.base_port + _PORTS_PER_NODE * number
     name = f"replica{number}" if number else "master"
     overrides: dict[str, Any] = {

@@ -22,12 +22,12 @@ from synap.ipc.messages import (
     PauseState,
     TakeSnapshot,
 )
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.paths import NodePaths
 from synap.owner.owner_metrics import OwnerSeries
-from synap.owner.role_change import Office
+from synap.owner.role_change import OwnerHooks
 from synap.owner.snapshotter import Snapshotter
-from synap.owner.stale_readers import Upkeep
+from synap.owner.stale_readers import StaleReaders
 from synap.shared.board import Board
 from workers.ports import check_ports
 from workers.process import child_environment, python_command
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 _LEAVE_SECONDS = 0.05
 
 
-def office(
+def owner_hooks(
     config: Config,
     board: Board,
     loop: asyncio.AbstractEventLoop,
     leave: Callable[[], None],
     end_writing: Callable[[], Awaitable[None]],
     held_offset: Callable[[], int] = int,
-) -> Office:
+) -> OwnerHooks:
     """Return what a change of role needs of this owner.
 
     Args:
@@ -63,7 +63,7 @@ def office(
     def leave_soon() -> None:
         loop.call_later(_LEAVE_SECONDS, leave)
 
-    return Office(
+    return OwnerHooks(
         view=board.view,
         held_offset=held_offset,
         end_writing=end_writing,
@@ -73,7 +73,7 @@ def office(
     )
 
 
-class Ending:
+class ExitSignal:
     """How an owner's work ends: told to leave, or by a failure; the first of these counts.
 
     Made on the loop whose thread it belongs to.
@@ -115,14 +115,14 @@ class OwnerWork:
         self,
         config: Config,
         paths: NodePaths,
-        log: Log,
+        log: DataDir,
         handle_role: Handler,
         series: OwnerSeries,
     ) -> None:
         environment = child_environment(os.environ, None, {})
         command = python_command("workers.snapshot")
         self.snapshots = Snapshotter(config, paths, log, command, environment)
-        self._upkeep = Upkeep(log)
+        self._stale_readers = StaleReaders(log)
         self._series = series
         log.on_logged = series.note_frames
         self._admin = AdminServer(self._handle)
@@ -133,14 +133,14 @@ class OwnerWork:
 
     async def start(self) -> None:
         """Begin, on the running loop."""
-        self._upkeep.start()
+        self._stale_readers.start()
         self._series.start()
         await self.snapshots.start()
         await self._admin.start(self._socket)
 
     async def stop(self) -> None:
         """End; what is under way is given up."""
-        self._upkeep.stop()
+        self._stale_readers.stop()
         self._series.stop()
         await self._admin.stop()
         await self.snapshots.stop()

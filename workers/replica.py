@@ -15,17 +15,17 @@ import uvloop
 
 from synap.errors import ConfigInvalid, DataDirUnusable
 from synap.ipc.messages import MasterAccepted
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.owner.owner_metrics import OwnerSeries, TimedFiles
-from synap.owner.role_change import Roles, config_with_master
+from synap.owner.role_change import RoleChange, config_with_master
 from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
 from synap.shared.board import Board
 from synap.shared.series import Series
-from workers.owner import Ending, OwnerWork, office
+from workers.owner import ExitSignal, OwnerWork, owner_hooks
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
@@ -59,12 +59,14 @@ def serve(config: Config) -> int:
 
 async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
-    ending = Ending()
+    exit_signal = ExitSignal()
     series = Series(paths.run_dir)
-    log = Log.open(config, paths, node, ending.fail_from_thread, TimedFiles(series))
+    log = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
     board = Board(paths.board_file)
     engine = _Engine()
-    roles = Roles(config, log, office(config, board, loop, ending.leave, engine.stop))
+    roles = RoleChange(
+        config, log, owner_hooks(config, board, loop, exit_signal.leave, engine.stop)
+    )
     work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
     is_clean = False
     try:
@@ -84,9 +86,9 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
             return MasterAccepted(str(paths.diverged_dir))
 
         work.accept_master = accept_master
-        stop_on_signals(loop, ending.leave)
-        engine.start(subscriber, ending.fail)
-        await ending.wait()
+        stop_on_signals(loop, exit_signal.leave)
+        engine.start(subscriber, exit_signal.fail)
+        await exit_signal.wait()
         is_clean = True
     finally:
         await engine.stop()

@@ -20,21 +20,21 @@ from synap.errors import DataDirUnusable, ReignEnded
 from synap.eviction.access_table import AccessTable
 from synap.eviction.evictor import Evictor
 from synap.eviction.rules import POLICIES
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.owner.owner_metrics import OwnerSeries, TimedFiles
-from synap.owner.role_change import Roles
+from synap.owner.role_change import RoleChange
 from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
 from synap.replication.publishing.peer_check import find_higher_epoch
-from synap.replication.publishing.predecessor_notice import Herald
+from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from synap.replication.publishing.publisher import Publisher
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import Board, BoardView, SnapshotFacts
 from synap.shared.series import Series
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer
-from workers.owner import Ending, OwnerWork, office
+from workers.owner import ExitSignal, OwnerWork, owner_hooks
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def serve(config: Config) -> int:
 
 async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
-    ending = Ending()
+    exit_signal = ExitSignal()
 
     async def end_writing() -> None:
         await writer.stop()
@@ -78,18 +78,22 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         return publisher.held_offset(1) if publisher is not None else 0
 
     series = Series(paths.run_dir)
-    log = Log.open(config, paths, node, ending.fail_from_thread, TimedFiles(series))
-    await _inquire(config, paths, log)
+    log = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
+    await _check_peers(config, paths, log)
     replicas = KnownReplicas(paths.replicas_file)
     board = Board(paths.board_file)
-    roles = Roles(config, log, office(config, board, loop, ending.leave, end_writing, held_offset))
+    roles = RoleChange(
+        config, log, owner_hooks(config, board, loop, exit_signal.leave, end_writing, held_offset)
+    )
     work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
     publisher = Publisher(config, log, work.snapshots) if node.role == "master" else None
     evictor = _evictor(config, paths, log)
-    writer = build_writer(config, log, board, publisher, ending.fail, evictor, work.snapshots.facts)
+    writer = build_writer(
+        config, log, board, publisher, exit_signal.fail, evictor, work.snapshots.facts
+    )
     work.pause_writes = writer.handle_pause
-    herald = _herald(config, log)
-    stop_on_signals(loop, ending.leave)
+    notice = _predecessor_notice(config, log)
+    stop_on_signals(loop, exit_signal.leave)
     is_clean = False
     try:
         if publisher is not None:
@@ -97,13 +101,13 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
             await publisher.start()
         await work.start()
         await writer.start(paths.writer_socket)
-        if herald is not None:
-            herald.start()
-        await ending.wait()
+        if notice is not None:
+            notice.start()
+        await exit_signal.wait()
         is_clean = True
     finally:
-        if herald is not None:
-            await herald.stop()
+        if notice is not None:
+            await notice.stop()
         await work.stop()
         await writer.stop()
         if publisher is not None:
@@ -117,7 +121,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
 
 def build_writer(
     config: Config,
-    log: Log,
+    log: DataDir,
     board: Board,
     publisher: Publisher | None,
     on_failure: Callable[[BaseException], None],
@@ -150,7 +154,7 @@ def build_writer(
     )
 
 
-async def _inquire(config: Config, paths: NodePaths, log: Log) -> None:
+async def _check_peers(config: Config, paths: NodePaths, log: DataDir) -> None:
     """End the reign, before the first write, where one of the old replicas reigns by now."""
     known = load_replicas(paths.replicas_file)
     if log.node.role != "master" or log.node.identity.ended_by_epoch or not known:
@@ -166,15 +170,17 @@ async def _inquire(config: Config, paths: NodePaths, log: Log) -> None:
         )  # fmt: skip
 
 
-def _herald(config: Config, log: Log) -> Herald | None:
+def _predecessor_notice(config: Config, log: DataDir) -> PredecessorNotice | None:
     """Return what tells the master before this one, on a master that was promoted."""
     address = log.node.identity.master_sync_address
     if log.node.role != "master" or not address or log.node.identity.ended_by_epoch:
         return None
-    return Herald(log, config.server.node_id, config.server.own_url, address, load_keys(config))
+    return PredecessorNotice(
+        log, config.server.node_id, config.server.own_url, address, load_keys(config)
+    )
 
 
-def _evictor(config: Config, paths: NodePaths, log: Log) -> Evictor | None:
+def _evictor(config: Config, paths: NodePaths, log: DataDir) -> Evictor | None:
     limit_bytes = config.kv_store.max_memory_mb * 1024 * 1024
     if not limit_bytes:
         return None

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
 
 
-class Foreign:
+class Quarantine:
     """The folder for what one start puts aside, made when it is needed.
 
     Attributes:

@@ -1,8 +1,9 @@
 """A node's log and the state that it leads to: WAL, live store and identity as one.
 
-The writer of a master and the subscriber of a replica both own a `Log` and differ in where their
-frames come from. Whichever it is, a frame is in the WAL before the live store shows its effects, so
-a reader never sees what the WAL does not hold. Opening is recovery: `synap.node.recovery`.
+The writer of a master and the subscriber of a replica both own a `DataDir` and differ in where
+their frames come from. Whichever it is, a frame is in the WAL before the live store shows its
+effects, so a reader never sees what the WAL does not hold. Opening is recovery:
+`synap.node.recovery`.
 
 One process at a time may own it; a lock in the WAL's folder sees to that.
 """
@@ -47,7 +48,7 @@ class Prepared:
     store: Store
 
 
-class Log:
+class DataDir:
     """The node's log, open for its owner.
 
     Attributes:
@@ -89,7 +90,7 @@ class Log:
         node: Node,
         on_sync_failure: Callable[[BaseException], None],
         files: Files | None = None,
-    ) -> Log:
+    ) -> DataDir:
         """Open and recover the node's log.
 
         Args:
@@ -211,7 +212,7 @@ class Log:
 
     def begin_switch(
         self, prepared: Prepared, lineage: Lineage, kept_after: int | None, keeps_store: bool
-    ) -> resync_switch.Switch:
+    ) -> resync_switch.ResyncSwitch:
         """Decide durably that a prepared snapshot takes the place of log and live store.
 
         Args:
@@ -223,7 +224,7 @@ class Log:
             OSError, StoreError: the disk refuses; nothing has changed.
         """
         prepared.store.sync()
-        begun = resync_switch.Switch(
+        begun = resync_switch.ResyncSwitch(
             generation=prepared.store.generation,
             position=prepared.manifest.position,
             lineage=lineage,
@@ -233,7 +234,7 @@ class Log:
         resync_switch.begin(self._paths, begun)
         return begun
 
-    def finish_switch(self, begun: resync_switch.Switch) -> Wal:
+    def finish_switch(self, begun: resync_switch.ResyncSwitch) -> Wal:
         """Do the disk's part of it, and return the new log for `enter`; in any thread.
 
         Nothing may be appended meanwhile. Where it raises, the process must end; the next start

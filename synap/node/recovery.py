@@ -33,7 +33,7 @@ from synap.errors import (
     WalCorrupt,
 )
 from synap.node import resync_switch
-from synap.node.aside import Foreign
+from synap.node.aside import Quarantine
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.node.replay import Replay
@@ -126,7 +126,7 @@ class _Recoverer:
         self._node = node
         self._on_sync_failure = on_sync_failure
         self._options = wal_options(config, paths)
-        self._foreign = Foreign(paths.foreign_dir)
+        self._foreign = Quarantine(paths.foreign_dir)
         self._files = files
         self._wal: Wal | None = None
         self._store: Store | None = None

@@ -23,7 +23,7 @@ import msgspec
 
 from synap.disk import Files, sync_directory, write_file
 from synap.errors import DataDirUnusable
-from synap.node.aside import Foreign
+from synap.node.aside import Quarantine
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
@@ -34,7 +34,7 @@ from synap.wal.segment import segment_paths
 logger = logging.getLogger(__name__)
 
 
-class Switch(msgspec.Struct, frozen=True):
+class ResyncSwitch(msgspec.Struct, frozen=True):
     """What `resync.json` holds.
 
     Attributes:
@@ -62,7 +62,7 @@ class _SwitchFile(msgspec.Struct):
     old_generation: int
 
 
-def begin(paths: NodePaths, switch: Switch) -> None:
+def begin(paths: NodePaths, switch: ResyncSwitch) -> None:
     """Decide for the new state, durably.
 
     Raises:
@@ -73,7 +73,7 @@ def begin(paths: NodePaths, switch: Switch) -> None:
     write_file(paths.resync_file, msgspec.json.format(content, indent=2))
 
 
-def pending(paths: NodePaths) -> Switch | None:
+def pending(paths: NodePaths) -> ResyncSwitch | None:
     """Return the switch that was begun and not finished.
 
     Raises:
@@ -90,14 +90,14 @@ def pending(paths: NodePaths) -> Switch | None:
         ) from error
 
 
-def finish(paths: NodePaths, node: Node, switch: Switch) -> None:
+def finish(paths: NodePaths, node: Node, switch: ResyncSwitch) -> None:
     """Do what is left of a switch; log and live store are closed, or will be dropped unseen.
 
     Raises:
         DataDirUnusable: something can't be put aside.
         OSError: the disk refuses.
     """
-    aside = Foreign(paths.diverged_dir)
+    aside = Quarantine(paths.diverged_dir)
     stem = paths.wal_link.stem
     segments = segment_paths(Files(), paths.wal_dir, stem)
     if switch.kept_after is not None:
@@ -121,7 +121,7 @@ def finish(paths: NodePaths, node: Node, switch: Switch) -> None:
 
 
 def _put_tail_aside(
-    aside: Foreign, paths: NodePaths, segments: list[tuple[int, Path]], switch: Switch
+    aside: Quarantine, paths: NodePaths, segments: list[tuple[int, Path]], switch: ResyncSwitch
 ) -> None:
     after = switch.kept_after
     assert after is not None
@@ -138,6 +138,6 @@ def _put_tail_aside(
             aside.take([path, path.with_suffix(".json")], why)
 
 
-def _decode(fields: _SwitchFile) -> Switch:
+def _decode(fields: _SwitchFile) -> ResyncSwitch:
     values = msgspec.structs.asdict(fields) | {"lineage": lineage_of_rows(fields.lineage)}
-    return Switch(**values)
+    return ResyncSwitch(**values)

@@ -2,7 +2,7 @@
 
 The owner of the log asks `promotion_losses` or `following_losses`, and does what it was asked to
 where there are none or it is forced. A change is written into `node.json`; the owner then ends, and
-the supervisor starts the one of the new role. Plain values but for `Roles`, which has the log.
+the supervisor starts the one of the new role. Plain values but for `RoleChange`, which has the log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from synap.errors import ForceWanted, RoleError, SynapError
 from synap.ipc.messages import AdminCommand, Follow, Promote, RoleTaken
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState, is_silent
 from synap.shared.board import BoardView
@@ -73,7 +73,7 @@ def following_losses(view: BoardView, held_offset: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class OwnerHooks:
     """What a change of role needs of the owner of the log.
 
     Attributes:
@@ -93,17 +93,17 @@ class Office:
     now_ns: Callable[[], int]
 
 
-class Roles:
+class RoleChange:
     """The changes, on one log.
 
     Attributes:
         is_changed: Whether this owner is to be replaced.
     """
 
-    def __init__(self, config: Config, log: Log, office: Office) -> None:
+    def __init__(self, config: Config, log: DataDir, owner_hooks: OwnerHooks) -> None:
         self._config = config
         self._log = log
-        self._office = office
+        self._hooks = owner_hooks
         self.is_changed = False
 
     async def handle(self, command: AdminCommand) -> RoleTaken:
@@ -125,7 +125,7 @@ class Roles:
         node = self._log.node
         losses: list[str] = []
         if node.role == "replica":
-            losses = promotion_losses(self._office.view(), self._office.now_ns())
+            losses = promotion_losses(self._hooks.view(), self._hooks.now_ns())
         elif node.identity.ended_by_epoch:
             losses = [f"epoch {node.identity.ended_by_epoch} reigns, which this node has met"]
         elif node.role == "master" and not command.force:
@@ -149,7 +149,7 @@ class Roles:
             return self._taken(is_changed=False)
         losses: list[str] = []
         if node.role != "replica":
-            losses = following_losses(self._office.view(), self._office.held_offset())
+            losses = following_losses(self._hooks.view(), self._hooks.held_offset())
         self._refuse_unless(command.force, losses)
         await self._change(lambda: node.follow(*addresses))
         logger.warning(
@@ -162,10 +162,10 @@ class Roles:
         """End the writing, then `change`; the owner leaves also where that failed."""
         self.is_changed = True
         try:
-            await self._office.end_writing()
+            await self._hooks.end_writing()
             change()
         finally:
-            self._office.leave()
+            self._hooks.leave()
 
     def _refuse_unless(self, is_forced: bool, losses: list[str]) -> None:
         if losses and not is_forced:
@@ -175,7 +175,7 @@ class Roles:
 
     def _check_ports(self) -> None:
         try:
-            self._office.check()
+            self._hooks.check()
         except SynapError as error:
             raise RoleError(error.message) from error
 

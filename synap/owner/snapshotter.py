@@ -23,7 +23,7 @@ import msgspec
 
 from synap.errors import SnapshotError, SynapError
 from synap.ipc.messages import SnapshotTaken, error_named
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.paths import NodePaths
 from synap.shared.board import SnapshotFacts
 from synap.snapshot.folder import Manifest, snapshots
@@ -47,7 +47,7 @@ class Snapshotter:
         self,
         config: Config,
         paths: NodePaths,
-        log: Log,
+        log: DataDir,
         command: Sequence[str],
         environment: Mapping[str, str],
     ) -> None:

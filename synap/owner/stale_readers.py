@@ -12,7 +12,7 @@ import asyncio
 import logging
 
 from synap.errors import StoreError
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _INTERVAL_SECONDS = 0.25
 
 
-class Upkeep:
+class StaleReaders:
     """Frees the slots of dead readers, at the start and four times a second.
 
     Args:
@@ -29,7 +29,7 @@ class Upkeep:
         interval_seconds: Time between two looks.
     """
 
-    def __init__(self, log: Log, interval_seconds: float = _INTERVAL_SECONDS) -> None:
+    def __init__(self, log: DataDir, interval_seconds: float = _INTERVAL_SECONDS) -> None:
         self._log = log
         self._interval_seconds = interval_seconds
         self._timer: asyncio.TimerHandle | None = None

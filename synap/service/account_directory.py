@@ -47,7 +47,7 @@ class Found(Generic[Account]):
     version: int
 
 
-class Directory:
+class AccountDirectory:
     """The node's users and keys."""
 
     def __init__(self, node: LocalNode, auth: Auth) -> None:

@@ -119,7 +119,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Calls:
+class NodeApi:
     """The calls, on one node. Each of them raises Forbidden where the caller may not."""
 
     def __init__(self, node: LocalNode, client: WriterClient) -> None:

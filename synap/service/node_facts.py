@@ -20,7 +20,7 @@ from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls, KeyStats, not_found
+from synap.service.node_api import KeyStats, NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
 from synap.shared.board import SnapshotFacts
 from synap.shared.series import REQUESTS, Counter, read_series
@@ -42,13 +42,13 @@ class NodeFacts:
     Each method takes who asks first, and raises Forbidden where that one may not know.
     """
 
-    def __init__(self, node: LocalNode, calls: Calls) -> None:
+    def __init__(self, node: LocalNode, api: NodeApi) -> None:
         self._node = node
-        self._calls = calls
+        self._api = api
 
     async def stats(self, caller: Caller) -> tuple[Facts, int]:
         """Return the content of `/stats`, and the offset that it belongs to."""
-        stats = await self._calls.stats(caller)
+        stats = await self._api.stats(caller)
         config, view, details = self._node.config, self._node.view, self._node.details
         facts: Facts = {
             "server": self._server(),
@@ -87,7 +87,7 @@ class NodeFacts:
         """
         if section is not None and section.lower() not in SECTIONS:
             raise InvalidRequest(f"parameter 'section' is not one of {', '.join(SECTIONS)}")
-        stats = await self._calls.stats(caller)
+        stats = await self._api.stats(caller)
         sections: Facts = {
             "server": self._info_server(),
             "clients": {"connected_clients": len(await self._connections())},
@@ -153,7 +153,7 @@ class NodeFacts:
             KeyNotFound: it does not exist.
         """
         check_key(key)
-        record, offset = self._calls.look(caller, key)
+        record, offset = self._api.look(caller, key)
         if record is None:
             raise not_found(key)
         size = _stored_bytes(key, record)

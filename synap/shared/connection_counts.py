@@ -1,7 +1,7 @@
 """How many connections each worker has, so that none takes what another one would serve sooner.
 
 A page of memory that the workers of one arbiter share, because it is made before they are forked.
-Each has a seat: its process id and its number of connections. Nobody waits for anybody; a number
+Each has a slot: its process id and its number of connections. Nobody waits for anybody; a number
 that is a moment old makes a share a little less even.
 """
 
@@ -10,29 +10,29 @@ from __future__ import annotations
 import mmap
 import os
 
-# More workers than this share seats, and then their connections a little less evenly.
-_SEATS = 64
-_SEAT_CELLS = 2
+# More workers than this share slots, and then their connections a little less evenly.
+_SLOTS = 64
+_SLOT_CELLS = 2
 # A worker is ahead of another by more than one connection and this part of its own.
 _PART = 16
 
 
-class Tally:
-    """The seats of one arbiter's workers; made before the first of them is forked."""
+class ConnectionCounts:
+    """The slots of one arbiter's workers; made before the first of them is forked."""
 
     def __init__(self) -> None:
-        self._cells = memoryview(mmap.mmap(-1, 8 * _SEAT_CELLS * _SEATS)).cast("Q")
+        self._cells = memoryview(mmap.mmap(-1, 8 * _SLOT_CELLS * _SLOTS)).cast("Q")
 
-    def seat(self, number: int) -> Seat:
-        """Take a seat, in the worker's process.
+    def worker_slot(self, number: int) -> WorkerSlot:
+        """Take a slot, in the worker's process.
 
         Args:
             number: What tells the worker from others, such as Gunicorn's `age`.
         """
-        return Seat(self._cells, number % _SEATS * _SEAT_CELLS)
+        return WorkerSlot(self._cells, number % _SLOTS * _SLOT_CELLS)
 
 
-class Seat:
+class WorkerSlot:
     """One worker's place."""
 
     def __init__(self, cells: memoryview[int], at: int) -> None:
@@ -55,7 +55,7 @@ class Seat:
         cells = self._cells
         mine = self.connections
         few = mine - 1 - mine // _PART
-        for at in range(0, len(cells), _SEAT_CELLS):
+        for at in range(0, len(cells), _SLOT_CELLS):
             if at != self._at and cells[at] and cells[at + 1] < few:
                 if os.path.exists(f"/proc/{cells[at]}"):
                     return True

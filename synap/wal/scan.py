@@ -5,7 +5,7 @@ them. It is cut, and the report says how much went. Anything else is damage, and
 changed: a whole frame, or a later segment, behind bytes that are no frame; a whole frame that does
 not continue the log. `docs/wal-format.md`, "Torn or damaged", has the table.
 
-`recover` only reads; `cut_tail` carries out what it found.
+`scan_segments` only reads; `cut_tail` carries out what it found.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Recovered(msgspec.Struct, frozen=True):
     cut: Cut | None
 
 
-def recover(
+def scan_segments(
     files: Files,
     directory: Path,
     stem: str,

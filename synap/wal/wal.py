@@ -30,7 +30,7 @@ from synap.frame import Frame, follows
 from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
 from synap.wal.active_segment import ActiveSegment, check_link
 from synap.wal.cursor import Extent, Readers, WalCursor
-from synap.wal.scan import OnFrame, Recovered, cut_tail, recover
+from synap.wal.scan import OnFrame, Recovered, cut_tail, scan_segments
 from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Mark, Segment, SegmentHeader
 from synap.wal.syncer import Syncer
 
@@ -140,7 +140,7 @@ class Wal:
         try:
             files.make_directory(options.directory)
             check_link(files, options.link)
-            found = recover(files, options.directory, options.stem, resume, base, on_frame)
+            found = scan_segments(files, options.directory, options.stem, resume, base, on_frame)
             if found.cut:
                 cut_tail(files, found.cut)
                 _warn_of_cut(found)

@@ -17,7 +17,7 @@ from synap.disk import Files
 from synap.errors import BackupError, FrameCorrupt, FrameTruncated, WalCorrupt
 from synap.frame import Frame, follows
 from synap.position import START, Position
-from synap.wal.scan import recover
+from synap.wal.scan import scan_segments
 from synap.wal.segment import (
     SEGMENT_HEADER_BYTES,
     Mark,
@@ -207,7 +207,7 @@ class LogWalk:
         if header is not None:
             resume = (header.base, Mark(header.first_offset, SEGMENT_HEADER_BYTES))
         try:
-            found = recover(self._files, self.directory, self.stem, resume)
+            found = scan_segments(self._files, self.directory, self.stem, resume)
         except WalCorrupt as error:
             if error.path == str(path):
                 detail = error.detail

@@ -36,7 +36,7 @@ class Holders(Protocol):
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
 
 
-class HeldAnswers:
+class QuorumAnswers:
     """The answers of one writer that wait for replicas. Belongs to the running loop."""
 
     def __init__(self, quorum: Quorum, holders: Holders | None) -> None:

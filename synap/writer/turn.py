@@ -3,7 +3,8 @@
 A turn takes whole shares of its connections as far as its bounds go and carries them out in their
 order on one transaction. Mostly they are plain Sets, and those are carried out together, because
 each on its own would cost twice as much. What the changes lead to (log, store, stream) is
-`synap.writer.writer`'s business, and when answers that wait for replicas leave is `held_answers`'.
+`synap.writer.writer`'s business, and when answers that wait for replicas leave is
+`quorum_answers`'.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from synap.ipc.messages import Answer, Request, encode, failure
 from synap.ipc.worker_connection import WriterConnection
 from synap.request_errors import CommandError
 from synap.store import WriteTransaction
-from synap.writer.quorum_answers import Held, HeldAnswers
+from synap.writer.quorum_answers import Held, QuorumAnswers
 
 # Bounds of one turn. The count bounds how long a turn holds up heartbeats and acks.
 MAX_TURN_COMMANDS = 4096
@@ -136,7 +137,7 @@ class TurnTaker:
         self,
         limits: Limits,
         transactions: Transactions,
-        held: HeldAnswers,
+        held: QuorumAnswers,
         evictor: Evictor | None,
         *,
         min_replicas: int,

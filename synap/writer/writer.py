@@ -32,11 +32,11 @@ from synap.errors import (
 from synap.eviction.evictor import NOTHING, Evictor, Removal
 from synap.ipc.messages import PauseCommand, PauseState, PauseWrites, Request, StepDown
 from synap.ipc.worker_connection import WriterConnection
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.shared.board import Board, BoardView, SnapshotFacts
 from synap.store import WriteTransaction
 from synap.writer.pause import Pause
-from synap.writer.quorum_answers import HeldAnswers, Quorum
+from synap.writer.quorum_answers import Quorum, QuorumAnswers
 from synap.writer.turn import Pending, Turn, TurnTaker
 from synap.writer.writer_status import FramePublisher, WriterStatus
 
@@ -64,7 +64,7 @@ class Writer:
 
     def __init__(
         self,
-        log: Log,
+        log: DataDir,
         board: Board,
         limits: Limits,
         *,
@@ -104,7 +104,7 @@ class Writer:
         self._on_failure = on_failure
         self._evictor = evictor
         self.transactions = Transactions(transaction_timeout_seconds, time.monotonic)
-        self._held = HeldAnswers(quorum, publisher)
+        self._held = QuorumAnswers(quorum, publisher)
         self._taker = TurnTaker(
             limits, self.transactions, self._held, evictor,
             min_replicas=quorum.min_replicas, turn_bytes=turn_bytes,

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from synap.eviction.evictor import Evictor
 from synap.frame import Frame
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.shared.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
 
 
@@ -42,7 +42,7 @@ class WriterStatus:
     def __init__(
         self,
         board: Board,
-        log: Log,
+        log: DataDir,
         view: BoardView,
         publisher: FramePublisher | None,
         evictor: Evictor | None,

@@ -22,7 +22,7 @@ from synap.commands.commands import Set
 from synap.config.loading import Config, load_config
 from synap.errors import DiskFull, OutcomeUnknown, WriterUnavailable
 from synap.ipc.writer_client import WriterClient
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from tests.chaos import length
@@ -159,7 +159,7 @@ def write(writer: WriterProcess, prefix: str, count: int) -> Written:
 
 def faults(writer: WriterProcess, written: Written) -> list[str]:
     """Open the log as after a crash, and compare."""
-    log = Log.open(
+    log = DataDir.open(
         writer.config,
         writer.paths,
         Node.load_or_create(writer.config, writer.paths),

@@ -17,7 +17,7 @@ import zmq
 
 from synap.config.loading import Config, load_config
 from synap.frame import Frame
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.position import START
@@ -59,7 +59,7 @@ async def eventually(predicate: Callable[[], object], seconds: float = DEADLINE_
 class OneNode:
     """A log that can be closed and opened again."""
 
-    log: Log
+    log: DataDir
 
     def __init__(self, folder: Path, **settings: object) -> None:
         keys = {key.replace("__", "."): value for key, value in settings.items()}
@@ -71,7 +71,7 @@ class OneNode:
 
     def open_log(self) -> None:
         node = Node.load_or_create(self.config, self.paths)
-        self.log = Log.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
+        self.log = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
         self._is_open = True
 
     async def start(self) -> None:

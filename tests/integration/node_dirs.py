@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synap.backup.archive import take_backup
 from synap.config.loading import Config, load_config
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from tests.integration.wal_logs import no_failure
@@ -23,19 +23,21 @@ def node_config(folder: Path) -> Config:
 
 
 @contextmanager
-def open_node(folder: Path, *, clean: bool = True) -> Iterator[Log]:
+def open_node(folder: Path, *, clean: bool = True) -> Iterator[DataDir]:
     """Open the log of the node in `folder` as its owner does."""
     config = node_config(folder)
     paths = NodePaths.of(config)
     paths.create()
-    log = Log.open(config, paths, Node.load_or_create(config, paths), no_failure)
+    log = DataDir.open(config, paths, Node.load_or_create(config, paths), no_failure)
     try:
         yield log
     finally:
         log.close(clean=clean)
 
 
-def write(log: Log, keys: Sequence[str], value: bytes = b"value", time_ms: int = START_MS) -> int:
+def write(
+    log: DataDir, keys: Sequence[str], value: bytes = b"value", time_ms: int = START_MS
+) -> int:
     """Write keys as one frame; return its last offset."""
     transaction = log.store.begin()
     for key in keys:
@@ -49,7 +51,7 @@ def digest_of(folder: Path) -> tuple[int, int, str]:
         return log.store.reader().digest()
 
 
-def save_backup(log: Log, folder: Path, path: Path) -> Path:
+def save_backup(log: DataDir, folder: Path, path: Path) -> Path:
     """Take a backup of an open node in `folder` into the file `path`."""
     backup = take_backup(
         log.store.reader(), folder / "snapshots", folder / "node.json", "name", START_MS, None

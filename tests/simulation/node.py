@@ -16,7 +16,7 @@ from synap.replication.publishing.snapshot_service import SnapshotService
 from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus
-from synap.replication.rules.master import Desk, Master, MasterOptions
+from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.messages import (
     Answer,
     FetchSnapshot,
@@ -155,7 +155,7 @@ class MasterProcess(Process):
                 name=name, url="", heartbeat_interval_ms=HEARTBEAT_MS,
                 timeout_ns=_REPLICA_TIMEOUT_NS, max_lag_ms=5000, largest_streamed_bytes=1000,
             ),
-            Desk(
+            MasterHooks(
                 send=lambda peer, message: self.send_bulk(peer, message, None),
                 look_up=self._look_up,
                 complain=lambda violation, _: world.timeline.note(f"{name} drops: {violation}"),

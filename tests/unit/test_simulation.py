@@ -18,7 +18,7 @@ from synap.position import Lineage
 from synap.replication.rules import master, plan, quorum, reigns, resync, roster
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.messages import Ack
-from synap.replication.rules.plan import CatchUp, Switch
+from synap.replication.rules.plan import CatchUp, Replace
 from synap.replication.rules.progress import LinkState, StreamBuffer
 from tests.simulation.run import Failure, simulate
 from tests.simulation.world import SimNode, Violation, World
@@ -110,7 +110,7 @@ def _put_nothing_aside(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(*args: object, **words: object) -> object:
         found = remedy(*args, **words)
-        return Switch() if isinstance(found, Switch) else found
+        return Replace() if isinstance(found, Replace) else found
 
     patch.setattr(plan, "remedy", forgetful)
 

@@ -16,7 +16,7 @@ from synap.login_environment import API_KEY, PASSWORD, USER
 from workers.cli import backup, cluster, keys, replication, serve, wal
 from workers.cli.http_call import post
 from workers.cli.serve import ConfigFile, Setting, settings_of
-from workers.cluster import Plan, run_cluster
+from workers.cluster import ClusterPlan, run_cluster
 from workers.health import check
 
 app = typer.Typer(
@@ -74,7 +74,7 @@ def cluster_command(
 ) -> None:
     """Run a master and its replicas on this machine, in the foreground."""
     workers = workers or max(1, (os.cpu_count() or 1) // (replicas + 1))
-    plan = Plan(replicas, data_dir, base_port, workers, log_level)
+    plan = ClusterPlan(replicas, data_dir, base_port, workers, log_level)
     raise typer.Exit(run_cluster(plan, Console()))
 
 

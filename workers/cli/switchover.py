@@ -7,7 +7,7 @@
     5  the replica is promoted
     6  everybody follows it, the old master too
 
-Whatever fails before the fourth step leaves the old master in office, and writes go on there. The
+Whatever fails before the fourth step leaves the old master as it is, and writes go on there. The
 engine knows the nodes by their HTTP API alone; the command line is around it.
 
 Source: docs/protocol.md, "Switchover".
@@ -150,7 +150,9 @@ class Switchover:
             facts = self._status(url)
         if facts["role"] != "master" or facts["read_only"]:
             why = facts["read_only"] or facts["role"]
-            raise SwitchoverFailed(f"{facts['node_id']} at {url} is no master in office ({why})")
+            raise SwitchoverFailed(
+                f"{facts['node_id']} at {url} is no master that takes writes ({why})"
+            )
         return Member(facts["node_id"], url), list(facts["replicas"])
 
     def _await_close(self, old: Member, new: Member) -> None:
@@ -196,7 +198,7 @@ class Switchover:
         )
 
     def _resume(self, old: Member, why: BaseException) -> None:
-        """End the pause early, where the old master is still in office."""
+        """End the pause early, where the old master still is one."""
         try:
             self._post(old, "resume", None, _STATUS_SECONDS)
             stands = self._status(old.url)["read_only"]

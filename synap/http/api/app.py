@@ -30,7 +30,7 @@ from synap.http.api.endpoints import (
     status,
     users,
 )
-from synap.http.api.fast_path import Express
+from synap.http.api.fast_path import FastPath
 from synap.http.api.openapi import docs_page, document
 from synap.http.api.rate_limits import RateLimits
 from synap.http.api.request import App, Request
@@ -38,9 +38,9 @@ from synap.http.api.request_observer import REQUEST_ID, Observer
 from synap.http.api.resource import LAG_MS, MASTER, OFFSET
 from synap.http.api.routing import RawPathRouter
 from synap.ipc.writer_client import WriterClient
-from synap.service.account_directory import Directory
+from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.service.password_checks import PasswordChecks
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def create_app(config: Config) -> App:
     local = LocalNode(config)
     timeout_seconds = config.server.write_timeout_ms / 1000
     client = WriterClient(local.paths.writer_socket, timeout_seconds, local.write_refusal)
-    directory = Directory(local, config.auth)
+    directory = AccountDirectory(local, config.auth)
     checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
     credentials = Credentials(directory, checks, config.auth)
     guard = [Guard(credentials, config)] if config.auth.enabled else []
@@ -75,7 +75,7 @@ def create_app(config: Config) -> App:
         request_type=Request,
         router=RawPathRouter(),
         middleware=[
-            Lifespan(local, client, checks, *limits),
+            WorkerResources(local, client, checks, *limits),
             observer,
             *limits,
             *guard,
@@ -83,17 +83,17 @@ def create_app(config: Config) -> App:
         ],
     )
     errors.install(app, local)
-    calls = Calls(local, client)
+    api = NodeApi(local, client)
     if fast_path.is_possible(config):
-        app.express = Express(local, calls, observer)
+        app.fast_path = FastPath(local, api, observer)
     themes = (
         keys, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
         document, docs_page,
     )  # fmt: skip
     for theme in themes:
-        theme.add_routes(app, local, calls)
-    users.add_routes(app, local, calls, directory, checks, credentials)
-    api_keys.add_routes(app, local, calls, directory)
+        theme.add_routes(app, local, api)
+    users.add_routes(app, local, api, directory, checks, credentials)
+    api_keys.add_routes(app, local, api, directory)
     return app
 
 
@@ -105,7 +105,7 @@ class Opened(Protocol):
     def close(self) -> None: ...
 
 
-class Lifespan:
+class WorkerResources:
     """Opens and closes what the worker holds. Sees no request, so that none pays for it."""
 
     def __init__(self, local: LocalNode, client: WriterClient, *more: Opened) -> None:

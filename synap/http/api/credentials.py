@@ -15,7 +15,7 @@ from synap.auth.accounts import API_KEY_PREFIX, MAX_PASSWORD_BYTES, User
 from synap.auth.permissions import Caller
 from synap.request_errors import NotAuthenticated
 from synap.service import audit
-from synap.service.account_directory import Directory
+from synap.service.account_directory import AccountDirectory
 from synap.service.node_api import now_ms
 from synap.service.password_checks import PasswordChecks
 
@@ -31,7 +31,7 @@ _MAX_KEY_BYTES = 256
 class Credentials:
     """Checks credentials; belongs to one HTTP worker."""
 
-    def __init__(self, directory: Directory, checks: PasswordChecks, auth: Auth) -> None:
+    def __init__(self, directory: AccountDirectory, checks: PasswordChecks, auth: Auth) -> None:
         self._directory = directory
         self._checks = checks
         password = auth.root.password

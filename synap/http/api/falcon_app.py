@@ -24,14 +24,14 @@ _TYPELESS_STATUSES = frozenset({204, 304})
 _END: dict[str, Any] = {"type": "http.response.body"}
 
 
-class LeanApp(falcon.asgi.App[RequestT, ResponseT]):
+class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
     """Serves HTTP requests; its responses have no callbacks and send no events.
 
     Attributes:
-        express: The short way for some requests, for a server that has one for it; None for none.
+        fast_path: The short way for some requests, for a server that has one for it; None for none.
     """
 
-    express: Any = None
+    fast_path: Any = None
 
     async def __call__(  # type: ignore[override]
         self, scope: Any, receive: Any, send: Any

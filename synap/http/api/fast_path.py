@@ -1,11 +1,11 @@
 """The short way: the two requests that a node mostly gets, from their bytes to their answer's.
 
 `GET /kv/get/{key}` and `POST /kv/set` go past Falcon where nothing about them is special: a head
-that is known (`known_heads`), no middleware that would want to see them, a body without a fault.
+that is known (`head_cache`), no middleware that would want to see them, a body without a fault.
 All else goes the way of every request, which is also what defines the answers here: a test holds
 both against each other, and a node answers the same with this taken out.
 
-What is done here is done in `calls` for both ways; this module frames, counts and times.
+What is done here is done in `api` for both ways; this module frames, counts and times.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from synap.http.api.request import new_request_id
 from synap.http.api.request_observer import Observer
 from synap.http.api.routing import KeyConverter
 from synap.http.server.framing import STATUS_LINES, Headers
-from synap.http.server.head_cache import VERSION, KnownHeads
+from synap.http.server.head_cache import VERSION, HeadCache
 from synap.ipc.writer_client import Done
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls, not_found, now_ms
+from synap.service.node_api import NodeApi, not_found, now_ms
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
@@ -76,22 +76,22 @@ class Client(Protocol):
     def answer(self, head: bytes, body: bytes) -> None:
         """Send a whole answer now; see `Reply.send`."""
 
-    def hold(self) -> Reply:
+    def defer(self) -> Reply:
         """Keep the place of an answer; until it is sent, the next request waits."""
 
 
-class Express:
+class FastPath:
     """The short way through one worker. Belongs to the loop that its parts were started on.
 
     Attributes:
         heads: The heads that its connections know.
     """
 
-    def __init__(self, node: LocalNode, calls: Calls, observer: Observer) -> None:
-        self.heads = KnownHeads(takes)
+    def __init__(self, node: LocalNode, api: NodeApi, observer: Observer) -> None:
+        self.heads = HeadCache(takes)
         self._by_tail = self.heads.by_tail
         self._node = node
-        self._calls = calls
+        self._api = api
         self._observer = observer
 
     def take(self, data: bytes, client: Client) -> bool:
@@ -107,13 +107,13 @@ class Express:
         if data.startswith(_GET):
             start = data.find(VERSION)
             head = self._by_tail.get(data[start:])
-            if head is None or not head.is_express or head.content_length:
+            if head is None or not head.is_hot or head.content_length:
                 return False
             return self._get(data[len(_GET) : start], client)
         if data.startswith(_SET):
             end = data.find(b"\r\n\r\n") + 4
             head = self._by_tail.get(data[len(_SET) : end])
-            if head is None or not head.is_express or len(data) - end != head.content_length:
+            if head is None or not head.is_hot or len(data) - end != head.content_length:
                 return False
             return self._set(data[end:], client)
         return False
@@ -128,7 +128,7 @@ class Express:
                 key = _to_key(segment.decode())
             else:
                 return False
-            record, offset = self._calls.get(TRUSTED, key)
+            record, offset = self._api.get(TRUSTED, key)
         except SynapError:
             return False
         if record is not None:
@@ -152,15 +152,15 @@ class Express:
         try:
             body = _decode_set(text)
             pending = PendingSet(self, body, body.command(now_ms), began_ns)
-            self._calls.submit(TRUSTED, pending.command, pending)
+            self._api.submit(TRUSTED, pending.command, pending)
         except SynapError:
             return False
-        pending.reply = client.hold()
+        pending.reply = client.defer()
         return True
 
     def answer_set(self, pending: PendingSet, done: Done) -> None:
         """Answer a SET that the log's owner carried out."""
-        self._calls.count(pending.command, done.result)
+        self._api.count(pending.command, done.result)
         body = set_answer(pending.body, done.result)
         request_id = self._observe_set(pending, 200)
         head = _head(200, request_id, body, f"x-synap-offset: {done.offset}\r\n")
@@ -195,12 +195,14 @@ class PendingSet:
         began_ns: When it was taken up, by `time.perf_counter_ns`.
     """
 
-    __slots__ = ("_express", "began_ns", "body", "command", "reply")
+    __slots__ = ("_fast_path", "began_ns", "body", "command", "reply")
 
     reply: Reply
 
-    def __init__(self, express: Express, body: bodies.SetBody, command: Set, began_ns: int) -> None:
-        self._express = express
+    def __init__(
+        self, fast_path: FastPath, body: bodies.SetBody, command: Set, began_ns: int
+    ) -> None:
+        self._fast_path = fast_path
         self.body = body
         self.command = command
         self.began_ns = began_ns
@@ -211,11 +213,11 @@ class PendingSet:
 
     def set_result(self, done: Done) -> None:
         """Take what the log's owner did."""
-        self._express.answer_set(self, done)
+        self._fast_path.answer_set(self, done)
 
     def set_exception(self, error: SynapError) -> None:
         """Take why it did not."""
-        self._express.answer_error(self, error)
+        self._fast_path.answer_error(self, error)
 
 
 def is_possible(config: Config) -> bool:

@@ -18,7 +18,7 @@ import falcon.asgi
 from falcon.asgi import Response
 
 from synap.auth.permissions import TRUSTED, Caller
-from synap.http.api.falcon_app import LeanApp
+from synap.http.api.falcon_app import FalconApp
 from synap.request_errors import InvalidRequest
 
 _JSON = falcon.MEDIA_JSON
@@ -159,7 +159,7 @@ def new_request_id(began_ns: int) -> str:
     return f"{_ID_PREFIX}{began_ns:x}"
 
 
-App = LeanApp[Request, Response]
+App = FalconApp[Request, Response]
 """The application with this request."""
 
 

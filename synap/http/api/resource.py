@@ -14,7 +14,7 @@ from synap.http.api.request import Request
 from synap.ipc.writer_client import Done
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 
 Body = TypeVar("Body")
 
@@ -32,9 +32,9 @@ _MAX_OFFSET = 2**64 - 1
 class Resource:
     """Base of the resources; falcon looks for the `on_…` methods of the subclasses."""
 
-    def __init__(self, node: LocalNode, calls: Calls) -> None:
+    def __init__(self, node: LocalNode, api: NodeApi) -> None:
         self._node = node
-        self._calls = calls
+        self._api = api
         self._max_body_bytes = node.config.server.max_request_size_mb * 1024 * 1024
 
     async def await_min_offset(self, req: Request) -> None:
@@ -49,7 +49,7 @@ class Resource:
             await self._node.wait_applied(_parse_offset(text))
 
     async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
-        """Have the log's owner carry out `command`, on the request's conditions; see `Calls.write`.
+        """Have the log's owner carry out `command` on the request's conditions; see `NodeApi.write`.
 
         Args:
             req: Says who asks, and on which conditions.
@@ -60,8 +60,8 @@ class Resource:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
         """
         if MIN_REPLICAS not in req.raw_headers:
-            return await self._calls.write(caller or req.caller, command)
-        return await self._calls.write(caller or req.caller, command, self.min_replicas(req))
+            return await self._api.write(caller or req.caller, command)
+        return await self._api.write(caller or req.caller, command, self.min_replicas(req))
 
     def min_replicas(self, req: Request) -> int:
         """Return how many replicas the request wants to hold its writes.

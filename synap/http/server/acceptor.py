@@ -3,9 +3,9 @@
 The workers of a node wait on one accept queue. A worker that empties it as soon as it wakes takes
 every connection of a client that opens many at once, and that client gets one processor of all.
 Here a worker takes one, and goes round its loop before the next: the others wake meanwhile. One
-that has clearly more than another (`tally`) leaves the next one to that for a moment. The more
-connections it has, the longer is its turn, so it takes a part more of what it has: of 256 that come
-at once the last one would else wait for a hundred turns.
+that has clearly more than another (`connection_counts`) leaves the next one to that for a moment.
+The more connections it has, the longer is its turn, so it takes a part more of what it has: of 256
+that come at once the last one would else wait for a hundred turns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable
 from socket import socket
 
-from synap.shared.connection_counts import Seat
+from synap.shared.connection_counts import WorkerSlot
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Acceptor:
         make_protocol: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
-        seat: Seat,
+        worker_slot: WorkerSlot,
     ) -> None:
         """
         Args:
@@ -50,13 +50,14 @@ class Acceptor:
             make_protocol: Makes the protocol object of each connection.
             tls: What connections are encrypted with; None for plain ones.
             handshake_seconds: How long a TLS handshake may take.
-            seat: Tells how many connections this worker has, and whether another has clearly fewer.
+            worker_slot: Tells how many connections this worker has, and whether another has
+                clearly fewer.
         """
         self._listening = listening
         self._make_protocol = make_protocol
         self._tls = tls
         self._handshake_seconds = handshake_seconds if tls is not None else None
-        self._seat = seat
+        self._slot = worker_slot
         self._has_yielded = False
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
@@ -91,12 +92,12 @@ class Acceptor:
 
     def accept_share(self) -> None:
         """Take what one turn may of those that wait, or let a worker that has fewer do so."""
-        if not self._has_yielded and self._seat.is_ahead():
+        if not self._has_yielded and self._slot.is_ahead():
             self._has_yielded = True
             self._pause_for(_YIELD_SECONDS)
             return
         self._has_yielded = False
-        self._accept_up_to(1 + self._seat.connections // _OPEN_PER_TAKEN)
+        self._accept_up_to(1 + self._slot.connections // _OPEN_PER_TAKEN)
 
     def accept_waiting(self) -> None:
         """Take what waits, up to a bound."""

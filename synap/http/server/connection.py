@@ -1,7 +1,7 @@
 """One client's connection: requests in order to the application, answers in order to the client.
 
-`reader` turns bytes into requests and `cycle` frames an answer. This class puts them in order
-(pipelining), bounds what waits on either side (flow control), times the client, and ends the
+`request_parser` turns bytes into requests and `exchange` frames an answer. This class puts them in
+order (pipelining), bounds what waits on either side (flow control), times the client, and ends the
 connection so that nothing is lost. `server` holds what connections share and calls `check`.
 
 A request that can be answered without a wait is answered inside `data_received`.
@@ -14,13 +14,13 @@ from collections import deque
 from typing import Any, Protocol
 
 from synap.http.server import framing
-from synap.http.server.deferred_answer import Held
+from synap.http.server.deferred_answer import DeferredAnswer
 from synap.http.server.eager_tasks import Starter
-from synap.http.server.exchange import COMPLETE, JOINED_BODY_BYTES, STREAMING, Cycle
-from synap.http.server.framing import Refusal
-from synap.http.server.head_cache import KnownHeads
+from synap.http.server.exchange import COMPLETE, JOINED_BODY_BYTES, STREAMING, Exchange
+from synap.http.server.framing import ErrorResponse
+from synap.http.server.head_cache import HeadCache
 from synap.http.server.limits import HttpLimits, Ticks
-from synap.http.server.request_parser import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestReader
+from synap.http.server.request_parser import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestParser
 
 # Requests that may wait for the one before them; beyond it the socket is not read.
 MAX_PIPELINED = 32
@@ -30,11 +30,11 @@ MAX_PIPELINED = 32
 BODY_BUFFER_BYTES = 64 * 1024
 
 
-class Express(Protocol):
-    """The application's short way; see `express`."""
+class FastPath(Protocol):
+    """The application's short way; see `fast_path`."""
 
     @property
-    def heads(self) -> KnownHeads:
+    def heads(self) -> HeadCache:
         """Return the heads that its connections know."""
 
     def take(self, data: bytes, client: Connection) -> bool:
@@ -45,8 +45,8 @@ class Server(Protocol):
     """What a connection shares with the others of its process; `server` says what each is."""
 
     app: Any
-    express: Express | None
-    known_heads: KnownHeads
+    fast_path: FastPath | None
+    head_cache: HeadCache
     state: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     limits: HttpLimits
@@ -68,25 +68,25 @@ class Connection(asyncio.Protocol):
     """The protocol object of one accepted connection.
 
     Attributes:
-        cycle: The request that the application works on.
+        exchange: The request that the application works on.
         since: Tick of the last thing that the client is timed from.
         is_leaving: The connection closes behind the requests that are here.
         write_paused: The client reads too slowly; no further answer is begun.
     """
 
     transport: asyncio.Transport
-    _reader: RequestReader
+    _reader: RequestParser
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.loop = server.loop
-        self.cycle: Cycle | Held | None = None
+        self.exchange: Exchange | DeferredAnswer | None = None
         self.since = server.tick
         self.write_paused = False
         self._app = server.app
-        self._express = server.express
+        self._fast_path = server.fast_path
         self._start = server.starter.start
-        self._queue: deque[Cycle | Refusal] = deque()
+        self._queue: deque[Exchange | ErrorResponse] = deque()
         self._unread = b""
         self._is_reading_paused = False
         self._is_deaf = False
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._drain_event: asyncio.Event | None = None
         self._unflushed_bytes = 0
         self._stalled_since: int | None = None
-        self._slow_cycle: Cycle | None = None
+        self._slow_exchange: Exchange | None = None
         self._slow_since = 0
 
     # asyncio.Protocol
@@ -105,19 +105,19 @@ class Connection(asyncio.Protocol):
         """Begin, or refuse at once where the process has no room."""
         self.transport = transport  # type: ignore[assignment]
         server = self.server
-        self._reader = RequestReader(
+        self._reader = RequestParser(
             self,
             _base_scope(self.transport),
             server.state,
             server.limits.max_body_bytes,
-            server.known_heads,
+            server.head_cache,
         )
         if not self.server.admit(self):
             self._refuse(framing.OVERLOADED)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and answer what can be answered without a wait."""
-        finished = self.cycle
+        finished = self.exchange
         if finished is not None and finished.stage == COMPLETE and not self._queue:
             # The answer was quicker at the client than `advance` is here.
             self._leave(finished)
@@ -129,11 +129,11 @@ class Connection(asyncio.Protocol):
             return
         reader = self._reader
         if (
-            self._express is not None
-            and self.cycle is None
+            self._fast_path is not None
+            and self.exchange is None
             and reader.phase == BETWEEN
             and not (self._queue or self.write_paused or self.is_leaving)
-            and self._express.take(data, self)
+            and self._fast_path.take(data, self)
         ):
             return
         if len(data) > SLICE_BYTES:
@@ -151,10 +151,10 @@ class Connection(asyncio.Protocol):
         if self._reader.phase != BETWEEN and not self._is_deaf:
             self._refuse(framing.INCOMPLETE)
         self._is_deaf = self.is_leaving = True
-        if self.cycle is not None:
-            self.cycle.end_input()
+        if self.exchange is not None:
+            self.exchange.end_input()
         # TLS has no half-closed state: there the end of one side is the end of both.
-        has_answers = self.cycle is not None or bool(self._queue) or self._is_lingering
+        has_answers = self.exchange is not None or bool(self._queue) or self._is_lingering
         return has_answers and self.transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -164,8 +164,8 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         self._queue.clear()
         self.server.forget(self)
-        if self.cycle is not None:
-            self.cycle.lose_client()
+        if self.exchange is not None:
+            self.exchange.lose_client()
         if self._drain_event is not None:
             self._drain_event.set()
 
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     # Input
 
-    def _settle(self, refusal: Refusal | None) -> None:
+    def _settle(self, refusal: ErrorResponse | None) -> None:
         """Deal with a slice that did not end between two requests."""
         if refusal is not None:
             self._refuse(refusal)
@@ -237,15 +237,15 @@ class Connection(asyncio.Protocol):
 
     # Order
 
-    def submit(self, cycle: Cycle) -> None:
+    def submit(self, exchange: Exchange) -> None:
         """Run a request, or let it wait for those before it.
 
         While leaving it waits for the end of this read too, so that it is known which is the last.
         """
-        if self.cycle is None and not (self._queue or self.write_paused or self.is_leaving):
-            self._run(cycle)
+        if self.exchange is None and not (self._queue or self.write_paused or self.is_leaving):
+            self._run(exchange)
             return
-        self._queue.append(cycle)
+        self._queue.append(exchange)
         if self._is_full():
             self._update_reading()
         if self.is_leaving:
@@ -253,48 +253,48 @@ class Connection(asyncio.Protocol):
 
     def _submit_unfinished(self) -> None:
         """Start a request early whose body is long, or waits to be asked for."""
-        cycle = self._reader.incoming
-        if cycle is None:
+        exchange = self._reader.incoming
+        if exchange is None:
             return
-        if not cycle.is_submitted and (
-            cycle.expects_continue or cycle.buffered_bytes >= BODY_BUFFER_BYTES
+        if not exchange.is_submitted and (
+            exchange.expects_continue or exchange.buffered_bytes >= BODY_BUFFER_BYTES
         ):
-            cycle.is_submitted = True
-            self.submit(cycle)
-        if cycle.buffered_bytes >= BODY_BUFFER_BYTES:
+            exchange.is_submitted = True
+            self.submit(exchange)
+        if exchange.buffered_bytes >= BODY_BUFFER_BYTES:
             self._update_reading()
 
-    def _run(self, cycle: Cycle) -> None:
-        self.cycle = cycle
+    def _run(self, exchange: Exchange) -> None:
+        self.exchange = exchange
         self.server.requests += 1
         try:
-            coroutine = self._app(cycle.scope, cycle.receive, cycle.send)
+            coroutine = self._app(exchange.scope, exchange.receive, exchange.send)
         except Exception as error:
-            cycle.ended(error)
+            exchange.ended(error)
         else:
-            cycle.task = self._start(coroutine, cycle.ended)
-        if cycle.stage == COMPLETE:
-            self._leave(cycle)
+            exchange.task = self._start(coroutine, exchange.ended)
+        if exchange.stage == COMPLETE:
+            self._leave(exchange)
 
     def advance(self) -> None:
         """Go on behind a finished answer. Called by the loop, never inside a task."""
-        finished = self.cycle
+        finished = self.exchange
         if finished is not None and finished.stage == COMPLETE:
             self._leave(finished)
-        while self._queue and self.cycle is None and not (self.write_paused or self._is_closed):
+        while self._queue and self.exchange is None and not (self.write_paused or self._is_closed):
             following = self._queue.popleft()
-            if isinstance(following, Refusal):
+            if isinstance(following, ErrorResponse):
                 self._answer_refusal(following)
             else:
                 self._run(following)
         self._resume_input()
 
-    def _leave(self, cycle: Cycle | Held) -> None:
+    def _leave(self, exchange: Exchange | DeferredAnswer) -> None:
         """Take the connection back from a request that has its answer."""
-        self.cycle = None
+        self.exchange = None
         self.since = self.server.tick
-        if not cycle.keep_alive:
-            self._finish(cycle)
+        if not exchange.keep_alive:
+            self._finish(exchange)
 
     # The short way
 
@@ -311,13 +311,13 @@ class Connection(asyncio.Protocol):
         self._reader.has_begun = True
         self.write_answer(head, server.date_line, body)
 
-    def hold(self) -> Held:
+    def defer(self) -> DeferredAnswer:
         """Keep the place of an answer to a request that has just come."""
         self.server.requests += 1
         self.since = self.server.tick
         self._reader.has_begun = True
-        self.cycle = held = Held(self)
-        return held
+        self.exchange = deferred = DeferredAnswer(self)
+        return deferred
 
     def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
         """Write a head, with the worker's own last line, and its body."""
@@ -326,9 +326,9 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.writelines((head, last_line, b"\r\n\r\n", body))
 
-    def release(self, held: Held) -> None:
+    def release(self, deferred: DeferredAnswer) -> None:
         """Go on behind the answer in a held place."""
-        self._leave(held)
+        self._leave(deferred)
         if self._queue or self._is_reading_paused:
             self.loop.call_soon(self.advance)
 
@@ -348,33 +348,33 @@ class Connection(asyncio.Protocol):
 
     # Ends
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: ErrorResponse) -> None:
         """Read no more; answer in the place of the request that is being read."""
         self._is_deaf = True
         self._unread = b""
         incoming, self._reader.incoming = self._reader.incoming, None
         self._reader.phase = BETWEEN
-        if incoming is not None and incoming is self.cycle:
+        if incoming is not None and incoming is self.exchange:
             incoming.cut_body()
             if incoming.stage < STREAMING:
                 incoming.refuse(refusal)
             return
         if incoming is not None and incoming.is_submitted:
             self._queue.pop()
-        if self.cycle is None and not self._queue:
+        if self.exchange is None and not self._queue:
             self._answer_refusal(refusal)
         else:
             self._queue.append(refusal)
 
-    def _answer_refusal(self, refusal: Refusal) -> None:
+    def _answer_refusal(self, refusal: ErrorResponse) -> None:
         if not self._is_closed:
             self.transport.write(refusal.encode(self.server.date_line))
             self._linger()
 
-    def _finish(self, cycle: Cycle | Held) -> None:
+    def _finish(self, exchange: Exchange | DeferredAnswer) -> None:
         """Close behind the last answer; where the client may still be sending, not at once."""
         self._queue.clear()
-        if cycle.has_more_body or cycle.is_disconnected or self.is_leaving:
+        if exchange.has_more_body or exchange.is_disconnected or self.is_leaving:
             self._linger()
         else:
             self.close()
@@ -407,7 +407,7 @@ class Connection(asyncio.Protocol):
 
     def awaits_client(self) -> bool:
         """Return whether the application has nothing to do here."""
-        return self.cycle is None and not (self._queue or self._is_closed)
+        return self.exchange is None and not (self._queue or self._is_closed)
 
     def start_leaving(self) -> None:
         """Close behind the current request, or when the client has stayed silent."""
@@ -438,8 +438,8 @@ class Connection(asyncio.Protocol):
     def _body_age(self) -> int:
         """Return for how many ticks the body that is being read has been coming."""
         incoming = self._reader.incoming
-        if incoming is not self._slow_cycle:
-            self._slow_cycle, self._slow_since = incoming, self.server.tick
+        if incoming is not self._slow_exchange:
+            self._slow_exchange, self._slow_since = incoming, self.server.tick
         return self.server.tick - self._slow_since
 
     def _allowed_silence(self) -> int:

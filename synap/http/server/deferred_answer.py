@@ -29,11 +29,11 @@ class Output(Protocol):
     def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
         """Write a head, with the worker's own last line, and its body."""
 
-    def release(self, held: Held) -> None:
+    def release(self, deferred: DeferredAnswer) -> None:
         """Go on with the next request."""
 
 
-class Held:
+class DeferredAnswer:
     """One answer that is still to come. The request's body is whole.
 
     Attributes:

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 from synap.http.server import framing
-from synap.http.server.framing import Refusal
+from synap.http.server.framing import ErrorResponse
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Output(Protocol):
         """Go on with the next request."""
 
 
-class Cycle:
+class Exchange:
     """The state of one request and its answer.
 
     Attributes:
@@ -311,7 +311,7 @@ class Cycle:
         if self.task is not None:
             self._output.loop.call_soon(self._output.advance)
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: ErrorResponse) -> None:
         """Answer in the application's place, before it has begun to, and close after that."""
         self.keep_alive = False
         self._output.transport.write(refusal.encode(self._output.server.date_line))

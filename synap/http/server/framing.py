@@ -1,7 +1,7 @@
 """What goes on the wire in every answer: status lines, header lines, refusals.
 
-Pure: bytes out of values, no clock and no socket. Called by `cycle` for the application's answers
-and by `connection` for the worker's own, where a request never reaches the application.
+Pure: bytes out of values, no clock and no socket. Called by `exchange` for the application's
+answers and by `connection` for the worker's own, where a request never reaches the application.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def head(status: int, headers: Headers, *lines: bytes) -> bytes:
     return rendered
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class ErrorResponse(msgspec.Struct, frozen=True):
     """An answer of the worker's own, in the error form of the HTTP contract."""
 
     status: int
@@ -131,22 +131,24 @@ class Refusal(msgspec.Struct, frozen=True):
         return head(self.status, headers, date_line, CLOSE_LINE) + body
 
 
-MALFORMED = Refusal(400, "invalid_request", "The request is not valid HTTP/1.1.")
-INCOMPLETE = Refusal(400, "invalid_request", "The request ended before it was complete.")
-FRAMING_CONFLICT = Refusal(
+MALFORMED = ErrorResponse(400, "invalid_request", "The request is not valid HTTP/1.1.")
+INCOMPLETE = ErrorResponse(400, "invalid_request", "The request ended before it was complete.")
+FRAMING_CONFLICT = ErrorResponse(
     400, "invalid_request", "Content-Length, Transfer-Encoding and Host may each be given once."
 )
-HOST_MISSING = Refusal(400, "invalid_request", "An HTTP/1.1 request needs a Host header.")
-UPGRADE_WITH_BODY = Refusal(400, "invalid_request", "A request to upgrade can't have a body.")
-EXPECTATION_UNKNOWN = Refusal(417, "expectation_failed", "Only 'Expect: 100-continue' is known.")
-HEAD_TIMEOUT = Refusal(408, "request_timeout", "The request's head came too slowly.", True)
-BODY_TIMEOUT = Refusal(408, "request_timeout", "The request's body came too slowly.", True)
-BODY_TOO_LARGE = Refusal(
+HOST_MISSING = ErrorResponse(400, "invalid_request", "An HTTP/1.1 request needs a Host header.")
+UPGRADE_WITH_BODY = ErrorResponse(400, "invalid_request", "A request to upgrade can't have a body.")
+EXPECTATION_UNKNOWN = ErrorResponse(
+    417, "expectation_failed", "Only 'Expect: 100-continue' is known."
+)
+HEAD_TIMEOUT = ErrorResponse(408, "request_timeout", "The request's head came too slowly.", True)
+BODY_TIMEOUT = ErrorResponse(408, "request_timeout", "The request's body came too slowly.", True)
+BODY_TOO_LARGE = ErrorResponse(
     413, "payload_too_large", "The body is over this server's limit (server.max_request_size_mb)."
 )
-TARGET_TOO_LONG = Refusal(414, "uri_too_long", "The request line is over the limit of 8 KiB.")
-HEADERS_TOO_LARGE = Refusal(
+TARGET_TOO_LONG = ErrorResponse(414, "uri_too_long", "The request line is over the limit of 8 KiB.")
+HEADERS_TOO_LARGE = ErrorResponse(
     431, "headers_too_large", "The headers are over the limit of 16 KiB or of 100 fields."
 )
-INTERNAL_ERROR = Refusal(500, "internal_error", "The server failed to answer this request.")
-OVERLOADED = Refusal(503, "overloaded", "The server has too many connections.", True)
+INTERNAL_ERROR = ErrorResponse(500, "internal_error", "The server failed to answer this request.")
+OVERLOADED = ErrorResponse(503, "overloaded", "The server has too many connections.", True)

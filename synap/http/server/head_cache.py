@@ -30,28 +30,28 @@ class KnownHead(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         headers: As ASGI has them.
         content_length: Bytes of the body behind it.
-        is_express: The application's short way may take requests with these headers.
+        is_hot: The application's short way may take requests with these headers.
     """
 
     headers: Headers
     content_length: int
-    is_express: bool = False
+    is_hot: bool = False
 
 
-class KnownHeads:
+class HeadCache:
     """The heads that one process knows.
 
     Attributes:
         by_tail: Look here, with the bytes from VERSION to the end of the blank line.
     """
 
-    def __init__(self, may_express: Callable[[Headers], bool] | None = None) -> None:
+    def __init__(self, may_be_hot: Callable[[Headers], bool] | None = None) -> None:
         """
         Args:
-            may_express: Tells which headers the application's short way takes; None without one.
+            may_be_hot: Tells which headers the application's short way takes; None without one.
         """
         self.by_tail: dict[bytes, KnownHead] = {}
-        self._may_express = may_express
+        self._may_be_hot = may_be_hot
 
     def learn(self, data: bytes, headers: Headers, content_length: int) -> None:
         """Know the head again that a read began with.
@@ -68,5 +68,5 @@ class KnownHeads:
             return
         if len(self.by_tail) >= MAX_HEADS:
             self.by_tail.clear()
-        is_express = self._may_express is not None and self._may_express(headers)
-        self.by_tail[data[start:end]] = KnownHead(headers, content_length, is_express)
+        is_hot = self._may_be_hot is not None and self._may_be_hot(headers)
+        self.by_tail[data[start:end]] = KnownHead(headers, content_length, is_hot)

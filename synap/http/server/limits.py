@@ -1,7 +1,8 @@
 """What one client may ask of a worker: sizes, numbers and times.
 
-Pure. The limits on a request's head are fixed and stand in `reader`; these are the operator's, who
-sets them by `server.…` (see `HttpLimits.of`), and a few that follow from nothing else.
+Pure. The limits on a request's head are fixed and stand in `request_parser`; these are the
+operator's, who sets them by `server.…` (see `HttpLimits.of`), and a few that follow from nothing
+else.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import httptools
 
 from synap.http.server import framing
-from synap.http.server.exchange import COMPLETE, Cycle, Output
-from synap.http.server.framing import Headers, Refusal
-from synap.http.server.head_cache import VERSION, KnownHeads
+from synap.http.server.exchange import COMPLETE, Exchange, Output
+from synap.http.server.framing import ErrorResponse, Headers
+from synap.http.server.head_cache import VERSION, HeadCache
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ _METHODS = {
 class Client(Output, Protocol):
     """What the reader needs of the connection."""
 
-    def submit(self, cycle: Cycle) -> None:
+    def submit(self, exchange: Exchange) -> None:
         """Take a request whose body is whole."""
 
     def stamp(self) -> None:
@@ -68,12 +68,12 @@ class Client(Output, Protocol):
 class Refused(Exception):
     """Stops the parser inside a callback; carries what to answer."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: ErrorResponse) -> None:
         self.refusal = refusal
         super().__init__(refusal.message)
 
 
-class RequestReader:
+class RequestParser:
     """Parses one connection's input.
 
     Attributes:
@@ -89,10 +89,10 @@ class RequestReader:
         base_scope: dict[str, Any],
         state: dict[str, Any],
         max_body_bytes: int,
-        known_heads: KnownHeads,
+        head_cache: HeadCache,
     ) -> None:
         self.phase = BETWEEN
-        self.incoming: Cycle | None = None
+        self.incoming: Exchange | None = None
         self.is_over = False
         self.has_begun = False
         self._client = client
@@ -101,7 +101,7 @@ class RequestReader:
         self._max_body_bytes = max_body_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._parse = self._parser.feed_data
-        self._known_heads = known_heads
+        self._head_cache = head_cache
         # Headers and body length of a head that may be learned when its request is whole.
         self._may_repeat: tuple[Headers, int] | None = None
         self._target = b""
@@ -118,7 +118,7 @@ class RequestReader:
             return min(BODY_SLICE_BYTES, self._content_length - self._body_bytes)
         return SLICE_BYTES
 
-    def feed(self, data: bytes) -> Refusal | None:
+    def feed(self, data: bytes) -> ErrorResponse | None:
         """Parse a slice, submitting each request that it completes.
 
         Args:
@@ -142,10 +142,10 @@ class RequestReader:
         if self.phase == IN_HEAD:
             return self._check_unfinished_head(data)
         if is_at_border and self._may_repeat is not None:
-            self._known_heads.learn(data, *self._may_repeat)
+            self._head_cache.learn(data, *self._may_repeat)
         return None
 
-    def _refusal_for(self, cause: BaseException | None) -> Refusal:
+    def _refusal_for(self, cause: BaseException | None) -> ErrorResponse:
         if isinstance(cause, Refused):
             return cause.refusal
         logger.error("A request could not be read", exc_info=cause)
@@ -159,7 +159,7 @@ class RequestReader:
         method = "GET" if data.startswith(b"GET /") else "POST"
         start = data.find(VERSION)
         end = data.find(b"\r\n\r\n", start) + 4
-        head = self._known_heads.by_tail.get(data[start:end])
+        head = self._head_cache.by_tail.get(data[start:end])
         if head is None or len(data) - end != head.content_length:
             return False
         if method == "POST" and not data.startswith(b"POST /"):
@@ -167,13 +167,13 @@ class RequestReader:
         target = data[len(method) + 1 : start]
         if target.translate(None, _PLAIN_TARGET_BYTES):
             return False
-        cycle = self._begin_cycle(method, target, head.headers.copy(), True)
-        cycle.is_plain = True
+        exchange = self._begin_exchange(method, target, head.headers.copy(), True)
+        exchange.is_plain = True
         if head.content_length:
             self._client.stamp()
-            cycle.feed(data[end:])
+            exchange.feed(data[end:])
         self.has_begun = True
-        self._client.submit(cycle)
+        self._client.submit(exchange)
         return True
 
     # Callbacks of the parser
@@ -210,16 +210,18 @@ class RequestReader:
         name = parser.get_method()
         method = _METHODS.get(name) or _rare_method(name)
         keep_alive = parser.should_keep_alive()
-        self.incoming = cycle = self._begin_cycle(method, target, headers, keep_alive)
+        self.incoming = exchange = self._begin_exchange(method, target, headers, keep_alive)
         # Without a Connection header only HTTP/1.1 is kept alive, so this is a plain request of it.
         if keep_alive and len(framing) == 1 and framing[0][0] == b"host":
-            cycle.is_plain = method != "HEAD"
+            exchange.is_plain = method != "HEAD"
             self._may_repeat = headers.copy(), 0
         else:
-            self._apply_framing(cycle, framing)
+            self._apply_framing(exchange, framing)
         self.phase = IN_BODY
 
-    def _begin_cycle(self, method: str, target: bytes, headers: Headers, keep_alive: bool) -> Cycle:
+    def _begin_exchange(
+        self, method: str, target: bytes, headers: Headers, keep_alive: bool
+    ) -> Exchange:
         scope = self._base_scope.copy()
         scope["method"] = method
         scope["headers"] = headers
@@ -230,37 +232,37 @@ class RequestReader:
         scope["query_string"] = query
         if self._state:
             scope["state"] = self._state.copy()
-        return Cycle(self._client, scope, keep_alive)
+        return Exchange(self._client, scope, keep_alive)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        cycle = self.incoming
-        assert cycle is not None
+        exchange = self.incoming
+        assert exchange is not None
         self._body_bytes += len(body)
         if self._body_bytes > self._max_body_bytes:
             raise Refused(framing.BODY_TOO_LARGE)
         if self._body_bytes - self._body_mark >= BODY_PROGRESS_BYTES:
             self._body_mark = self._body_bytes
             self._client.stamp()
-        if cycle.stage != COMPLETE:
-            cycle.feed(body)
+        if exchange.stage != COMPLETE:
+            exchange.feed(body)
 
     def on_message_complete(self) -> None:
         """Let the application have the request, or its body's end."""
-        cycle, self.incoming = self.incoming, None
-        assert cycle is not None
+        exchange, self.incoming = self.incoming, None
+        assert exchange is not None
         self.phase = BETWEEN
         self.has_begun = True
-        if not cycle.keep_alive:
+        if not exchange.keep_alive:
             self.is_over = True
-        if cycle.has_more_body:
-            cycle.end_body()
-        if not cycle.is_submitted:
-            self._client.submit(cycle)
+        if exchange.has_more_body:
+            exchange.end_body()
+        if not exchange.is_submitted:
+            self._client.submit(exchange)
 
     # The head
 
-    def _check_unfinished_head(self, data: bytes) -> Refusal | None:
+    def _check_unfinished_head(self, data: bytes) -> ErrorResponse | None:
         """Bound a head that spans reads before it is whole."""
         target_bytes = len(self._target)
         if _line_bytes(target_bytes) > MAX_LINE_BYTES:
@@ -274,12 +276,12 @@ class RequestReader:
         is_line = target_bytes and data.endswith(b"\n")
         return framing.MALFORMED if is_line and self._parser.get_http_version() == "0.0" else None
 
-    def _apply_framing(self, cycle: Cycle, fields_read: Headers) -> None:
+    def _apply_framing(self, exchange: Exchange, fields_read: Headers) -> None:
         """Check what frames a request that has more, or less, than a Host header for it."""
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Refused(framing.MALFORMED)
-        cycle.scope["http_version"] = version
+        exchange.scope["http_version"] = version
         framing_fields = [field for field in fields_read if field[0] != b"connection"]
         fields = dict(framing_fields)
         if len(fields) != len(framing_fields):
@@ -295,16 +297,20 @@ class RequestReader:
             raise Refused(framing.BODY_TOO_LARGE)
         self._body_bytes = self._body_mark = 0
         self._client.stamp()
-        cycle.has_more_body = coding is not None or bool(self._content_length)
-        cycle.is_plain = cycle.keep_alive and version == "1.1" and cycle.scope["method"] != "HEAD"
-        if cycle.has_more_body and self._parser.should_upgrade():
+        exchange.has_more_body = coding is not None or bool(self._content_length)
+        exchange.is_plain = (
+            exchange.keep_alive and version == "1.1" and exchange.scope["method"] != "HEAD"
+        )
+        if exchange.has_more_body and self._parser.should_upgrade():
             raise Refused(framing.UPGRADE_WITH_BODY)
         expected = fields.get(b"expect", b"100-continue").lower()
         if expected != b"100-continue" and version == "1.1":
             raise Refused(framing.EXPECTATION_UNKNOWN)
-        cycle.expects_continue = b"expect" in fields and version == "1.1" and cycle.has_more_body
-        if cycle.is_plain and coding is None and b"expect" not in fields:
-            self._may_repeat = cycle.scope["headers"].copy(), self._content_length or 0
+        exchange.expects_continue = (
+            b"expect" in fields and version == "1.1" and exchange.has_more_body
+        )
+        if exchange.is_plain and coding is None and b"expect" not in fields:
+            self._may_repeat = exchange.scope["headers"].copy(), self._content_length or 0
 
 
 def _check_head_sizes(target: bytes, headers: Headers) -> None:

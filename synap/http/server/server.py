@@ -20,11 +20,11 @@ from socket import socket
 from typing import Any
 
 from synap.http.server.acceptor import Acceptor
-from synap.http.server.connection import Connection, Express
+from synap.http.server.connection import Connection, FastPath
 from synap.http.server.eager_tasks import make_starter
-from synap.http.server.head_cache import KnownHeads
+from synap.http.server.head_cache import HeadCache
 from synap.http.server.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
-from synap.shared.connection_counts import Seat, Tally
+from synap.shared.connection_counts import ConnectionCounts, WorkerSlot
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +54,17 @@ class HttpServer:
         limits: HttpLimits,
         *,
         state: dict[str, Any] | None = None,
-        seat: Seat | None = None,
+        worker_slot: WorkerSlot | None = None,
     ) -> None:
         """
         Args:
-            state: What the lifespan left for the requests.
-            seat: This worker's among those that accept from the same sockets; None where it is
+            state: What the lifespan left for the requests. worker_slot: This worker's among those
+            that accept from the same sockets; None where it is
                 alone.
         """
         self.app = app
-        self.express: Express | None = getattr(app, "express", None)
-        self.known_heads = KnownHeads() if self.express is None else self.express.heads
+        self.fast_path: FastPath | None = getattr(app, "fast_path", None)
+        self.head_cache = HeadCache() if self.fast_path is None else self.fast_path.heads
         self.limits = limits
         self.state = state or {}
         self.loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ class HttpServer:
         self._is_closed = False
         self.date_line = b""
         self.connections: set[Connection] = set()
-        self._seat = seat or Tally().seat(0)
+        self._slot = worker_slot or ConnectionCounts().worker_slot(0)
         self._date_second = 0
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket] = []
@@ -92,7 +92,7 @@ class HttpServer:
             lambda: Connection(self),
             tls,
             self.limits.head_seconds,
-            self._seat,
+            self._slot,
         )
         self._has_tls = self._has_tls or tls is not None
         self._acceptors.append(acceptor)
@@ -102,13 +102,13 @@ class HttpServer:
         """Count a new connection in; return False where there is no room for it."""
         has_room = len(self.connections) < self.limits.max_connections or self._make_room()
         self.connections.add(connection)
-        self._seat.connections = len(self.connections)
+        self._slot.connections = len(self.connections)
         return has_room
 
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
         self.connections.discard(connection)
-        self._seat.connections = len(self.connections)
+        self._slot.connections = len(self.connections)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -148,7 +148,7 @@ class HttpServer:
             The number of connections that were cut because the time was over.
         """
         deadline = self.loop.time() + timeout_seconds
-        self._seat.leave()
+        self._slot.leave()
         await self._accept_backlog()
         for acceptor in self._acceptors:
             acceptor.close()

@@ -31,7 +31,7 @@ from gunicorn.workers.base import Worker
 from synap.http.server.lifespan import Lifespan, StartupFailed
 from synap.http.server.limits import HttpLimits
 from synap.http.server.server import HttpServer
-from synap.shared.connection_counts import Tally
+from synap.shared.connection_counts import ConnectionCounts
 
 # Often enough for any `timeout` of whole seconds.
 HEARTBEAT_SECONDS = 0.5
@@ -56,7 +56,7 @@ _call_with_room = FunctionType(_call.__code__.replace(co_stacksize=ROOMY_SLOTS),
 
 
 # The arbiter imports this module before it forks the first worker.
-_tally = Tally()
+_counts = ConnectionCounts()
 
 
 class SynapWorker(Worker):  # type: ignore[misc]
@@ -115,7 +115,10 @@ class SynapWorker(Worker):  # type: ignore[misc]
     async def _serve_requests(self, lifespan: Lifespan) -> None:
         """Accept and answer until it is time to go, then drain."""
         self._server = server = HttpServer(
-            self.wsgi, self._limits(), state=lifespan.state, seat=_tally.seat(self.age)
+            self.wsgi,
+            self._limits(),
+            state=lifespan.state,
+            worker_slot=_counts.worker_slot(self.age),
         )
         tls = sock.ssl_context(self.cfg) if self.cfg.is_ssl else None
         for listening in self.sockets:

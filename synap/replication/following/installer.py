@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from synap.errors import DiskFull, SnapshotError, StoreError
-from synap.node.data_dir import Log, Prepared
+from synap.node.data_dir import DataDir, Prepared
 from synap.replication.rules.messages import SnapshotOffer
 from synap.replication.rules.resync import Install, Job, Receive, Write
 from synap.snapshot.folder import Manifest, ReceivedImage
@@ -38,7 +38,7 @@ Pause = Callable[[], AbstractAsyncContextManager[None]]
 class Installer:
     """Carries out the jobs of one replica. All methods belong to the loop of `start`."""
 
-    def __init__(self, log: Log, directory: Path, pause: Pause = nullcontext) -> None:
+    def __init__(self, log: DataDir, directory: Path, pause: Pause = nullcontext) -> None:
         """
         Args:
             log: Open, and this process's own.

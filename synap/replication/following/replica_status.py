@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from synap.addresses import reachable_url, split_address
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts
@@ -21,7 +21,7 @@ class ReplicaBoard:
     def __init__(
         self,
         board: Board,
-        log: Log,
+        log: DataDir,
         master_address: str,
         snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
     ) -> None:

@@ -30,7 +30,7 @@ _KNOCK_SECONDS = 2.0
 
 
 class PromotedLog(Protocol):
-    """What a herald tells of its node's log."""
+    """What the notice tells of its node's log."""
 
     @property
     def position(self) -> Position:
@@ -41,7 +41,7 @@ class PromotedLog(Protocol):
         """The reigns of the log."""
 
 
-class Herald:
+class PredecessorNotice:
     """The engine. All methods belong to the loop that `start` was called on."""
 
     def __init__(

@@ -23,7 +23,7 @@ from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
 from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.publishing.transfers import ReadableLog, Reader
 from synap.replication.rules import messages
-from synap.replication.rules.master import Desk, Master, MasterOptions
+from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.messages import (
     DIVERGED,
     NEEDS_FULL_RESYNC,
@@ -109,7 +109,7 @@ class Publisher:
         self._master = Master(
             log,
             self._options,
-            Desk(
+            MasterHooks(
                 send=self._send,
                 look_up=self._look_up,
                 complain=self._complain,

@@ -115,7 +115,7 @@ class SnapshotTransfers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class MasterHooks:
     """What a master's rules have done for them. Nothing here may block.
 
     Attributes:
@@ -140,16 +140,16 @@ class Master:
     _catch_up: CatchUps
     _snapshots: SnapshotTransfers | None
 
-    def __init__(self, log: MasterLog, options: MasterOptions, desk: Desk) -> None:
+    def __init__(self, log: MasterLog, options: MasterOptions, hooks: MasterHooks) -> None:
         """
         Args:
             log: The master's log.
             options: How to serve.
-            desk: Carries out what the rules want.
+            hooks: Carries out what the rules want.
         """
         self._log = log
         self._options = options
-        self._desk = desk
+        self._hooks = hooks
         self._roster = Roster(timeout_ns=options.timeout_ns, max_lag_ms=options.max_lag_ms)
         self._clock = OffsetClock()
         # Whose hello is being looked up.
@@ -218,9 +218,9 @@ class Master:
         if isinstance(request, Hello):
             self._take_hello(peer, address, request)
         elif isinstance(request, Inquiry):
-            self._desk.send(peer, self._welcome_message())
+            self._hooks.send(peer, self._welcome_message())
         elif not self._roster.knows(peer):
-            self._desk.send(peer, Refusal(HELLO_WANTED, "say hello first"))
+            self._hooks.send(peer, Refusal(HELLO_WANTED, "say hello first"))
         elif isinstance(request, Fetch):
             # It has what it was sent, and reads on from there.
             self._drop(peer)
@@ -259,32 +259,32 @@ class Master:
         replaced = self._roster.greet(peer, address, hello, answer, now_ns, wall_ms)
         if replaced is not None:
             self._drop(replaced)
-        self._desk.send(peer, self._message_of(answer))
+        self._hooks.send(peer, self._message_of(answer))
         return answer
 
     def give_up(self, peer: bytes, why: str) -> None:
         """Have the replica come back later: its hello can't be looked up."""
         self._greeting.discard(peer)
-        self._desk.send(peer, Refusal(messages.BUSY, why))
+        self._hooks.send(peer, Refusal(messages.BUSY, why))
 
     def _take_hello(self, peer: bytes, address: str, hello: Hello) -> None:
         if peer in self._greeting:
             return
         epoch = epoch_above(hello.lineage, self._log.lineage, from_master=hello.is_master)
         if epoch:
-            self._desk.on_higher_epoch(epoch)
+            self._hooks.on_higher_epoch(epoch)
         if hello.is_master:
             url = self._options.url
-            self._desk.send(peer, Refusal(DIVERGED, "this node has heard of the reign", url=url))
+            self._hooks.send(peer, Refusal(DIVERGED, "this node has heard of the reign", url=url))
             return
         self._greeting.add(peer)
-        self._desk.look_up(peer, address, hello)
+        self._hooks.look_up(peer, address, hello)
 
     def _fetch_snapshot(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
         self._catch_up.drop(peer)
         if self._snapshots is None:
             refusal = Refusal(messages.BUSY, "there are no snapshots here", fetch.request)
-            self._desk.send(peer, refusal)
+            self._hooks.send(peer, refusal)
         else:
             self._snapshots.fetch(peer, fetch, now_ns)
 
@@ -295,11 +295,11 @@ class Master:
 
     def _take_ack(self, peer: bytes, ack: Ack, address: str, now_ns: int, wall_ms: int) -> None:
         if ack.offset > self._log.position.offset and ack.state not in _ELSEWHERE:
-            self._desk.complain(ProtocolViolation(f"an ack of offset {ack.offset}"), address)
-            self._desk.send(peer, Refusal(HELLO_WANTED, "the ack is ahead of this log"))
+            self._hooks.complain(ProtocolViolation(f"an ack of offset {ack.offset}"), address)
+            self._hooks.send(peer, Refusal(HELLO_WANTED, "the ack is ahead of this log"))
             return
         if self._roster.acknowledge(peer, ack, now_ns, wall_ms):
-            self._desk.on_ack()
+            self._hooks.on_ack()
 
     def _message_of(self, answer: Plan) -> Answer:
         if isinstance(answer, FullResync):

@@ -62,7 +62,7 @@ class Diverged(msgspec.Struct, frozen=True):
 Plan = CatchUp | FullResync | Diverged
 
 
-class Switch(msgspec.Struct, frozen=True):
+class Replace(msgspec.Struct, frozen=True):
     """A refused replica takes the master's snapshot in place of its own state.
 
     Attributes:
@@ -81,7 +81,7 @@ class Hold(msgspec.Struct, frozen=True):
     reason: str
 
 
-Remedy = Switch | Hold
+Remedy = Replace | Hold
 
 
 def decide(replica: Position, lineage: Lineage, master: MasterFacts) -> Plan:
@@ -134,12 +134,12 @@ def remedy(
     if not offered:
         return Hold("the master names no lineage")
     if own.offset == 0:
-        return Switch()
+        return Replace()
     if is_accepted:
-        return Switch(kept_after=0, keeps_store=True)
+        return Replace(kept_after=0, keeps_store=True)
     disagreement = _disagreement(own, lineage, offered, master)
     if disagreement is None:
-        return Switch()
+        return Replace()
     common = disagreement.common_offset
     if common == 0 or own.offset <= common:
         return Hold(disagreement.reason)
@@ -148,7 +148,7 @@ def remedy(
             f"the replica has seen epoch {lineage[-1].epoch}, the master's reign of epoch "
             f"{offered[-1].epoch} has ended"
         )
-    return Switch(kept_after=common)
+    return Replace(kept_after=common)
 
 
 def _disagreement(

@@ -2,7 +2,7 @@
 
 A replica holds what it acknowledged (`Ack`: in its WAL, under its own `fsync_mode`). Whether its
 acks count is decided by `counts`: one that is not on this master's lineage may hold other entries
-under the same numbers. `roster` asks for the rule, `held_answers` keeps the writer's answers in
+under the same numbers. `roster` asks for the rule, `quorum_answers` keeps the writer's answers in
 `Waiting`.
 
 Source: docs/protocol.md, "Quorum".

@@ -31,7 +31,7 @@ from synap.replication.rules.messages import (
     SnapshotOffer,
     check_image_bytes,
 )
-from synap.replication.rules.plan import Switch
+from synap.replication.rules.plan import Replace
 from synap.replication.rules.progress import NS_PER_MS
 
 # Chunks in flight: the master reads the next ones while this side writes to its disk.
@@ -62,7 +62,7 @@ class Install(msgspec.Struct, frozen=True):
 
     offer: SnapshotOffer
     lineage: Lineage
-    switch: Switch
+    switch: Replace
 
 
 Job = Receive | Write | Install
@@ -104,7 +104,7 @@ class Resync:
         self._held_bytes = 0
         self._at_byte = 0
         self._lineage: Lineage = ()
-        self._switch = Switch()
+        self._switch = Replace()
         self._at_least = 0
 
     @property
@@ -112,7 +112,7 @@ class Resync:
         """Whether log and store are being replaced: nobody may append or trust their end."""
         return self._step is _Step.INSTALLING
 
-    def begin(self, lineage: Lineage, switch: Switch, own_offset: int, now_ns: int) -> None:
+    def begin(self, lineage: Lineage, switch: Replace, own_offset: int, now_ns: int) -> None:
         """Ask for a snapshot, or for the rest of one, as soon as the disk has what came before.
 
         Args:

@@ -21,7 +21,7 @@ from synap.eviction.evictor import Evictor
 from synap.eviction.rules import POLICIES
 from synap.frame import DEL
 from synap.ipc.writer_client import Done, WriterClient
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.shared.board import Board, BoardView
@@ -49,7 +49,7 @@ class Bench(Listener):
         )
         self.paths = NodePaths.of(config)
         self.paths.create()
-        self.log = Log.open(config, self.paths, Node.load_or_create(config, self.paths), _fail)
+        self.log = DataDir.open(config, self.paths, Node.load_or_create(config, self.paths), _fail)
         self.board = Board(self.paths.board_file)
         self.access = AccessTable.of(POLICIES[policy], self.paths.run_dir, LIMIT_BYTES)
         self.evictor = Evictor(

@@ -15,7 +15,7 @@ import pytest
 
 from synap.config.loading import Config, load_config
 from synap.errors import DataDirUnusable, StoreUnusable, WalCorrupt
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node, new_reign
 from synap.node.paths import NodePaths
 from synap.snapshot.folder import snapshot_path, snapshots
@@ -41,12 +41,12 @@ class Home:
         self.config: Config = load_config(None, given, environ={})
         self.paths = NodePaths.of(self.config)
 
-    def open(self) -> Log:
+    def open(self) -> DataDir:
         self.paths.create()
         node = Node.load_or_create(self.config, self.paths)
-        return Log.open(self.config, self.paths, node, pytest.fail)
+        return DataDir.open(self.config, self.paths, node, pytest.fail)
 
-    def fill(self, count: int, log: Log | None = None, value: bytes = b"value") -> None:
+    def fill(self, count: int, log: DataDir | None = None, value: bytes = b"value") -> None:
         """Write `count` frames of one key each."""
         mine = log or self.open()
         for _ in range(count):
@@ -56,7 +56,7 @@ class Home:
         if log is None:
             mine.close(clean=False)
 
-    def snapshot(self, log: Log) -> Path:
+    def snapshot(self, log: DataDir) -> Path:
         reader, lineage = log.store.reader(), log.lineage
         manifest = write_snapshot(
             reader, self.paths.snapshots_dir, lineage, compress=False, now_ms=1
@@ -86,12 +86,12 @@ def lose_store(home: Home) -> None:
     shutil.rmtree(home.paths.store_dir)
 
 
-def outcome(log: Log) -> tuple[str, int, int]:
+def outcome(log: DataDir) -> tuple[str, int, int]:
     recovery = log.recovery
     return recovery.source, recovery.replayed_frames, log.position.offset
 
 
-def keys_in(log: Log) -> int:
+def keys_in(log: DataDir) -> int:
     return log.store.reader().digest()[1]
 
 
@@ -365,7 +365,7 @@ def test_rebuild_without_any_good_snapshot_takes_a_whole_log(home: Home) -> None
     log.close(clean=True)
 
 
-def retired(home: Home, log: Log) -> None:
+def retired(home: Home, log: DataDir) -> None:
     """Let the log begin behind its first frames."""
     home.fill(30, log, b"v" * 100_000)
     assert log.wal.retire(log.position.offset, 0)

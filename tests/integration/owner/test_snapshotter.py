@@ -12,7 +12,7 @@ import pytest
 
 from synap.config.loading import Config, load_config
 from synap.errors import DiskFull, SnapshotError
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.owner.snapshotter import Snapshotter
@@ -38,7 +38,7 @@ class Bench:
         self.paths = NodePaths.of(self.config)
         self.paths.create()
         node = Node.load_or_create(self.config, self.paths)
-        self.log = Log.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
+        self.log = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
 
     def snapshotter(self, command: tuple[str, ...] = COMMAND) -> Snapshotter:
         return Snapshotter(self.config, self.paths, self.log, command, ENVIRONMENT)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.owner.stale_readers import Upkeep
+from synap.owner.stale_readers import StaleReaders
 from tests.integration.node_dirs import open_node, write
 
 HOLDER = """
@@ -45,14 +45,14 @@ def test_slots_of_dead_readers_are_freed_at_the_start_and_later(
             die_reading(tmp_path / "data" / "store")
             write(log, ["b"])
             assert log.store.facts().oldest_reader_age == 1
-            upkeep = Upkeep(log, interval_seconds=0.01)
-            upkeep.start()
+            stale_readers = StaleReaders(log, interval_seconds=0.01)
+            stale_readers.start()
             assert log.store.facts().oldest_reader_age == 0
             die_reading(tmp_path / "data" / "store")
             write(log, ["c"])
             async with asyncio.timeout(10):
                 while log.store.facts().oldest_reader_age:
                     await asyncio.sleep(0.01)
-            upkeep.stop()
+            stale_readers.stop()
 
     uvloop.run(scenario())

@@ -411,7 +411,7 @@ def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at)
     position, lineage = replica.log.position, replica.log.lineage
     generation = replica.log.store.generation
     replica.close_log()
-    begun = resync_switch.Switch(generation, position, lineage, kept_after=0)
+    begun = resync_switch.ResyncSwitch(generation, position, lineage, kept_after=0)
     resync_switch.begin(replica.paths, begun)
     assert resync_switch.pending(replica.paths) == begun
     calls = [0]

@@ -21,7 +21,7 @@ from synap.disk import Files
 from synap.errors import DiskFull, OutcomeUnknown, WalFailed, WriterUnavailable
 from synap.frame import SET, Entry, encode_frame
 from synap.ipc.writer_client import WriterClient
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.shared.board import Board, BoardView
@@ -109,17 +109,17 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
         yield load_config(None, settings, environ={})
 
 
-def open_log(config: Config, files: Files | None = None) -> Log:
+def open_log(config: Config, files: Files | None = None) -> DataDir:
     paths = NodePaths.of(config)
     paths.create()
-    return Log.open(config, paths, Node.load_or_create(config, paths), pytest.fail, files)
+    return DataDir.open(config, paths, Node.load_or_create(config, paths), pytest.fail, files)
 
 
 def value_of(number: int) -> bytes:
     return b"%d " % number + bytes(VALUE_BYTES)
 
 
-async def write_all(config: Config, log: Log, count: int) -> Run:
+async def write_all(config: Config, log: DataDir, count: int) -> Run:
     """Run the writer on `log`, and write keys one after the other, as long as it takes them."""
     run = Run()
     paths = NodePaths.of(config)

@@ -12,9 +12,9 @@ import uvloop
 from synap.commands.commands import Set
 from synap.commands.transactions import Exec, Multi, Queue, Queued
 from synap.errors import QuorumTimeout, ReignEnded
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import new_reign, read_identity
-from synap.replication.publishing.predecessor_notice import Herald
+from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from tests.integration.linked_nodes import eventually
 from tests.integration.writers import TIMEOUT_MS, WritingMaster, following
 
@@ -109,7 +109,7 @@ def test_herald_ends_the_reign_of_the_master_before_it(tmp_path: Path) -> None:
     """E2, E3."""
 
     class Promoted:
-        def __init__(self, log: Log) -> None:
+        def __init__(self, log: DataDir) -> None:
             self.position = log.position
             self.lineage = (*log.lineage, new_reign(2, log.position.offset + 1))
 
@@ -117,10 +117,12 @@ def test_herald_ends_the_reign_of_the_master_before_it(tmp_path: Path) -> None:
         master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             await client.execute(Set(b"k", b"v"))
-            herald = Herald(Promoted(master.log), "new", "http://new:1", master.addresses[1], None)
-            herald.start()
+            notice = PredecessorNotice(
+                Promoted(master.log), "new", "http://new:1", master.addresses[1], None
+            )
+            notice.start()
             await eventually(lambda: master.log.node.identity.ended_by_epoch == 2)
-            await herald.stop()
+            await notice.stop()
             with pytest.raises(ReignEnded):
                 await client.execute(Set(b"k", b"w"))
             assert master.log.position.offset == 1

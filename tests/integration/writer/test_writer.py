@@ -28,7 +28,7 @@ from synap.disk import Files
 from synap.frame import DEL
 from synap.ipc.messages import Answer, Decoder, Request, encode
 from synap.ipc.writer_client import Done, WriterClient
-from synap.node.data_dir import Log
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.request_errors import InvalidRequest, InvalidValue, KeyInvalid, ValueTooLarge
@@ -43,7 +43,7 @@ TURN_BYTES = 65536
 class Bench:
     """A log, a writer on it and a client of it."""
 
-    def __init__(self, log: Log, paths: NodePaths, board: Board) -> None:
+    def __init__(self, log: DataDir, paths: NodePaths, board: Board) -> None:
         self.log = log
         self.paths = paths
         self.board = board
@@ -87,7 +87,7 @@ def config(tmp_path: Path, run_dir: Path) -> Config:
 def bench(config: Config) -> Iterator[Bench]:
     paths = NodePaths.of(config)
     paths.create()
-    log = Log.open(config, paths, Node.load_or_create(config, paths), _no_failure)
+    log = DataDir.open(config, paths, Node.load_or_create(config, paths), _no_failure)
     board = Board(paths.board_file)
     bench = Bench(log, paths, board)
     yield bench
@@ -339,7 +339,7 @@ def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
     paths = NodePaths.of(config)
     paths.create()
     files = WatchedFiles()
-    log = Log.open(config, paths, Node.load_or_create(config, paths), _no_failure, files)
+    log = DataDir.open(config, paths, Node.load_or_create(config, paths), _no_failure, files)
     bench = Bench(log, paths, Board(paths.board_file))
     seen: list[tuple[str, object]] = []
 

@@ -61,96 +61,96 @@ class Desk:
 
 
 def test_exec_carries_out_what_was_queued_in_order() -> None:
-    desk = Desk(gone=b"x")
-    desk.ask(Multi("c"))
-    desk.queue(Set(b"n", b"1"), Increment(b"n", 4), Delete((b"gone", b"none")))
-    assert desk.values() == {b"gone": b"x"}
-    assert desk.ask(Exec("c")) == Executed((("ok", 1), ("value", 5), ("deleted", 1)))
-    assert desk.values() == {b"n": b"5"}
-    assert len(desk.transactions) == 0
+    hooks = Desk(gone=b"x")
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"n", b"1"), Increment(b"n", 4), Delete((b"gone", b"none")))
+    assert hooks.values() == {b"gone": b"x"}
+    assert hooks.ask(Exec("c")) == Executed((("ok", 1), ("value", 5), ("deleted", 1)))
+    assert hooks.values() == {b"n": b"5"}
+    assert len(hooks.transactions) == 0
 
 
 def test_exec_with_a_command_that_fails_changes_nothing_and_ends() -> None:
-    desk = Desk(text=b"abc")
-    desk.ask(Multi("c"))
-    desk.queue(Set(b"n", b"1"), Increment(b"text", 1))
+    hooks = Desk(text=b"abc")
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"n", b"1"), Increment(b"text", 1))
     with pytest.raises(InvalidValue, match=r"command 2 of the transaction: .*nothing was changed"):
-        desk.ask(Exec("c"))
-    assert desk.values() == {b"text": b"abc"}
+        hooks.ask(Exec("c"))
+    assert hooks.values() == {b"text": b"abc"}
     with pytest.raises(InvalidRequest, match="No transaction in progress"):
-        desk.ask(Exec("c"))
+        hooks.ask(Exec("c"))
 
 
 def test_exec_tells_of_a_condition_that_did_not_hold() -> None:
-    desk = Desk(a=b"1")
-    desk.ask(Multi("c"))
-    desk.queue(Set(b"a", b"2", nx=True))
-    assert desk.ask(Exec("c")) == Executed((("ok", 0),))
+    hooks = Desk(a=b"1")
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"a", b"2", nx=True))
+    assert hooks.ask(Exec("c")) == Executed((("ok", 0),))
 
 
 def test_queue_without_a_transaction_carries_the_command_out() -> None:
-    desk = Desk()
-    assert desk.ask(Queue("c", Set(b"a", b"1"))) == SetResult(True, 101)
-    desk.ask(Watch("c", (b"a",)))
-    assert desk.ask(Queue("c", Increment(b"a", 1))) == 2
+    hooks = Desk()
+    assert hooks.ask(Queue("c", Set(b"a", b"1"))) == SetResult(True, 101)
+    hooks.ask(Watch("c", (b"a",)))
+    assert hooks.ask(Queue("c", Increment(b"a", 1))) == 2
 
 
 def test_transactions_of_two_clients_are_apart() -> None:
-    desk = Desk()
-    desk.ask(Multi("c"))
-    desk.ask(Multi("d"))
-    desk.queue(Set(b"a", b"c"))
-    desk.ask(Queue("d", Set(b"a", b"d")))
-    desk.ask(Exec("d"))
-    assert desk.values() == {b"a": b"d"}
-    desk.ask(Discard("c"))
-    assert desk.values() == {b"a": b"d"}
+    hooks = Desk()
+    hooks.ask(Multi("c"))
+    hooks.ask(Multi("d"))
+    hooks.queue(Set(b"a", b"c"))
+    hooks.ask(Queue("d", Set(b"a", b"d")))
+    hooks.ask(Exec("d"))
+    assert hooks.values() == {b"a": b"d"}
+    hooks.ask(Discard("c"))
+    assert hooks.values() == {b"a": b"d"}
 
 
 @pytest.mark.parametrize("end", [Exec("c"), Discard("c")])
 def test_end_of_no_transaction_is_refused(end: TransactionCommand) -> None:
-    desk = Desk()
-    desk.ask(Watch("c", (b"a",)))
+    hooks = Desk()
+    hooks.ask(Watch("c", (b"a",)))
     with pytest.raises(InvalidRequest, match="No transaction in progress"):
-        desk.ask(end)
+        hooks.ask(end)
 
 
 def test_multi_inside_a_transaction_is_refused_and_leaves_it() -> None:
-    desk = Desk()
-    desk.ask(Multi("c"))
-    desk.queue(Set(b"a", b"1"))
+    hooks = Desk()
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"a", b"1"))
     with pytest.raises(InvalidRequest, match="Transaction already in progress"):
-        desk.ask(Multi("c"))
-    assert desk.ask(Exec("c")) == Executed((("ok", 1),))
+        hooks.ask(Multi("c"))
+    assert hooks.ask(Exec("c")) == Executed((("ok", 1),))
 
 
 @pytest.mark.parametrize("watch_first", [True, False])
 def test_exec_with_a_watched_key_changed_gives_up(watch_first: bool) -> None:
-    desk = Desk(a=b"1")
+    hooks = Desk(a=b"1")
     opening = [Watch("c", (b"a", b"b")), Multi("c")]
     for command in opening if watch_first else reversed(opening):
-        desk.ask(command)
-    desk.queue(Set(b"b", b"2"))
-    desk.change(b"a", b"1")
-    assert desk.ask(Exec("c")) == ABORTED
-    assert desk.values() == {b"a": b"1"}
-    assert desk.transactions.watchers == {}
+        hooks.ask(command)
+    hooks.queue(Set(b"b", b"2"))
+    hooks.change(b"a", b"1")
+    assert hooks.ask(Exec("c")) == ABORTED
+    assert hooks.values() == {b"a": b"1"}
+    assert hooks.transactions.watchers == {}
 
 
 def test_watched_key_that_came_and_went_counts_as_changed() -> None:
-    desk = Desk()
-    desk.ask(Watch("c", (b"a",)))
-    desk.ask(Multi("c"))
-    desk.transactions.note([Entry(SET, b"a", b"1"), Entry(DEL, b"a")])
-    assert desk.ask(Exec("c")) == ABORTED
+    hooks = Desk()
+    hooks.ask(Watch("c", (b"a",)))
+    hooks.ask(Multi("c"))
+    hooks.transactions.note([Entry(SET, b"a", b"1"), Entry(DEL, b"a")])
+    assert hooks.ask(Exec("c")) == ABORTED
 
 
 def test_watched_key_that_expired_unswept_counts_as_changed() -> None:
-    desk = Desk()
-    desk.keys.put(b"a", b"1", LATER)
-    desk.ask(Watch("c", (b"a",)))
-    desk.ask(Multi("c"))
-    assert desk.ask(Exec("c"), LATER) == ABORTED
+    hooks = Desk()
+    hooks.keys.put(b"a", b"1", LATER)
+    hooks.ask(Watch("c", (b"a",)))
+    hooks.ask(Multi("c"))
+    assert hooks.ask(Exec("c"), LATER) == ABORTED
 
 
 @pytest.mark.parametrize(
@@ -163,26 +163,26 @@ def test_watched_key_that_expired_unswept_counts_as_changed() -> None:
     ],
 )
 def test_watch_heeds_what_touches_its_keys_alone(entry: Entry, outcome: Executed) -> None:
-    desk = Desk(a=b"1")
-    desk.ask(Watch("c", (b"a",)))
-    desk.ask(Multi("c"))
-    desk.transactions.note([entry])
-    assert desk.ask(Exec("c")) == outcome
+    hooks = Desk(a=b"1")
+    hooks.ask(Watch("c", (b"a",)))
+    hooks.ask(Multi("c"))
+    hooks.transactions.note([entry])
+    assert hooks.ask(Exec("c")) == outcome
 
 
 @pytest.mark.parametrize("is_multi", [True, False])
 def test_unwatch_forgets_a_change(is_multi: bool) -> None:
-    desk = Desk()
+    hooks = Desk()
     if is_multi:
-        desk.ask(Multi("c"))
-    desk.ask(Watch("c", (b"a",)))
-    desk.change(b"a", b"1")
-    assert desk.ask(Unwatch("c")) is True
-    assert desk.transactions.watchers == {}
+        hooks.ask(Multi("c"))
+    hooks.ask(Watch("c", (b"a",)))
+    hooks.change(b"a", b"1")
+    assert hooks.ask(Unwatch("c")) is True
+    assert hooks.transactions.watchers == {}
     if not is_multi:
-        assert len(desk.transactions) == 0
-        desk.ask(Multi("c"))
-    assert desk.ask(Exec("c")) == Executed(())
+        assert len(hooks.transactions) == 0
+        hooks.ask(Multi("c"))
+    assert hooks.ask(Exec("c")) == Executed(())
 
 
 def test_watch_of_no_keys_is_refused() -> None:
@@ -191,19 +191,19 @@ def test_watch_of_no_keys_is_refused() -> None:
 
 
 def test_silence_ends_what_is_open() -> None:
-    desk = Desk()
+    hooks = Desk()
     for client in "cd":
-        desk.ask(Multi(client))
-    desk.ask(Watch("c", (b"a",)))
-    desk.seconds = 59
-    desk.queue(Set(b"a", b"1"))
-    desk.seconds = 60
-    desk.transactions.end_idle()
-    assert len(desk.transactions) == 1
-    desk.seconds = 119
+        hooks.ask(Multi(client))
+    hooks.ask(Watch("c", (b"a",)))
+    hooks.seconds = 59
+    hooks.queue(Set(b"a", b"1"))
+    hooks.seconds = 60
+    hooks.transactions.end_idle()
+    assert len(hooks.transactions) == 1
+    hooks.seconds = 119
     with pytest.raises(InvalidRequest, match="No transaction in progress"):
-        desk.ask(Exec("c"))
-    assert desk.transactions.watchers == {}
+        hooks.ask(Exec("c"))
+    assert hooks.transactions.watchers == {}
 
 
 @pytest.mark.parametrize(
@@ -217,34 +217,34 @@ def test_silence_ends_what_is_open() -> None:
 def test_command_that_can_never_be_carried_out_spoils_its_transaction(
     command: Set | Delete, error: type[Exception]
 ) -> None:
-    desk = Desk()
-    desk.ask(Multi("c"))
-    desk.queue(Set(b"a", b"1"))
+    hooks = Desk()
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"a", b"1"))
     with pytest.raises(error):
-        desk.ask(Queue("c", command))
+        hooks.ask(Queue("c", command))
     with pytest.raises(InvalidRequest, match=r"Transaction discarded: the .* nothing was changed"):
-        desk.ask(Exec("c"))
-    assert desk.values() == {}
+        hooks.ask(Exec("c"))
+    assert hooks.values() == {}
 
 
 def test_number_of_queued_commands_is_bounded() -> None:
-    desk = Desk()
-    desk.ask(Multi("c"))
-    desk.queue(*[Set(b"a", b"1")] * MAX_QUEUED_COMMANDS)
+    hooks = Desk()
+    hooks.ask(Multi("c"))
+    hooks.queue(*[Set(b"a", b"1")] * MAX_QUEUED_COMMANDS)
     with pytest.raises(InvalidRequest, match=f"at most {MAX_QUEUED_COMMANDS} commands"):
-        desk.ask(Queue("c", Set(b"a", b"1")))
+        hooks.ask(Queue("c", Set(b"a", b"1")))
 
 
-def _fill_own(desk: Desk) -> None:
-    desk.ask(Multi("c"))
-    desk.queue(*[Set(b"a", bytes(1024))] * 3)
+def _fill_own(hooks: Desk) -> None:
+    hooks.ask(Multi("c"))
+    hooks.queue(*[Set(b"a", bytes(1024))] * 3)
 
 
-def _fill_others(desk: Desk) -> None:
+def _fill_others(hooks: Desk) -> None:
     for client in "de":
-        desk.ask(Multi(client))
-        desk.ask(Queue(client, Set(b"a", bytes(2048))))
-    desk.ask(Multi("c"))
+        hooks.ask(Multi(client))
+        hooks.ask(Queue(client, Set(b"a", bytes(2048))))
+    hooks.ask(Multi("c"))
 
 
 @pytest.mark.parametrize(("fill", "message"), [(_fill_own, "bytes$"), (_fill_others, "together")])
@@ -253,57 +253,57 @@ def test_bytes_of_queued_commands_are_bounded(
 ) -> None:
     monkeypatch.setattr(transactions, "MAX_QUEUED_BYTES", 4096)
     monkeypatch.setattr(transactions, "MAX_ALL_QUEUED_BYTES", 5000)
-    desk = Desk()
-    desk.limits = Limits(8192)
-    fill(desk)
+    hooks = Desk()
+    hooks.limits = Limits(8192)
+    fill(hooks)
     with pytest.raises(InvalidRequest, match=message):
-        desk.ask(Queue("c", Set(b"a", bytes(1024))))
+        hooks.ask(Queue("c", Set(b"a", bytes(1024))))
     for client in "de":
-        desk.transactions.turn_failed([Multi(client)])
-    desk.ask(Discard("c"))
-    desk.ask(Multi("c"))
-    desk.queue(Set(b"a", bytes(2048)))
+        hooks.transactions.turn_failed([Multi(client)])
+    hooks.ask(Discard("c"))
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"a", bytes(2048)))
 
 
 def test_number_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "MAX_CLIENTS", 2)
-    desk = Desk()
-    desk.ask(Multi("c"))
-    desk.ask(Watch("d", (b"a",)))
+    hooks = Desk()
+    hooks.ask(Multi("c"))
+    hooks.ask(Watch("d", (b"a",)))
     with pytest.raises(InvalidRequest, match="2 clients"):
-        desk.ask(Multi("e"))
-    desk.ask(Multi("d"))
+        hooks.ask(Multi("e"))
+    hooks.ask(Multi("d"))
 
 
 def test_number_of_watched_keys_is_bounded() -> None:
-    desk = Desk()
-    desk.ask(Watch("c", tuple([b"%d" % number for number in range(MAX_WATCHED_KEYS)])))
-    desk.ask(Watch("c", (b"1", b"2")))
+    hooks = Desk()
+    hooks.ask(Watch("c", tuple([b"%d" % number for number in range(MAX_WATCHED_KEYS)])))
+    hooks.ask(Watch("c", (b"1", b"2")))
     with pytest.raises(InvalidRequest, match="keys"):
-        desk.ask(Watch("c", (b"more",)))
+        hooks.ask(Watch("c", (b"more",)))
 
 
 def test_failed_turn_closes_what_it_opened_and_spoils_what_was_open() -> None:
-    desk = Desk()
-    desk.ask(Watch("c", (b"a",)))
-    desk.ask(Multi("d"))
-    desk.transactions.turn_failed([Set(b"x", b"1"), Queue("c", Set(b"b", b"1")), Multi("d")])
-    desk.ask(Multi("d"))
-    assert desk.ask(Exec("d")) == Executed(())
-    desk.ask(Multi("c"))
+    hooks = Desk()
+    hooks.ask(Watch("c", (b"a",)))
+    hooks.ask(Multi("d"))
+    hooks.transactions.turn_failed([Set(b"x", b"1"), Queue("c", Set(b"b", b"1")), Multi("d")])
+    hooks.ask(Multi("d"))
+    assert hooks.ask(Exec("d")) == Executed(())
+    hooks.ask(Multi("c"))
     with pytest.raises(InvalidRequest, match="Transaction discarded"):
-        desk.ask(Exec("c"))
+        hooks.ask(Exec("c"))
 
 
 def test_carried_out_names_the_commands_that_touch_keys_now() -> None:
-    desk = Desk()
+    hooks = Desk()
     command = Set(b"a", b"1")
-    assert desk.transactions.carried_out(Append(b"a", b"1")) == (Append(b"a", b"1"),)
-    assert desk.transactions.carried_out(Flush()) == (Flush(),)
-    assert desk.transactions.carried_out(Queue("c", command)) == (command,)
-    assert desk.transactions.carried_out(Exec("c")) == ()
-    desk.ask(Multi("c"))
-    assert desk.transactions.carried_out(Queue("c", command)) == ()
-    desk.queue(command)
-    assert desk.transactions.carried_out(Exec("c")) == (command,)
-    assert desk.transactions.carried_out(Multi("d")) == ()
+    assert hooks.transactions.carried_out(Append(b"a", b"1")) == (Append(b"a", b"1"),)
+    assert hooks.transactions.carried_out(Flush()) == (Flush(),)
+    assert hooks.transactions.carried_out(Queue("c", command)) == (command,)
+    assert hooks.transactions.carried_out(Exec("c")) == ()
+    hooks.ask(Multi("c"))
+    assert hooks.transactions.carried_out(Queue("c", command)) == ()
+    hooks.queue(command)
+    assert hooks.transactions.carried_out(Exec("c")) == (command,)
+    assert hooks.transactions.carried_out(Multi("d")) == ()

@@ -6,7 +6,7 @@ import multiprocessing
 
 import pytest
 
-from synap.shared.connection_counts import Tally
+from synap.shared.connection_counts import ConnectionCounts
 
 DEADLINE_SECONDS = 20
 
@@ -17,32 +17,32 @@ DEADLINE_SECONDS = 20
      (160, 148, True)],
 )  # fmt: skip
 def test_is_ahead_of_one_that_has_clearly_fewer(mine: int, others: int, expected: bool) -> None:
-    tally = Tally()
-    seat, other = tally.seat(1), tally.seat(2)
-    seat.connections = mine
+    counts = ConnectionCounts()
+    worker_slot, other = counts.worker_slot(1), counts.worker_slot(2)
+    worker_slot.connections = mine
     other.connections = others
-    assert seat.is_ahead() is expected
+    assert worker_slot.is_ahead() is expected
     assert not other.is_ahead() or others > mine
 
 
 def test_is_ahead_of_nobody_where_the_other_has_left() -> None:
-    tally = Tally()
-    seat, other = tally.seat(1), tally.seat(2)
-    seat.connections = 9
-    assert seat.is_ahead()
+    counts = ConnectionCounts()
+    worker_slot, other = counts.worker_slot(1), counts.worker_slot(2)
+    worker_slot.connections = 9
+    assert worker_slot.is_ahead()
     other.leave()
-    assert not seat.is_ahead()
+    assert not worker_slot.is_ahead()
 
 
 def test_seats_are_shared_with_a_forked_process_and_free_when_it_is_gone() -> None:
-    tally = Tally()
-    seat = tally.seat(1)
-    seat.connections = 9
+    counts = ConnectionCounts()
+    worker_slot = counts.worker_slot(1)
+    worker_slot.connections = 9
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe()
 
     def sit() -> None:
-        tally.seat(2)
+        counts.worker_slot(2)
         there.send("seated")
         there.recv()
 
@@ -50,7 +50,7 @@ def test_seats_are_shared_with_a_forked_process_and_free_when_it_is_gone() -> No
     process.start()
     assert here.poll(DEADLINE_SECONDS)
     assert here.recv() == "seated"
-    assert seat.is_ahead()
+    assert worker_slot.is_ahead()
     process.kill()
     process.join(DEADLINE_SECONDS)
-    assert not seat.is_ahead()
+    assert not worker_slot.is_ahead()

@@ -10,9 +10,9 @@ from synap.http.api.request import Request
 from synap.http.api.resource import Resource
 from synap.ipc.writer_client import Done
 from synap.request_errors import AccountConflict
-from synap.service.account_directory import Directory
+from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 
 # Changes of one account at the same time are rare, and one of them always gets through.
 _TRIES = 5
@@ -21,8 +21,8 @@ _TRIES = 5
 class AccountResource(Resource):
     """Base of the resources below `/auth/`."""
 
-    def __init__(self, node: LocalNode, calls: Calls, directory: Directory) -> None:
-        super().__init__(node, calls)
+    def __init__(self, node: LocalNode, api: NodeApi, directory: AccountDirectory) -> None:
+        super().__init__(node, api)
         self._directory = directory
 
     async def change(self, req: Request, plan: Callable[[], ChangeAccounts]) -> Done:
@@ -35,7 +35,7 @@ class AccountResource(Resource):
 
         Raises:
             AccountConflict: they were changed again and again.
-            WriteRefused: as `Calls.write`.
+            WriteRefused: as `NodeApi.write`.
         """
         for _ in range(_TRIES):
             done = await self.write(req, plan(), TRUSTED)

@@ -30,9 +30,9 @@ from synap.http.api import bodies
 from synap.http.api.endpoints.account_resource import AccountResource, is_by_password
 from synap.http.api.request import App, Request
 from synap.request_errors import AccountConflict, AccountNotFound
-from synap.service.account_directory import Directory
+from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls, now_ms
+from synap.service.node_api import NodeApi, now_ms
 
 # A hundred years.
 _MAX_LIFE_SECONDS = 3_155_760_000
@@ -51,9 +51,9 @@ class KeyBody(msgspec.Struct, gc=False):
 _key_body = bodies.decoder(KeyBody)
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls, directory: Directory) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi, directory: AccountDirectory) -> None:
     """Add the endpoints."""
-    keys = ApiKeys(node, calls, directory)
+    keys = ApiKeys(node, api, directory)
     app.add_route("/auth/keys", keys)
     app.add_route("/auth/keys/{id:key}", keys, suffix="one")
 

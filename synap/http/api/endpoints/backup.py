@@ -14,16 +14,16 @@ from synap.backup.archive import Backup
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 
 CHECKSUM = "X-Synap-Checksum"
 # A client that takes no byte for so long has gone; the copy's room is given back.
 _STALLED_SECONDS = 60.0
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoint."""
-    app.add_route("/backup", Backups(node, calls))
+    app.add_route("/backup", Backups(node, api))
 
 
 class Backups(Resource):
@@ -34,7 +34,7 @@ class Backups(Resource):
         resp.content_type = "application/octet-stream"
         if req.method == "HEAD":
             return
-        backup = await self._calls.backup(req.caller)
+        backup = await self._api.backup(req.caller)
         offset = backup.manifest.position.offset
         self.stamp_read(resp, offset)
         resp.set_header(CHECKSUM, f"sha256:{backup.checksum}")

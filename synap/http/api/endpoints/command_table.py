@@ -26,15 +26,15 @@ from synap.commands.transactions import (
 from synap.commands.values import byte_list, readable
 from synap.http.api import bodies
 from synap.http.api.endpoints import command_payloads as payloads
-from synap.http.api.endpoints.named_command import Asking, Calling, Payload, checked
+from synap.http.api.endpoints.named_command import CommandContext, NamedCommand, Payload, checked
 from synap.service.node_api import not_found, now_ms, seconds_left
 
 _QUEUED = {"success": True, "queued": True}
 _ABORTED = {"aborted": True, "message": "Transaction aborted: watched keys changed"}
 
 
-async def _set(asking: Asking, payload: payloads.SetPayload) -> object:
-    result = await asking.write(payload.command(now_ms), payload.client_id)
+async def _set(context: CommandContext, payload: payloads.SetPayload) -> object:
+    result = await context.write(payload.command(now_ms), payload.client_id)
     if isinstance(result, Queued):
         return _QUEUED
     assert isinstance(result, SetResult)
@@ -46,181 +46,183 @@ async def _set(asking: Asking, payload: payloads.SetPayload) -> object:
     return answer
 
 
-async def _get(asking: Asking, payload: payloads.GetPayload) -> object:
-    record, offset = asking.calls.get(asking.caller, checked(payload.key))
-    asking.saw(offset)
+async def _get(context: CommandContext, payload: payloads.GetPayload) -> object:
+    record, offset = context.api.get(context.caller, checked(payload.key))
+    context.saw(offset)
     if record is None:
         return None
     return byte_list(record.value) if payload.type == "bytes" else readable(record.value)
 
 
-async def _del(asking: Asking, payload: payloads.DeletePayload) -> object:
-    result = await asking.write(payload.command(), payload.client_id)
+async def _del(context: CommandContext, payload: payloads.DeletePayload) -> object:
+    result = await context.write(payload.command(), payload.client_id)
     if isinstance(result, Queued):
         return _QUEUED
     return {"deleted": result if payload.keys is not None else bool(result)}
 
 
-async def _exists(asking: Asking, payload: payloads.KeyPayload) -> object:
-    return {"exists": asking.look(payload.key) is not None}
+async def _exists(context: CommandContext, payload: payloads.KeyPayload) -> object:
+    return {"exists": context.look(payload.key) is not None}
 
 
-def _adding(sign: int) -> Callable[[Asking, payloads.AmountPayload], Awaitable[object]]:
-    async def add(asking: Asking, payload: payloads.AmountPayload) -> object:
-        result = await asking.write(payload.command(sign), payload.client_id)
+def _adding(sign: int) -> Callable[[CommandContext, payloads.AmountPayload], Awaitable[object]]:
+    async def add(context: CommandContext, payload: payloads.AmountPayload) -> object:
+        result = await context.write(payload.command(sign), payload.client_id)
         return _QUEUED if isinstance(result, Queued) else {"value": result}
 
     return add
 
 
-def _setting_many(*, nx: bool) -> Callable[[Asking, payloads.PairsPayload], Awaitable[object]]:
-    async def set_many(asking: Asking, payload: payloads.PairsPayload) -> object:
-        return {"success": await asking.write(payload.command(nx=nx))}
+def _setting_many(
+    *, nx: bool
+) -> Callable[[CommandContext, payloads.PairsPayload], Awaitable[object]]:
+    async def set_many(context: CommandContext, payload: payloads.PairsPayload) -> object:
+        return {"success": await context.write(payload.command(nx=nx))}
 
     return set_many
 
 
-async def _mget(asking: Asking, payload: bodies.KeysBody) -> object:
-    values, offset = await asking.calls.get_many(asking.caller, payload.encoded())
-    asking.saw(offset)
+async def _mget(context: CommandContext, payload: bodies.KeysBody) -> object:
+    values, offset = await context.api.get_many(context.caller, payload.encoded())
+    context.saw(offset)
     return {"values": [_parsed(value) for value in values]}
 
 
-async def _mdel(asking: Asking, payload: bodies.KeysBody) -> object:
-    return {"deleted": await asking.write(Delete(payload.encoded()))}
+async def _mdel(context: CommandContext, payload: bodies.KeysBody) -> object:
+    return {"deleted": await context.write(Delete(payload.encoded()))}
 
 
-async def _scan(asking: Asking, payload: payloads.ScanPayload) -> object:
-    page = await asking.calls.scan(
-        asking.caller,
+async def _scan(context: CommandContext, payload: payloads.ScanPayload) -> object:
+    page = await context.api.scan(
+        context.caller,
         prefix=payload.prefix.encode(),
         pattern=None if payload.pattern is None else payload.pattern.encode(),
         cursor=payload.place,
         limit=payload.page_keys,
     )
-    asking.saw(page.offset)
+    context.saw(page.offset)
     return page.shown()
 
 
-async def _keys(asking: Asking, payload: payloads.PatternPayload) -> object:
-    page = await asking.calls.list_keys(asking.caller, payload.pattern.encode())
-    asking.saw(page.offset)
+async def _keys(context: CommandContext, payload: payloads.PatternPayload) -> object:
+    page = await context.api.list_keys(context.caller, payload.pattern.encode())
+    context.saw(page.offset)
     answer: dict[str, object] = {"keys": page.keys, "count": len(page.keys)}
     if page.cursor is not None:
         answer |= {"truncated": True, "cursor": page.cursor}
     return answer
 
 
-async def _dbsize(asking: Asking, payload: payloads.Nothing) -> object:
-    stats = await asking.calls.stats(asking.caller)
-    asking.saw(stats.offset)
+async def _dbsize(context: CommandContext, payload: payloads.Nothing) -> object:
+    stats = await context.api.stats(context.caller)
+    context.saw(stats.offset)
     return {"size": stats.total_keys}
 
 
-async def _stats(asking: Asking, payload: payloads.Nothing) -> object:
-    stats = await asking.calls.stats(asking.caller)
-    asking.saw(stats.offset)
+async def _stats(context: CommandContext, payload: payloads.Nothing) -> object:
+    stats = await context.api.stats(context.caller)
+    context.saw(stats.offset)
     return stats.shown()
 
 
-async def _flush(asking: Asking, payload: payloads.Nothing) -> object:
-    return {"flushed": await asking.write(Flush())}
+async def _flush(context: CommandContext, payload: payloads.Nothing) -> object:
+    return {"flushed": await context.write(Flush())}
 
 
-async def _expire(asking: Asking, payload: payloads.ExpirePayload) -> object:
+async def _expire(context: CommandContext, payload: payloads.ExpirePayload) -> object:
     expiry_ms = bodies.expiry_after(payload.ttl, now_ms())
-    return {"result": await asking.write(Expire(payload.key.encode(), expiry_ms))}
+    return {"result": await context.write(Expire(payload.key.encode(), expiry_ms))}
 
 
-async def _persist(asking: Asking, payload: payloads.KeyPayload) -> object:
-    return {"result": await asking.write(Persist(payload.encoded()))}
+async def _persist(context: CommandContext, payload: payloads.KeyPayload) -> object:
+    return {"result": await context.write(Persist(payload.encoded()))}
 
 
-async def _ttl(asking: Asking, payload: payloads.KeyPayload) -> object:
-    record = asking.look(payload.key)
+async def _ttl(context: CommandContext, payload: payloads.KeyPayload) -> object:
+    record = context.look(payload.key)
     if record is None:
         raise not_found(payload.encoded())
     return {"ttl": seconds_left(record)}
 
 
-async def _append(asking: Asking, payload: payloads.ValuePayload) -> object:
-    return {"length": await asking.write(payload.append())}
+async def _append(context: CommandContext, payload: payloads.ValuePayload) -> object:
+    return {"length": await context.write(payload.append())}
 
 
-async def _set_range(asking: Asking, payload: payloads.SetRangePayload) -> object:
-    return {"length": await asking.write(payload.command())}
+async def _set_range(context: CommandContext, payload: payloads.SetRangePayload) -> object:
+    return {"length": await context.write(payload.command())}
 
 
-async def _get_range(asking: Asking, payload: payloads.GetRangePayload) -> object:
-    record, offset = asking.calls.get(asking.caller, checked(payload.key))
-    asking.saw(offset)
+async def _get_range(context: CommandContext, payload: payloads.GetRangePayload) -> object:
+    record, offset = context.api.get(context.caller, checked(payload.key))
+    context.saw(offset)
     if record is None:
         return None
     return readable(slice_range(record.value, payload.start, payload.end))
 
 
-async def _strlen(asking: Asking, payload: payloads.KeyPayload) -> object:
-    record = asking.look(payload.key)
+async def _strlen(context: CommandContext, payload: payloads.KeyPayload) -> object:
+    record = context.look(payload.key)
     return {"length": 0 if record is None else len(record.value)}
 
 
-async def _get_set(asking: Asking, payload: payloads.ValuePayload) -> object:
-    return _readable_or_none(await asking.write(payload.get_set()))
+async def _get_set(context: CommandContext, payload: payloads.ValuePayload) -> object:
+    return _readable_or_none(await context.write(payload.get_set()))
 
 
-async def _type(asking: Asking, payload: payloads.KeyPayload) -> object:
-    return {"key": payload.key, "type": "none" if asking.look(payload.key) is None else "string"}
+async def _type(context: CommandContext, payload: payloads.KeyPayload) -> object:
+    return {"key": payload.key, "type": "none" if context.look(payload.key) is None else "string"}
 
 
-async def _key_exists(asking: Asking, payload: payloads.KeyPayload) -> object:
-    return {"key": payload.key, "exists": asking.look(payload.key) is not None}
+async def _key_exists(context: CommandContext, payload: payloads.KeyPayload) -> object:
+    return {"key": payload.key, "exists": context.look(payload.key) is not None}
 
 
-async def _random_key(asking: Asking, payload: payloads.Nothing) -> object:
-    key, offset = await asking.calls.random_key(asking.caller)
-    asking.saw(offset)
+async def _random_key(context: CommandContext, payload: payloads.Nothing) -> object:
+    key, offset = await context.api.random_key(context.caller)
+    context.saw(offset)
     return {"key": key}
 
 
-def _renaming(*, nx: bool) -> Callable[[Asking, payloads.MovePayload], Awaitable[object]]:
-    async def rename(asking: Asking, payload: payloads.MovePayload) -> object:
-        return await _move(asking, payload, payload.rename(payload.source.encode(), nx=nx))
+def _renaming(*, nx: bool) -> Callable[[CommandContext, payloads.MovePayload], Awaitable[object]]:
+    async def rename(context: CommandContext, payload: payloads.MovePayload) -> object:
+        return await _move(context, payload, payload.rename(payload.source.encode(), nx=nx))
 
     return rename
 
 
-async def _copy(asking: Asking, payload: payloads.MovePayload) -> object:
-    return await _move(asking, payload, payload.copy(payload.source.encode()))
+async def _copy(context: CommandContext, payload: payloads.MovePayload) -> object:
+    return await _move(context, payload, payload.copy(payload.source.encode()))
 
 
-async def _move(asking: Asking, payload: payloads.MovePayload, command: Command) -> object:
-    success = await asking.write(command)
+async def _move(context: CommandContext, payload: payloads.MovePayload, command: Command) -> object:
+    success = await context.write(command)
     return {"success": success, "source": payload.source, "destination": payload.destination}
 
 
-async def _multi(asking: Asking, payload: payloads.ClientPayload) -> object:
-    return await _transact(asking, Multi(payload.client_id), "Transaction started")
+async def _multi(context: CommandContext, payload: payloads.ClientPayload) -> object:
+    return await _transact(context, Multi(payload.client_id), "Transaction started")
 
 
-async def _discard(asking: Asking, payload: payloads.ClientPayload) -> object:
-    return await _transact(asking, Discard(payload.client_id), "Transaction discarded")
+async def _discard(context: CommandContext, payload: payloads.ClientPayload) -> object:
+    return await _transact(context, Discard(payload.client_id), "Transaction discarded")
 
 
-async def _watch(asking: Asking, payload: payloads.WatchPayload) -> object:
-    return await _transact(asking, Watch(payload.client_id, payload.encoded()), "Keys watched")
+async def _watch(context: CommandContext, payload: payloads.WatchPayload) -> object:
+    return await _transact(context, Watch(payload.client_id, payload.encoded()), "Keys watched")
 
 
-async def _unwatch(asking: Asking, payload: payloads.ClientPayload) -> object:
-    return await _transact(asking, Unwatch(payload.client_id), "Keys unwatched")
+async def _unwatch(context: CommandContext, payload: payloads.ClientPayload) -> object:
+    return await _transact(context, Unwatch(payload.client_id), "Keys unwatched")
 
 
-async def _transact(asking: Asking, command: TransactionCommand, message: str) -> object:
-    await asking.transact(command)
+async def _transact(context: CommandContext, command: TransactionCommand, message: str) -> object:
+    await context.transact(command)
     return {"success": True, "message": message}
 
 
-async def _exec(asking: Asking, payload: payloads.ClientPayload) -> object:
-    executed = await asking.transact(Exec(payload.client_id))
+async def _exec(context: CommandContext, payload: payloads.ClientPayload) -> object:
+    executed = await context.transact(Exec(payload.client_id))
     assert isinstance(executed, Executed)
     if executed.results is None:
         return _ABORTED
@@ -244,54 +246,54 @@ def _parsed(value: bytes | None) -> object:
 
 
 def _read(
-    payload: type[Payload], act: Callable[[Asking, Payload], Awaitable[object]]
-) -> Calling[Payload]:
-    return Calling(payload, act, is_write=False)
+    payload: type[Payload], act: Callable[[CommandContext, Payload], Awaitable[object]]
+) -> NamedCommand[Payload]:
+    return NamedCommand(payload, act, is_write=False)
 
 
 def _write(
-    payload: type[Payload], act: Callable[[Asking, Payload], Awaitable[object]]
-) -> Calling[Payload]:
-    return Calling(payload, act, is_write=True)
+    payload: type[Payload], act: Callable[[CommandContext, Payload], Awaitable[object]]
+) -> NamedCommand[Payload]:
+    return NamedCommand(payload, act, is_write=True)
 
 
-async def memory_usage(asking: Asking, payload: payloads.KeyPayload) -> object:
+async def memory_usage(context: CommandContext, payload: payloads.KeyPayload) -> object:
     """Return about what a key takes up in the store."""
-    usage, offset = asking.facts.memory_usage(asking.caller, payload.encoded())
-    asking.saw(offset)
+    usage, offset = context.facts.memory_usage(context.caller, payload.encoded())
+    context.saw(offset)
     return usage
 
 
-async def info(asking: Asking, payload: payloads.SectionPayload) -> object:
+async def info(context: CommandContext, payload: payloads.SectionPayload) -> object:
     """Return the facts by the names that Redis has for them."""
-    sections, offset = await asking.facts.info(asking.caller, payload.section)
-    asking.saw(offset)
+    sections, offset = await context.facts.info(context.caller, payload.section)
+    context.saw(offset)
     return sections
 
 
-async def admin_stats(asking: Asking, payload: payloads.Nothing) -> object:
+async def admin_stats(context: CommandContext, payload: payloads.Nothing) -> object:
     """Return the content of `/stats`."""
-    facts, offset = await asking.facts.stats(asking.caller)
-    asking.saw(offset)
+    facts, offset = await context.facts.stats(context.caller)
+    context.saw(offset)
     return facts
 
 
-async def slowlog_get(asking: Asking, payload: payloads.CountPayload) -> object:
+async def slowlog_get(context: CommandContext, payload: payloads.CountPayload) -> object:
     """Return the newest entries of the slow log."""
-    return asking.facts.slow_log(asking.caller, payload.count)
+    return context.facts.slow_log(context.caller, payload.count)
 
 
-async def slowlog_reset(asking: Asking, payload: payloads.Nothing) -> object:
+async def slowlog_reset(context: CommandContext, payload: payloads.Nothing) -> object:
     """Forget the slow log's entries."""
-    return asking.facts.reset_slow_log(asking.caller)
+    return context.facts.reset_slow_log(context.caller)
 
 
-async def client_list(asking: Asking, payload: payloads.Nothing) -> object:
+async def client_list(context: CommandContext, payload: payloads.Nothing) -> object:
     """Return the connections to the node."""
-    return await asking.facts.clients(asking.caller)
+    return await context.facts.clients(context.caller)
 
 
-COMMANDS: dict[str, Calling[Any]] = {
+COMMANDS: dict[str, NamedCommand[Any]] = {
     "kv.set": _write(payloads.SetPayload, _set),
     "kv.get": _read(payloads.GetPayload, _get),
     "kv.del": _write(payloads.DeletePayload, _del),

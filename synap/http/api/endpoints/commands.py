@@ -18,13 +18,13 @@ from synap import errors, request_errors
 from synap.errors import SynapError
 from synap.http.api import bodies
 from synap.http.api.endpoints.command_table import COMMANDS
-from synap.http.api.endpoints.named_command import Asking, Calling
+from synap.http.api.endpoints.named_command import CommandContext, NamedCommand
 from synap.http.api.errors import body_of, status_of
 from synap.http.api.request import App, Request
 from synap.http.api.resource import MIN_OFFSET, Resource
 from synap.request_errors import CommandUnknown, FieldInvalid, FieldMissing
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
 
 # A batch is one client's; more than this would hold up those of others.
@@ -92,44 +92,46 @@ class CommandBody(msgspec.Struct, gc=False):
 _decode = bodies.decoder(CommandBody)
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoint."""
-    app.add_route("/api/v1/command", CommandEndpoint(node, calls))
+    app.add_route("/api/v1/command", CommandEndpoint(node, api))
 
 
 class CommandEndpoint(Resource):
     """Takes commands by name."""
 
-    def __init__(self, node: LocalNode, calls: Calls) -> None:
-        super().__init__(node, calls)
-        self._facts = NodeFacts(node, calls)
+    def __init__(self, node: LocalNode, api: NodeApi) -> None:
+        super().__init__(node, api)
+        self._facts = NodeFacts(node, api)
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _decode)
-        asking = Asking(self._calls, self._facts, req.caller, self.min_replicas(req))
+        context = CommandContext(self._api, self._facts, req.caller, self.min_replicas(req))
         if body.type == "batch":
             commands = body.batch()
             await self._await_reads(req, commands)
-            results = await self._answer_all(asking, commands)
+            results = await self._answer_all(context, commands)
             resp.data = orjson.dumps(
                 {"type": "batch_response", "request_id": body.request_id, "results": results}
             )
         else:
             command = body.single()
             await self._await_reads(req, [command])
-            await self._answer_single(resp, asking, command)
-        if asking.has_read:
-            self.stamp_read(resp, asking.offset)
-        elif asking.offset:
-            self.stamp_write(resp, asking.offset)
+            await self._answer_single(resp, context, command)
+        if context.has_read:
+            self.stamp_read(resp, context.offset)
+        elif context.offset:
+            self.stamp_write(resp, context.offset)
 
     async def _await_reads(self, req: Request, commands: list[OneCommand]) -> None:
         if MIN_OFFSET in req.raw_headers and any(map(_reads, commands)):
             await self.await_min_offset(req)
 
-    async def _answer_single(self, resp: Response, asking: Asking, one: OneCommand) -> None:
+    async def _answer_single(
+        self, resp: Response, context: CommandContext, one: OneCommand
+    ) -> None:
         try:
-            payload = await _calling(one).answer(asking, _payload_of(one))
+            payload = await _calling(one).answer(context, _payload_of(one))
         except SynapError as error:
             envelope = _refusal(one, self._told(error))
             status = status_of(error)
@@ -143,7 +145,9 @@ class CommandEndpoint(Resource):
             envelope = _success(one, payload)
         resp.data = orjson.dumps(envelope)
 
-    async def _answer_all(self, asking: Asking, commands: list[OneCommand]) -> list[object]:
+    async def _answer_all(
+        self, context: CommandContext, commands: list[OneCommand]
+    ) -> list[object]:
         """Carry the commands out in their order; consecutive writes go as one message."""
         results: list[object] = []
         writes: list[OneCommand] = []
@@ -151,19 +155,21 @@ class CommandEndpoint(Resource):
             if not _reads(one):
                 writes.append(one)
                 continue
-            results += await self._write_all(asking, writes)
+            results += await self._write_all(context, writes)
             writes = []
-            results.append(await self._answer_one(asking, one))
-        return results + await self._write_all(asking, writes)
+            results.append(await self._answer_one(context, one))
+        return results + await self._write_all(context, writes)
 
-    async def _write_all(self, asking: Asking, writes: list[OneCommand]) -> list[dict[str, Any]]:
+    async def _write_all(
+        self, context: CommandContext, writes: list[OneCommand]
+    ) -> list[dict[str, Any]]:
         # All are handed over in one turn of the loop, and `WriterClient` sends a turn's as one.
-        answers = [self._answer_one(asking, one) for one in writes]
+        answers = [self._answer_one(context, one) for one in writes]
         return list(await asyncio.gather(*answers))
 
-    async def _answer_one(self, asking: Asking, one: OneCommand) -> dict[str, Any]:
+    async def _answer_one(self, context: CommandContext, one: OneCommand) -> dict[str, Any]:
         try:
-            return _success(one, await _calling(one).answer(asking, _payload_of(one)))
+            return _success(one, await _calling(one).answer(context, _payload_of(one)))
         except SynapError as error:
             return _refusal(one, self._told(error))
 
@@ -179,7 +185,7 @@ class CommandEndpoint(Resource):
         return message if message.startswith(prefix) else prefix + message
 
 
-def _calling(one: OneCommand) -> Calling[Any]:
+def _calling(one: OneCommand) -> NamedCommand[Any]:
     calling = COMMANDS.get(one.command)
     if calling is None:
         raise CommandUnknown(one.command)

@@ -25,7 +25,7 @@ from synap.http.api.request import App, Request
 from synap.http.api.resource import MIN_OFFSET, Resource, integer_param, text_param
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls, not_found, now_ms, seconds_left
+from synap.service.node_api import NodeApi, not_found, now_ms, seconds_left
 
 _set_body = bodies.decoder(bodies.SetBody)
 _keys_body = bodies.decoder(bodies.KeysBody)
@@ -38,29 +38,29 @@ _destination_body = bodies.decoder(bodies.DestinationBody)
 _DEFAULT_PAGE_KEYS = 100
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add `/kv/…` and `/key/…`; each word that follows /kv/ here stands in `routing.KV_WORDS`."""
-    whole = WholeKeys(node, calls)
+    whole = WholeKeys(node, api)
     app.add_route("/kv/get/{key:key}", whole, suffix="value")
     app.add_route("/kv/set", whole, suffix="set")
     app.add_route("/kv/del/{key:key}", whole, suffix="removal")
-    many = ManyKeys(node, calls)
+    many = ManyKeys(node, api)
     for word in ("mset", "msetnx", "mget", "mdel", "scan", "stats"):
         app.add_route(f"/kv/{word}", many, suffix=word)
-    numbers = Numbers(node, calls)
+    numbers = Numbers(node, api)
     app.add_route("/kv/incr", numbers, suffix="incr")
     app.add_route("/kv/decr", numbers, suffix="decr")
-    parts = Parts(node, calls)
+    parts = Parts(node, api)
     for word in ("append", "getrange", "setrange", "strlen", "getset"):
         app.add_route(f"/kv/{{key:kv_key}}/{word}", parts, suffix=word)
-    deadlines = Deadlines(node, calls)
+    deadlines = Deadlines(node, api)
     for word in ("expire", "persist", "ttl"):
         app.add_route(f"/kv/{{key:kv_key}}/{word}", deadlines, suffix=word)
-    names = Names(node, calls)
+    names = Names(node, api)
     app.add_route("/key/randomkey", names, suffix="randomkey")
     for word in ("type", "exists"):
         app.add_route(f"/key/{{key:key}}/{word}", names, suffix=word)
-    moves = Moves(node, calls)
+    moves = Moves(node, api)
     for word in ("rename", "renamenx", "copy"):
         app.add_route(f"/key/{{key:key}}/{word}", moves, suffix=word)
 
@@ -72,7 +72,7 @@ class WholeKeys(Resource):
         headers = req.raw_headers
         if MIN_OFFSET in headers:
             await self.await_min_offset(req)
-        record, offset = self._calls.get(req.caller, key)
+        record, offset = self._api.get(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             answer_error(resp, not_found(key))
@@ -113,7 +113,7 @@ class ManyKeys(Resource):
     async def on_post_mget(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _keys_body)
         await self.await_min_offset(req)
-        values, offset = await self._calls.get_many(req.caller, body.encoded())
+        values, offset = await self._api.get_many(req.caller, body.encoded())
         self.answer_read(resp, offset, {"values": readable_all(values)})
 
     async def on_post_mdel(self, req: Request, resp: Response) -> None:
@@ -125,7 +125,7 @@ class ManyKeys(Resource):
         prefix, pattern = text_param(req, "prefix"), text_param(req, "pattern")
         limit = integer_param(req, "limit", _DEFAULT_PAGE_KEYS)
         await self.await_min_offset(req)
-        page = await self._calls.scan(
+        page = await self._api.scan(
             req.caller,
             prefix=(prefix or "").encode(),
             pattern=None if pattern is None else pattern.encode(),
@@ -136,7 +136,7 @@ class ManyKeys(Resource):
 
     async def on_get_stats(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        stats = await self._calls.stats(req.caller)
+        stats = await self._api.stats(req.caller)
         self.answer_read(resp, stats.offset, stats.shown())
 
 
@@ -167,7 +167,7 @@ class Parts(Resource):
     async def on_get_getrange(self, req: Request, resp: Response, key: bytes) -> None:
         start, end = integer_param(req, "start"), integer_param(req, "end")
         await self.await_min_offset(req)
-        record, offset = self._calls.get(req.caller, key)
+        record, offset = self._api.get(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             raise not_found(key)
@@ -181,7 +181,7 @@ class Parts(Resource):
 
     async def on_get_strlen(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(req.caller, key)
+        record, offset = self._api.look(req.caller, key)
         self.answer_read(resp, offset, {"length": 0 if record is None else len(record.value)})
 
     async def on_post_getset(self, req: Request, resp: Response, key: bytes) -> None:
@@ -205,7 +205,7 @@ class Deadlines(Resource):
 
     async def on_get_ttl(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(req.caller, key)
+        record, offset = self._api.look(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             raise not_found(key)
@@ -231,18 +231,18 @@ class Names(Resource):
 
     async def on_get_type(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(req.caller, key)
+        record, offset = self._api.look(req.caller, key)
         kind = "none" if record is None else "string"
         self.answer_read(resp, offset, {"key": key.decode(), "type": kind})
 
     async def on_get_exists(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_min_offset(req)
-        record, offset = self._calls.look(req.caller, key)
+        record, offset = self._api.look(req.caller, key)
         self.answer_read(resp, offset, {"key": key.decode(), "exists": record is not None})
 
     async def on_get_randomkey(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        key, offset = await self._calls.random_key(req.caller)
+        key, offset = await self._api.random_key(req.caller)
         self.answer_read(resp, offset, {"key": key})
 
 

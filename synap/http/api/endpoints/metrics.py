@@ -48,7 +48,7 @@ from synap.owner.owner_metrics import (
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.service.node_processes import named_pids
 from synap.shared.board import BoardView, NodeDetails, ReplicaFacts
 from synap.shared.series import (
@@ -114,9 +114,9 @@ class NodeState(msgspec.Struct, frozen=True):
         )
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoint."""
-    app.add_route("/metrics", Metrics(node, calls))
+    app.add_route("/metrics", Metrics(node, api))
 
 
 class Metrics(Resource):

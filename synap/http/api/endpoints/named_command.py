@@ -13,26 +13,26 @@ from synap.commands.records import Record, check_key
 from synap.commands.transactions import TransactionCommand
 from synap.http.api import bodies
 from synap.ipc.writer_client import Done
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
 
 Payload = TypeVar("Payload", bound=msgspec.Struct)
 
 
-class Asking:
+class CommandContext:
     """One request to the endpoint: who asks, on which conditions, and what it has seen.
 
     Attributes:
-        calls: What a client may ask of the node's data.
+        api: What a client may ask of the node's data.
         facts: What the node tells of itself.
         offset: The newest offset that a command of it has seen or made; 0 before any.
         has_read: Whether a command of it has read.
     """
 
-    __slots__ = ("_caller", "_min_replicas", "calls", "facts", "has_read", "offset")
+    __slots__ = ("_caller", "_min_replicas", "api", "facts", "has_read", "offset")
 
-    def __init__(self, calls: Calls, facts: NodeFacts, caller: Caller, min_replicas: int) -> None:
-        self.calls = calls
+    def __init__(self, api: NodeApi, facts: NodeFacts, caller: Caller, min_replicas: int) -> None:
+        self.api = api
         self.facts = facts
         self.offset = 0
         self.has_read = False
@@ -45,18 +45,18 @@ class Asking:
         return self._caller
 
     async def write(self, command: Command, client_id: str | None = None) -> Any:
-        """Return the result of a write; see `Calls.write`."""
+        """Return the result of a write; see `NodeApi.write`."""
         return self._done(
-            await self.calls.write(self._caller, command, self._min_replicas, client_id)
+            await self.api.write(self._caller, command, self._min_replicas, client_id)
         )
 
     async def transact(self, command: TransactionCommand) -> Any:
-        """Return the result of a transaction's command; see `Calls.transact`."""
-        return self._done(await self.calls.transact(self._caller, command, self._min_replicas))
+        """Return the result of a transaction's command; see `NodeApi.transact`."""
+        return self._done(await self.api.transact(self._caller, command, self._min_replicas))
 
     def look(self, key: str) -> Record | None:
         """Return what the key holds, without counting it as a get."""
-        record, offset = self.calls.look(self._caller, checked(key))
+        record, offset = self.api.look(self._caller, checked(key))
         self.saw(offset)
         return record
 
@@ -70,7 +70,7 @@ class Asking:
         return done.result
 
 
-class Calling(Generic[Payload]):
+class NamedCommand(Generic[Payload]):
     """One command.
 
     Attributes:
@@ -83,7 +83,7 @@ class Calling(Generic[Payload]):
     def __init__(
         self,
         payload: type[Payload],
-        act: Callable[[Asking, Payload], Awaitable[object]],
+        act: Callable[[CommandContext, Payload], Awaitable[object]],
         *,
         is_write: bool,
     ) -> None:
@@ -91,7 +91,7 @@ class Calling(Generic[Payload]):
         self._act = act
         self.is_write = is_write
 
-    async def answer(self, asking: Asking, payload: bytes) -> object:
+    async def answer(self, context: CommandContext, payload: bytes) -> object:
         """Return the result payload.
 
         Args:
@@ -100,7 +100,7 @@ class Calling(Generic[Payload]):
         Raises:
             SynapError: it can't be done.
         """
-        return await self._act(asking, self._decode(payload))
+        return await self._act(context, self._decode(payload))
 
 
 def checked(key: str) -> bytes:

@@ -18,7 +18,7 @@ from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.shared.board import BoardView
 
 # The log's owner shows a sign of life ten times a second and is restarted within two seconds.
@@ -31,9 +31,9 @@ def is_owner_silent(view: BoardView) -> bool:
     return bool(view.role) and time.monotonic_ns() - view.tick_ns > _SILENT_OWNER_NS
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoints."""
-    balancing = Balancing(node, calls)
+    balancing = Balancing(node, api)
     for word in ("liveness", "readiness", "primary", "replica"):
         app.add_route(f"/{word}", balancing, suffix=word)
     app.add_route("/read-only", balancing, suffix="read_only")

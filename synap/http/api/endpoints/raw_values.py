@@ -11,7 +11,7 @@ from synap.http.api.request import App, Request
 from synap.http.api.resource import MIN_OFFSET, Resource, integer_param
 from synap.request_errors import FieldInvalid, PreconditionFailed
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls, not_found, now_ms
+from synap.service.node_api import NodeApi, not_found, now_ms
 
 _IF_MATCH, _IF_NONE_MATCH = b"if-match", b"if-none-match"
 _ANY = Tags(is_any=True)
@@ -19,9 +19,9 @@ _ANY = Tags(is_any=True)
 _ATTEMPTS = 8
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add `/raw/{key}`."""
-    app.add_route("/raw/{key:key}", RawValue(node, calls))
+    app.add_route("/raw/{key:key}", RawValue(node, api))
 
 
 class RawValue(Resource):
@@ -30,7 +30,7 @@ class RawValue(Resource):
     async def on_get(self, req: Request, resp: Response, key: bytes) -> None:
         if MIN_OFFSET in req.raw_headers:
             await self.await_min_offset(req)
-        record, offset = self._calls.get(req.caller, key)
+        record, offset = self._api.get(req.caller, key)
         self.stamp_read(resp, offset)
         if record is None:
             raise not_found(key)
@@ -98,8 +98,8 @@ class RawValue(Resource):
         return False, False, version
 
     def _version(self, req: Request, key: bytes) -> int:
-        self._calls.require_writable()
-        record, _ = self._calls.look(req.caller, key)
+        self._api.require_writable()
+        record, _ = self._api.look(req.caller, key)
         return 0 if record is None else record.version
 
 

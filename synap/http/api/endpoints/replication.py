@@ -1,7 +1,7 @@
 """`POST /replication/…`: the node's role, and what an operator decides about a replica.
 
 `promote` and `follow`: the log's owner decides and is replaced by the owner of the new role; the
-answer comes when that one is in office. `pause`, `resume` and `step-down` are what a switchover
+answer comes when that one is master. `pause`, `resume` and `step-down` are what a switchover
 does to the old master, `accept` ends the state `diverged`.
 """
 
@@ -32,7 +32,7 @@ from synap.ipc.messages import (
 )
 from synap.request_errors import FieldInvalid
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.writer.pause import MAX_SECONDS
 
 # The owner ends its work on the log before it says that the role is changed.
@@ -98,19 +98,19 @@ _pause_body = bodies.decoder(PauseBody)
 _step_down_body = bodies.decoder(StepDownBody)
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoints."""
-    roles = Roles(node, calls)
+    roles = ReplicationEndpoints(node, api)
     app.add_route("/replication/promote", roles, suffix="promote")
     app.add_route("/replication/follow", roles, suffix="follow")
-    writes = Writes(node, calls)
+    writes = Writes(node, api)
     app.add_route("/replication/pause", writes, suffix="pause")
     app.add_route("/replication/resume", writes, suffix="resume")
     app.add_route("/replication/step-down", writes, suffix="step_down")
-    app.add_route("/replication/accept", Acceptance(node, calls))
+    app.add_route("/replication/accept", Acceptance(node, api))
 
 
-class Roles(Resource):
+class ReplicationEndpoints(Resource):
     """The node's role."""
 
     async def on_post_promote(self, req: Request, resp: Response) -> None:
@@ -123,7 +123,7 @@ class Roles(Resource):
 
     async def _take(self, req: Request, resp: Response, command: Promote | Follow) -> None:
         owner_pid = self._node.view.owner_pid
-        taken = await self._calls.administer(req.caller, command, _ANSWER_SECONDS)
+        taken = await self._api.administer(req.caller, command, _ANSWER_SECONDS)
         assert isinstance(taken, RoleTaken)
         in_office = not taken.is_changed or await self._wait_for_office(taken.role, owner_pid)
         self.stamp_read(resp, taken.offset)
@@ -165,7 +165,7 @@ class Writes(Resource):
         await self._ask(req, resp, StepDown(body.offset, body.master_url))
 
     async def _ask(self, req: Request, resp: Response, command: PauseCommand) -> None:
-        state = await self._calls.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
+        state = await self._api.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
         assert isinstance(state, PauseState)
         self.stamp_read(resp, state.offset)
         resp.data = orjson.dumps(
@@ -183,7 +183,7 @@ class Acceptance(Resource):
 
     async def on_post(self, req: Request, resp: Response) -> None:
         command = AcceptMaster()
-        accepted = await self._calls.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
+        accepted = await self._api.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
         assert isinstance(accepted, MasterAccepted)
         resp.data = orjson.dumps({"success": True, "directory": accepted.directory})
 

@@ -9,22 +9,22 @@ from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.ipc.messages import SnapshotTaken, TakeSnapshot
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 
 # A store of many GiB takes minutes to write and to read back.
 _SNAPSHOT_SECONDS = 3600.0
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the operator's endpoints."""
-    app.add_route("/snapshot", Snapshots(node, calls))
+    app.add_route("/snapshot", Snapshots(node, api))
 
 
 class Snapshots(Resource):
     """The node's snapshots."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        taken = await self._calls.administer(req.caller, TakeSnapshot(), _SNAPSHOT_SECONDS)
+        taken = await self._api.administer(req.caller, TakeSnapshot(), _SNAPSHOT_SECONDS)
         assert isinstance(taken, SnapshotTaken)
         self.stamp_read(resp, taken.offset)
         resp.data = orjson.dumps(

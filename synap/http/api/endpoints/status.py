@@ -15,17 +15,17 @@ from synap.http.api.endpoints.probes import is_owner_silent
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param, text_param
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.service.node_facts import DEFAULT_SLOW_ENTRIES, NodeFacts, replication_facts
 from synap.shared.board import BoardView
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the node's own endpoints."""
-    health = Health(node, calls)
+    health = Health(node, api)
     app.add_route("/health", health)
     app.add_route("/health/replication", health, suffix="replication")
-    facts = Facts(node, calls)
+    facts = StatusEndpoints(node, api)
     for word in ("stats", "info", "slowlog", "clients", "digest"):
         app.add_route(f"/{word}", facts, suffix=word)
     app.add_route("/memory/{key:key}/usage", facts, suffix="usage")
@@ -64,12 +64,12 @@ class Health(Resource):
         return reasons
 
 
-class Facts(Resource):
+class StatusEndpoints(Resource):
     """What the node holds and does."""
 
-    def __init__(self, node: LocalNode, calls: Calls) -> None:
-        super().__init__(node, calls)
-        self._facts = NodeFacts(node, calls)
+    def __init__(self, node: LocalNode, api: NodeApi) -> None:
+        super().__init__(node, api)
+        self._facts = NodeFacts(node, api)
 
     async def on_get_stats(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
@@ -99,5 +99,5 @@ class Facts(Resource):
 
     async def on_get_digest(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
-        offset, keys, digest = await self._calls.digest(req.caller)
+        offset, keys, digest = await self._api.digest(req.caller)
         self.answer_read(resp, offset, {"offset": offset, "keys": keys, "digest": digest})

@@ -22,9 +22,9 @@ from synap.http.api.endpoints.account_resource import AccountResource, is_by_pas
 from synap.http.api.request import App, Request
 from synap.request_errors import AccountConflict, AccountNotFound, FieldInvalid
 from synap.service import audit
-from synap.service.account_directory import Directory
+from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls, now_ms
+from synap.service.node_api import NodeApi, now_ms
 from synap.service.password_checks import PasswordChecks
 
 _USERS = b"auth:users"
@@ -67,16 +67,16 @@ _role_body = bodies.decoder(RoleBody)
 def add_routes(
     app: App,
     node: LocalNode,
-    calls: Calls,
-    directory: Directory,
+    api: NodeApi,
+    directory: AccountDirectory,
     checks: PasswordChecks,
     credentials: Credentials,
 ) -> None:
     """Add the endpoints."""
-    login = Login(node, calls, directory, credentials)
+    login = Login(node, api, directory, credentials)
     app.add_route("/auth/login", login)
     app.add_route("/auth/me", login, suffix="me")
-    users = Users(node, calls, directory, checks)
+    users = Users(node, api, directory, checks)
     app.add_route("/auth/roles", users, suffix="known_roles")
     app.add_route("/auth/users", users, suffix="all")
     one = "/auth/users/{name:key}"
@@ -90,9 +90,9 @@ class Login(AccountResource):
     """Who somebody is."""
 
     def __init__(
-        self, node: LocalNode, calls: Calls, directory: Directory, credentials: Credentials
+        self, node: LocalNode, api: NodeApi, directory: AccountDirectory, credentials: Credentials
     ) -> None:
-        super().__init__(node, calls, directory)
+        super().__init__(node, api, directory)
         self._credentials = credentials
 
     async def on_post(self, req: Request, resp: Response) -> None:
@@ -118,9 +118,9 @@ class Users(AccountResource):
     """The users that are stored."""
 
     def __init__(
-        self, node: LocalNode, calls: Calls, directory: Directory, checks: PasswordChecks
+        self, node: LocalNode, api: NodeApi, directory: AccountDirectory, checks: PasswordChecks
     ) -> None:
-        super().__init__(node, calls, directory)
+        super().__init__(node, api, directory)
         self._checks = checks
 
     async def on_get_known_roles(self, req: Request, resp: Response) -> None:

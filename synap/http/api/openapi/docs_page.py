@@ -13,16 +13,16 @@ from falcon.asgi import Response
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 
 FOLDER = Path(__file__).parent / "page"
 # No script, style, image or connection from elsewhere, none inside the page, no frame around it.
 _POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the page and its files."""
-    page = Page(node, calls)
+    page = Page(node, api)
     app.add_route("/docs", page)
     app.add_route("/docs/page.js", page, suffix="script")
     app.add_route("/docs/page.css", page, suffix="style")

@@ -28,7 +28,7 @@ from synap.http.api.resource import Resource
 from synap.http.server.framing import OVERLOADED
 from synap.request_errors import AccessRefused
 from synap.service.local_node import LocalNode
-from synap.service.node_api import Calls
+from synap.service.node_api import NodeApi
 from synap.shared.board import ReplicaFacts
 
 _JSON = "application/json"
@@ -94,9 +94,9 @@ _SECURITY: dict[str, Schema] = {
 }
 
 
-def add_routes(app: App, node: LocalNode, calls: Calls) -> None:
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoint."""
-    app.add_route("/openapi.json", Description(node, calls))
+    app.add_route("/openapi.json", Description(node, api))
 
 
 class Description(Resource):

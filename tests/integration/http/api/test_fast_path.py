@@ -16,7 +16,7 @@ import pytest
 
 from synap.config.loading import load_config
 from synap.http.api.request import App
-from synap.http.server.head_cache import KnownHeads
+from synap.http.server.head_cache import HeadCache
 from tests.integration.http_support import (
     DEADLINE_SECONDS,
     offset_of,
@@ -34,13 +34,13 @@ MOVING = {"date", "x-request-id", "x-synap-offset", "x-synap-lag-ms", "etag"}
 class Counted:
     """The short way, with what it took counted."""
 
-    def __init__(self, express: Any) -> None:
-        self._express = express
-        self.heads: KnownHeads = express.heads
+    def __init__(self, fast_path: Any) -> None:
+        self._fast_path = fast_path
+        self.heads: HeadCache = fast_path.heads
         self.taken = 0
 
     def take(self, data: bytes, client: Any) -> bool:
-        is_taken: bool = self._express.take(data, client)
+        is_taken: bool = self._fast_path.take(data, client)
         self.taken += is_taken
         return is_taken
 
@@ -48,9 +48,9 @@ class Counted:
 class Ways:
     """Asks one application by either way, on a connection that is kept."""
 
-    def __init__(self, port: int, express: Counted) -> None:
+    def __init__(self, port: int, fast_path: Counted) -> None:
         self.port = port
-        self._express = express
+        self._fast_path = fast_path
         self._socket = socket.create_connection((HOST, port), DEADLINE_SECONDS)
 
     def send(
@@ -61,7 +61,7 @@ class Ways:
         headers: dict[str, str] | None = None,
     ) -> tuple[Answer, bool]:
         """Send a request in one piece; return the answer, and whether it took the short way."""
-        before = self._express.taken
+        before = self._fast_path.taken
         length = {} if body is None else {"Content-Length": str(len(body))}
         fields = {"Host": "h", **length, **(headers or {})}
         lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields.items()), "", ""]
@@ -73,7 +73,7 @@ class Ways:
         if received.get("connection") == "close":
             self.close()
             self._socket = socket.create_connection((HOST, self.port), DEADLINE_SECONDS)
-        return found, self._express.taken > before
+        return found, self._fast_path.taken > before
 
     def short(self, *request: Any) -> Answer:
         """Return the first answer that came by the short way.
@@ -125,8 +125,8 @@ def read_answer(answers: BinaryIO) -> tuple[int, bytes]:
 
 def _counting(counted: list[Counted]) -> Any:
     def prepare(app: App) -> None:
-        app.express = Counted(app.express)
-        counted.append(app.express)
+        app.fast_path = Counted(app.fast_path)
+        counted.append(app.fast_path)
 
     return prepare
 
@@ -146,7 +146,7 @@ VALUES = ["v" * 64, "", "ü€😀", '"\\\n\x00', 17, 1.5, None, True, [1, {"a":
 
 @pytest.mark.parametrize("value", VALUES)
 def test_set_and_get_answer_the_same_by_both_ways(ways: Ways, value: object) -> None:
-    body = json.dumps({"key": "express:both", "value": value}).encode()
+    body = json.dumps({"key": "fast:both", "value": value}).encode()
     short, long = (
         ways.short("POST", "/kv/set", body, JSON),
         ways.long("POST", "/kv/set", body, JSON),
@@ -154,8 +154,8 @@ def test_set_and_get_answer_the_same_by_both_ways(ways: Ways, value: object) -> 
     assert shape(short) == shape(long)
     assert offset_of(long) == offset_of(short) + 1
     short, long = (
-        ways.short("GET", "/kv/get/express:both"),
-        ways.long("GET", "/kv/get/express:both"),
+        ways.short("GET", "/kv/get/fast:both"),
+        ways.long("GET", "/kv/get/fast:both"),
     )
     assert shape(short) == shape(long)
     assert short.headers["etag"] == long.headers["etag"]
@@ -170,14 +170,14 @@ def test_set_and_get_answer_the_same_by_both_ways(ways: Ways, value: object) -> 
     ],
 )  # fmt: skip
 def test_conditional_set_answers_the_same_by_both_ways(ways: Ways, more: dict[str, object]) -> None:
-    ways.put("express:more", "old")
-    body = json.dumps({"key": "express:more", "value": "old", **more}).encode()
+    ways.put("fast:more", "old")
+    body = json.dumps({"key": "fast:more", "value": "old", **more}).encode()
     long = ways.long("POST", "/kv/set", body, JSON)
     assert shape(ways.short("POST", "/kv/set", body, JSON)) == shape(long)
 
 
 @pytest.mark.parametrize(
-    "segment", ["express:none", "a%2Fb%20c", "%c3%bc", "!$&'()*+,;=:@-._~", "x" * 503]
+    "segment", ["fast:none", "a%2Fb%20c", "%c3%bc", "!$&'()*+,;=:@-._~", "x" * 503]
 )
 def test_get_of_any_key_missing_or_there_is_the_same_by_both_ways(ways: Ways, segment: str) -> None:
     path = f"/kv/get/{segment}"
@@ -193,15 +193,15 @@ def test_get_of_any_key_missing_or_there_is_the_same_by_both_ways(ways: Ways, se
 
 def test_large_and_binary_values_are_read_the_same_by_both_ways(ways: Ways) -> None:
     for content in (b"x" * 90_000, b"\xff\x00\xfe"):
-        assert ways.send("PUT", "/raw/express:raw", content)[0].status == 200
-        short = ways.short("GET", "/kv/get/express:raw")
-        assert shape(short) == shape(ways.long("GET", "/kv/get/express:raw"))
+        assert ways.send("PUT", "/raw/fast:raw", content)[0].status == 200
+        short = ways.short("GET", "/kv/get/fast:raw")
+        assert shape(short) == shape(ways.long("GET", "/kv/get/fast:raw"))
 
 
 def test_expired_key_is_missing_by_both_ways(ways: Ways) -> None:
     at_once = {"type": "unix_milliseconds", "value": 1}
-    ways.put("express:expired", "v", expiry=at_once)
-    assert ways.short("GET", "/kv/get/express:expired").status == 404
+    ways.put("fast:expired", "v", expiry=at_once)
+    assert ways.short("GET", "/kv/get/fast:expired").status == 404
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_set_that_the_owner_refuses_is_the_same_error_by_both_ways(ways: Ways, b
 
 
 def test_short_way_counts_what_the_long_one_counts(ways: Ways) -> None:
-    ways.put("express:counted", "v")
-    body = json.dumps({"key": "express:counted", "value": "v"}).encode()
+    ways.put("fast:counted", "v")
+    body = json.dumps({"key": "fast:counted", "value": "v"}).encode()
 
     def counts() -> dict[str, float]:
         text = ways.long("GET", "/metrics").body.decode()
@@ -270,8 +270,8 @@ def test_short_way_counts_what_the_long_one_counts(ways: Ways) -> None:
 
     def all_by(send: Any) -> dict[str, float]:
         before = counts()
-        send("GET", "/kv/get/express:counted")
-        send("GET", "/kv/get/express:not-there")
+        send("GET", "/kv/get/fast:counted")
+        send("GET", "/kv/get/fast:not-there")
         send("POST", "/kv/set", body, JSON)
         after = counts()
         return {name: after[name] - before[name] for name in after}
@@ -292,11 +292,11 @@ def test_request_ids_of_the_short_way_differ(ways: Ways) -> None:
 def test_requests_behind_a_held_set_wait_for_it_and_come_in_order(
     ways: Ways, http_node: Node
 ) -> None:
-    body = json.dumps({"key": "express:order", "value": "1"}).encode()
+    body = json.dumps({"key": "fast:order", "value": "1"}).encode()
     head = f"HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     a_set, a_get = (
         b"POST /kv/set " + head + body,
-        b"GET /kv/get/express:order HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /kv/get/fast:order HTTP/1.1\r\nHost: h\r\n\r\n",
     )
     with socket.create_connection((HOST, ways.port), DEADLINE_SECONDS) as client:
         answers = client.makefile("rb")

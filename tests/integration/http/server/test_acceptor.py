@@ -14,7 +14,7 @@ import uvloop
 
 from synap.http.server import acceptor
 from synap.http.server.acceptor import Acceptor
-from synap.shared.connection_counts import Tally
+from synap.shared.connection_counts import ConnectionCounts
 
 CONNECTIONS = 20
 DEADLINE_SECONDS = 5
@@ -61,11 +61,11 @@ def worker(
     others: int = 0,
 ) -> Acceptor:
     """Return what accepts for a worker with so many connections, beside one with so many."""
-    tally = Tally()
-    seat = tally.seat(1)
-    seat.connections = connections
-    tally.seat(2).connections = others
-    return Acceptor(server, lambda: Counting(made), None, 1, seat)
+    counts = ConnectionCounts()
+    worker_slot = counts.worker_slot(1)
+    worker_slot.connections = connections
+    counts.worker_slot(2).connections = others
+    return Acceptor(server, lambda: Counting(made), None, 1, worker_slot)
 
 
 async def close_all(*made: list[asyncio.BaseTransport]) -> None:

@@ -10,7 +10,7 @@ import falcon.asgi
 import falcon.testing
 import pytest
 
-from synap.http.api.falcon_app import LeanApp
+from synap.http.api.falcon_app import FalconApp
 from synap.http.api.request import Request
 
 Response = falcon.asgi.Response
@@ -19,25 +19,25 @@ Response = falcon.asgi.Response
 class Stream:
     """Two parts; notes that it was closed."""
 
-    def __init__(self, calls: list[str]) -> None:
-        self._calls = calls
+    def __init__(self, api: list[str]) -> None:
+        self._api = api
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"one"
         yield b"two"
 
     async def close(self) -> None:
-        self._calls.append("stream closed")
+        self._api.append("stream closed")
 
 
 class Everything:
     """A resource with one method of each kind of answer."""
 
-    def __init__(self, calls: list[str]) -> None:
-        self._calls = calls
+    def __init__(self, api: list[str]) -> None:
+        self._api = api
 
     async def on_get(self, req: Request, resp: Response, kind: str) -> None:
-        self._calls.append(f"get {kind} {req.params} {req.get_header('X-Twice')}")
+        self._api.append(f"get {kind} {req.params} {req.get_header('X-Twice')}")
         await getattr(self, kind)(resp)
 
     on_head = on_get
@@ -69,10 +69,10 @@ class Everything:
         resp.set_header("ETag", '"1"')
 
     async def stream(self, resp: Response) -> None:
-        resp.stream = Stream(self._calls)
+        resp.stream = Stream(self._api)
 
     async def sized_stream(self, resp: Response) -> None:
-        resp.set_stream(Stream(self._calls), 6)  # type: ignore[arg-type]
+        resp.set_stream(Stream(self._api), 6)  # type: ignore[arg-type]
 
     async def refused(self, resp: Response) -> None:
         resp.set_header("X-One", "1")
@@ -89,11 +89,11 @@ class Everything:
 class Noting:
     """Middleware that notes its calls, and breaks off or fails where it is told."""
 
-    def __init__(self, calls: list[str]) -> None:
-        self._calls = calls
+    def __init__(self, api: list[str]) -> None:
+        self._api = api
 
     async def process_request(self, req: Request, resp: Response) -> None:
-        self._calls.append("request")
+        self._api.append("request")
         if req.get_header("X-Complete"):
             resp.complete, resp.data = True, b"early"
         if req.get_header("X-Refuse"):
@@ -102,12 +102,12 @@ class Noting:
     async def process_resource(
         self, req: Request, resp: Response, resource: object, params: dict[str, Any]
     ) -> None:
-        self._calls.append(f"resource {req.uri_template} {params}")
+        self._api.append(f"resource {req.uri_template} {params}")
 
     async def process_response(
         self, req: Request, resp: Response, resource: object, req_succeeded: bool
     ) -> None:
-        self._calls.append(f"response {type(resource).__name__} {req_succeeded} {resp.status}")
+        self._api.append(f"response {type(resource).__name__} {req_succeeded} {resp.status}")
         if req.get_header("X-Late"):
             raise falcon.HTTPBadRequest
 
@@ -120,13 +120,13 @@ async def on_lookup_error(
 
 def outcome(kind: type[Any], method: str, path: str, headers: list[tuple[str, str]]) -> Any:
     """Return the answer of an application of this class, and who was called."""
-    calls: list[str] = []
-    app = kind(request_type=Request, middleware=[Noting(calls), Noting(calls)])
-    app.add_route("/{kind}", Everything(calls))
+    api: list[str] = []
+    app = kind(request_type=Request, middleware=[Noting(api), Noting(api)])
+    app.add_route("/{kind}", Everything(api))
     app.add_error_handler(LookupError, on_lookup_error)
     body = "{}" if method == "POST" else None
     result = falcon.testing.simulate_request(app, method, path, headers=headers, body=body)
-    return result.status, dict(result.headers), result.content, calls
+    return result.status, dict(result.headers), result.content, api
 
 
 KINDS = [
@@ -146,12 +146,12 @@ HEADERS: list[list[tuple[str, str]]] = [
 def test_answer_and_calls_are_those_of_falcon(method: str, path: str) -> None:
     for headers in HEADERS if method == "GET" else HEADERS[:1]:
         expected = outcome(falcon.asgi.App, method, path, headers)
-        assert outcome(LeanApp, method, path, headers) == expected, headers
+        assert outcome(FalconApp, method, path, headers) == expected, headers
 
 
 def test_media_that_can_not_be_rendered_is_an_error_with_its_body() -> None:
     """Falcon sends the error's head with an empty body."""
-    status, fields, content, _ = outcome(LeanApp, "GET", "/no_media", [])
+    status, fields, content, _ = outcome(FalconApp, "GET", "/no_media", [])
     assert status.startswith("415")
     assert int(fields["content-length"]) == len(content) > 0
 
@@ -164,7 +164,7 @@ def test_error_that_no_handler_knows_is_raised() -> None:
     async def pass_on(req: Request, resp: Response, error: Exception, params: object) -> None:
         raise error
 
-    app = LeanApp[Request, Response](request_type=Request)
+    app = FalconApp[Request, Response](request_type=Request)
     app.add_error_handler(KeyError, pass_on)
     app.add_route("/", Broken())
     with pytest.raises(KeyError, match="unknown"):

@@ -191,11 +191,11 @@ class App:
         self.scopes: list[dict[str, Any]] = []
         self.parts: list[bytes] = []
         self.ends: list[str] = []
-        self.held = asyncio.Event()
+        self.deferred = asyncio.Event()
 
     def release(self) -> None:
         """Let `/hold` answer."""
-        self.held.set()
+        self.deferred.set()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         self.scopes.append(scope)
@@ -228,7 +228,7 @@ class App:
         await self.on_echo(scope, receive, send)
 
     async def on_hold(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await self.held.wait()
+        await self.deferred.wait()
         await self.on_echo(scope, receive, send)
 
     async def on_stream(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -271,7 +271,7 @@ class App:
         await answer(send, b"unread")
 
     async def on_slow_reader(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await self.held.wait()
+        await self.deferred.wait()
         await answer(send, str(len(await self.body(receive))).encode())
 
     async def on_watch(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

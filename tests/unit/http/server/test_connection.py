@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from synap.http.server import framing
 from synap.http.server.connection import MAX_PIPELINED
-from synap.http.server.framing import Refusal
+from synap.http.server.framing import ErrorResponse
 from synap.http.server.limits import HttpLimits
 from synap.http.server.server import HttpServer
 from tests.unit.http.server.memory_transport import App, Client, answers, pass_seconds, run, settle
@@ -24,7 +24,7 @@ HOST = b"\r\nHost: h\r\n"
 CLOSE = b"connection: close"
 
 
-def refusal(expected: Refusal) -> bytes:
+def refusal(expected: ErrorResponse) -> bytes:
     """Return what the wire shows for a refusal, without the date."""
     return expected.encode(b"date: x").replace(b"\r\ndate: x", b"")
 
@@ -266,7 +266,7 @@ def sized_head(target_bytes: int = 2, headers: Sequence[tuple[str, int]] = ()) -
 )
 @pytest.mark.parametrize("read_bytes", [1_000_000, 5000, 997])
 def test_head_over_a_limit_is_refused_however_it_is_read(
-    head: bytes, expected: Refusal | None, read_bytes: int
+    head: bytes, expected: ErrorResponse | None, read_bytes: int
 ) -> None:
     reads = [head[at : at + read_bytes] for at in range(0, len(head), read_bytes)]
     received, state, _ = exchange(reads)
@@ -371,8 +371,8 @@ async def test_long_body_stops_the_reading_until_the_application_takes_it() -> N
     head = b"PUT /slow-reader HTTP/1.1" + HOST + b"Content-Length: 1000000\r\n\r\n"
     await client.send(head, *[b"x" * 50_000] * 20)
     assert client.transport.is_reading_paused
-    assert client.connection.cycle is not None
-    assert client.connection.cycle.buffered_bytes < 2 * 65_536 + 50_000
+    assert client.connection.exchange is not None
+    assert client.connection.exchange.buffered_bytes < 2 * 65_536 + 50_000
     app.release()
     for _ in range(20):
         await settle()
@@ -388,7 +388,7 @@ async def test_slow_reader_holds_a_streaming_application_back() -> None:
     client = Client(server, is_reading=False)
     await client.send(b"GET /flood HTTP/1.1" + HOST + b"\r\n")
     assert 0 < len(app.parts) < 10
-    while client.connection.cycle is not None:
+    while client.connection.exchange is not None:
         client.transport.read(100_000)
         await settle()
     client.transport.read(10**7)

@@ -21,7 +21,7 @@ from synap.replication.rules.messages import (
     SnapshotChunk,
     SnapshotOffer,
 )
-from synap.replication.rules.plan import Hold, Switch
+from synap.replication.rules.plan import Hold, Replace
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.resync import CREDIT, Install, Receive, Write
 from tests.unit.replication.rules.test_follower import FOREIGN, FRAMES, HISTORY, LINEAGE, MemoryLog
@@ -120,7 +120,7 @@ def test_last_byte_leads_to_the_installation_and_a_hello_after_it():
     bench.chunk(0, 10_000)
     jobs = bench.jobs()
     assert isinstance(jobs[-1], Install)
-    assert (jobs[-1].lineage, jobs[-1].switch) == (LINEAGE, Switch())
+    assert (jobs[-1].lineage, jobs[-1].switch) == (LINEAGE, Replace())
     bench.follower.outbox.clear()
     for job in jobs:
         bench.follower.done(job, True, bench.now_ns)
@@ -281,7 +281,7 @@ def test_replica_ahead_of_a_promotion_resyncs_and_keeps_its_tail():
     bench.refuse("diverged", (*LINEAGE, NEXT), common=10)
     bench.offer()
     bench.chunk(0, 10_000)
-    assert bench.jobs()[-1].switch == Switch(kept_after=10)
+    assert bench.jobs()[-1].switch == Replace(kept_after=10)
 
 
 def test_foreign_replica_holds_until_it_is_accepted():
@@ -334,10 +334,10 @@ OWN = Position(1, 20, 3)
 @pytest.mark.parametrize(
     ("own", "lineage", "offered", "is_accepted", "expected"),
     [
-        (START, (), LINEAGE, False, Switch()),
-        (OWN, LINEAGE, LINEAGE, False, Switch()),
-        (OWN, LINEAGE, (*LINEAGE, NEXT), False, Switch(kept_after=10)),
-        (OWN, LINEAGE, (Reign(1, FOREIGN, 1),), True, Switch(kept_after=0, keeps_store=True)),
+        (START, (), LINEAGE, False, Replace()),
+        (OWN, LINEAGE, LINEAGE, False, Replace()),
+        (OWN, LINEAGE, (*LINEAGE, NEXT), False, Replace(kept_after=10)),
+        (OWN, LINEAGE, (Reign(1, FOREIGN, 1),), True, Replace(kept_after=0, keeps_store=True)),
     ],
 )
 def test_remedy_is_a_switch(own, lineage, offered, is_accepted, expected):

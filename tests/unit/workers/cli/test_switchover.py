@@ -183,6 +183,6 @@ def test_name_of_no_replica_changes_nothing(cluster: Cluster) -> None:
 
 def test_master_that_has_stepped_down_is_not_moved(cluster: Cluster) -> None:
     cluster.has_stepped_down = True
-    with pytest.raises(SwitchoverFailed, match=r"no master in office \(stale_epoch\)"):
+    with pytest.raises(SwitchoverFailed, match=r"no master that takes writes \(stale_epoch\)"):
         move(cluster)
     assert cluster.calls == []

@@ -50,7 +50,7 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def hooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     config = make_config(
         tmp_path_factory.mktemp("balancing"),
         replication__role="replica",
@@ -68,75 +68,75 @@ def expected(**fit: bool) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("role", ["master", "standalone"])
-def test_node_that_takes_writes_is_primary_and_serves_reads(desk: Desk, role: str) -> None:
-    desk.show(MASTER, role=role)
-    assert desk.statuses() == expected(primary=True, read_only=True)
+def test_node_that_takes_writes_is_primary_and_serves_reads(hooks: Desk, role: str) -> None:
+    hooks.show(MASTER, role=role)
+    assert hooks.statuses() == expected(primary=True, read_only=True)
 
 
-def test_replica_in_sync_is_replica_and_serves_reads(desk: Desk) -> None:
-    desk.show(REPLICA)
-    assert desk.statuses() == expected(replica=True, read_only=True)
+def test_replica_in_sync_is_replica_and_serves_reads(hooks: Desk) -> None:
+    hooks.show(REPLICA)
+    assert hooks.statuses() == expected(replica=True, read_only=True)
 
 
-def test_node_before_its_owner_started_is_alive_and_nothing_else(desk: Desk) -> None:
-    desk.show(BoardView())
-    assert desk.statuses() == expected(ready=False)
+def test_node_before_its_owner_started_is_alive_and_nothing_else(hooks: Desk) -> None:
+    hooks.show(BoardView())
+    assert hooks.statuses() == expected(ready=False)
 
 
-def test_replica_before_its_first_sync_serves_nothing(desk: Desk) -> None:
-    desk.show(REPLICA, first_sync_done=False, status="syncing")
-    assert desk.statuses() == expected(ready=False)
-    assert desk.ask("/replica") == (503, ["syncing"])
+def test_replica_before_its_first_sync_serves_nothing(hooks: Desk) -> None:
+    hooks.show(REPLICA, first_sync_done=False, status="syncing")
+    assert hooks.statuses() == expected(ready=False)
+    assert hooks.ask("/replica") == (503, ["syncing"])
 
 
 @pytest.mark.parametrize("view", [MASTER, REPLICA])
-def test_node_whose_owner_is_silent_is_not_alive(desk: Desk, view: BoardView) -> None:
-    desk.show(view, tick_ns=time.monotonic_ns() - 6 * SECOND_NS)
-    assert desk.statuses() == expected(live=False, ready=False)
+def test_node_whose_owner_is_silent_is_not_alive(hooks: Desk, view: BoardView) -> None:
+    hooks.show(view, tick_ns=time.monotonic_ns() - 6 * SECOND_NS)
+    assert hooks.statuses() == expected(live=False, ready=False)
 
 
-def test_diverged_replica_serves_no_balancer(desk: Desk) -> None:
-    desk.show(REPLICA, status="diverged")
-    assert desk.statuses() == expected(ready=False)
+def test_diverged_replica_serves_no_balancer(hooks: Desk) -> None:
+    hooks.show(REPLICA, status="diverged")
+    assert hooks.statuses() == expected(ready=False)
 
 
-def test_master_whose_reign_ended_is_not_primary(desk: Desk) -> None:
-    desk.show(MASTER, read_only="stale_epoch")
-    assert desk.statuses() == expected(read_only=True)
+def test_master_whose_reign_ended_is_not_primary(hooks: Desk) -> None:
+    hooks.show(MASTER, read_only="stale_epoch")
+    assert hooks.statuses() == expected(read_only=True)
 
 
 @pytest.mark.parametrize("reason", ["disk_full", "memory_limit"])
-def test_master_without_room_stays_primary(desk: Desk, reason: str) -> None:
-    desk.show(MASTER, read_only=reason)
-    assert desk.statuses() == expected(primary=True, read_only=True)
+def test_master_without_room_stays_primary(hooks: Desk, reason: str) -> None:
+    hooks.show(MASTER, read_only=reason)
+    assert hooks.statuses() == expected(primary=True, read_only=True)
 
 
 @pytest.mark.parametrize("word", ["replica", "read-only"])
-def test_replica_that_lags_over_the_limit_is_left_out(desk: Desk, word: str) -> None:
-    desk.show(REPLICA, lag_since_ns=time.monotonic_ns() - 2 * SECOND_NS)
-    assert desk.ask(f"/{word}") == (200, [])
-    assert desk.ask(f"/{word}?max_lag_ms=1000") == (503, ["lag_ms"])
-    assert desk.ask(f"/{word}?max_lag_ms=60000&max_lag_entries=10") == (200, [])
-    assert desk.ask(f"/{word}?max_lag_ms=60000&max_lag_entries=9") == (503, ["lag_entries"])
-    assert desk.ask(f"/{word}?max_lag_ms=0&max_lag_entries=9") == (503, ["lag_ms", "lag_entries"])
+def test_replica_that_lags_over_the_limit_is_left_out(hooks: Desk, word: str) -> None:
+    hooks.show(REPLICA, lag_since_ns=time.monotonic_ns() - 2 * SECOND_NS)
+    assert hooks.ask(f"/{word}") == (200, [])
+    assert hooks.ask(f"/{word}?max_lag_ms=1000") == (503, ["lag_ms"])
+    assert hooks.ask(f"/{word}?max_lag_ms=60000&max_lag_entries=10") == (200, [])
+    assert hooks.ask(f"/{word}?max_lag_ms=60000&max_lag_entries=9") == (503, ["lag_entries"])
+    assert hooks.ask(f"/{word}?max_lag_ms=0&max_lag_entries=9") == (503, ["lag_ms", "lag_entries"])
 
 
-def test_replica_that_hears_nothing_lags_after_the_configured_time(desk: Desk) -> None:
-    desk.show(REPLICA, status="disconnected", last_contact_ns=time.monotonic_ns() - 9 * SECOND_NS)
-    assert desk.ask("/replica")[0] == 200
-    desk.show(REPLICA, status="disconnected", last_contact_ns=time.monotonic_ns() - 11 * SECOND_NS)
-    assert desk.ask("/replica") == (503, ["lag_ms"])
+def test_replica_that_hears_nothing_lags_after_the_configured_time(hooks: Desk) -> None:
+    hooks.show(REPLICA, status="disconnected", last_contact_ns=time.monotonic_ns() - 9 * SECOND_NS)
+    assert hooks.ask("/replica")[0] == 200
+    hooks.show(REPLICA, status="disconnected", last_contact_ns=time.monotonic_ns() - 11 * SECOND_NS)
+    assert hooks.ask("/replica") == (503, ["lag_ms"])
 
 
 @pytest.mark.parametrize("value", ["-1", "x", ""])
-def test_limit_that_is_no_number_is_400(desk: Desk, value: str) -> None:
-    desk.show(REPLICA)
-    answer = desk._client.get(f"/replica?max_lag_ms={value}")
+def test_limit_that_is_no_number_is_400(hooks: Desk, value: str) -> None:
+    hooks.show(REPLICA)
+    answer = hooks._client.get(f"/replica?max_lag_ms={value}")
     assert (answer.status, answer.json()["reason"]) == (400, "invalid_request")
 
 
-def test_verbose_readiness_names_each_check(desk: Desk) -> None:
-    desk.show(REPLICA, first_sync_done=False)
-    assert desk._client.get("/readiness?verbose").json()["checks"] == {
+def test_verbose_readiness_names_each_check(hooks: Desk) -> None:
+    hooks.show(REPLICA, first_sync_done=False)
+    assert hooks._client.get("/readiness?verbose").json()["checks"] == {
         "accepting": "ok", "store": "syncing", "log_owner": "ok", "replication": "ok",
     }  # fmt: skip
