@@ -115,16 +115,16 @@ class OwnerWork:
         self,
         config: Config,
         paths: NodePaths,
-        log: DataDir,
+        data_dir: DataDir,
         handle_role: Handler,
         series: OwnerSeries,
     ) -> None:
         environment = child_environment(os.environ, None, {})
         command = python_command("workers.snapshot")
-        self.snapshots = Snapshotter(config, paths, log, command, environment)
-        self._stale_readers = StaleReaders(log)
+        self.snapshots = Snapshotter(config, paths, data_dir, command, environment)
+        self._stale_readers = StaleReaders(data_dir)
         self._series = series
-        log.on_logged = series.note_frames
+        data_dir.on_logged = series.note_frames
         self._admin = AdminServer(self._handle)
         self._handle_role = handle_role
         self.accept_master: Callable[[], MasterAccepted] = _nothing_to_accept

@@ -61,13 +61,13 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
     loop = asyncio.get_running_loop()
     exit_signal = ExitSignal()
     series = Series(paths.run_dir)
-    log = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
+    data_dir = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
     board = Board(paths.board_file)
     engine = _Engine()
     roles = RoleChange(
-        config, log, owner_hooks(config, board, loop, exit_signal.leave, engine.stop)
+        config, data_dir, owner_hooks(config, board, loop, exit_signal.leave, engine.stop)
     )
-    work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
+    work = OwnerWork(config, paths, data_dir, roles.handle, OwnerSeries(series, board))
     is_clean = False
     try:
         await work.start()
@@ -75,10 +75,10 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         assert master_address is not None, "it was looked at before the loop began"
         subscriber = Subscriber(
             config,
-            log,
-            ReplicaBoard(board, log, master_address, work.snapshots.facts),
-            applied_time_ms=log.applied.time_ms,
-            installer=Installer(log, paths.snapshots_dir, work.snapshots.paused),
+            data_dir,
+            ReplicaBoard(board, data_dir, master_address, work.snapshots.facts),
+            applied_time_ms=data_dir.applied.time_ms,
+            installer=Installer(data_dir, paths.snapshots_dir, work.snapshots.paused),
         )
 
         def accept_master() -> MasterAccepted:
@@ -94,7 +94,7 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         await engine.stop()
         await work.stop()
         board.close()
-        log.close(clean=is_clean)
+        data_dir.close(clean=is_clean)
         series.close()
     return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
 

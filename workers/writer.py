@@ -78,21 +78,23 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
         return publisher.held_offset(1) if publisher is not None else 0
 
     series = Series(paths.run_dir)
-    log = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
-    await _check_peers(config, paths, log)
+    data_dir = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
+    await _check_peers(config, paths, data_dir)
     replicas = KnownReplicas(paths.replicas_file)
     board = Board(paths.board_file)
     roles = RoleChange(
-        config, log, owner_hooks(config, board, loop, exit_signal.leave, end_writing, held_offset)
+        config,
+        data_dir,
+        owner_hooks(config, board, loop, exit_signal.leave, end_writing, held_offset),
     )
-    work = OwnerWork(config, paths, log, roles.handle, OwnerSeries(series, board))
-    publisher = Publisher(config, log, work.snapshots) if node.role == "master" else None
-    evictor = _evictor(config, paths, log)
+    work = OwnerWork(config, paths, data_dir, roles.handle, OwnerSeries(series, board))
+    publisher = Publisher(config, data_dir, work.snapshots) if node.role == "master" else None
+    evictor = _evictor(config, paths, data_dir)
     writer = build_writer(
-        config, log, board, publisher, exit_signal.fail, evictor, work.snapshots.facts
+        config, data_dir, board, publisher, exit_signal.fail, evictor, work.snapshots.facts
     )
     work.pause_writes = writer.handle_pause
-    notice = _predecessor_notice(config, log)
+    notice = _predecessor_notice(config, data_dir)
     stop_on_signals(loop, exit_signal.leave)
     is_clean = False
     try:
@@ -114,14 +116,14 @@ async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
             await publisher.stop()
         await replicas.stop()
         board.close()
-        log.close(clean=is_clean)
+        data_dir.close(clean=is_clean)
         series.close()
     return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
 
 
 def build_writer(
     config: Config,
-    log: DataDir,
+    data_dir: DataDir,
     board: Board,
     publisher: Publisher | None,
     on_failure: Callable[[BaseException], None],
@@ -131,14 +133,14 @@ def build_writer(
     """Build the engine that `config` describes."""
     server = config.server
     return Writer(
-        log,
+        data_dir,
         board,
         Limits(config.kv_store.max_value_size_bytes),
         publisher=publisher,
         turn_bytes=config.persistence.wal.buffer_size_kb * 1024,
         sweep_interval_ms=config.kv_store.ttl_cleanup_interval_ms,
         view=BoardView(
-            role=log.node.role,
+            role=data_dir.node.role,
             owner_pid=os.getpid(),
             master_url=server.own_url,
         ),
@@ -154,39 +156,39 @@ def build_writer(
     )
 
 
-async def _check_peers(config: Config, paths: NodePaths, log: DataDir) -> None:
+async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> None:
     """End the reign, before the first write, where one of the old replicas reigns by now."""
     known = load_replicas(paths.replicas_file)
-    if log.node.role != "master" or log.node.identity.ended_by_epoch or not known:
+    if data_dir.node.role != "master" or data_dir.node.identity.ended_by_epoch or not known:
         return
-    name, lineage = config.server.node_id, log.lineage
+    name, lineage = config.server.node_id, data_dir.lineage
     keys = load_keys(config)
     epoch = await find_higher_epoch(name, lineage, known.values(), _INQUIRY_SECONDS, keys)
     if epoch:
-        log.node.end_reign(epoch)
+        data_dir.node.end_reign(epoch)
         logger.error(
             "writes are refused: %s", ReignEnded(epoch),
             extra={"action": "stale_epoch", "epoch": epoch},
         )  # fmt: skip
 
 
-def _predecessor_notice(config: Config, log: DataDir) -> PredecessorNotice | None:
+def _predecessor_notice(config: Config, data_dir: DataDir) -> PredecessorNotice | None:
     """Return what tells the master before this one, on a master that was promoted."""
-    address = log.node.identity.master_sync_address
-    if log.node.role != "master" or not address or log.node.identity.ended_by_epoch:
+    address = data_dir.node.identity.master_sync_address
+    if data_dir.node.role != "master" or not address or data_dir.node.identity.ended_by_epoch:
         return None
     return PredecessorNotice(
-        log, config.server.node_id, config.server.own_url, address, load_keys(config)
+        data_dir, config.server.node_id, config.server.own_url, address, load_keys(config)
     )
 
 
-def _evictor(config: Config, paths: NodePaths, log: DataDir) -> Evictor | None:
+def _evictor(config: Config, paths: NodePaths, data_dir: DataDir) -> Evictor | None:
     limit_bytes = config.kv_store.max_memory_mb * 1024 * 1024
     if not limit_bytes:
         return None
     policy = POLICIES[config.kv_store.eviction_policy]
     access = AccessTable.of(policy, paths.run_dir, limit_bytes)
-    return Evictor(log.store, policy, limit_bytes, access=access)
+    return Evictor(data_dir.store, policy, limit_bytes, access=access)
 
 
 def main() -> int:

@@ -100,9 +100,9 @@ class RoleChange:
         is_changed: Whether this owner is to be replaced.
     """
 
-    def __init__(self, config: Config, log: DataDir, owner_hooks: OwnerHooks) -> None:
+    def __init__(self, config: Config, data_dir: DataDir, owner_hooks: OwnerHooks) -> None:
         self._config = config
-        self._log = log
+        self._data_dir = data_dir
         self._hooks = owner_hooks
         self.is_changed = False
 
@@ -122,7 +122,7 @@ class RoleChange:
         raise RoleError("this is no change of role")
 
     async def _promote(self, command: Promote) -> RoleTaken:
-        node = self._log.node
+        node = self._data_dir.node
         losses: list[str] = []
         if node.role == "replica":
             losses = promotion_losses(self._hooks.view(), self._hooks.now_ns())
@@ -134,16 +134,16 @@ class RoleChange:
         if node.role != "master":
             self._check_ports()
         addresses = node.master_addresses(self._config) if node.role == "replica" else None
-        await self._change(lambda: node.promote(self._log.position.offset, addresses))
+        await self._change(lambda: node.promote(self._data_dir.position.offset, addresses))
         logger.warning(
             "this node is the master from now on, in epoch %d behind offset %d",
-            self._epoch(), self._log.position.offset,
+            self._epoch(), self._data_dir.position.offset,
             extra={"action": "promoted", "epoch": self._epoch(), "lost": losses},
         )  # fmt: skip
         return self._taken(is_changed=True, lost=losses)
 
     async def _follow(self, command: Follow) -> RoleTaken:
-        node = self._log.node
+        node = self._data_dir.node
         addresses = (command.master_address, command.master_sync_address)
         if node.role == "replica" and node.master_addresses(self._config) == addresses:
             return self._taken(is_changed=False)
@@ -154,7 +154,7 @@ class RoleChange:
         await self._change(lambda: node.follow(*addresses))
         logger.warning(
             "this node follows %s from now on", command.master_address,
-            extra={"action": "follows", "offset": self._log.position.offset, "lost": losses},
+            extra={"action": "follows", "offset": self._data_dir.position.offset, "lost": losses},
         )  # fmt: skip
         return self._taken(is_changed=True, lost=losses)
 
@@ -180,10 +180,10 @@ class RoleChange:
             raise RoleError(error.message) from error
 
     def _epoch(self) -> int:
-        reign = self._log.node.reign
+        reign = self._data_dir.node.reign
         return reign.epoch if reign is not None else 0
 
     def _taken(self, *, is_changed: bool, lost: list[str] | None = None) -> RoleTaken:
-        node = self._log.node
-        offset = self._log.position.offset
+        node = self._data_dir.node
+        offset = self._data_dir.position.offset
         return RoleTaken(node.role, self._epoch(), offset, is_changed, tuple(lost or ()))

@@ -47,7 +47,7 @@ class Snapshotter:
         self,
         config: Config,
         paths: NodePaths,
-        log: DataDir,
+        data_dir: DataDir,
         command: Sequence[str],
         environment: Mapping[str, str],
     ) -> None:
@@ -55,7 +55,7 @@ class Snapshotter:
         Args:
             config: `persistence`.
             paths: The node's.
-            log: Open, and this process's own.
+            data_dir: Open, and this process's own.
             command: Starts the process that takes a job from its input.
             environment: The process's whole environment.
         """
@@ -67,7 +67,7 @@ class Snapshotter:
         )
         self._max_wal_bytes = config.persistence.wal.max_size_mb * 1024 * 1024
         self._paths = paths
-        self._log = log
+        self._data_dir = data_dir
         self._command = command
         self._environment = environment
         self._one_at_a_time = asyncio.Lock()
@@ -114,12 +114,12 @@ class Snapshotter:
         Raises:
             SnapshotError, DiskFull: it could not be taken.
         """
-        if not self._log.lineage:
+        if not self._data_dir.lineage:
             # A master that offered such a one could not say of which reign it is.
             raise SnapshotError(
                 "the node has held nothing yet; a replica gets its first state soon"
             )
-        wanted = self._log.position.offset
+        wanted = self._data_dir.position.offset
         async with self._one_at_a_time:
             if not self._known or self._known[0][1].position.offset < wanted or self._is_gone():
                 await self._write()
@@ -159,15 +159,16 @@ class Snapshotter:
         newest = self._known[0][1].position.offset if self._known else 0
         return is_due(
             self._policy,
-            entries=self._log.position.offset - newest,
+            entries=self._data_dir.position.offset - newest,
             seconds=time.monotonic() - self._tried,
             last_took_seconds=self._took_seconds,
             # Only the live store makes up for what is damaged, until a snapshot does.
-            is_urgent=bool(self._log.wal.damage) and newest + 1 < self._log.wal.first_offset,
+            is_urgent=bool(self._data_dir.wal.damage)
+            and newest + 1 < self._data_dir.wal.first_offset,
         )
 
     async def _retire(self) -> None:
-        wal = self._log.wal
+        wal = self._data_dir.wal
         needed = min(_COVERING_SNAPSHOTS, self._options.max_snapshots)
         covering = self._known[:needed]
         if wal.size_bytes <= self._max_wal_bytes or len(covering) < needed:
@@ -191,7 +192,7 @@ class Snapshotter:
             SnapshotJob(
                 store_dir=str(self._paths.store_dir),
                 directory=str(self._paths.snapshots_dir),
-                lineage=self._log.lineage,
+                lineage=self._data_dir.lineage,
                 compress=self._options.compression,
                 keep=self._options.max_snapshots,
                 now_ms=time.time_ns() // 1_000_000,

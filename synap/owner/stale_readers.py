@@ -25,12 +25,12 @@ class StaleReaders:
     """Frees the slots of dead readers, at the start and four times a second.
 
     Args:
-        log: Open, and this process's own.
+        data_dir: Open, and this process's own.
         interval_seconds: Time between two looks.
     """
 
-    def __init__(self, log: DataDir, interval_seconds: float = _INTERVAL_SECONDS) -> None:
-        self._log = log
+    def __init__(self, data_dir: DataDir, interval_seconds: float = _INTERVAL_SECONDS) -> None:
+        self._data_dir = data_dir
         self._interval_seconds = interval_seconds
         self._timer: asyncio.TimerHandle | None = None
 
@@ -49,7 +49,7 @@ class StaleReaders:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._interval_seconds, self._clear_readers)
         try:
-            cleared = self._log.store.reader_check()
+            cleared = self._data_dir.store.reader_check()
         except StoreError as error:
             logger.error("readers can't be checked: %s", error, extra={"action": "reader_check"})
             return

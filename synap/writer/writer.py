@@ -64,7 +64,7 @@ class Writer:
 
     def __init__(
         self,
-        log: DataDir,
+        data_dir: DataDir,
         board: Board,
         limits: Limits,
         *,
@@ -82,7 +82,7 @@ class Writer:
     ) -> None:
         """
         Args:
-            log: Open, and this process's own.
+            data_dir: Open, and this process's own.
             board: Where the writer shows how it stands.
             limits: What commands may do.
             publisher: Where frames go; None on a standalone node.
@@ -98,7 +98,7 @@ class Writer:
                 HTTP workers wait for its answer.
             clock: Wall clock in seconds.
         """
-        self._log = log
+        self._data_dir = data_dir
         self._publisher = publisher
         self._sweep_interval_seconds = sweep_interval_ms / 1000
         self._on_failure = on_failure
@@ -109,8 +109,8 @@ class Writer:
             limits, self.transactions, self._held, evictor,
             min_replicas=quorum.min_replicas, turn_bytes=turn_bytes,
         )  # fmt: skip
-        self._status = WriterStatus(board, log, view, publisher, evictor, snapshots)
-        self._ended_by_epoch = log.node.identity.ended_by_epoch
+        self._status = WriterStatus(board, data_dir, view, publisher, evictor, snapshots)
+        self._ended_by_epoch = data_dir.node.identity.ended_by_epoch
         self._pause = Pause(hold_seconds)
         self._heir_url = ""
         self._clock = clock
@@ -167,7 +167,7 @@ class Writer:
     def _note_end(self) -> None:
         """Make it durable that the reign has ended; where the disk refuses, the next tick tries."""
         try:
-            self._log.node.end_reign(self._ended_by_epoch)
+            self._data_dir.node.end_reign(self._ended_by_epoch)
         except (DiskFull, OSError) as error:
             logger.error("%s", error, extra={"action": "stale_epoch"})
 
@@ -179,7 +179,7 @@ class Writer:
             NotPaused: it can't step down so.
         """
         now = self._loop.time()
-        reign = self._log.node.reign
+        reign = self._data_dir.node.reign
         assert reign is not None, "a node without a reign has no writer"
         if isinstance(command, PauseWrites):
             self._begin_pause(now, command.seconds)
@@ -188,7 +188,7 @@ class Writer:
         else:
             self._end_pause()
         left = max(0.0, self._pause.ends_at - now)
-        return PauseState(self._log.position.offset, reign.epoch, left)
+        return PauseState(self._data_dir.position.offset, reign.epoch, left)
 
     def _begin_pause(self, now: float, seconds: float) -> None:
         if self._ended_by_epoch:
@@ -202,7 +202,7 @@ class Writer:
                 self._timers[name].cancel()
             self._timers[name] = self._loop.call_at(moment, then)
         logger.warning(
-            "writes pause for %g s at most, at offset %d", seconds, self._log.position.offset,
+            "writes pause for %g s at most, at offset %d", seconds, self._data_dir.position.offset,
             extra={"action": "writes_paused"},
         )  # fmt: skip
         self._show()
@@ -218,14 +218,14 @@ class Writer:
         self._run_turn()
 
     def _step_down(self, now: float, command: StepDown, epoch: int) -> None:
-        offset, held = command.offset, self._log.position.offset
+        offset, held = command.offset, self._data_dir.position.offset
         if not self._pause.is_on(now) or offset != held:
             raise NotPaused(
                 f"writes do not pause at offset {offset} (the log ends at {held}); nothing was "
                 "changed, pause them first"
             )
         if not self._ended_by_epoch:
-            self._log.node.end_reign(epoch)
+            self._data_dir.node.end_reign(epoch)
             self._ended_by_epoch = epoch
             self._read_only = ReignEnded.reason
             self._heir_url = command.heir_url
@@ -283,7 +283,7 @@ class Writer:
         except (DiskFull, MemoryLimit) as error:
             if not turn.shares:
                 turn.take_all(self._pending)
-            turn.fail(self._log.position.offset, error)
+            turn.fail(self._data_dir.position.offset, error)
             self.transactions.turn_failed(turn.commands())
             self._refuse(error)
         except Exception as error:
@@ -297,13 +297,13 @@ class Writer:
         """Carry out what is pending, log it, and show it to readers."""
         evictor = self._evictor
         removal = NOTHING
-        self._log.replay_rest()
+        self._data_dir.replay_rest()
         if evictor is not None and evictor.is_tight:
             removal = evictor.before_turn(now_ms)
-        transaction = self._log.store.begin()
+        transaction = self._data_dir.store.begin()
         try:
             evicted = self._remove(transaction, removal) if removal else 0
-            offset = self._log.position.offset
+            offset = self._data_dir.position.offset
             self._taker.take(self._pending, turn, transaction, now_ms, offset)
         except BaseException:
             transaction.abort()
@@ -324,7 +324,7 @@ class Writer:
     def _refuse_pending(self, error: WriteRefused) -> None:
         turn = Turn()
         turn.take_all(self._pending)
-        turn.fail(self._log.position.offset, error)
+        turn.fail(self._data_dir.position.offset, error)
         turn.send()
 
     def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
@@ -342,7 +342,7 @@ class Writer:
         if not transaction.entries:
             transaction.abort()
             return
-        frame = self._log.commit(transaction, now_ms)
+        frame = self._data_dir.commit(transaction, now_ms)
         if self._publisher is not None:
             self._publisher.publish(frame)
         # Room for this one is no room for the next: a full disk is looked at by `_tick`.
@@ -378,7 +378,7 @@ class Writer:
             self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
             return
         try:
-            removal = Removal(self._log.store.due(now_ms, SWEEP_KEYS))
+            removal = Removal(self._data_dir.store.due(now_ms, SWEEP_KEYS))
             is_unfinished = len(removal.expired) == SWEEP_KEYS
             if evictor is not None:
                 is_unfinished |= evictor.rest()
@@ -399,8 +399,8 @@ class Writer:
         self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
 
     def _remove_alone(self, removal: Removal, now_ms: int) -> None:
-        self._log.replay_rest()
-        transaction = self._log.store.begin()
+        self._data_dir.replay_rest()
+        transaction = self._data_dir.store.begin()
         try:
             evicted = self._remove(transaction, removal)
         except BaseException:
@@ -434,8 +434,8 @@ class Writer:
     def _look_for_room(self) -> None:
         """End the refusal for a full disk where there is room again, before any client tries."""
         try:
-            if self._log.has_room(ROOM_TO_RESUME_BYTES):
-                self._log.replay_rest()
+            if self._data_dir.has_room(ROOM_TO_RESUME_BYTES):
+                self._data_dir.replay_rest()
                 self._resume()
         except (DiskFull, MemoryLimit) as error:
             self._refuse(error)

@@ -42,7 +42,7 @@ class WriterStatus:
     def __init__(
         self,
         board: Board,
-        log: DataDir,
+        data_dir: DataDir,
         view: BoardView,
         publisher: FramePublisher | None,
         evictor: Evictor | None,
@@ -51,14 +51,14 @@ class WriterStatus:
         """
         Args:
             board: The node's.
-            log: The writer's.
+            data_dir: The writer's.
             view: What the writer does not know by itself: role, owner, URL.
             publisher: Where frames go; None on a standalone node.
             evictor: Keeps the memory limit; None without one.
             snapshots: Tells how the node's snapshots stand.
         """
         self._board = board
-        self._log = log
+        self._data_dir = data_dir
         self._view = view
         self._publisher = publisher
         self._evictor = evictor
@@ -73,14 +73,14 @@ class WriterStatus:
             heir_url: The master after this one; empty for none.
         """
         view = self._view
-        offset = self._log.position.offset
-        reign = self._log.node.reign
+        offset = self._data_dir.position.offset
+        reign = self._data_dir.node.reign
         assert reign is not None, "a node without a reign has no writer"
         self._board.publish(
             BoardView(
                 role=view.role,
                 owner_pid=view.owner_pid,
-                generation=self._log.store.generation,
+                generation=self._data_dir.store.generation,
                 epoch=reign.epoch,
                 history=reign.history,
                 applied_offset=offset,
@@ -94,7 +94,7 @@ class WriterStatus:
 
     def show_details(self) -> None:
         """Show what the status endpoints tell."""
-        wal = self._log.wal
+        wal = self._data_dir.wal
         evictor = self._evictor
         publisher = self._publisher
         self._board.publish_details(

@@ -59,7 +59,7 @@ async def eventually(predicate: Callable[[], object], seconds: float = DEADLINE_
 class OneNode:
     """A log that can be closed and opened again."""
 
-    log: DataDir
+    data_dir: DataDir
 
     def __init__(self, folder: Path, **settings: object) -> None:
         keys = {key.replace("__", "."): value for key, value in settings.items()}
@@ -71,7 +71,7 @@ class OneNode:
 
     def open_log(self) -> None:
         node = Node.load_or_create(self.config, self.paths)
-        self.log = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
+        self.data_dir = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
         self._is_open = True
 
     async def start(self) -> None:
@@ -92,13 +92,13 @@ class OneNode:
     def close_log(self) -> None:
         if self._is_open:
             self._is_open = False
-            self.log.close(clean=True)
+            self.data_dir.close(clean=True)
 
     def digest(self) -> tuple[int, int, str]:
-        return self.log.store.reader().digest()
+        return self.data_dir.store.reader().digest()
 
     def value(self, key: bytes) -> bytes | None:
-        record, _ = self.log.store.reader().get(key)
+        record, _ = self.data_dir.store.reader().get(key)
         return record.value if record is not None else None
 
 
@@ -122,16 +122,16 @@ class Master(OneNode):
         self.open_log()
 
     async def start(self) -> None:
-        self.publisher = Publisher(self.config, self.log)
+        self.publisher = Publisher(self.config, self.data_dir)
         await self.publisher.start()
 
     async def stop(self) -> None:
         await self.publisher.stop()
 
     def set(self, key: bytes, value: bytes) -> Frame:
-        transaction = self.log.store.begin()
+        transaction = self.data_dir.store.begin()
         transaction.put(key, value, 0)
-        frame = self.log.commit(transaction, time.time_ns() // 1_000_000)
+        frame = self.data_dir.commit(transaction, time.time_ns() // 1_000_000)
         if self._random.random() < self.lost_share:
             self.lost += 1
         else:
@@ -178,9 +178,9 @@ class Replica(OneNode):
         self.statuses.clear()
         self.subscriber = Subscriber(
             self.config,
-            self.log,
+            self.data_dir,
             self,
-            applied_time_ms=self.log.applied.time_ms,
+            applied_time_ms=self.data_dir.applied.time_ms,
             draw=lambda: 0.0,
             installer=self.installer(),
         )
@@ -226,7 +226,7 @@ class Bench:
 
 async def until_level(master: Master, *replicas: Replica) -> None:
     """Wait until the replicas say that they are in sync, and compare the digests."""
-    offset = master.log.position.offset
+    offset = master.data_dir.position.offset
     for replica in replicas:
         await eventually(
             lambda replica=replica: (

@@ -28,33 +28,33 @@ def open_node(folder: Path, *, clean: bool = True) -> Iterator[DataDir]:
     config = node_config(folder)
     paths = NodePaths.of(config)
     paths.create()
-    log = DataDir.open(config, paths, Node.load_or_create(config, paths), no_failure)
+    data_dir = DataDir.open(config, paths, Node.load_or_create(config, paths), no_failure)
     try:
-        yield log
+        yield data_dir
     finally:
-        log.close(clean=clean)
+        data_dir.close(clean=clean)
 
 
 def write(
-    log: DataDir, keys: Sequence[str], value: bytes = b"value", time_ms: int = START_MS
+    data_dir: DataDir, keys: Sequence[str], value: bytes = b"value", time_ms: int = START_MS
 ) -> int:
     """Write keys as one frame; return its last offset."""
-    transaction = log.store.begin()
+    transaction = data_dir.store.begin()
     for key in keys:
         transaction.put(key.encode(), value, 0)
-    return log.commit(transaction, time_ms).last_offset
+    return data_dir.commit(transaction, time_ms).last_offset
 
 
 def digest_of(folder: Path) -> tuple[int, int, str]:
     """Open the node in `folder` and return offset, keys and digest."""
-    with open_node(folder) as log:
-        return log.store.reader().digest()
+    with open_node(folder) as data_dir:
+        return data_dir.store.reader().digest()
 
 
-def save_backup(log: DataDir, folder: Path, path: Path) -> Path:
+def save_backup(data_dir: DataDir, folder: Path, path: Path) -> Path:
     """Take a backup of an open node in `folder` into the file `path`."""
     backup = take_backup(
-        log.store.reader(), folder / "snapshots", folder / "node.json", "name", START_MS, None
+        data_dir.store.reader(), folder / "snapshots", folder / "node.json", "name", START_MS, None
     )
     try:
         path.write_bytes(b"".join(iter(backup.next_chunk, b"")))

@@ -58,9 +58,9 @@ class WritingMaster(linked_nodes.Master):
     def __init__(self, folder: Path, min_replicas: int = 0, hold_seconds: float = 5.0) -> None:
         super().__init__(folder)
         self._board = Board(self.paths.board_file)
-        self.publisher = Publisher(self.config, self.log)
+        self.publisher = Publisher(self.config, self.data_dir)
         self.writer = Writer(
-            self.log,
+            self.data_dir,
             self._board,
             Limits(1024 * 1024),
             publisher=self.publisher,

@@ -49,7 +49,7 @@ class Resource:
             await self._node.wait_applied(_parse_offset(text))
 
     async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
-        """Have the log's owner carry out `command` on the request's conditions; see `NodeApi.write`.
+        """Have the log's owner carry out `command` as the request asks; see `NodeApi.write`.
 
         Args:
             req: Says who asks, and on which conditions.

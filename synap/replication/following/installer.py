@@ -38,14 +38,14 @@ Pause = Callable[[], AbstractAsyncContextManager[None]]
 class Installer:
     """Carries out the jobs of one replica. All methods belong to the loop of `start`."""
 
-    def __init__(self, log: DataDir, directory: Path, pause: Pause = nullcontext) -> None:
+    def __init__(self, data_dir: DataDir, directory: Path, pause: Pause = nullcontext) -> None:
         """
         Args:
-            log: Open, and this process's own.
+            data_dir: Open, and this process's own.
             directory: The node's snapshots.
             pause: Keeps others from the log and the snapshots while both are switched.
         """
-        self._log = log
+        self._data_dir = data_dir
         self._directory = directory
         self._pause = pause
         self._image: ReceivedImage | None = None
@@ -148,13 +148,13 @@ class Installer:
     async def _switch_in(self, job: Install, prepared: Prepared) -> None:
         async with self._pause():
             wal = await self._in_thread(partial(self._switch, job), prepared)
-            self._log.enter(wal, prepared)
+            self._data_dir.enter(wal, prepared)
 
     def _prepare(self, manifest: Manifest) -> Prepared:
         with _refusals():
             image = self._received()
             image.sync()
-            prepared = self._log.prepare(image.path, manifest)
+            prepared = self._data_dir.prepare(image.path, manifest)
             try:
                 image.put_in_place(manifest)
             except BaseException:
@@ -167,13 +167,13 @@ class Installer:
         switch = job.switch
         with _refusals():
             try:
-                begun = self._log.begin_switch(
+                begun = self._data_dir.begin_switch(
                     prepared, job.lineage, switch.kept_after, switch.keeps_store
                 )
             except BaseException:
                 prepared.store.close(clean=False)
                 raise
-        return self._log.finish_switch(begun)
+        return self._data_dir.finish_switch(begun)
 
     def _received(self) -> ReceivedImage:
         if self._image is None:

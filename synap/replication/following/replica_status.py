@@ -21,26 +21,26 @@ class ReplicaBoard:
     def __init__(
         self,
         board: Board,
-        log: DataDir,
+        data_dir: DataDir,
         master_address: str,
         snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
     ) -> None:
         """
         Args:
             board: Open; this process alone writes to it.
-            log: The node's log.
+            data_dir: The node's log.
             master_address: The master's PUB socket.
             snapshots: Tells how the node's snapshots stand.
         """
         self._board = board
-        self._log = log
+        self._data_dir = data_dir
         self._master_address = master_address
         self._master_host = split_address(master_address)[0]
         self._snapshots = snapshots
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
         self._state = LinkState.CONNECTING
-        self._generation = log.store.generation
+        self._generation = data_dir.store.generation
         self._full_resyncs = 0
         self._catch_ups = 0
 
@@ -53,7 +53,7 @@ class ReplicaBoard:
                 role="replica",
                 status=status.state.value,
                 owner_pid=os.getpid(),
-                generation=self._log.store.generation,
+                generation=self._data_dir.store.generation,
                 epoch=status.epoch,
                 history=status.history,
                 applied_offset=status.position.offset,
@@ -73,13 +73,13 @@ class ReplicaBoard:
 
     def _count(self, state: LinkState) -> None:
         """Count what begins or ended since the last look."""
-        generation = self._log.store.generation
+        generation = self._data_dir.store.generation
         self._full_resyncs += generation != self._generation
         self._catch_ups += state is LinkState.CATCHING_UP and state is not self._state
         self._state, self._generation = state, generation
 
     def _show_details(self, status: FollowerStatus, now_ns: int) -> None:
-        wal = self._log.wal
+        wal = self._data_dir.wal
         last_sync_ms = 0
         if status.synced_ns:
             last_sync_ms = (time.time_ns() - now_ns + status.synced_ns) // NS_PER_MS

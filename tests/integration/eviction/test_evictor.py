@@ -49,15 +49,17 @@ class Bench(Listener):
         )
         self.paths = NodePaths.of(config)
         self.paths.create()
-        self.log = DataDir.open(config, self.paths, Node.load_or_create(config, self.paths), _fail)
+        self.data_dir = DataDir.open(
+            config, self.paths, Node.load_or_create(config, self.paths), _fail
+        )
         self.board = Board(self.paths.board_file)
         self.access = AccessTable.of(POLICIES[policy], self.paths.run_dir, LIMIT_BYTES)
         self.evictor = Evictor(
-            self.log.store, POLICIES[policy], LIMIT_BYTES, access=self.access, random=Random(1)
+            self.data_dir.store, POLICIES[policy], LIMIT_BYTES, access=self.access, random=Random(1)
         )
         self.now = 1_000_000.0
         self.writer = Writer(
-            self.log,
+            self.data_dir,
             self.board,
             Limits(MIB),
             publisher=self,
@@ -70,7 +72,7 @@ class Bench(Listener):
         )
 
     def used_bytes(self) -> int:
-        return self.log.store.facts().used_bytes
+        return self.data_dir.store.facts().used_bytes
 
     def removed(self) -> list[bytes]:
         """The keys of all DEL entries that were published."""
@@ -81,7 +83,7 @@ class Bench(Listener):
         if self.access is not None:
             self.access.close()
         self.board.close()
-        self.log.close(clean=True)
+        self.data_dir.close(clean=True)
 
     def running(self) -> AbstractAsyncContextManager[WriterClient]:
         return running(self.writer, self.paths.writer_socket)
@@ -147,14 +149,14 @@ def test_limit_holds_under_a_stream_of_new_keys(bench: Bench, tmp_path: Path) ->
     assert LIMIT_BYTES * 0.95 < highest <= LIMIT_BYTES + SLACK_BYTES
     assert bench.evictor.evicted_total == len(bench.removed()) > 3000
     # A key, its deadline and what is around them take 276 bytes: half of the pages is in use.
-    assert bench.log.store.facts().keys * 276 > LIMIT_BYTES * 0.5
+    assert bench.data_dir.store.facts().keys * 276 > LIMIT_BYTES * 0.5
     assert bench.board.details().limit_bytes == LIMIT_BYTES
     replica = Store.create(tmp_path / "replica", 1 << 30)
     transaction = replica.begin()
     for frame in bench.frames:
         transaction.apply(frame.entries(), frame.first_offset)
     transaction.commit()
-    assert replica.reader().digest()[1:] == bench.log.store.reader().digest()[1:]
+    assert replica.reader().digest()[1:] == bench.data_dir.store.reader().digest()[1:]
     replica.close(clean=False)
 
 
@@ -168,7 +170,7 @@ def test_volatile_policy_spares_keys_without_a_ttl_and_then_refuses(bench: Bench
             assert isinstance((await together(client, [Delete((kept[0],))]))[0], Done)
             assert bench.evictor.evicted_total == 1000
             assert {key[:3] for key in bench.removed()[:-1]} == {b"ttl"}
-            found, _ = bench.log.store.reader().get_many(kept[1:], 0)
+            found, _ = bench.data_dir.store.reader().get_many(kept[1:], 0)
             assert None not in found
             assert bench.board.view().read_only == "memory_limit"
 
@@ -191,7 +193,7 @@ def test_noeviction_refuses_growth_alone_and_reads_go_on(bench: Bench) -> None:
             )
             refused = [isinstance(outcome, MemoryLimit) for outcome in outcomes]
             assert refused == [True, False, True, False, False]
-            assert bench.log.store.reader().get(kept[1])[0] is not None
+            assert bench.data_dir.store.reader().get(kept[1])[0] is not None
             assert bench.evictor.evicted_total == 0
             assert bench.used_bytes() <= LIMIT_BYTES + SLACK_BYTES
 
@@ -206,10 +208,10 @@ def test_noeviction_goes_on_by_itself_after_scattered_deletes(bench: Bench) -> N
             kept = await fill(client, bench)
             assert bench.board.view().read_only == "memory_limit"
             gone = Random(2).sample(kept, len(kept) // 4)
-            keys = bench.log.store.facts().keys
+            keys = bench.data_dir.store.facts().keys
             await together(client, [Delete((key,)) for key in gone])
             await until_writable(bench)
-            assert bench.log.store.facts().keys == keys - len(gone)
+            assert bench.data_dir.store.facts().keys == keys - len(gone)
             assert bench.used_bytes() <= LIMIT_BYTES * 0.98
             (outcome,) = await together(client, [Set(b"new", VALUE)])
             assert isinstance(outcome, Done)
@@ -270,7 +272,7 @@ def test_large_values_are_evicted_by_their_pages(
                 assert bench.used_bytes() <= LIMIT_BYTES + LIMIT_BYTES // 100 + 2 * 50_000
 
     uvloop.run(scenario())
-    assert bench.log.store.facts().keys > 30
+    assert bench.data_dir.store.facts().keys > 30
     bench.close()
 
 
@@ -281,7 +283,7 @@ def test_limit_is_reached_again_while_nobody_writes(bench: Bench) -> None:
             await client.execute(SetMany(tuple((new_key(n), VALUE) for n in range(12_000))))
             assert bench.used_bytes() > LIMIT_BYTES * 1.3
             await _until(lambda: bench.used_bytes() <= LIMIT_BYTES)
-            assert bench.log.store.facts().keys * 240 > LIMIT_BYTES * 0.5
+            assert bench.data_dir.store.facts().keys * 240 > LIMIT_BYTES * 0.5
 
     uvloop.run(scenario())
 
@@ -373,7 +375,7 @@ def test_clock_set_ahead_expires_what_is_due_and_nothing_else(bench: Bench) -> N
             assert isinstance(done, Done)
             await asyncio.sleep(0.05)
             assert bench.removed() == [b"hour"]
-            assert bench.log.store.facts().keys == 3
+            assert bench.data_dir.store.facts().keys == 3
 
     uvloop.run(scenario())
 

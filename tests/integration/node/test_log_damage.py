@@ -52,9 +52,9 @@ class Original:
 
     def frames_held(self, copy: Path) -> int:
         """Open a copy; return how many frames it holds, each as it was written."""
-        with open_node(copy, clean=False) as log:
-            digest = log.store.reader().digest()
-            assert log.applied.position == log.position
+        with open_node(copy, clean=False) as data_dir:
+            digest = data_dir.store.reader().digest()
+            assert data_dir.applied.position == data_dir.position
         assert digest in self.digests
         return self.digests.index(digest)
 
@@ -67,13 +67,13 @@ def original(monkeypatch: pytest.MonkeyPatch) -> Iterator[Original]:
         place = Path(name)
         monkeypatch.setenv("SYNAP_RUN_DIR", str(place / "run"))
         folder = place / "original"
-        with open_node(folder) as log:
-            digests = [log.store.reader().digest()]
-            borders = [log.wal.mark.byte_position]
+        with open_node(folder) as data_dir:
+            digests = [data_dir.store.reader().digest()]
+            borders = [data_dir.wal.mark.byte_position]
             for number in range(FRAMES):
-                write(log, [f"key {number}"])
-                digests.append(log.store.reader().digest())
-                borders.append(log.wal.mark.byte_position)
+                write(data_dir, [f"key {number}"])
+                digests.append(data_dir.store.reader().digest())
+                borders.append(data_dir.wal.mark.byte_position)
         shutil.rmtree(folder / "store")
         (folder / "store").mkdir()
         assert borders[0] == SEGMENT_HEADER_BYTES

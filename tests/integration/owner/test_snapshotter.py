@@ -38,17 +38,17 @@ class Bench:
         self.paths = NodePaths.of(self.config)
         self.paths.create()
         node = Node.load_or_create(self.config, self.paths)
-        self.log = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
+        self.data_dir = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
 
     def snapshotter(self, command: tuple[str, ...] = COMMAND) -> Snapshotter:
-        return Snapshotter(self.config, self.paths, self.log, command, ENVIRONMENT)
+        return Snapshotter(self.config, self.paths, self.data_dir, command, ENVIRONMENT)
 
     def set(self, key: bytes, value: bytes = b"value") -> int:
         """Log one entry and return its offset."""
-        transaction = self.log.store.begin()
+        transaction = self.data_dir.store.begin()
         transaction.put(key, value, 0)
-        self.log.commit(transaction, time.time_ns() // 1_000_000)
-        return self.log.position.offset
+        self.data_dir.commit(transaction, time.time_ns() // 1_000_000)
+        return self.data_dir.position.offset
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def opened(folder: Path, snapshots_dir: Path) -> Iterator[Bench]:
     try:
         yield bench
     finally:
-        bench.log.close(clean=False)
+        bench.data_dir.close(clean=False)
 
 
 @pytest.fixture(autouse=True)
@@ -111,4 +111,4 @@ def test_replica_that_has_held_nothing_takes_no_snapshot(
             asyncio.run(empty.snapshotter().take())
         assert snapshots(empty.paths.snapshots_dir) == []
     finally:
-        empty.log.close(clean=False)
+        empty.data_dir.close(clean=False)

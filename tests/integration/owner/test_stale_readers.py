@@ -40,18 +40,18 @@ def test_slots_of_dead_readers_are_freed_at_the_start_and_later(
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
 
     async def scenario() -> None:
-        with open_node(tmp_path / "data") as log:
-            write(log, ["a"])
+        with open_node(tmp_path / "data") as data_dir:
+            write(data_dir, ["a"])
             die_reading(tmp_path / "data" / "store")
-            write(log, ["b"])
-            assert log.store.facts().oldest_reader_age == 1
-            stale_readers = StaleReaders(log, interval_seconds=0.01)
+            write(data_dir, ["b"])
+            assert data_dir.store.facts().oldest_reader_age == 1
+            stale_readers = StaleReaders(data_dir, interval_seconds=0.01)
             stale_readers.start()
-            assert log.store.facts().oldest_reader_age == 0
+            assert data_dir.store.facts().oldest_reader_age == 0
             die_reading(tmp_path / "data" / "store")
-            write(log, ["c"])
+            write(data_dir, ["c"])
             async with asyncio.timeout(10):
-                while log.store.facts().oldest_reader_age:
+                while data_dir.store.facts().oldest_reader_age:
                     await asyncio.sleep(0.01)
             stale_readers.stop()
 

@@ -21,7 +21,7 @@ async def test_old_messages_sent_again_to_both_ports_are_counted_and_harm_nothin
         frames = [master.set(b"key %d" % number, b"old") for number in range(20)]
         replica = await bench.replica(master)
         await until_level(master, replica)
-        reign = master.log.lineage[-1]
+        reign = master.data_dir.lineage[-1]
         master.set(b"key 0", b"new")
         old = [encode(Published(reign.history), frame.encoded) for frame in frames]
         old += [encode(Chunk(1, 0, False), frame.encoded) for frame in frames]
@@ -54,7 +54,7 @@ async def test_old_frames_sent_again_to_a_replica_are_dropped(bench):
         frames = [master.set(b"key", b"%d" % number) for number in range(20)]
         replica = await bench.replica(master)
         await until_level(master, replica)
-        reign = master.log.lineage[-1]
+        reign = master.data_dir.lineage[-1]
         stream = master.publisher._stream
         stream.send(encode(Heartbeat(reign.history, 1, 3, 1, 100)))
         for frame in frames:
@@ -100,5 +100,5 @@ async def test_two_replicas_of_one_name_are_named_on_the_master(bench, tmp_path,
         assert "has the same server.node_id" in master.replica("twin").note
         assert len([each for each in caplog.records if "same server.node_id" in each.message]) == 1
         master.set_many(20)
-        await eventually(lambda: replica.log.position.offset == 20)
-        assert replica.log.position != START
+        await eventually(lambda: replica.data_dir.position.offset == 20)
+        assert replica.data_dir.position != START

@@ -26,7 +26,7 @@ async def test_empty_replica_of_an_empty_master_is_in_sync(bench):
         master = await bench.master()
         replica = await bench.replica(master)
         await until_level(master, replica)
-        assert replica.log.lineage == master.log.lineage
+        assert replica.data_dir.lineage == master.data_dir.lineage
 
 
 @on_loop
@@ -37,8 +37,8 @@ async def test_empty_replica_joins_and_adopts_the_masters_lineage(bench):
         master.set_many(300)
         replica = await bench.replica(master)
         await until_level(master, replica)
-        assert replica.log.lineage == master.log.lineage
-        assert replica.log.position == master.log.position
+        assert replica.data_dir.lineage == master.data_dir.lineage
+        assert replica.data_dir.position == master.data_dir.position
 
 
 @on_loop
@@ -53,7 +53,8 @@ async def test_replica_that_joins_under_load_has_every_frame_once(bench):
             await asyncio.sleep(0)
         await until_level(master, replica)
         there, here = (
-            [frame.encoded for frame in node.log.wal.frames_after(0)] for node in (master, replica)
+            [frame.encoded for frame in node.data_dir.wal.frames_after(0)]
+            for node in (master, replica)
         )
         assert here == there
 
@@ -69,7 +70,7 @@ async def test_live_frames_reach_three_replicas(bench):
             master.set_many(3)
             await asyncio.sleep(0)
         await until_level(master, *replicas)
-        assert {each.log.position for each in replicas} == {master.log.position}
+        assert {each.data_dir.position for each in replicas} == {master.data_dir.position}
 
 
 @on_loop
@@ -232,7 +233,7 @@ async def test_log_that_no_longer_reaches_back_needs_a_full_resync_and_keeps_the
         await eventually(lambda: replica.has_state(LinkState.SYNCING))
         assert replica.status.reason == "needs_full_resync"
         assert "asks for offset 2" in replica.status.note
-        await eventually(lambda: replica.status.master_offset == master.log.position.offset)
+        await eventually(lambda: replica.status.master_offset == master.data_dir.position.offset)
         assert replica.value(b"kept") == b"value"
         await eventually(lambda: master.replica("replica").status == "syncing")
 
@@ -254,7 +255,7 @@ async def test_replica_of_another_history_is_diverged_and_keeps_the_data(bench):
         assert stranger.status.reason == "diverged"
         assert "share no history" in stranger.status.note
         assert stranger.value(b"kept") == b"value"
-        assert stranger.log.position == first.log.position
+        assert stranger.data_dir.position == first.data_dir.position
         await eventually(lambda: other.replica("replica").status == "diverged")
 
 
@@ -298,7 +299,7 @@ async def test_bytes_that_are_no_zmtp_at_both_ports_harm_nothing(bench):
             master.set_many(2)
             await asyncio.sleep(0)
         await until_level(master, replica)
-        assert replica.log.position == master.log.position
+        assert replica.data_dir.position == master.data_dir.position
 
 
 @on_loop

@@ -42,8 +42,8 @@ class Master(linked_nodes.Master):
 
     async def start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-        self.snapshots = Snapshotter(self.config, self.paths, self.log, COMMAND, environment)
-        self.publisher = Publisher(self.config, self.log, self.snapshots)
+        self.snapshots = Snapshotter(self.config, self.paths, self.data_dir, COMMAND, environment)
+        self.publisher = Publisher(self.config, self.data_dir, self.snapshots)
         await self.snapshots.start()
         await self.publisher.start()
 
@@ -54,16 +54,16 @@ class Master(linked_nodes.Master):
     async def shrink(self) -> None:
         """Take a snapshot and let go of every finished segment that it covers."""
         await self.snapshots.take()
-        self.log.wal.retire(self.log.position.offset, 0)
-        self.log.wal.remove_retired()
-        assert self.log.wal.first_offset > 1
+        self.data_dir.wal.retire(self.data_dir.position.offset, 0)
+        self.data_dir.wal.remove_retired()
+        assert self.data_dir.wal.first_offset > 1
 
 
 class Replica(linked_nodes.Replica):
     """A replica that can take a snapshot."""
 
     def installer(self) -> Installer:
-        return Installer(self.log, self.paths.snapshots_dir)
+        return Installer(self.data_dir, self.paths.snapshots_dir)
 
 
 class Bench(linked_nodes.Bench):
@@ -105,12 +105,14 @@ async def test_empty_replica_behind_a_shrunk_log_gets_the_snapshot_and_what_foll
         master.set(b"after", b"the snapshot")
         replica = await bench.replica(master)
         await until_level(master, replica)
-        assert replica.log.wal.first_offset == master.snapshots.known()[0][1].position.offset + 1
-        assert replica.log.lineage == master.log.lineage
+        assert (
+            replica.data_dir.wal.first_offset == master.snapshots.known()[0][1].position.offset + 1
+        )
+        assert replica.data_dir.lineage == master.data_dir.lineage
         assert replica.value(b"after") == b"the snapshot"
         await replica.restart()
         await until_level(master, replica)
-        assert replica.log.recovery.source == "store"
+        assert replica.data_dir.recovery.source == "store"
 
 
 @on_loop
@@ -147,13 +149,13 @@ async def test_log_that_is_damaged_in_the_middle_leads_replicas_to_a_snapshot(be
         await until_level(master, stood_before)
         await stood_before.stop()
         fill(master, 2, b"m")
-        assert master.log.wal.segment_count > 2
+        assert master.data_dir.wal.segment_count > 2
         damage_a_value(master, 1)
         await stood_before.start()
         empty = await bench.replica(master, "empty")
         await until_level(master, stood_before, empty)
-        assert master.log.wal.damage
-        assert master.log.wal.first_offset > 1
+        assert master.data_dir.wal.damage
+        assert master.data_dir.wal.first_offset > 1
         told = [each for each in caplog.records if getattr(each, "action", "") == "wal_damaged"]
         assert len(told) == 1
         master.set(b"last", b"value")
@@ -169,14 +171,14 @@ async def test_replica_that_was_away_too_long_serves_its_old_data_until_the_swit
         replica = await bench.replica(master)
         await until_level(master, replica)
         await replica.stop()
-        generation = replica.log.store.generation
+        generation = replica.data_dir.store.generation
         fill(master, 3)
         await master.shrink()
         await replica.start()
         await eventually(lambda: replica.has_state(LinkState.SYNCING))
-        assert (replica.value(b"old"), replica.log.store.generation) == (b"1", generation)
+        assert (replica.value(b"old"), replica.data_dir.store.generation) == (b"1", generation)
         await until_level(master, replica)
-        assert replica.log.store.generation > generation
+        assert replica.data_dir.store.generation > generation
         assert not replica.paths.diverged_dir.exists()
         assert not replica.paths.resync_file.exists()
 
@@ -229,10 +231,10 @@ async def test_image_that_is_not_what_was_offered_is_thrown_away(bench, monkeypa
         attempts = note_fetches(master, monkeypatch)
         replica = await bench.replica(master)
         await eventually(lambda: len(attempts) > 3)
-        assert replica.log.position.offset == 0
+        assert replica.data_dir.position.offset == 0
         path.write_bytes(sound)
         await until_level(master, replica)
-        assert replica.log.store.generation > 1
+        assert replica.data_dir.store.generation > 1
 
 
 @on_loop
@@ -263,11 +265,11 @@ async def test_snapshot_that_is_pruned_in_the_middle_is_sent_to_its_end(bench, m
         for path, _ in snapshots(master.paths.snapshots_dir):
             path.unlink()
         fill(master, 3, b"l")
-        master.log.wal.retire(master.log.position.offset, 0)
-        master.log.wal.remove_retired()
-        assert master.log.wal.first_offset <= first + 1
+        master.data_dir.wal.retire(master.data_dir.position.offset, 0)
+        master.data_dir.wal.remove_retired()
+        assert master.data_dir.wal.first_offset <= first + 1
         await until_level(master, replica)
-        assert replica.log.wal.first_offset == first + 1
+        assert replica.data_dir.wal.first_offset == first + 1
 
 
 @on_loop
@@ -318,7 +320,7 @@ async def test_tail_beyond_a_masters_loss_is_kept_aside_and_named(bench, caplog)
         for number in range(5):
             master.set(b"lost%d" % number, b"1")
         await until_level(master, replica)
-        lost = replica.log.position.offset
+        lost = replica.data_dir.position.offset
         await master.stop()
         master.close_log()
         # The machine crashed: the copy is what its disk had.
@@ -327,7 +329,7 @@ async def test_tail_beyond_a_masters_loss_is_kept_aside_and_named(bench, caplog)
         (master.paths.store_dir / "CURRENT").unlink()
         master.open_log()
         await master.start()
-        held = master.log.position.offset
+        held = master.data_dir.position.offset
         replica.statuses.clear()
         master.set(b"new", b"1")
         await until_level(master, replica)
@@ -338,7 +340,7 @@ async def test_tail_beyond_a_masters_loss_is_kept_aside_and_named(bench, caplog)
         assert any(kept[0].name in record.getMessage() for record in caplog.records)
         assert b"lost4" in kept[-1].read_bytes()
         assert replica.value(b"lost4") is None
-        assert replica.log.position.offset < lost
+        assert replica.data_dir.position.offset < lost
 
 
 @on_loop
@@ -377,7 +379,7 @@ async def test_crash_at_any_step_leaves_the_old_state_or_the_new(bench, monkeypa
         replica = await bench.replica(master)
         await until_level(master, replica)
         await replica.stop()
-        old = replica.log.position.offset
+        old = replica.data_dir.position.offset
         fill(master, 3)
         await master.shrink()
         prepared = note_prepared(monkeypatch)
@@ -392,7 +394,7 @@ async def test_crash_at_any_step_leaves_the_old_state_or_the_new(bench, monkeypa
         replica.close_log()
         replica.open_log()
         new = master.snapshots.known()[0][1].position.offset
-        assert replica.log.position.offset == (old if step == "prepared" else new)
+        assert replica.data_dir.position.offset == (old if step == "prepared" else new)
         assert not replica.paths.resync_file.exists()
         assert len([p for p in replica.paths.store_dir.iterdir() if p.is_dir()]) == 1
         await replica.start()
@@ -405,11 +407,11 @@ def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at)
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
     replica = OneNode(tmp_path / "replica", replication__role="standalone")
     replica.open_log()
-    transaction = replica.log.store.begin()
+    transaction = replica.data_dir.store.begin()
     transaction.put(b"key", b"value", 0)
-    replica.log.commit(transaction, 1)
-    position, lineage = replica.log.position, replica.log.lineage
-    generation = replica.log.store.generation
+    replica.data_dir.commit(transaction, 1)
+    position, lineage = replica.data_dir.position, replica.data_dir.lineage
+    generation = replica.data_dir.store.generation
     replica.close_log()
     begun = resync_switch.ResyncSwitch(generation, position, lineage, kept_after=0)
     resync_switch.begin(replica.paths, begun)
@@ -426,9 +428,9 @@ def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at)
     monkeypatch.setattr(resync_switch, "sync_directory", fail)
     if at in (1, 2):
         with pytest.raises(OSError, match="crash"):
-            resync_switch.finish(replica.paths, replica.log.node, begun)
+            resync_switch.finish(replica.paths, replica.data_dir.node, begun)
     replica.open_log()
-    assert replica.log.position == position
+    assert replica.data_dir.position == position
     assert replica.value(b"key") == b"value"
     assert not replica.paths.resync_file.exists()
     replica.close_log()
@@ -441,7 +443,7 @@ def crash_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("crash")
 
     if step == "finished":
-        monkeypatch.setattr(installing.Log, "enter", crash)
+        monkeypatch.setattr(installing.DataDir, "enter", crash)
     elif step == "begun":
         monkeypatch.setattr(resync_switch, "finish", crash)
     else:
@@ -452,13 +454,13 @@ def crash_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def note_prepared(monkeypatch: pytest.MonkeyPatch) -> list:
     """Note the stores that are prepared, which this process must close before it opens them."""
     prepared: list = []
-    prepare = installing.Log.prepare
+    prepare = installing.DataDir.prepare
 
     def note(*arguments: object) -> object:
         prepared.append(prepare(*arguments))
         return prepared[-1]
 
-    monkeypatch.setattr(installing.Log, "prepare", note)
+    monkeypatch.setattr(installing.DataDir, "prepare", note)
     return prepared
 
 
@@ -488,13 +490,13 @@ def test_image_without_room_is_refused_at_once_and_leaves_nothing(tmp_path):
 @on_loop
 async def test_heartbeats_go_on_while_a_snapshot_is_unpacked(bench, monkeypatch):
     """Cites R8."""
-    prepare = installing.Log.prepare
+    prepare = installing.DataDir.prepare
 
     def slowly(*arguments: object) -> object:
         time.sleep(1)
         return prepare(*arguments)
 
-    monkeypatch.setattr(installing.Log, "prepare", slowly)
+    monkeypatch.setattr(installing.DataDir, "prepare", slowly)
     async with bench:
         master = await bench.shrunk_master(3)
         replica = await bench.replica(master)
@@ -514,7 +516,7 @@ async def test_replica_that_restarts_in_the_middle_begins_anew(bench, monkeypatc
         replica = await bench.replica(master)
         await eventually(lambda: held_bytes(replica) > MIB)
         await replica.restart()
-        assert not replica.log.has_synced
+        assert not replica.data_dir.has_synced
         assert list(replica.paths.snapshots_dir.glob("*.tmp")) == []
         await until_level(master, replica)
-        assert replica.log.has_synced
+        assert replica.data_dir.has_synced

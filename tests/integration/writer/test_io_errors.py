@@ -119,13 +119,14 @@ def value_of(number: int) -> bytes:
     return b"%d " % number + bytes(VALUE_BYTES)
 
 
-async def write_all(config: Config, log: DataDir, count: int) -> Run:
-    """Run the writer on `log`, and write keys one after the other, as long as it takes them."""
+async def write_all(config: Config, data_dir: DataDir, count: int) -> Run:
+    """Run the writer on `data_dir`, and write key after key, as long as it takes them."""
     run = Run()
     paths = NodePaths.of(config)
     board = Board(paths.board_file)
     writer = Writer(
-        log, board, Limits(1024 * 1024), publisher=None, turn_bytes=65536, sweep_interval_ms=50,
+        data_dir, board, Limits(1024 * 1024), publisher=None, turn_bytes=65536,
+        sweep_interval_ms=50,
         view=BoardView(role="standalone"), on_failure=run.ended_by.append,
     )  # fmt: skip
     await writer.start(paths.writer_socket)
@@ -149,34 +150,34 @@ async def write_all(config: Config, log: DataDir, count: int) -> Run:
 
 def check_recovered(config: Config, run: Run) -> None:
     """Open the log as after a crash: it holds what was acknowledged, nothing that was refused."""
-    log = open_log(config)
+    data_dir = open_log(config)
     try:
-        reader = log.store.reader()
+        reader = data_dir.store.reader()
         for number in run.acknowledged:
             record, _ = reader.get(b"key %d" % number)
             assert record is not None, f"key {number} is lost"
             assert record.value == value_of(number)
         for number in run.refused:
             assert reader.get(b"key %d" % number)[0] is None
-        assert log.applied.position == log.position
-        assert log.position.offset - len(run.acknowledged) in range(len(run.in_doubt) + 1)
-        transaction = log.store.begin()
+        assert data_dir.applied.position == data_dir.position
+        assert data_dir.position.offset - len(run.acknowledged) in range(len(run.in_doubt) + 1)
+        transaction = data_dir.store.begin()
         transaction.put(b"behind", b"v", 0)
-        log.commit(transaction, 1)
+        data_dir.commit(transaction, 1)
     finally:
-        log.close(clean=False)
+        data_dir.close(clean=False)
 
 
 @pytest.mark.parametrize("number", range(1, 101))
 def test_kth_write_without_room_is_refused_and_leaves_no_trace(config: Config, number: int) -> None:
     files = NthCallFails("write", number, errno.ENOSPC)
     try:
-        log = open_log(config, files)
+        data_dir = open_log(config, files)
     except DiskFull:
         check_recovered(config, Run())
         return
-    run = uvloop.run(write_all(config, log, number + MORE_WRITES))
-    log.close(clean=False)
+    run = uvloop.run(write_all(config, data_dir, number + MORE_WRITES))
+    data_dir.close(clean=False)
     assert (len(run.refused), run.in_doubt, run.ended_by) == (1, [], [])
     assert len(run.acknowledged) == number + MORE_WRITES - 1
     check_recovered(config, run)
@@ -188,13 +189,13 @@ def test_kth_sync_that_fails_ends_the_writer_and_is_not_tried_again(
 ) -> None:
     files = NthCallFails("sync", number, errno.EIO)
     try:
-        log = open_log(config, files)
+        data_dir = open_log(config, files)
     except WalFailed:
         assert (files.has_failed, files.syncs_since) == (True, 0)
         check_recovered(config, Run())
         return
-    run = uvloop.run(write_all(config, log, number + MORE_WRITES))
-    log.close(clean=False)
+    run = uvloop.run(write_all(config, data_dir, number + MORE_WRITES))
+    data_dir.close(clean=False)
     assert (run.refused, len(run.in_doubt)) == ([], 1)
     assert [type(error) for error in run.ended_by] == [WalFailed]
     assert files.syncs_since == 0
@@ -208,23 +209,26 @@ def test_start_without_room_for_what_the_store_lacks_serves_reads_and_goes_on(
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
     with small_disk(tmp_path / "disk", 8 * 1024 * 1024) as disk:
         config = load_config(None, {"data_dir": str(disk / "data")}, environ={})
-        log = open_log(config)
+        data_dir = open_log(config)
         lacked = encode_frame(
-            [Entry(SET, b"lacked", bytes(100_000))], previous=log.wal.position, epoch=1, time_ms=1
+            [Entry(SET, b"lacked", bytes(100_000))],
+            previous=data_dir.wal.position,
+            epoch=1,
+            time_ms=1,
         )
-        log.wal.append([lacked])
-        log.close(clean=False)
+        data_dir.wal.append([lacked])
+        data_dir.close(clean=False)
         ballast = fill(disk)
-        log = open_log(config)
-        assert (log.recovery.is_behind, log.applied.position.offset) == (True, 0)
-        assert log.store.reader().get(b"lacked") == (None, 0)
-        run = uvloop.run(write_all(config, log, 2))
+        data_dir = open_log(config)
+        assert (data_dir.recovery.is_behind, data_dir.applied.position.offset) == (True, 0)
+        assert data_dir.store.reader().get(b"lacked") == (None, 0)
+        run = uvloop.run(write_all(config, data_dir, 2))
         assert (run.refused, run.ended_by) == ([0, 1], [])
         ballast.unlink()
-        run = uvloop.run(write_all(config, log, 2))
-        log.close(clean=False)
+        run = uvloop.run(write_all(config, data_dir, 2))
+        data_dir.close(clean=False)
         assert run.acknowledged == [0, 1]
-        log = open_log(config)
-        record, offset = log.store.reader().get(b"lacked")
+        data_dir = open_log(config)
+        record, offset = data_dir.store.reader().get(b"lacked")
         assert (record.version, offset) == (1, 3)
-        log.close(clean=False)
+        data_dir.close(clean=False)

@@ -34,7 +34,7 @@ def test_write_in_a_pause_waits_until_it_is_resumed(tmp_path: Path) -> None:
             waiting = asyncio.ensure_future(client.execute(Set(b"k", b"2")))
             await asyncio.sleep(MEANWHILE_SECONDS)
             assert not waiting.done()
-            assert master.log.position.offset == paused.offset == 1
+            assert master.data_dir.position.offset == paused.offset == 1
             master.writer.handle_pause(ResumeWrites())
             assert (await waiting).offset == 2
 
@@ -80,9 +80,9 @@ def test_expiry_waits_in_a_pause(tmp_path: Path) -> None:
             await client.execute(Set(b"k", b"1", expiry_ms=int(time.time() * 1000) + 100))
             master.writer.handle_pause(PauseWrites(10))
             await asyncio.sleep(0.1 + MEANWHILE_SECONDS)
-            assert master.log.position.offset == 1
+            assert master.data_dir.position.offset == 1
             master.writer.handle_pause(ResumeWrites())
-            await eventually(lambda: master.log.position.offset == 2)
+            await eventually(lambda: master.data_dir.position.offset == 2)
 
     uvloop.run(test())
 
@@ -120,7 +120,7 @@ def test_master_that_stepped_down_logs_nothing_when_the_pause_is_over(tmp_path: 
                 await client.execute(Set(b"k", b"1"))
             with pytest.raises(ReignEnded):
                 master.writer.handle_pause(PauseWrites(1))
-            assert master.log.position.offset == 0
+            assert master.data_dir.position.offset == 0
 
     uvloop.run(test())
 

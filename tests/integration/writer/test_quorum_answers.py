@@ -29,7 +29,7 @@ def test_answer_comes_when_the_replica_has_logged_the_write(tmp_path: Path) -> N
         async with master.running() as client, following(tmp_path / "r", master) as replica:
             for number in range(50):
                 done = await client.execute(Set(b"%d" % number, b"v"))
-                assert replica.log.position.offset >= done.offset
+                assert replica.data_dir.position.offset >= done.offset
 
     uvloop.run(test())
 
@@ -58,7 +58,7 @@ def test_write_for_more_replicas_than_there_are_times_out_and_stays_logged(tmp_p
             with pytest.raises(QuorumTimeout, match="logged on the master"):
                 await client.execute(Set(b"k", b"v"), min_replicas=2)
             assert time.monotonic() - began >= TIMEOUT_MS / 1000 - 0.01
-            assert master.log.position.offset == 1
+            assert master.data_dir.position.offset == 1
             assert (await client.execute(Set(b"k", b"w"), min_replicas=1)).offset == 2
 
     uvloop.run(test())
@@ -109,23 +109,23 @@ def test_herald_ends_the_reign_of_the_master_before_it(tmp_path: Path) -> None:
     """E2, E3."""
 
     class Promoted:
-        def __init__(self, log: DataDir) -> None:
-            self.position = log.position
-            self.lineage = (*log.lineage, new_reign(2, log.position.offset + 1))
+        def __init__(self, data_dir: DataDir) -> None:
+            self.position = data_dir.position
+            self.lineage = (*data_dir.lineage, new_reign(2, data_dir.position.offset + 1))
 
     async def test() -> None:
         master = WritingMaster(tmp_path / "m")
         async with master.running() as client:
             await client.execute(Set(b"k", b"v"))
             notice = PredecessorNotice(
-                Promoted(master.log), "new", "http://new:1", master.addresses[1], None
+                Promoted(master.data_dir), "new", "http://new:1", master.addresses[1], None
             )
             notice.start()
-            await eventually(lambda: master.log.node.identity.ended_by_epoch == 2)
+            await eventually(lambda: master.data_dir.node.identity.ended_by_epoch == 2)
             await notice.stop()
             with pytest.raises(ReignEnded):
                 await client.execute(Set(b"k", b"w"))
-            assert master.log.position.offset == 1
+            assert master.data_dir.position.offset == 1
             assert master.publisher.replicas() == ()
         assert read_identity(master.paths.node_file).ended_by_epoch == 2
 

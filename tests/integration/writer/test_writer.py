@@ -43,8 +43,8 @@ TURN_BYTES = 65536
 class Bench:
     """A log, a writer on it and a client of it."""
 
-    def __init__(self, log: DataDir, paths: NodePaths, board: Board) -> None:
-        self.log = log
+    def __init__(self, data_dir: DataDir, paths: NodePaths, board: Board) -> None:
+        self.data_dir = data_dir
         self.paths = paths
         self.board = board
         self.listener = Listener()
@@ -55,7 +55,7 @@ class Bench:
 
     def build_writer(self, **options: float) -> Writer:
         return Writer(
-            self.log,
+            self.data_dir,
             self.board,
             Limits(1024 * 1024),
             publisher=self.listener,
@@ -71,7 +71,7 @@ class Bench:
         if not self.is_closed:
             self.is_closed = True
             self.board.close()
-            self.log.close(clean=True)
+            self.data_dir.close(clean=True)
 
     def running(self) -> AbstractAsyncContextManager[WriterClient]:
         return running(self.writer, self.paths.writer_socket)
@@ -87,9 +87,9 @@ def config(tmp_path: Path, run_dir: Path) -> Config:
 def bench(config: Config) -> Iterator[Bench]:
     paths = NodePaths.of(config)
     paths.create()
-    log = DataDir.open(config, paths, Node.load_or_create(config, paths), _no_failure)
+    data_dir = DataDir.open(config, paths, Node.load_or_create(config, paths), _no_failure)
     board = Board(paths.board_file)
-    bench = Bench(log, paths, board)
+    bench = Bench(data_dir, paths, board)
     yield bench
     bench.close()
 
@@ -197,7 +197,7 @@ def test_published_frame_is_the_bytes_of_the_log(bench: Bench) -> None:
                 await client.execute(Set(b"k%d" % number, b"v"))
 
     uvloop.run(scenario())
-    logged = list(bench.log.wal.frames_after(0))
+    logged = list(bench.data_dir.wal.frames_after(0))
     assert [f.encoded for f in logged] == [f.encoded for f in bench.listener.frames]
 
 
@@ -207,7 +207,7 @@ def test_reader_sees_an_acknowledged_write(bench: Bench) -> None:
             return await client.execute(SetMany(((b"a", b"1"), (b"b", b"2"))))
 
     done = uvloop.run(scenario())
-    assert bench.log.applied.position.offset == done.offset == 2
+    assert bench.data_dir.applied.position.offset == done.offset == 2
     bench.close()
     reader = StoreReader.open(bench.paths.store_dir)
     record, offset = reader.get(b"b")
@@ -339,8 +339,8 @@ def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
     paths = NodePaths.of(config)
     paths.create()
     files = WatchedFiles()
-    log = DataDir.open(config, paths, Node.load_or_create(config, paths), _no_failure, files)
-    bench = Bench(log, paths, Board(paths.board_file))
+    data_dir = DataDir.open(config, paths, Node.load_or_create(config, paths), _no_failure, files)
+    bench = Bench(data_dir, paths, Board(paths.board_file))
     seen: list[tuple[str, object]] = []
 
     async def scenario() -> None:
@@ -353,8 +353,8 @@ def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
     async def write(client: socket.socket) -> None:
         def look(call: str) -> None:
             is_answered = bool(select.select([client], [], [], 0)[0])
-            record, _ = log.store.reader().get(b"k")
-            is_told = bool(bench.listener.frames) or log.position.offset > 0
+            record, _ = data_dir.store.reader().get(b"k")
+            is_told = bool(bench.listener.frames) or data_dir.position.offset > 0
             seen.append((call, is_answered or is_told or record is not None))
 
         requests = [Request(1, Set(b"k", b"v")), Request(2, Increment(b"n", 1))]
@@ -363,7 +363,7 @@ def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
         data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 65536), 10)
         files.look = _nothing_to_see
         assert [answer.offset for answer in Decoder(Answer).feed(data)] == [1, 2, 3]
-        assert log.wal.durable_offset == 3
+        assert data_dir.wal.durable_offset == 3
 
     try:
         uvloop.run(scenario())

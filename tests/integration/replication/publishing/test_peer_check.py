@@ -25,9 +25,9 @@ async def test_promoted_replica_names_the_higher_epoch(bench: Bench) -> None:
     """E5."""
     async with bench:
         new = await bench.master()
-        old_lineage = new.log.lineage
+        old_lineage = new.data_dir.lineage
         new.set_many(3)
-        new.log.node.begin_reign(new.log.position.offset)
+        new.data_dir.node.begin_reign(new.data_dir.position.offset)
         addresses = [f"{HOST}:{free_port()}", new.addresses[1]]
         assert await find_higher_epoch("old", old_lineage, addresses, SECONDS) == 2
         assert new.publisher.replicas() == ()
@@ -41,9 +41,9 @@ async def test_encrypted_replica_is_asked_by_each_key_that_a_master_may_have(
     """E5, K4."""
     async with bench:
         new = await bench.master(**ring.settings("m", "m", "o"))
-        old_lineage = new.log.lineage
+        old_lineage = new.data_dir.lineage
         new.set_many(3)
-        new.log.node.begin_reign(new.log.position.offset)
+        new.data_dir.node.begin_reign(new.data_dir.position.offset)
         settings = ring.settings("o", "r m", "m")
         keys = load_keys(ring.config("o", **settings))
         found = await find_higher_epoch("old", old_lineage, [new.addresses[1]], SECONDS, keys)
@@ -58,9 +58,9 @@ async def test_master_of_the_same_epoch_and_another_history_ends_the_reign(
     """E5, E6: it was promoted too, or its machine crashed, which counts for less."""
     async with bench:
         new = await bench.master()
-        common = new.log.lineage
+        common = new.data_dir.lineage
         new.set_many(3)
-        new.log.node.promote(new.log.position.offset, None)
+        new.data_dir.node.promote(new.data_dir.position.offset, None)
         own = (*common, new_reign(2, 2, is_unasked=not is_promoted))
         assert await find_higher_epoch("old", own, [new.addresses[1]], SECONDS) == 2
 
