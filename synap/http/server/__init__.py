@@ -7,6 +7,9 @@ order, `request_parser` turns bytes into requests, `exchange` is one request and
     server            what the connections of a process share; drains them at the end
     acceptor          takes connections, few in each turn, so that the workers share them
     connection        one client: requests in order to the application, answers in order back
+    connection_state  how far it is on its way to its end
+    flow_control      which side waits for the other
+    client_timeouts   how long the client may take
     request_parser    bytes to requests, and what the parser leaves open is guarded
     exchange          `receive` and `send` of one request
     framing           status lines, header lines, refusals: what goes on the wire

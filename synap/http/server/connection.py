@@ -1,8 +1,9 @@
 """One client's connection: requests in order to the application, answers in order to the client.
 
 `request_parser` turns bytes into requests and `exchange` frames an answer. This class puts them in
-order (pipelining), bounds what waits on either side (flow control), times the client, and ends the
-connection so that nothing is lost. `server` holds what connections share and calls `check`.
+order (pipelining) and ends the connection so that nothing is lost; how far that is tells
+`connection_state`. What waits on either side is bounded by `flow_control`, the client is held to
+its time by `client_timeouts`. `server` holds what connections share and calls `check`.
 
 A request that can be answered without a wait is answered inside `data_received`.
 """
@@ -14,20 +15,24 @@ from collections import deque
 from typing import Any, Protocol
 
 from synap.http.server import framing
+from synap.http.server.client_timeouts import ClientTimeouts
+from synap.http.server.connection_state import (
+    CLOSED,
+    DEAF,
+    DEAF_LEAVING,
+    LEAVING,
+    LINGERING,
+    OPEN,
+    State,
+)
 from synap.http.server.deferred_answer import DeferredAnswer
 from synap.http.server.eager_tasks import Starter
 from synap.http.server.exchange import COMPLETE, JOINED_BODY_BYTES, STREAMING, Exchange
+from synap.http.server.flow_control import BODY_BUFFER_BYTES, FlowControl
 from synap.http.server.framing import ErrorResponse
 from synap.http.server.head_cache import HeadCache
 from synap.http.server.limits import HttpLimits, Ticks
 from synap.http.server.request_parser import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestParser
-
-# Requests that may wait for the one before them; beyond it the socket is not read.
-MAX_PIPELINED = 32
-
-# A body of up to this is whole before the application starts; of a longer one it gets parts, and
-# no more than about this waits for it.
-BODY_BUFFER_BYTES = 64 * 1024
 
 
 class FastPath(Protocol):
@@ -68,42 +73,45 @@ class Connection(asyncio.Protocol):
     """The protocol object of one accepted connection.
 
     Attributes:
+        state: How far it is on its way to its end.
         exchange: The request that the application works on.
-        since: Tick of the last thing that the client is timed from.
-        is_leaving: The connection closes behind the requests that are here.
-        write_paused: The client reads too slowly; no further answer is begun.
+        flow: Which side waits for the other.
+        timeouts: What the client is timed by.
     """
 
+    # From `connection_made` on.
     transport: asyncio.Transport
+    flow: FlowControl
     _reader: RequestParser
 
     def __init__(self, server: Server) -> None:
+        # What it shares with the others of its process.
         self.server = server
         self.loop = server.loop
-        self.exchange: Exchange | DeferredAnswer | None = None
-        self.since = server.tick
-        self.write_paused = False
         self._app = server.app
         self._fast_path = server.fast_path
         self._start = server.starter.start
-        self._queue: deque[Exchange | ErrorResponse] = deque()
+
+        # Where it stands. A state is never taken back, and only the transitions below set it. In
+        # LINGERING no request is here; those that are here in CLOSED are not begun any more.
+        self.state: State = LEAVING if server.is_draining else OPEN
+        self.timeouts = ClientTimeouts(server)
+
+        # What comes in: bytes that no request was read from yet. Empty where `state.is_deaf`;
+        # outside of `_feed_unread` there are none unless the socket is not read.
         self._unread = b""
-        self._is_reading_paused = False
-        self._is_deaf = False
-        self._is_closed = False
-        self._is_lingering = False
-        self.is_leaving = server.is_draining
-        self._drain_event: asyncio.Event | None = None
-        self._unflushed_bytes = 0
-        self._stalled_since: int | None = None
-        self._slow_exchange: Exchange | None = None
-        self._slow_since = 0
+
+        # Order: `exchange` first, then the queue. Nothing waits where nothing runs, but for a
+        # turn of the loop, or for a client that reads too slowly. A refusal is the last of all.
+        self.exchange: Exchange | DeferredAnswer | None = None
+        self._queue: deque[Exchange | ErrorResponse] = deque()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse at once where the process has no room."""
         self.transport = transport  # type: ignore[assignment]
+        self.flow = FlowControl(self.transport)
         server = self.server
         self._reader = RequestParser(
             self,
@@ -112,7 +120,7 @@ class Connection(asyncio.Protocol):
             server.limits.max_body_bytes,
             server.head_cache,
         )
-        if not self.server.admit(self):
+        if not server.admit(self):
             self._refuse(framing.OVERLOADED)
 
     def data_received(self, data: bytes) -> None:
@@ -121,9 +129,10 @@ class Connection(asyncio.Protocol):
         if finished is not None and finished.stage == COMPLETE and not self._queue:
             # The answer was quicker at the client than `advance` is here.
             self._leave(finished)
-        if self._is_deaf:
+        state, flow = self.state, self.flow
+        if state.is_deaf:
             return
-        if self._unread or self._is_reading_paused:
+        if flow.is_reading_paused:
             self._unread += data
             self._feed_unread()
             return
@@ -132,7 +141,8 @@ class Connection(asyncio.Protocol):
             self._fast_path is not None
             and self.exchange is None
             and reader.phase == BETWEEN
-            and not (self._queue or self.write_paused or self.is_leaving)
+            and state is OPEN
+            and not (self._queue or flow.is_writing_paused)
             and self._fast_path.take(data, self)
         ):
             return
@@ -146,39 +156,35 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Finish what was asked before the client's end; a half request is refused."""
-        if self._is_lingering or self._is_closed:
+        if self.state is LINGERING or self.state is CLOSED:
             return False
-        if self._reader.phase != BETWEEN and not self._is_deaf:
+        if self._reader.phase != BETWEEN and not self.state.is_deaf:
             self._refuse(framing.INCOMPLETE)
-        self._is_deaf = self.is_leaving = True
+        self._become_deaf()
+        self.start_leaving()
         if self.exchange is not None:
             self.exchange.end_input()
         # TLS has no half-closed state: there the end of one side is the end of both.
-        has_answers = self.exchange is not None or bool(self._queue) or self._is_lingering
+        has_answers = self.exchange is not None or bool(self._queue) or self.state is LINGERING
         return has_answers and self.transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the client is gone."""
-        self._is_deaf = self._is_closed = True
-        self.is_leaving = True
-        self._unread = b""
+        self._become_closed()
         self._queue.clear()
         self.server.forget(self)
         if self.exchange is not None:
             self.exchange.lose_client()
-        if self._drain_event is not None:
-            self._drain_event.set()
+        self.flow.resume_writing()
 
     def pause_writing(self) -> None:
         """Hold answers back: the client reads too slowly."""
-        self.write_paused = True
+        self.flow.pause_writing()
 
     def resume_writing(self) -> None:
         """Go on with what `pause_writing` held back."""
-        self.write_paused = False
-        self._stalled_since = None
-        if self._drain_event is not None:
-            self._drain_event.set()
+        self.timeouts.forgive_stall()
+        self.flow.resume_writing()
         self.loop.call_soon(self.advance)
 
     # Input
@@ -188,52 +194,47 @@ class Connection(asyncio.Protocol):
         if refusal is not None:
             self._refuse(refusal)
         elif self._reader.is_over:
-            self._is_deaf = True
+            self._become_deaf()
         elif self._reader.phase == IN_BODY:
             self._submit_unfinished()
 
     def _feed_unread(self) -> None:
         """Feed what is kept, slice by slice, until it is gone or enough waits."""
         data, position = self._unread, 0
-        while position < len(data) and not (self._is_deaf or self._is_full()):
+        while position < len(data) and not (self.state.is_deaf or self._is_full()):
             end = position + self._reader.next_slice_bytes()
             self._settle(self._reader.feed(data[position:end]))
             position = end
-        self._unread = b"" if self._is_deaf else data[position:]
+        self._unread = b"" if self.state.is_deaf else data[position:]
         self._update_reading()
 
     def _is_full(self) -> bool:
         incoming = self._reader.incoming
-        return (
-            len(self._queue) >= MAX_PIPELINED
-            or (self.write_paused and bool(self._queue))
-            or (incoming is not None and incoming.buffered_bytes >= BODY_BUFFER_BYTES)
-        )
+        buffered_bytes = 0 if incoming is None else incoming.buffered_bytes
+        return self.flow.is_full(len(self._queue), buffered_bytes)
 
     def _update_reading(self) -> None:
         """Read from the socket if, and only if, what comes has a place."""
-        should_pause = not self._is_deaf and (bool(self._unread) or self._is_full())
-        if should_pause == self._is_reading_paused or self._is_closed:
+        if self.state is CLOSED:
             return
-        self._is_reading_paused = should_pause
-        if should_pause:
-            self.transport.pause_reading()
-        else:
+        if not self.state.is_deaf and (self._unread or self._is_full()):
+            self.flow.pause_reading()
+        elif self.flow.is_reading_paused:
             self.stamp()
-            self.transport.resume_reading()
+            self.flow.resume_reading()
 
     def _resume_input(self) -> None:
-        if self._is_reading_paused and not self._is_closed:
+        if self.flow.is_reading_paused and self.state is not CLOSED:
             self._feed_unread()
 
     def body_taken(self) -> None:
         """Read on, in a turn of its own, where a full buffer had stopped it."""
-        if self._is_reading_paused:
+        if self.flow.is_reading_paused:
             self.loop.call_soon(self._resume_input)
 
     def stamp(self) -> None:
         """Note that the client made progress."""
-        self.since = self.server.tick
+        self.timeouts.since = self.server.tick
 
     # Order
 
@@ -242,13 +243,14 @@ class Connection(asyncio.Protocol):
 
         While leaving it waits for the end of this read too, so that it is known which is the last.
         """
-        if self.exchange is None and not (self._queue or self.write_paused or self.is_leaving):
+        is_leaving = self.state.is_leaving
+        if self.exchange is None and not (self._queue or self.flow.is_writing_paused or is_leaving):
             self._run(exchange)
             return
         self._queue.append(exchange)
         if self._is_full():
             self._update_reading()
-        if self.is_leaving:
+        if is_leaving:
             self.loop.call_soon(self.advance)
 
     def _submit_unfinished(self) -> None:
@@ -281,7 +283,12 @@ class Connection(asyncio.Protocol):
         finished = self.exchange
         if finished is not None and finished.stage == COMPLETE:
             self._leave(finished)
-        while self._queue and self.exchange is None and not (self.write_paused or self._is_closed):
+        while (
+            self._queue
+            and self.exchange is None
+            and not self.flow.is_writing_paused
+            and self.state is not CLOSED
+        ):
             following = self._queue.popleft()
             if isinstance(following, ErrorResponse):
                 self._answer_refusal(following)
@@ -292,7 +299,7 @@ class Connection(asyncio.Protocol):
     def _leave(self, exchange: Exchange | DeferredAnswer) -> None:
         """Take the connection back from a request that has its answer."""
         self.exchange = None
-        self.since = self.server.tick
+        self.timeouts.since = self.server.tick
         if not exchange.keep_alive:
             self._finish(exchange)
 
@@ -307,14 +314,14 @@ class Connection(asyncio.Protocol):
         """
         server = self.server
         server.requests += 1
-        self.since = server.tick
+        self.timeouts.since = server.tick
         self._reader.has_begun = True
         self.write_answer(head, server.date_line, body)
 
     def defer(self) -> DeferredAnswer:
         """Keep the place of an answer to a request that has just come."""
         self.server.requests += 1
-        self.since = self.server.tick
+        self.timeouts.since = self.server.tick
         self._reader.has_begun = True
         self.exchange = deferred = DeferredAnswer(self)
         return deferred
@@ -329,7 +336,7 @@ class Connection(asyncio.Protocol):
     def release(self, deferred: DeferredAnswer) -> None:
         """Go on behind the answer in a held place."""
         self._leave(deferred)
-        if self._queue or self._is_reading_paused:
+        if self._queue or self.flow.is_reading_paused:
             self.loop.call_soon(self.advance)
 
     # What a cycle writes with
@@ -338,20 +345,11 @@ class Connection(asyncio.Protocol):
         """Return whether a request that follows is here already, in whole or in part."""
         return bool(self._queue or self._unread) or self._reader.phase != BETWEEN
 
-    async def drained(self) -> None:
-        """Wait until the client has read enough, or is gone."""
-        if self._drain_event is None:
-            self._drain_event = asyncio.Event()
-        while self.write_paused and not self._is_closed:
-            self._drain_event.clear()
-            await self._drain_event.wait()
-
     # Ends
 
     def _refuse(self, refusal: ErrorResponse) -> None:
         """Read no more; answer in the place of the request that is being read."""
-        self._is_deaf = True
-        self._unread = b""
+        self._become_deaf()
         incoming, self._reader.incoming = self._reader.incoming, None
         self._reader.phase = BETWEEN
         if incoming is not None and incoming is self.exchange:
@@ -367,14 +365,16 @@ class Connection(asyncio.Protocol):
             self._queue.append(refusal)
 
     def _answer_refusal(self, refusal: ErrorResponse) -> None:
-        if not self._is_closed:
+        if self.state is not CLOSED:
             self.transport.write(refusal.encode(self.server.date_line))
             self._linger()
 
     def _finish(self, exchange: Exchange | DeferredAnswer) -> None:
         """Close behind the last answer; where the client may still be sending, not at once."""
         self._queue.clear()
-        if exchange.has_more_body or exchange.is_disconnected or self.is_leaving:
+        if self.state is CLOSED:
+            return
+        if exchange.has_more_body or exchange.is_disconnected or self.state.is_leaving:
             self._linger()
         else:
             self.close()
@@ -384,82 +384,71 @@ class Connection(asyncio.Protocol):
 
         Closing a socket with unread input resets it, and the reset may overtake the answer.
         """
-        self._is_deaf = self._is_lingering = True
-        self._unread = b""
+        self._become_lingering()
         self._update_reading()
-        self.stamp()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
     def close(self) -> None:
         """Close when everything written has left."""
-        self._is_deaf = self._is_closed = True
-        self.is_leaving = True
+        self._become_closed()
         self.transport.close()
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._is_deaf = self._is_closed = True
-        self.is_leaving = True
+        self._become_closed()
         self.transport.abort()
+
+    # Transitions: each forgets what its state must not keep.
+
+    def start_leaving(self) -> None:
+        """Close behind the current request, or when the client has stayed silent."""
+        if self.state is OPEN:
+            self.state = LEAVING
+        elif self.state is DEAF:
+            self.state = DEAF_LEAVING
+
+    def _become_deaf(self) -> None:
+        """Read no further request."""
+        self._unread = b""
+        if self.state is OPEN:
+            self.state = DEAF
+        elif self.state is LEAVING:
+            self.state = DEAF_LEAVING
+
+    def _become_lingering(self) -> None:
+        self._unread = b""
+        self.state = LINGERING
+        self.timeouts.begin_lingering()
+
+    def _become_closed(self) -> None:
+        self._unread = b""
+        self.state = CLOSED
 
     # Time
 
     def awaits_client(self) -> bool:
         """Return whether the application has nothing to do here."""
-        return self.exchange is None and not (self._queue or self._is_closed)
-
-    def start_leaving(self) -> None:
-        """Close behind the current request, or when the client has stayed silent."""
-        self.is_leaving = True
+        return self.exchange is None and not self._queue and self.state is not CLOSED
 
     def check(self) -> None:
         """Hold the client to its time. Called once in each tick."""
-        if self._is_stalled():
+        timeouts, reader = self.timeouts, self._reader
+        unread_bytes = self.transport.get_write_buffer_size()
+        if timeouts.is_stalled(unread_bytes) or timeouts.has_lingered():
             self.abort()
+        elif self.state is LINGERING or self.state is CLOSED:
             return
-        server, ticks = self.server, self.server.ticks
-        age = server.tick - self.since
-        phase = self._reader.phase
-        if self._is_lingering:
-            if age > ticks.linger:
-                self.abort()
-        elif phase == IN_BODY and not self._is_reading_paused:
-            if age > ticks.body or self._body_age() > ticks.request:
+        elif reader.phase == IN_BODY and not self.flow.is_reading_paused:
+            if timeouts.is_body_late(reader.incoming):
                 self._refuse(framing.BODY_TIMEOUT)
         elif not self.awaits_client():
             return
-        elif phase == IN_HEAD:
-            if age > ticks.head:
+        elif reader.phase == IN_HEAD:
+            if timeouts.is_head_late():
                 self._refuse(framing.HEAD_TIMEOUT)
-        elif age > self._allowed_silence():
+        elif timeouts.is_silent(reader.has_begun, self.state.is_leaving):
             self.close()
-
-    def _body_age(self) -> int:
-        """Return for how many ticks the body that is being read has been coming."""
-        incoming = self._reader.incoming
-        if incoming is not self._slow_exchange:
-            self._slow_exchange, self._slow_since = incoming, self.server.tick
-        return self.server.tick - self._slow_since
-
-    def _allowed_silence(self) -> int:
-        """Return for how many ticks the client may ask for nothing."""
-        ticks = self.server.ticks
-        if not self._reader.has_begun:
-            return min(ticks.fresh_grace, ticks.head) if self.is_leaving else ticks.head
-        return min(ticks.idle_grace, ticks.idle) if self.is_leaving else ticks.idle
-
-    def _is_stalled(self) -> bool:
-        """Return whether the client has read nothing for too long of what waits for it."""
-        unflushed = self.transport.get_write_buffer_size()
-        if not unflushed:
-            self._stalled_since = None
-        elif self._stalled_since is None or unflushed < self._unflushed_bytes:
-            self._stalled_since = self.server.tick
-        elif self.server.tick - self._stalled_since > self.server.ticks.write:
-            return True
-        self._unflushed_bytes = unflushed
-        return False
 
 
 def _base_scope(transport: asyncio.Transport) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 from typing import Protocol
 
 from synap.http.server import framing
+from synap.http.server.connection_state import State
 from synap.http.server.exchange import COMPLETE, UNANSWERED, Clock
 
 
@@ -17,7 +18,7 @@ class Output(Protocol):
     """What a held place needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
-    is_leaving: bool
+    state: State
 
     @property
     def server(self) -> Clock:
@@ -64,7 +65,7 @@ class DeferredAnswer:
         if self.is_disconnected:
             return
         line = output.server.date_line
-        if output.is_leaving and not output.expects_more():
+        if output.state.is_leaving and not output.expects_more():
             self.keep_alive = False
             line += b"\r\n" + framing.CLOSE_LINE
         output.write_answer(head, line, body)

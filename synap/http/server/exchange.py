@@ -13,6 +13,8 @@ from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 from synap.http.server import framing
+from synap.http.server.connection_state import State
+from synap.http.server.flow_control import FlowControl
 from synap.http.server.framing import ErrorResponse
 
 logger = logging.getLogger(__name__)
@@ -46,8 +48,8 @@ class Output(Protocol):
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
-    write_paused: bool
-    is_leaving: bool
+    flow: FlowControl
+    state: State
 
     @property
     def server(self) -> Clock:
@@ -58,9 +60,6 @@ class Output(Protocol):
 
     def body_taken(self) -> None:
         """Learn that the application took what was buffered of the body."""
-
-    async def drained(self) -> None:
-        """Wait until the client has read enough of what was written."""
 
     def advance(self) -> None:
         """Go on with the next request."""
@@ -221,8 +220,8 @@ class Exchange:
             self._write_whole(message.get("body", b""))
         elif kind == "http.response.body" and stage in (HEAD_HELD, STREAMING):
             self._write_part(message.get("body", b""), bool(message.get("more_body")))
-            if self._output.write_paused:
-                await self._output.drained()
+            if self._output.flow.is_writing_paused:
+                await self._output.flow.drained()
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r} at this stage of the answer")
 
@@ -233,7 +232,7 @@ class Exchange:
 
     def _write_whole(self, body: bytes) -> None:
         output = self._output
-        if self.is_plain and not (self.has_more_body or output.is_leaving):
+        if self.is_plain and not (self.has_more_body or output.state.is_leaving):
             date_line = output.server.date_line
             answer = framing.plain_answer(self._status, self._headers, body, date_line)
             if answer is not None:
@@ -297,7 +296,8 @@ class Exchange:
         """Return the head; from here on it is settled whether the connection stays open."""
         output = self._output
         date_line = output.server.date_line
-        if wants_close or self.has_more_body or (output.is_leaving and not output.expects_more()):
+        is_last = output.state.is_leaving and not output.expects_more()
+        if wants_close or self.has_more_body or is_last:
             self.keep_alive = False
         if not self.keep_alive:
             return framing.head(self._status, headers, *lines, date_line, framing.CLOSE_LINE)

@@ -116,7 +116,7 @@ class HttpServer:
         """Close the connections that have waited longest for their client."""
         waiting = [connection for connection in self.connections if connection.awaits_client()]
         count = 1 + self.limits.max_connections // EVICTED_PART
-        longest = heapq.nsmallest(count, waiting, key=lambda connection: connection.since)
+        longest = heapq.nsmallest(count, waiting, key=lambda connection: connection.timeouts.since)
         for connection in longest:
             connection.close()
         return bool(longest)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synap.http.server import framing
-from synap.http.server.connection import MAX_PIPELINED
+from synap.http.server.flow_control import MAX_PIPELINED
 from synap.http.server.framing import ErrorResponse
 from synap.http.server.limits import HttpLimits
 from synap.http.server.server import HttpServer
