@@ -27,7 +27,7 @@ from synap.http.api.etags import etag_of
 from synap.http.api.request import new_request_id
 from synap.http.api.request_observer import Observer
 from synap.http.api.routing import KeyConverter
-from synap.http.server.framing import STATUS_LINES, Headers
+from synap.http.server.framing import BLANK_LINE, LINE_END, Headers, json_head
 from synap.http.server.head_cache import VERSION, HeadCache
 from synap.ipc.writer_client import Done
 from synap.service.local_node import LocalNode
@@ -55,7 +55,6 @@ _JSON_TYPES = (None, b"application/json")
 _now_ns = time.perf_counter_ns
 _decode_set = bodies.decoder(bodies.SetBody)
 _to_key = KeyConverter().convert
-_STATUS_LINES = {status: line.decode() for status, line in STATUS_LINES.items()}
 
 
 class Reply(Protocol):
@@ -111,7 +110,7 @@ class FastPath:
                 return False
             return self._get(data[len(_GET) : start], client)
         if data.startswith(_SET):
-            end = data.find(b"\r\n\r\n") + 4
+            end = data.find(BLANK_LINE) + len(BLANK_LINE)
             head = self._by_tail.get(data[len(_SET) : end])
             if head is None or not head.is_hot or len(data) - end != head.content_length:
                 return False
@@ -133,18 +132,19 @@ class FastPath:
             return False
         if record is not None:
             status, body = 200, orjson.dumps(readable(record.value))
-            lines = f"etag: {etag_of(record.version)}\r\n"
+            lines = f"etag: {etag_of(record.version)}{LINE_END}"
         else:
             error = error_answer(not_found(key))
             status, body, lines = error.status, error.body, ""
         if self._node.is_replica:
-            lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
+            lines += f"x-synap-lag-ms: {self._node.lag_ms()}{LINE_END}"
         elapsed_ns = _now_ns() - began_ns
         request_id = new_request_id(began_ns)
         if self._observer.count(_GET_ROUTE, "GET", status, elapsed_ns):
             target = f"/kv/get/{segment.decode()}"
             self._observer.note_slow("GET /kv/get/{key}", target, status, request_id, elapsed_ns)
-        client.answer(_head(status, request_id, body, f"{lines}x-synap-offset: {offset}\r\n"), body)
+        lines = f"{lines}x-synap-offset: {offset}{LINE_END}x-request-id: {request_id}{LINE_END}"
+        client.answer(json_head(status, lines, len(body)), body)
         return True
 
     def _set(self, text: bytes, client: Client) -> bool:
@@ -163,8 +163,8 @@ class FastPath:
         self._api.count(pending.command, done.result)
         body = set_answer(pending.body, done.result)
         request_id = self._observe_set(pending, 200)
-        head = _head(200, request_id, body, f"x-synap-offset: {done.offset}\r\n")
-        pending.reply.send(head, body)
+        lines = f"x-synap-offset: {done.offset}{LINE_END}x-request-id: {request_id}{LINE_END}"
+        pending.reply.send(json_head(200, lines, len(body)), body)
 
     def answer_error(self, pending: PendingSet, error: SynapError) -> None:
         """Answer a SET that the log's owner refused, or of which nothing is known."""
@@ -172,9 +172,9 @@ class FastPath:
         request_id = self._observe_set(pending, answer.status)
         if answer.status == 500:
             log_failure(_SET_ROUTE, "POST", request_id, error)
-        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in answer.headers)
-        head = _head(answer.status, request_id, answer.body, lines)
-        pending.reply.send(head, answer.body)
+        headers = (*answer.headers, ("x-request-id", request_id))
+        lines = "".join(f"{name.lower()}: {value}{LINE_END}" for name, value in headers)
+        pending.reply.send(json_head(answer.status, lines, len(answer.body)), answer.body)
 
     def _observe_set(self, pending: PendingSet, status: int) -> str:
         """Note a SET whose answer is made; return its request id."""
@@ -233,11 +233,3 @@ def takes(headers: Headers) -> bool:
         and fields.get(b"content-type") in _JSON_TYPES
         and _SPECIAL_HEADERS.isdisjoint(fields)
     )
-
-
-def _head(status: int, request_id: str, body: bytes, lines: str) -> bytes:
-    """Return status line and headers; `lines` are more of these, with their ends."""
-    return (
-        f"{_STATUS_LINES[status]}\r\n{lines}x-request-id: {request_id}\r\n"
-        f"content-length: {len(body)}\r\ncontent-type: application/json\r\n"
-    ).encode()

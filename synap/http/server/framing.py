@@ -15,6 +15,12 @@ import orjson
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
+# Ends a line of a head that is put together as text.
+LINE_END = "\r\n"
+
+# Ends a request's head.
+BLANK_LINE = b"\r\n\r\n"
+
 # Lines of a head, without their line ends.
 CLOSE_LINE = b"connection: close"
 KEEP_ALIVE_LINE = b"connection: keep-alive"
@@ -31,6 +37,8 @@ _PLAIN_STATUS_LINES = {
     for status, line in STATUS_LINES.items()
     if status >= 200 and status not in BODILESS_STATUSES
 }
+
+_STATUS_TEXTS = {status: line.decode() + LINE_END for status, line in STATUS_LINES.items()}
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -103,6 +111,20 @@ def head(status: int, headers: Headers, *lines: bytes) -> bytes:
     if rendered.count(b"\n") != breaks or rendered.count(b"\r") != breaks:
         raise AnswerInvalid("a header of the answer holds a line break")
     return rendered
+
+
+def json_head(status: int, lines: str, body_bytes: int) -> bytes:
+    """Return the head of an answer in JSON, but for the worker's own lines and the blank one.
+
+    Args:
+        status: One that has a body.
+        lines: More headers, each as `name: value` in ASCII without a line break, and `LINE_END`.
+        body_bytes: Length of the body.
+    """
+    return (
+        f"{_STATUS_TEXTS[status]}{lines}content-length: {body_bytes}\r\n"
+        "content-type: application/json\r\n"
+    ).encode()
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):

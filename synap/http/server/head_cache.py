@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from synap.http.server.framing import Headers
+from synap.http.server.framing import BLANK_LINE, Headers
 
 # Together at most 512 KiB. Clients whose every head differs fill this again and again, which costs
 # each of their requests about a microsecond.
@@ -20,7 +20,6 @@ MAX_HEADS = 256
 MAX_TAIL_BYTES = 2048
 
 VERSION = b" HTTP/1.1\r\n"
-_BLANK_LINE = b"\r\n\r\n"
 _METHODS = (b"GET /", b"POST /")
 
 
@@ -61,7 +60,7 @@ class HeadCache:
             headers: Those of its last request, which was a plain one.
             content_length: The body's length that they tell.
         """
-        start, end = data.find(VERSION), data.find(_BLANK_LINE) + len(_BLANK_LINE)
+        start, end = data.find(VERSION), data.find(BLANK_LINE) + len(BLANK_LINE)
         # With the announced body and nothing else behind the first blank line, it was one request.
         is_alone = len(data) - end == content_length and data.startswith(_METHODS)
         if not is_alone or not 0 <= start < end or end - start > MAX_TAIL_BYTES:
