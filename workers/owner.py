@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from synap.errors import NothingToAccept, RoleError
-from synap.ipc.admin_socket import AdminServer, Handler
-from synap.ipc.messages import (
+from synap.ipc.admin_messages import (
     AcceptMaster,
     AdminCommand,
     AdminResult,
@@ -22,6 +21,7 @@ from synap.ipc.messages import (
     PauseState,
     TakeSnapshot,
 )
+from synap.ipc.admin_socket import AdminServer, Handler
 from synap.node.data_dir import DataDir
 from synap.node.paths import NodePaths
 from synap.owner.owner_metrics import OwnerSeries

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from synap.errors import ConfigInvalid, DataDirUnusable
-from synap.ipc.messages import MasterAccepted
+from synap.ipc.admin_messages import MasterAccepted
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths

@@ -1,7 +1,7 @@
 """Asking the log's owner for work of its own, such as a snapshot, and doing it there.
 
 A UNIX socket beside the one for writes: one request and its answer on each connection, in the
-messages of `synap.ipc.messages`. Such work takes seconds and must not share deadlines with writes.
+messages of `admin_messages`. Such work takes seconds and must not share deadlines with writes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from synap.errors import OutcomeUnknown, ProtocolViolation, SynapError, WriterUnavailable
-from synap.ipc.messages import (
-    AdminAnswer,
-    AdminCommand,
-    AdminRequest,
-    AdminResult,
-    Decoder,
-    Message,
-    encode,
-    error_of,
-)
+from synap.ipc.admin_messages import AdminAnswer, AdminCommand, AdminRequest, AdminResult
+from synap.ipc.messages import Decoder, Message, encode, error_named
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +101,7 @@ async def ask(socket_path: Path, command: AdminCommand, timeout_seconds: float) 
     if not answers:
         raise OutcomeUnknown("the owner of the log went away before it answered")
     if answers[0].result is None:
-        raise error_of(answers[0])
+        raise error_named(answers[0].error, answers[0].message)
     return answers[0].result
 
 

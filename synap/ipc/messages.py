@@ -5,10 +5,10 @@ little-endian) and a MessagePack array of requests, or of answers, which one sid
 turn of its event loop. Requests of one connection are taken in their order; answers name the
 request by its id. Both ends are processes of one installation, so the format has no version.
 
-What asks the owner for work of its own, such as a snapshot, goes the same way over a socket of its
-own (`synap.ipc.admin_socket`), so that the writes' path knows nothing of it.
+What asks the owner for work of its own, such as a snapshot, is framed the same way and goes over a
+socket of its own (`admin_messages`, `admin_socket`), so that the writes' path knows nothing of it.
 
-This module knows bytes and values alone; `client`, `writer` and `admin` have the sockets.
+This module knows bytes and values alone; `writer_client` and `worker_connection` have the sockets.
 """
 
 from __future__ import annotations
@@ -62,150 +62,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
     message: str = ""
 
 
-class TakeSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Take a snapshot that holds all that is in the log now."""
-
-
-class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A durable, verified snapshot.
-
-    Attributes:
-        offset: Last offset in it.
-        path: Its image.
-    """
-
-    offset: int
-    path: str
-
-
-class Promote(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Become a master, in a reign of its own.
-
-    Attributes:
-        force: Also where that loses something.
-    """
-
-    force: bool
-
-
-class Follow(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """Become a replica.
-
-    Attributes:
-        master_address: The master's PUB socket.
-        master_sync_address: Its ROUTER socket.
-        force: Also where that loses something.
-    """
-
-    master_address: str
-    master_sync_address: str
-    force: bool
-
-
-class AcceptMaster(msgspec.Struct, frozen=True, array_like=True, tag=20):
-    """Give a diverged replica's data up for its master's."""
-
-
-class MasterAccepted(msgspec.Struct, frozen=True, array_like=True, tag=20):
-    """The replica fetches its master's snapshot; its own data is put aside when that is whole.
-
-    Attributes:
-        directory: Where its own data will be.
-    """
-
-    directory: str
-
-
-class PauseWrites(msgspec.Struct, frozen=True, array_like=True, tag=30):
-    """Log nothing for a while; writes wait.
-
-    Attributes:
-        seconds: How long at most; it ends by itself.
-    """
-
-    seconds: float
-
-
-class ResumeWrites(msgspec.Struct, frozen=True, array_like=True, tag=31):
-    """End the pause; a reign that was given up stays so."""
-
-
-class StepDown(msgspec.Struct, frozen=True, array_like=True, tag=32):
-    """Give up the reign, in a pause.
-
-    Attributes:
-        offset: Where the log must end.
-        heir_url: Where clients will reach the next master; empty where that is unknown.
-    """
-
-    offset: int
-    heir_url: str = ""
-
-
-class PauseState(msgspec.Struct, frozen=True, array_like=True, tag=30):
-    """How the writes of a master stand.
-
-    Attributes:
-        offset: Where the log ends.
-        epoch: Number of its reign.
-        seconds: How long the pause lasts yet; 0 for none.
-    """
-
-    offset: int
-    epoch: int
-    seconds: float
-
-
-class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """The role that a node has from now on; where it changed, its owner is being replaced.
-
-    Attributes:
-        role: `master` or `replica`.
-        epoch: Number of the newest reign.
-        offset: Where the log ends.
-        is_changed: Whether the owner is being replaced.
-        lost: What was given up by force; a sentence each.
-    """
-
-    role: str
-    epoch: int
-    offset: int
-    is_changed: bool
-    lost: tuple[str, ...] = ()
-
-
-PauseCommand = PauseWrites | ResumeWrites | StepDown
-AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster | PauseCommand
-
-
-class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
-    """Work for the log's owner itself; alone on a connection to the admin socket.
-
-    Attributes:
-        command: What to do.
-    """
-
-    command: AdminCommand
-
-
-AdminResult = SnapshotTaken | RoleTaken | MasterAccepted | PauseState
-
-
-class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):
-    """What became of it.
-
-    Attributes:
-        result: What was made; None with an error.
-        error: Class name of the error; empty where there was none.
-        message: The error's message.
-    """
-
-    result: AdminResult | None = None
-    error: str = ""
-    message: str = ""
-
-
-Message = TypeVar("Message", Request, Answer, AdminRequest, AdminAnswer)
+Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class Decoder(Generic[Message]):
@@ -256,9 +113,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _ERRORS = {kind.__name__: kind for kind in SynapError.kinds()}
 
 
-def encode(
-    messages: Sequence[Request] | Sequence[Answer] | Sequence[AdminRequest] | Sequence[AdminAnswer],
-) -> bytes:
+def encode(messages: Sequence[msgspec.Struct]) -> bytes:
     """Encode `messages` as one message of the channel."""
     content = _encode(messages)
     return _LENGTH.pack(len(content)) + content
@@ -269,7 +124,7 @@ def failure(request_id: int, offset: int, error: SynapError) -> Answer:
     return Answer(request_id, offset, None, type(error).__name__, error.message)
 
 
-def error_of(answer: Answer | AdminAnswer) -> SynapError:
+def error_of(answer: Answer) -> SynapError:
     """Return the error that `answer` tells, as an exception of the class that was raised."""
     return error_named(answer.error, answer.message)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synap.errors import ForceWanted, RoleError, SynapError
-from synap.ipc.messages import AdminCommand, Follow, Promote, RoleTaken
+from synap.ipc.admin_messages import AdminCommand, Follow, Promote, RoleTaken
 from synap.node.data_dir import DataDir
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState, is_silent

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from synap.errors import SnapshotError, SynapError
-from synap.ipc.messages import SnapshotTaken, error_named
+from synap.ipc.admin_messages import SnapshotTaken
+from synap.ipc.messages import error_named
 from synap.node.data_dir import DataDir
 from synap.node.paths import NodePaths
 from synap.shared.board import SnapshotFacts

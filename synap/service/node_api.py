@@ -32,8 +32,8 @@ from synap.commands.records import (
 )
 from synap.commands.transactions import Executed, Queue, Queued, TransactionCommand, Watch
 from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
+from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
-from synap.ipc.messages import AdminCommand, AdminResult
 from synap.ipc.writer_client import Done, Waiter, WriterClient
 from synap.node.identity import lock_file
 from synap.request_errors import CommandDisabled, Forbidden, InvalidRequest, KeyInvalid, KeyNotFound

@@ -9,9 +9,6 @@ Source: docs/protocol.md, "Switchover".
 
 from __future__ import annotations
 
-# Longer than any switchover that is worth waiting for.
-MAX_SECONDS = 60.0
-
 
 class Pause:
     """Whether writes go on, wait or are refused."""

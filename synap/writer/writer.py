@@ -30,7 +30,8 @@ from synap.errors import (
     WritesPaused,
 )
 from synap.eviction.evictor import NOTHING, Evictor, Removal
-from synap.ipc.messages import PauseCommand, PauseState, PauseWrites, Request, StepDown
+from synap.ipc.admin_messages import PauseCommand, PauseState, PauseWrites, StepDown
+from synap.ipc.messages import Request
 from synap.ipc.worker_connection import WriterConnection
 from synap.node.data_dir import DataDir
 from synap.shared.board import Board, BoardView, SnapshotFacts

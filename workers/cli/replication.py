@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from synap.config.loading import load_config
+from synap.ipc.admin_messages import AcceptMaster, MasterAccepted
 from synap.ipc.admin_socket import ask
-from synap.ipc.messages import AcceptMaster, MasterAccepted
 from synap.node.paths import NodePaths
 from workers.cli.http_call import post
 

@@ -11,7 +11,7 @@ import uvloop
 
 from synap.commands.commands import Set
 from synap.errors import NotPaused, ReadOnlyReplica, ReignEnded, WritesPaused
-from synap.ipc.messages import PauseWrites, ResumeWrites, StepDown
+from synap.ipc.admin_messages import PauseWrites, ResumeWrites, StepDown
 from synap.ipc.writer_client import WriterClient
 from synap.node.identity import read_identity
 from tests.integration.linked_nodes import eventually

@@ -18,7 +18,8 @@ from synap.addresses import following_port, split_address
 from synap.http.api import bodies
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
-from synap.ipc.messages import (
+from synap.ipc.admin_messages import (
+    MAX_PAUSE_SECONDS,
     AcceptMaster,
     Follow,
     MasterAccepted,
@@ -33,7 +34,6 @@ from synap.ipc.messages import (
 from synap.request_errors import FieldInvalid
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.writer.pause import MAX_SECONDS
 
 # The owner ends its work on the log before it says that the role is changed.
 _ANSWER_SECONDS = 60.0
@@ -80,8 +80,8 @@ class PauseBody(msgspec.Struct, gc=False):
         Raises:
             FieldInvalid: the pause is too long or none.
         """
-        if not 0 < self.seconds <= MAX_SECONDS:
-            raise FieldInvalid(f"field 'seconds' is not above 0 and at most {MAX_SECONDS:g}")
+        if not 0 < self.seconds <= MAX_PAUSE_SECONDS:
+            raise FieldInvalid(f"field 'seconds' is not above 0 and at most {MAX_PAUSE_SECONDS:g}")
         return PauseWrites(self.seconds)
 
 

@@ -7,7 +7,7 @@ from falcon.asgi import Response
 
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
-from synap.ipc.messages import SnapshotTaken, TakeSnapshot
+from synap.ipc.admin_messages import SnapshotTaken, TakeSnapshot
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 

@@ -1,0 +1,155 @@
+"""What asks the log's owner for work of its own: snapshots, changes of role, pauses of the writes.
+
+It goes over a socket of its own (`synap.ipc.admin_socket`), so that the writes' path knows nothing
+of it. Each message is framed as those of `synap.ipc.messages` are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+# Of a pause; longer than any switchover that is worth waiting for.
+MAX_PAUSE_SECONDS = 60.0
+
+
+class TakeSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Take a snapshot that holds all that is in the log now."""
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A durable, verified snapshot.
+
+    Attributes:
+        offset: Last offset in it.
+        path: Its image.
+    """
+
+    offset: int
+    path: str
+
+
+class Promote(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Become a master, in a reign of its own.
+
+    Attributes:
+        force: Also where that loses something.
+    """
+
+    force: bool
+
+
+class Follow(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Become a replica.
+
+    Attributes:
+        master_address: The master's PUB socket.
+        master_sync_address: Its ROUTER socket.
+        force: Also where that loses something.
+    """
+
+    master_address: str
+    master_sync_address: str
+    force: bool
+
+
+class AcceptMaster(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Give a diverged replica's data up for its master's."""
+
+
+class MasterAccepted(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The replica fetches its master's snapshot; its own data is put aside when that is whole.
+
+    Attributes:
+        directory: Where its own data will be.
+    """
+
+    directory: str
+
+
+class PauseWrites(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """Log nothing for a while; writes wait.
+
+    Attributes:
+        seconds: How long at most; it ends by itself.
+    """
+
+    seconds: float
+
+
+class ResumeWrites(msgspec.Struct, frozen=True, array_like=True, tag=31):
+    """End the pause; a reign that was given up stays so."""
+
+
+class StepDown(msgspec.Struct, frozen=True, array_like=True, tag=32):
+    """Give up the reign, in a pause.
+
+    Attributes:
+        offset: Where the log must end.
+        heir_url: Where clients will reach the next master; empty where that is unknown.
+    """
+
+    offset: int
+    heir_url: str = ""
+
+
+class PauseState(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """How the writes of a master stand.
+
+    Attributes:
+        offset: Where the log ends.
+        epoch: Number of its reign.
+        seconds: How long the pause lasts yet; 0 for none.
+    """
+
+    offset: int
+    epoch: int
+    seconds: float
+
+
+class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The role that a node has from now on; where it changed, its owner is being replaced.
+
+    Attributes:
+        role: `master` or `replica`.
+        epoch: Number of the newest reign.
+        offset: Where the log ends.
+        is_changed: Whether the owner is being replaced.
+        lost: What was given up by force; a sentence each.
+    """
+
+    role: str
+    epoch: int
+    offset: int
+    is_changed: bool
+    lost: tuple[str, ...] = ()
+
+
+PauseCommand = PauseWrites | ResumeWrites | StepDown
+AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster | PauseCommand
+
+
+class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Work for the log's owner itself; alone on a connection to the admin socket.
+
+    Attributes:
+        command: What to do.
+    """
+
+    command: AdminCommand
+
+
+AdminResult = SnapshotTaken | RoleTaken | MasterAccepted | PauseState
+
+
+class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """What became of it.
+
+    Attributes:
+        result: What was made; None with an error.
+        error: Class name of the error; empty where there was none.
+        message: The error's message.
+    """
+
+    result: AdminResult | None = None
+    error: str = ""
+    message: str = ""
