@@ -379,6 +379,8 @@ class Writer:
             self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
             return
         try:
+            # Before it is looked at what is due: the log may have renewed it.
+            self._data_dir.replay_rest()
             removal = Removal(self._data_dir.store.due(now_ms, SWEEP_KEYS))
             is_unfinished = len(removal.expired) == SWEEP_KEYS
             if evictor is not None:
@@ -400,7 +402,6 @@ class Writer:
         self._timers["sweep"] = self._loop.call_later(delay, self._sweep)
 
     def _remove_alone(self, removal: Removal, now_ms: int) -> None:
-        self._data_dir.replay_rest()
         transaction = self._data_dir.store.begin()
         try:
             evicted = self._remove(transaction, removal)

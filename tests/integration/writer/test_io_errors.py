@@ -232,3 +232,29 @@ def test_start_without_room_for_what_the_store_lacks_serves_reads_and_goes_on(
         record, offset = data_dir.store.reader().get(b"lacked")
         assert (record.version, offset) == (1, 3)
         data_dir.close(clean=False)
+
+
+def test_sweep_of_a_store_without_room_removes_no_key_that_the_log_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due is looked up when the store shows all that the log holds."""
+    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+    with small_disk(tmp_path / "disk", 8 * 1024 * 1024) as disk:
+        config = load_config(None, {"data_dir": str(disk / "data")}, environ={})
+        data_dir = open_log(config)
+        transaction = data_dir.store.begin()
+        transaction.put(b"renewed", b"old", 1)
+        data_dir.commit(transaction, 1)
+        lacked = [Entry(SET, b"renewed", b"new"), Entry(SET, b"lacked", bytes(100_000))]
+        frame = encode_frame(lacked, previous=data_dir.wal.position, epoch=1, time_ms=1)
+        data_dir.wal.append([frame])
+        data_dir.close(clean=False)
+        ballast = fill(disk)
+        data_dir = open_log(config)
+        assert data_dir.recovery.is_behind
+        ballast.unlink()
+        uvloop.run(write_all(config, data_dir, 1))
+        record, _ = data_dir.store.reader().get(b"renewed")
+        data_dir.close(clean=False)
+        assert record is not None
+        assert record.value == b"new"
