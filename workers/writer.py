@@ -33,7 +33,8 @@ from synap.replication.transport.curve import load_keys
 from synap.shared.board import Board, BoardView, SnapshotFacts
 from synap.shared.series import Series
 from synap.writer.quorum_answers import Quorum
-from synap.writer.writer import Writer
+from synap.writer.writer import Writer, WriterOptions
+from synap.writer.writer_status import WriterStatus
 from workers.owner import ExitSignal, OwnerWork, owner_hooks
 from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
 
@@ -132,27 +133,25 @@ def build_writer(
 ) -> Writer:
     """Build the engine that `config` describes."""
     server = config.server
-    return Writer(
-        data_dir,
-        board,
-        Limits(config.kv_store.max_value_size_bytes),
-        publisher=publisher,
+    view = BoardView(role=data_dir.node.role, owner_pid=os.getpid(), master_url=server.own_url)
+    options = WriterOptions(
+        limits=Limits(config.kv_store.max_value_size_bytes),
         turn_bytes=config.persistence.wal.buffer_size_kb * 1024,
         sweep_interval_ms=config.kv_store.ttl_cleanup_interval_ms,
-        view=BoardView(
-            role=data_dir.node.role,
-            owner_pid=os.getpid(),
-            master_url=server.own_url,
-        ),
-        on_failure=on_failure,
-        evictor=evictor,
-        snapshots=snapshots,
-        hold_seconds=server.write_timeout_ms / 1000 / 2,
         quorum=Quorum(
             config.replication.min_replicas_to_write if publisher is not None else 0,
             config.replication.ack_timeout_ms,
         ),
         transaction_timeout_seconds=server.transaction_timeout_secs,
+        hold_seconds=server.write_timeout_ms / 1000 / 2,
+    )
+    return Writer(
+        data_dir,
+        WriterStatus(board, data_dir, view, publisher, evictor, snapshots),
+        options,
+        publisher=publisher,
+        evictor=evictor,
+        on_failure=on_failure,
     )
 
 

@@ -2,7 +2,7 @@
 
 Plain values; times are seconds of one monotonic clock. A pause ends by itself, whatever becomes of
 whoever asked for it. Within it a write waits, but never so long that its client could no longer
-be told that nothing was changed. `synap.writer.writer` keeps to it.
+be told that nothing was changed. The gate keeps to it.
 
 Source: docs/protocol.md, "Switchover".
 """

@@ -130,6 +130,25 @@ class Turn:
                 share.connection.send(encode(share.answers))
 
 
+class TurnContext:
+    """What all of one turn's commands are carried out with.
+
+    Attributes:
+        turn: Gets what was taken, and its answers.
+        transaction: Gets the changes; may have some already.
+        now_ms: Wall clock.
+        before: Where the log ends, before all of the transaction's changes.
+    """
+
+    __slots__ = ("before", "now_ms", "transaction", "turn")
+
+    def __init__(self, turn: Turn, transaction: WriteTransaction, now_ms: int, before: int) -> None:
+        self.turn = turn
+        self.transaction = transaction
+        self.now_ms = now_ms
+        self.before = before
+
+
 class TurnTaker:
     """Carries out what is pending, a turn's worth at a time."""
 
@@ -159,32 +178,25 @@ class TurnTaker:
         self._min_replicas = min_replicas
         self._turn_bytes = turn_bytes
 
-    def take(
-        self, pending: Pending, turn: Turn, transaction: WriteTransaction, now_ms: int, before: int
-    ) -> None:
-        """Move requests from `pending` to `turn`, up to its bounds, and carry them out.
-
-        Args:
-            transaction: Gets their changes; may have some already.
-            before: Where the log ends, before all of the transaction's changes.
+    def take(self, pending: Pending, context: TurnContext) -> None:
+        """Move requests from `pending` to the turn, up to its bounds, and carry them out.
 
         Raises:
-            MemoryLimit: there is no room; `turn` has what was tried, and the rest is pending.
+            MemoryLimit: there is no room; the turn has what was tried, and the rest is pending.
         """
+        turn = context.turn
         left = MAX_TURN_COMMANDS
         while pending and left and turn.value_bytes < self._turn_bytes:
             share = pending.take(left)
             turn.shares.append(share)
             try:
-                self._carry_out(share, turn, transaction, now_ms, before)
+                self._carry_out(share, context)
             finally:
                 left -= share.tried
                 pending.take_back(share)
 
-    def _carry_out(
-        self, share: Share, turn: Turn, transaction: WriteTransaction, now_ms: int, before: int
-    ) -> None:
-        requests = share.requests
+    def _carry_out(self, share: Share, context: TurnContext) -> None:
+        requests, turn = share.requests, context.turn
         evictor = self._evictor
         is_refusing = evictor is not None and evictor.is_refusing
         has_plain = not (is_refusing or self._min_replicas)
@@ -193,10 +205,10 @@ class TurnTaker:
             pairs = self._plain_pairs(requests, at, turn) if has_plain else []
             if pairs:
                 share.tried += len(pairs)
-                self._put(requests[at : share.tried], pairs, share, transaction)
+                self._put(requests[at : share.tried], pairs, share, context.transaction)
             else:
                 share.tried += 1
-                self._evaluate(requests[at], share, turn, transaction, now_ms, before)
+                self._evaluate(requests[at], share, context)
 
     def _plain_pairs(
         self, requests: list[Request], at: int, turn: Turn
@@ -237,45 +249,36 @@ class TurnTaker:
         if self._transactions.watchers:
             self._transactions.note(transaction.entries[seen:])
 
-    def _evaluate(
-        self,
-        request: Request,
-        share: Share,
-        turn: Turn,
-        transaction: WriteTransaction,
-        now_ms: int,
-        before: int,
-    ) -> None:
+    def _evaluate(self, request: Request, share: Share, context: TurnContext) -> None:
+        turn, transaction = context.turn, context.transaction
         transactions, entries = self._transactions, transaction.entries
         seen = len(entries)
         writes = transactions.carried_out(request.command)
         wanted = max(request.min_replicas, self._min_replicas) if writes else 0
-        error = self._refusal(writes, wanted, turn, transaction, now_ms)
+        error = self._refusal(writes, wanted, context)
         if error is None:
             try:
-                result = transactions.evaluate(request.command, transaction, now_ms, self._limits)
+                result = transactions.evaluate(
+                    request.command, transaction, context.now_ms, self._limits
+                )
             except CommandError as raised:
                 error = raised
+        offset = context.before + len(entries)
         if error is not None:
-            share.answers.append(failure(request.id, before + len(entries), error))
+            share.answers.append(failure(request.id, offset, error))
             return
         for entry in entries[seen:]:
             turn.value_bytes += len(entry.value)
         if transactions.watchers:
             transactions.note(entries[seen:])
-        answer = Answer(request.id, before + len(entries), result)
+        answer = Answer(request.id, offset, result)
         if wanted:
             turn.held.append((share.connection, answer, wanted))
         else:
             share.answers.append(answer)
 
     def _refusal(
-        self,
-        writes: Sequence[Command],
-        wanted: int,
-        turn: Turn,
-        transaction: WriteTransaction,
-        now_ms: int,
+        self, writes: Sequence[Command], wanted: int, context: TurnContext
     ) -> SynapError | None:
         """Return why a request is not even tried.
 
@@ -286,8 +289,8 @@ class TurnTaker:
         evictor = self._evictor
         if evictor is not None and evictor.is_refusing:
             for command in writes:
-                if evictor.refuses(command, transaction, now_ms, self._limits):
+                if evictor.refuses(command, context.transaction, context.now_ms, self._limits):
                     return MemoryLimit()
-        if wanted and len(self._held) + len(turn.held) >= MAX_WAITING_ANSWERS:
+        if wanted and len(self._held) + len(context.turn.held) >= MAX_WAITING_ANSWERS:
             return WriterUnavailable(_TOO_MANY)
         return None

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synap.commands.commands import Limits
+from synap.eviction.evictor import Evictor
 from synap.frame import Frame
 from synap.ipc.writer_client import WriterClient
+from synap.node.data_dir import DataDir
 from synap.replication.publishing.publisher import Publisher
 from synap.replication.rules.progress import LinkState
-from synap.shared.board import Board, BoardView, ReplicaFacts
+from synap.shared.board import Board, BoardView, ReplicaFacts, SnapshotFacts
 from synap.writer.quorum_answers import Quorum
-from synap.writer.writer import Writer
+from synap.writer.writer import Writer, WriterOptions
+from synap.writer.writer_status import FramePublisher, WriterStatus
 from tests.integration import linked_nodes
 from tests.integration.linked_nodes import Replica, eventually
 
@@ -39,6 +44,34 @@ class Listener:
         return ()
 
 
+def build_writer(
+    data_dir: DataDir,
+    board: Board,
+    *,
+    publisher: FramePublisher | None = None,
+    evictor: Evictor | None = None,
+    on_failure: Callable[[BaseException], object] = pytest.fail,
+    clock: Callable[[], float] = time.time,
+    role: str = "master",
+    turn_bytes: int = 65536,
+    sweep_interval_ms: int = 5,
+    **options: Any,
+) -> Writer:
+    """Build a writer as its process does, with what a test wants otherwise."""
+    status = WriterStatus(
+        board, data_dir, BoardView(role=role), publisher, evictor, snapshots=SnapshotFacts
+    )
+    return Writer(
+        data_dir,
+        status,
+        WriterOptions(Limits(1024 * 1024), turn_bytes, sweep_interval_ms, **options),
+        publisher=publisher,
+        evictor=evictor,
+        on_failure=on_failure,
+        clock=clock,
+    )
+
+
 @asynccontextmanager
 async def running(writer: Writer, path: Path) -> AsyncIterator[WriterClient]:
     """Run the writer on a socket at `path`, with a client of it."""
@@ -59,18 +92,10 @@ class WritingMaster(linked_nodes.Master):
         super().__init__(folder)
         self._board = Board(self.paths.board_file)
         self.publisher = Publisher(self.config, self.data_dir)
-        self.writer = Writer(
-            self.data_dir,
-            self._board,
-            Limits(1024 * 1024),
-            publisher=self.publisher,
-            turn_bytes=65536,
-            sweep_interval_ms=50,
-            view=BoardView(role="master"),
-            on_failure=pytest.fail,
-            quorum=Quorum(min_replicas, TIMEOUT_MS),
-            hold_seconds=hold_seconds,
-        )
+        self.writer = build_writer(
+            self.data_dir, self._board, publisher=self.publisher, sweep_interval_ms=50,
+            quorum=Quorum(min_replicas, TIMEOUT_MS), hold_seconds=hold_seconds,
+        )  # fmt: skip
 
     def view(self) -> BoardView:
         return self._board.view()

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 import uvloop
 
-from synap.commands.commands import Command, Delete, Flush, Limits, Set, SetMany
+from synap.commands.commands import Command, Delete, Flush, Set, SetMany
 from synap.config.loading import load_config
 from synap.errors import MemoryLimit
 from synap.eviction.access_table import AccessTable
@@ -24,10 +24,9 @@ from synap.ipc.writer_client import Done, WriterClient
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.shared.board import Board, BoardView
+from synap.shared.board import Board
 from synap.store import Store
-from synap.writer.writer import Writer
-from tests.integration.writers import Listener, running
+from tests.integration.writers import Listener, build_writer, running
 
 MIB = 1024 * 1024
 LIMIT_BYTES = 2 * MIB
@@ -58,18 +57,10 @@ class Bench(Listener):
             self.data_dir.store, POLICIES[policy], LIMIT_BYTES, access=self.access, random=Random(1)
         )
         self.now = 1_000_000.0
-        self.writer = Writer(
-            self.data_dir,
-            self.board,
-            Limits(MIB),
-            publisher=self,
-            turn_bytes=TURN_BYTES,
-            sweep_interval_ms=5,
-            view=BoardView(role="master"),
-            on_failure=_fail,
-            evictor=self.evictor,
-            clock=lambda: self.now,
-        )
+        self.writer = build_writer(
+            self.data_dir, self.board, publisher=self, turn_bytes=TURN_BYTES, on_failure=_fail,
+            evictor=self.evictor, clock=lambda: self.now,
+        )  # fmt: skip
 
     def used_bytes(self) -> int:
         return self.data_dir.store.facts().used_bytes

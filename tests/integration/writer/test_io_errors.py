@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import Limits, Set
+from synap.commands.commands import Set
 from synap.config.loading import Config, load_config
 from synap.disk import Files
 from synap.errors import DiskFull, OutcomeUnknown, WalFailed, WriterUnavailable
@@ -24,9 +24,9 @@ from synap.ipc.writer_client import WriterClient
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.shared.board import Board, BoardView
-from synap.writer.writer import Writer
+from synap.shared.board import Board
 from tests.disks import fill, small_disk
+from tests.integration.writers import build_writer
 
 # The log has segments of 1 MiB, so that some of the failing calls belong to a new one.
 VALUE_BYTES = 24 * 1024
@@ -124,11 +124,9 @@ async def write_all(config: Config, data_dir: DataDir, count: int) -> Run:
     run = Run()
     paths = NodePaths.of(config)
     board = Board(paths.board_file)
-    writer = Writer(
-        data_dir, board, Limits(1024 * 1024), publisher=None, turn_bytes=65536,
-        sweep_interval_ms=50,
-        view=BoardView(role="standalone"), on_failure=run.ended_by.append,
-    )  # fmt: skip
+    writer = build_writer(
+        data_dir, board, role="standalone", sweep_interval_ms=50, on_failure=run.ended_by.append
+    )
     await writer.start(paths.writer_socket)
     client = WriterClient(paths.writer_socket, 5)
     client.start()

@@ -17,7 +17,6 @@ from synap.commands.commands import (
     Expire,
     GetSet,
     Increment,
-    Limits,
     Set,
     SetMany,
     SetResult,
@@ -32,10 +31,10 @@ from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.request_errors import InvalidRequest, InvalidValue, KeyInvalid, ValueTooLarge
-from synap.shared.board import Board, BoardView
+from synap.shared.board import Board
 from synap.store import StoreReader
 from synap.writer.writer import Writer
-from tests.integration.writers import Listener, running
+from tests.integration.writers import Listener, build_writer, running
 
 TURN_BYTES = 65536
 
@@ -54,18 +53,10 @@ class Bench:
         self.writer = self.build_writer()
 
     def build_writer(self, **options: float) -> Writer:
-        return Writer(
-            self.data_dir,
-            self.board,
-            Limits(1024 * 1024),
-            publisher=self.listener,
-            turn_bytes=TURN_BYTES,
-            sweep_interval_ms=5,
-            view=BoardView(role="master"),
-            on_failure=self.failures.append,
-            clock=lambda: self.now,
-            **options,
-        )
+        return build_writer(
+            self.data_dir, self.board, publisher=self.listener, turn_bytes=TURN_BYTES,
+            on_failure=self.failures.append, clock=lambda: self.now, **options,
+        )  # fmt: skip
 
     def close(self) -> None:
         if not self.is_closed:
