@@ -1,6 +1,7 @@
-"""What the owner of a log does beside its role, on a master as on a replica.
+"""The owner of a log: what it does on a master as on a replica, around the engine of its role.
 
-Its snapshots, what must be done now and then, what a change of role asks of it, and its end.
+It opens the log and runs the engine on one loop, and beside it the snapshots, what must be done now
+and then, and the socket on which work of the owner's own is asked for.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from synap.errors import NothingToAccept, RoleError
 from synap.ipc.admin_messages import (
     AcceptMaster,
     AdminCommand,
@@ -21,16 +22,24 @@ from synap.ipc.admin_messages import (
     PauseState,
     TakeSnapshot,
 )
-from synap.ipc.admin_socket import AdminServer, Handler
+from synap.ipc.admin_socket import AdminServer
 from synap.node.data_dir import DataDir
+from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.owner.owner_metrics import OwnerSeries
-from synap.owner.role_change import OwnerHooks
+from synap.owner.owner_metrics import FrameCounter, OwnerSeries, TimedFiles
+from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
 from synap.owner.stale_readers import StaleReaders
 from synap.shared.board import Board
+from synap.shared.series import Series
 from workers.ports import check_ports
-from workers.process import child_environment, python_command
+from workers.process import (
+    EXIT_CLEAN,
+    EXIT_ROLE_CHANGED,
+    child_environment,
+    python_command,
+    stop_on_signals,
+)
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
@@ -39,34 +48,115 @@ if TYPE_CHECKING:
 _LEAVE_SECONDS = 0.05
 
 
-def owner_hooks(
-    config: Config,
-    board: Board,
-    loop: asyncio.AbstractEventLoop,
-    leave: Callable[[], None],
-    end_writing: Callable[[], Awaitable[None]],
-    held_offset: Callable[[], int] = int,
-) -> OwnerHooks:
-    """Return what a change of role needs of this owner.
+class Engine(Protocol):
+    """What the owner of a log does with it in its role."""
+
+    async def start(self) -> None:
+        """Begin, on the running loop."""
+
+    async def stop(self) -> None:
+        """End, whether it had begun or not; nothing is appended to the log any more."""
+
+    async def end_writing(self) -> None:
+        """Stop whatever appends to the log, before a change of role; the log stays open."""
+
+    def held_offset(self) -> int:
+        """Return the last offset that a replica of this node holds; 0 where none does."""
+
+    def handle(self, command: AcceptMaster | PauseCommand) -> MasterAccepted | PauseState:
+        """Carry out what is asked of this role.
+
+        Raises:
+            SynapError: it can't be done, or not in this role.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerParts:
+    """What an engine is built of.
+
+    Attributes:
+        config: The node's, with the master that it follows.
+        paths: The node's.
+        data_dir: Open, and this process's own.
+        board: The node's; this process alone writes to it.
+        snapshots: Takes the node's snapshots.
+        fail: Ends the owner by an error.
+    """
+
+    config: Config
+    paths: NodePaths
+    data_dir: DataDir
+    board: Board
+    snapshots: Snapshotter
+    fail: Callable[[BaseException], None]
+
+
+Build = Callable[[OwnerParts], Awaitable[Engine]]
+
+
+async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) -> int:
+    """Own the log until told to stop, or until the role changes.
 
     Args:
-        leave: Ends the owner.
-        end_writing: Stops whatever appends to the log.
-        held_offset: Last offset that a replica of this node holds.
+        build: Makes the engine of the node's role.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        StartError, WalCorrupt, StoreUnusable: the log can't be opened.
+        WalFailed: the disk refused it while it was in use.
     """
+    exit_signal = ExitSignal()
+    series = Series(paths.run_dir)
+    data_dir = DataDir.open(
+        config, paths, node, exit_signal.fail_from_thread, TimedFiles(series),
+        FrameCounter(series).note,
+    )  # fmt: skip
+    board = Board(paths.board_file)
+    snapshots = _snapshotter(config, paths, data_dir)
+    engine = await build(OwnerParts(config, paths, data_dir, board, snapshots, exit_signal.fail))
+    roles = RoleChange(config, data_dir, _owner_hooks(config, board, exit_signal, engine))
+    work = OwnerWork(paths, data_dir, snapshots, roles, engine, OwnerSeries(series, board))
+    stop_on_signals(asyncio.get_running_loop(), exit_signal.leave)
+    is_clean = False
+    try:
+        await work.start()
+        await engine.start()
+        await exit_signal.wait()
+        is_clean = True
+    finally:
+        await work.stop()
+        await engine.stop()
+        board.close()
+        data_dir.close(clean=is_clean)
+        series.close()
+    return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
+
+
+def _snapshotter(config: Config, paths: NodePaths, data_dir: DataDir) -> Snapshotter:
+    environment = child_environment(os.environ, None, {})
+    return Snapshotter(config, paths, data_dir, python_command("workers.snapshot"), environment)
+
+
+def _owner_hooks(
+    config: Config, board: Board, exit_signal: ExitSignal, engine: Engine
+) -> OwnerHooks:
     replication = config.replication
     listening = {
         "replication, PUB": replication.replica_listen_address,
         "replication, ROUTER": replication.sync_listen_address,
     }
+    loop = asyncio.get_running_loop()
 
     def leave_soon() -> None:
-        loop.call_later(_LEAVE_SECONDS, leave)
+        loop.call_later(_LEAVE_SECONDS, exit_signal.leave)
 
     return OwnerHooks(
         view=board.view,
-        held_offset=held_offset,
-        end_writing=end_writing,
+        held_offset=engine.held_offset,
+        end_writing=engine.end_writing,
         leave=leave_soon,
         check=lambda: check_ports(listening, "choose another in the configuration"),
         now_ns=time.monotonic_ns,
@@ -103,39 +193,30 @@ class ExitSignal:
 
 
 class OwnerWork:
-    """The snapshots, and the socket on which these and changes of role are asked for.
-
-    Attributes:
-        snapshots: Takes them.
-        accept_master: Takes the operator's word on a diverged replica; set by a replica.
-        pause_writes: Pauses the writes, or ends that; set by a writer.
-    """
+    """What goes on beside the engine, and the socket on which work of the owner's is asked for."""
 
     def __init__(
         self,
-        config: Config,
         paths: NodePaths,
         data_dir: DataDir,
-        handle_role: Handler,
+        snapshots: Snapshotter,
+        roles: RoleChange,
+        engine: Engine,
         series: OwnerSeries,
     ) -> None:
-        environment = child_environment(os.environ, None, {})
-        command = python_command("workers.snapshot")
-        self.snapshots = Snapshotter(config, paths, data_dir, command, environment)
-        self._stale_readers = StaleReaders(data_dir)
+        self._snapshots = snapshots
+        self._roles = roles
+        self._engine = engine
         self._series = series
-        data_dir.on_logged = series.note_frames
+        self._stale_readers = StaleReaders(data_dir)
         self._admin = AdminServer(self._handle)
-        self._handle_role = handle_role
-        self.accept_master: Callable[[], MasterAccepted] = _nothing_to_accept
-        self.pause_writes: Callable[[PauseCommand], PauseState] = _nothing_to_pause
         self._socket = paths.admin_socket
 
     async def start(self) -> None:
         """Begin, on the running loop."""
         self._stale_readers.start()
         self._series.start()
-        await self.snapshots.start()
+        await self._snapshots.start()
         await self._admin.start(self._socket)
 
     async def stop(self) -> None:
@@ -143,21 +224,11 @@ class OwnerWork:
         self._stale_readers.stop()
         self._series.stop()
         await self._admin.stop()
-        await self.snapshots.stop()
+        await self._snapshots.stop()
 
     async def _handle(self, command: AdminCommand) -> AdminResult:
         if isinstance(command, TakeSnapshot):
-            return await self.snapshots.take()
-        if isinstance(command, AcceptMaster):
-            return self.accept_master()
-        if isinstance(command, PauseCommand):
-            return self.pause_writes(command)
-        return await self._handle_role(command)
-
-
-def _nothing_to_accept() -> MasterAccepted:
-    raise NothingToAccept
-
-
-def _nothing_to_pause(command: PauseCommand) -> PauseState:
-    raise RoleError("this node is a replica and takes no writes; ask its master")
+            return await self._snapshots.take()
+        if isinstance(command, AcceptMaster | PauseCommand):
+            return self._engine.handle(command)
+        return await self._roles.handle(command)

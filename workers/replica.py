@@ -1,6 +1,6 @@
 """The replica process: owner of a replica's log.
 
-Thin: it opens the log, builds the engine that follows the master and runs it on one uvloop until it
+Thin: it builds the engine that follows the master. `workers.owner` runs it on one uvloop until it
 is told to stop or the log fails. `python -m workers.replica`, configured by the environment.
 """
 
@@ -9,24 +9,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from synap.errors import ConfigInvalid, DataDirUnusable
-from synap.ipc.admin_messages import MasterAccepted
-from synap.node.data_dir import DataDir
+from synap.errors import ConfigInvalid, DataDirUnusable, RoleError
+from synap.ipc.admin_messages import AcceptMaster, MasterAccepted, PauseCommand
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.owner.owner_metrics import OwnerSeries, TimedFiles
-from synap.owner.role_change import RoleChange, config_with_master
+from synap.owner.role_change import config_with_master
 from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
-from synap.shared.board import Board
-from synap.shared.series import Series
-from workers.owner import ExitSignal, OwnerWork, owner_hooks
-from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
+from workers.owner import OwnerParts, own_log
+from workers.process import run
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
@@ -54,79 +51,75 @@ def serve(config: Config) -> int:
     addresses = node.master_addresses(config)
     if addresses is None:
         raise ConfigInvalid(["replication.master_address is not set; a replica needs its master"])
-    return uvloop.run(_serve(config_with_master(config, *addresses), paths, node))
+    return uvloop.run(own_log(config_with_master(config, *addresses), paths, node, build_engine))
 
 
-async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
-    loop = asyncio.get_running_loop()
-    exit_signal = ExitSignal()
-    series = Series(paths.run_dir)
-    data_dir = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
-    board = Board(paths.board_file)
-    engine = _Engine()
-    roles = RoleChange(
-        config, data_dir, owner_hooks(config, board, loop, exit_signal.leave, engine.stop)
-    )
-    work = OwnerWork(config, paths, data_dir, roles.handle, OwnerSeries(series, board))
-    is_clean = False
-    try:
-        await work.start()
-        master_address = config.replication.master_address
-        assert master_address is not None, "it was looked at before the loop began"
-        subscriber = Subscriber(
-            config,
-            data_dir,
-            ReplicaBoard(board, data_dir, master_address, work.snapshots.facts),
-            applied_time_ms=data_dir.applied.time_ms,
-            installer=Installer(data_dir, paths.snapshots_dir, work.snapshots.paused),
-        )
-
-        def accept_master() -> MasterAccepted:
-            subscriber.accept()
-            return MasterAccepted(str(paths.diverged_dir))
-
-        work.accept_master = accept_master
-        stop_on_signals(loop, exit_signal.leave)
-        engine.start(subscriber, exit_signal.fail)
-        await exit_signal.wait()
-        is_clean = True
-    finally:
-        await engine.stop()
-        await work.stop()
-        board.close()
-        data_dir.close(clean=is_clean)
-        series.close()
-    return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
-
-
-class _Engine:
+class ReplicaEngine:
     """The subscriber and its task."""
 
-    def __init__(self) -> None:
-        self._subscriber: Subscriber | None = None
-
-    def start(self, subscriber: Subscriber, on_failure: Callable[[BaseException], None]) -> None:
-        """Begin to follow.
-
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        diverged_dir: Path,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """
         Args:
             subscriber: Not running yet.
-            on_failure: Called where it ends by an error.
+            diverged_dir: Where own data goes that the master does not have.
+            on_failure: Called where the subscriber ends by an error.
         """
-
-        def look(task: asyncio.Task[None]) -> None:
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                on_failure(error)
-
         self._subscriber = subscriber
-        self._task = asyncio.create_task(subscriber.run())
-        self._task.add_done_callback(look)
+        self._diverged_dir = diverged_dir
+        self._on_failure = on_failure
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._subscriber.run())
+        self._task.add_done_callback(self._look)
 
     async def stop(self) -> None:
-        """Follow no longer; returns when nothing is appended any more."""
-        if self._subscriber is not None:
+        if self._task is not None:
             self._subscriber.stop()
             await asyncio.wait((self._task,))
+
+    async def end_writing(self) -> None:
+        await self.stop()
+
+    def held_offset(self) -> int:
+        return 0
+
+    def handle(self, command: AcceptMaster | PauseCommand) -> MasterAccepted:
+        """Take the operator's word that the master's data is to replace this node's.
+
+        Raises:
+            NothingToAccept: nothing waits for it.
+            RoleError: it is what a master is asked.
+        """
+        if not isinstance(command, AcceptMaster):
+            raise RoleError("this node is a replica and takes no writes; ask its master")
+        self._subscriber.accept()
+        return MasterAccepted(str(self._diverged_dir))
+
+    def _look(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_failure(error)
+
+
+async def build_engine(parts: OwnerParts) -> ReplicaEngine:
+    """Build the engine that follows the master."""
+    master_address = parts.config.replication.master_address
+    assert master_address is not None, "it was looked at before the loop began"
+    data_dir, snapshots = parts.data_dir, parts.snapshots
+    subscriber = Subscriber(
+        parts.config,
+        data_dir,
+        ReplicaBoard(parts.board, data_dir, master_address, snapshots.facts),
+        applied_time_ms=data_dir.applied.time_ms,
+        installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
+    )
+    return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail)
 
 
 def main() -> int:

@@ -1,42 +1,38 @@
 """The writer process: owner of a master's or standalone node's log.
 
-Thin: it opens the log, builds the engine and runs it on one uvloop until it is told to stop or the
+Thin: it builds the engine. `workers.owner` runs it on one uvloop until it is told to stop or the
 engine says that it can't go on. `python -m workers.writer`, configured by the environment.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from synap.commands.commands import Limits
-from synap.errors import DataDirUnusable, ReignEnded
+from synap.errors import DataDirUnusable, NothingToAccept, ReignEnded
 from synap.eviction.access_table import AccessTable
 from synap.eviction.evictor import Evictor
 from synap.eviction.rules import POLICIES
+from synap.ipc.admin_messages import AcceptMaster, PauseCommand, PauseState
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.owner.owner_metrics import OwnerSeries, TimedFiles
-from synap.owner.role_change import RoleChange
 from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
 from synap.replication.publishing.peer_check import find_higher_epoch
 from synap.replication.publishing.predecessor_notice import PredecessorNotice
-from synap.replication.publishing.publisher import Publisher
+from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.transport.curve import load_keys
-from synap.shared.board import Board, BoardView, SnapshotFacts
-from synap.shared.series import Series
+from synap.shared.board import BoardView
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
 from synap.writer.writer_status import WriterStatus
-from workers.owner import ExitSignal, OwnerWork, owner_hooks
-from workers.process import EXIT_CLEAN, EXIT_ROLE_CHANGED, run, stop_on_signals
+from workers.owner import OwnerParts, own_log
+from workers.process import run
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
@@ -65,73 +61,83 @@ def serve(config: Config) -> int:
         raise DataDirUnusable(
             f"{paths.data_dir} belongs to a replica; its log is owned by workers.replica"
         )
-    return uvloop.run(_serve(config, paths, node))
+    return uvloop.run(own_log(config, paths, node, build_engine))
 
 
-async def _serve(config: Config, paths: NodePaths, node: Node) -> int:
-    loop = asyncio.get_running_loop()
-    exit_signal = ExitSignal()
+class WriterEngine:
+    """The writer, and on a master its publisher and what it tells the master before it."""
 
-    async def end_writing() -> None:
-        await writer.stop()
+    def __init__(
+        self,
+        paths: NodePaths,
+        writer: Writer,
+        publisher: Publisher | None,
+        notice: PredecessorNotice | None,
+    ) -> None:
+        """
+        Args:
+            paths: The node's.
+            writer: Not started yet.
+            publisher: Not started yet; None on a standalone node.
+            notice: For the master before this one; None where there is none to be told.
+        """
+        self._writer = writer
+        self._publisher = publisher
+        self._notice = notice
+        self._replicas = KnownReplicas(paths.replicas_file)
+        self._socket = paths.writer_socket
 
-    def held_offset() -> int:
-        return publisher.held_offset(1) if publisher is not None else 0
+    async def start(self) -> None:
+        writer = self._writer
+        if self._publisher is not None:
+            await self._publisher.start(
+                PublisherHooks(writer.look_at_acks, writer.end_reign, self._replicas.note)
+            )
+        await writer.start(self._socket)
+        if self._notice is not None:
+            self._notice.start()
 
-    series = Series(paths.run_dir)
-    data_dir = DataDir.open(config, paths, node, exit_signal.fail_from_thread, TimedFiles(series))
-    await _check_peers(config, paths, data_dir)
-    replicas = KnownReplicas(paths.replicas_file)
-    board = Board(paths.board_file)
-    roles = RoleChange(
-        config,
-        data_dir,
-        owner_hooks(config, board, loop, exit_signal.leave, end_writing, held_offset),
+    async def stop(self) -> None:
+        if self._notice is not None:
+            await self._notice.stop()
+        await self._writer.stop()
+        if self._publisher is not None:
+            await self._publisher.stop()
+        await self._replicas.stop()
+
+    async def end_writing(self) -> None:
+        await self._writer.stop()
+
+    def held_offset(self) -> int:
+        return self._publisher.held_offset(1) if self._publisher is not None else 0
+
+    def handle(self, command: AcceptMaster | PauseCommand) -> PauseState:
+        """Pause the writes, end that, or step down.
+
+        Raises:
+            NothingToAccept: it is what a replica is asked.
+            NotPaused, ReignEnded: it can't be done now.
+        """
+        if isinstance(command, AcceptMaster):
+            raise NothingToAccept
+        return self._writer.handle_pause(command)
+
+
+async def build_engine(parts: OwnerParts) -> WriterEngine:
+    """Build the engine of a master or a standalone node."""
+    config, data_dir = parts.config, parts.data_dir
+    await _check_peers(config, parts.paths, data_dir)
+    publisher = (
+        Publisher(config, data_dir, parts.snapshots) if data_dir.node.role == "master" else None
     )
-    work = OwnerWork(config, paths, data_dir, roles.handle, OwnerSeries(series, board))
-    publisher = Publisher(config, data_dir, work.snapshots) if node.role == "master" else None
-    evictor = _evictor(config, paths, data_dir)
-    writer = build_writer(
-        config, data_dir, board, publisher, exit_signal.fail, evictor, work.snapshots.facts
-    )
-    work.pause_writes = writer.handle_pause
-    notice = _predecessor_notice(config, data_dir)
-    stop_on_signals(loop, exit_signal.leave)
-    is_clean = False
-    try:
-        if publisher is not None:
-            publisher.watch(writer.look_at_acks, writer.end_reign, replicas.note)
-            await publisher.start()
-        await work.start()
-        await writer.start(paths.writer_socket)
-        if notice is not None:
-            notice.start()
-        await exit_signal.wait()
-        is_clean = True
-    finally:
-        if notice is not None:
-            await notice.stop()
-        await work.stop()
-        await writer.stop()
-        if publisher is not None:
-            await publisher.stop()
-        await replicas.stop()
-        board.close()
-        data_dir.close(clean=is_clean)
-        series.close()
-    return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
+    writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir))
+    return WriterEngine(parts.paths, writer, publisher, _predecessor_notice(config, data_dir))
 
 
-def build_writer(
-    config: Config,
-    data_dir: DataDir,
-    board: Board,
-    publisher: Publisher | None,
-    on_failure: Callable[[BaseException], None],
-    evictor: Evictor | None = None,
-    snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
+def _build_writer(
+    parts: OwnerParts, publisher: Publisher | None, evictor: Evictor | None
 ) -> Writer:
-    """Build the engine that `config` describes."""
+    config, data_dir = parts.config, parts.data_dir
     server = config.server
     view = BoardView(role=data_dir.node.role, owner_pid=os.getpid(), master_url=server.own_url)
     options = WriterOptions(
@@ -145,13 +151,9 @@ def build_writer(
         transaction_timeout_seconds=server.transaction_timeout_secs,
         hold_seconds=server.write_timeout_ms / 1000 / 2,
     )
+    status = WriterStatus(parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts)
     return Writer(
-        data_dir,
-        WriterStatus(board, data_dir, view, publisher, evictor, snapshots),
-        options,
-        publisher=publisher,
-        evictor=evictor,
-        on_failure=on_failure,
+        data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail
     )
 
 

@@ -40,10 +40,6 @@ _MARK_SECONDS = 0.05
 _RECONNECT_SECONDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
-def _none() -> None:
-    """Give no reason."""
-
-
 class Done(msgspec.Struct, frozen=True, gc=False):
     """A write that the log's owner carried out.
 
@@ -79,13 +75,14 @@ class WriterClient(asyncio.Protocol):
         self,
         socket_path: Path,
         timeout_seconds: float,
-        refusal: Callable[[], WriteRefused | None] = _none,
+        refusal: Callable[[], WriteRefused | None] | None = None,
     ) -> None:
         """
         Args:
             socket_path: Where the owner listens.
             timeout_seconds: How long `execute` waits in all.
-            refusal: Tells why nobody will listen there, which ends what waits to be handed over.
+            refusal: Tells why nobody will listen there, which ends what waits to be handed over;
+                None where somebody always will.
         """
         self._socket_path = str(socket_path)
         self._timeout_seconds = timeout_seconds
@@ -203,9 +200,10 @@ class WriterClient(asyncio.Protocol):
                 return
             except OSError as error:
                 logger.debug("the writer does not answer: %s", error)
-            refusal = self._refusal() if self._waiting else None
-            if refusal is not None:
-                self._fail_unsent(refusal)
+            if self._waiting and self._refusal is not None:
+                refusal = self._refusal()
+                if refusal is not None:
+                    self._fail_unsent(refusal)
 
     def _begin_turn(self, request_id: int) -> None:
         self._is_flush_due = True

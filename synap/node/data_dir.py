@@ -56,7 +56,6 @@ class DataDir:
         wal: The frames on disk.
         store: The live store.
         recovery: What opening did.
-        on_logged: Called with frames that were logged and whose effects are shown.
     """
 
     def __init__(
@@ -68,6 +67,7 @@ class DataDir:
         paths: NodePaths,
         on_sync_failure: Callable[[BaseException], None],
         files: Files | None,
+        on_logged: Callable[[Sequence[Frame]], None] | None,
     ) -> None:
         wal, store, recovery = opened
         self._lock = lock
@@ -75,12 +75,12 @@ class DataDir:
         self._paths = paths
         self._on_sync_failure = on_sync_failure
         self._files = files
+        self._on_logged = on_logged
         self.node = node
         self.wal = wal
         self.store = store
         self.recovery = recovery
         self._is_behind = recovery.is_behind
-        self.on_logged: Callable[[Sequence[Frame]], None] = _nobody
 
     @classmethod
     def open(
@@ -90,6 +90,7 @@ class DataDir:
         node: Node,
         on_sync_failure: Callable[[BaseException], None],
         files: Files | None = None,
+        on_logged: Callable[[Sequence[Frame]], None] | None = None,
     ) -> DataDir:
         """Open and recover the node's log.
 
@@ -97,6 +98,8 @@ class DataDir:
             on_sync_failure: Called, from another thread, when a sync in the background failed: the
                 process must end.
             files: The log's file calls; tests give their own.
+            on_logged: Called with frames that were logged and whose effects are shown; None where
+                nobody counts them.
 
         Raises:
             DataDirInUse: another process owns it.
@@ -110,7 +113,7 @@ class DataDir:
         except BaseException:
             os.close(lock)
             raise
-        return cls(lock, node, opened, config, paths, on_sync_failure, files)
+        return cls(lock, node, opened, config, paths, on_sync_failure, files, on_logged)
 
     @property
     def position(self) -> Position:
@@ -296,11 +299,8 @@ class DataDir:
         except BaseException:
             transaction.abort()
             raise
-        self.on_logged(frames)
-
-
-def _nobody(frames: Sequence[Frame]) -> None:
-    """Stand in where nobody listens."""
+        if self._on_logged is not None:
+            self._on_logged(frames)
 
 
 def reign_at_end(lineage: Lineage, end: Position, epoch: int) -> Reign:

@@ -52,6 +52,18 @@ class TimedFiles(Files):
         self._series.observe(FSYNC, time.perf_counter_ns() - began_ns, DURATION_BOUNDS_NS)
 
 
+class FrameCounter:
+    """Counts frames, and their entries."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def note(self, frames: Sequence[Frame]) -> None:
+        """Count frames that were logged."""
+        for frame in frames:
+            self._series.observe(BATCH, frame.count, COUNT_BOUNDS)
+
+
 class OwnerSeries:
     """Adds up what the owner tells."""
 
@@ -80,11 +92,6 @@ class OwnerSeries:
             self._timer.cancel()
             self._timer = None
             self.add_up()
-
-    def note_frames(self, frames: Sequence[Frame]) -> None:
-        """Count frames that were logged."""
-        for frame in frames:
-            self._series.observe(BATCH, frame.count, COUNT_BOUNDS)
 
     def add_up(self) -> None:
         """Add what the totals on the board have gained since the last time."""

@@ -23,7 +23,7 @@ from synap.node.paths import NodePaths
 from synap.position import START
 from synap.replication.following.installer import Installer
 from synap.replication.following.subscriber import Subscriber
-from synap.replication.publishing.publisher import Publisher
+from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.messages import Hello, Welcome, answers, encode
 from synap.replication.rules.progress import LinkState
@@ -54,6 +54,18 @@ async def eventually(predicate: Callable[[], object], seconds: float = DEADLINE_
     while not predicate():
         assert time.monotonic() < deadline, f"not within {seconds} s"
         await asyncio.sleep(0.005)
+
+
+def _nothing() -> None:
+    """Let an ack pass."""
+
+
+def _forget(epoch: int) -> None:
+    """Let a higher epoch pass."""
+
+
+def _ignore(name: str, address: str) -> None:
+    """Let a replica join unnoticed."""
 
 
 class OneNode:
@@ -119,11 +131,12 @@ class Master(OneNode):
         self.lost_share = 0.0
         self.lost = 0
         self._random = random.Random(1)
+        self.hooks = PublisherHooks(on_ack=_nothing, on_higher_epoch=_forget, on_replica=_ignore)
         self.open_log()
 
     async def start(self) -> None:
         self.publisher = Publisher(self.config, self.data_dir)
-        await self.publisher.start()
+        await self.publisher.start(self.hooks)
 
     async def stop(self) -> None:
         await self.publisher.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,10 @@ class WritingMaster(linked_nodes.Master):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[WriterClient]:
-        self.publisher.watch(self.writer.look_at_acks, self.writer.end_reign)
-        await self.publisher.start()
+        writer = self.writer
+        await self.publisher.start(
+            replace(self.hooks, on_ack=writer.look_at_acks, on_higher_epoch=writer.end_reign)
+        )
         try:
             async with running(self.writer, self.paths.writer_socket) as client:
                 yield client

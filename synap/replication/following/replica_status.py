@@ -23,7 +23,7 @@ class ReplicaBoard:
         board: Board,
         data_dir: DataDir,
         master_address: str,
-        snapshots: Callable[[], SnapshotFacts] = SnapshotFacts,
+        snapshots: Callable[[], SnapshotFacts],
     ) -> None:
         """
         Args:

@@ -94,12 +94,8 @@ async def _lineage_at(name: str, address: str, keys: Keys | None) -> Lineage:
     sockets = Sockets(_BUFFER_BYTES, keys)
     try:
         for server_key in keys.servers if keys is not None else (b"",):
-            sync = sockets.connect_sync(address, receive, _nothing, server_key)
+            sync = sockets.connect_sync(address, receive, None, server_key)
             sync.send(encode(Inquiry(name)))
         return await answered
     finally:
         sockets.close()
-
-
-def _nothing() -> None:
-    """Settle an end that answers each message at once."""

@@ -85,7 +85,7 @@ class PredecessorNotice:
             sockets = Sockets(_BUFFER_BYTES, self._keys, self._handshakes.note)
             try:
                 sync = sockets.connect_sync(
-                    self._sync_address, self._receive, _nothing, self._master_keys.current
+                    self._sync_address, self._receive, None, self._master_keys.current
                 )
                 self._say_hello(sync)
                 await asyncio.wait_for(self._heard.wait(), _KNOCK_SECONDS)
@@ -117,7 +117,3 @@ class PredecessorNotice:
         )
         if is_answer:
             self._heard.set()
-
-
-def _nothing() -> None:
-    """Settle an end that answers each message at once."""

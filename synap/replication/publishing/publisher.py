@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from synap.addresses import reachable_address, reachable_url
@@ -69,6 +70,22 @@ class PublishedLog(Protocol):
         """The reigns of the log, at least one."""
 
 
+@dataclass(frozen=True, slots=True)
+class PublisherHooks:
+    """Who is told of what replicas say; none of them may block.
+
+    Attributes:
+        on_ack: Called when `held_offset` may have changed.
+        on_higher_epoch: Called with an epoch that ends the reign of this master.
+        on_replica: Called with the name of a replica that joins and the address of the ROUTER
+            socket that it would have as a master.
+    """
+
+    on_ack: Callable[[], None]
+    on_higher_epoch: Callable[[int], None]
+    on_replica: Callable[[str, str], None]
+
+
 class Publisher:
     """The engine. All methods belong to the loop that `start` was called on.
 
@@ -113,8 +130,8 @@ class Publisher:
                 send=self._send,
                 look_up=self._look_up,
                 complain=self._complain,
-                on_ack=lambda: self._on_ack(),
-                on_higher_epoch=lambda epoch: self._on_higher_epoch(epoch),
+                on_ack=self._hear_ack,
+                on_higher_epoch=self._hear_higher_epoch,
             ),
         )
         self._complained_ns = -_COMPLAIN_EVERY_NS
@@ -122,34 +139,17 @@ class Publisher:
         self._is_running = False
         # Whether anybody has subscribed to the stream, as far as was heard.
         self._has_subscribers = False
-        self._on_ack: Callable[[], None] = _nothing
-        self._on_higher_epoch: Callable[[int], None] = _forget
-        self._on_replica: Callable[[str, str], None] = _ignore
 
-    def watch(
-        self,
-        on_ack: Callable[[], None],
-        on_higher_epoch: Callable[[int], None],
-        on_replica: Callable[[str, str], None] | None = None,
-    ) -> None:
-        """Set who is told; neither may block.
+    async def start(self, hooks: PublisherHooks) -> None:
+        """Bind both sockets and begin to send heartbeats.
 
         Args:
-            on_ack: Called when `held_offset` may have changed.
-            on_higher_epoch: Called with an epoch that ends the reign of this master.
-            on_replica: Called with the name of a replica that joins and the address of the ROUTER
-                socket that it would have as a master.
-        """
-        self._on_ack = on_ack
-        self._on_higher_epoch = on_higher_epoch
-        self._on_replica = on_replica or _ignore
-
-    async def start(self) -> None:
-        """Bind both sockets and begin to send heartbeats.
+            hooks: Who is told of what the replicas say, from now on.
 
         Raises:
             StartError: An address can't be bound.
         """
+        self._hooks = hooks
         replication = self._replication
         self._loop = asyncio.get_running_loop()
         self._sockets = Sockets(
@@ -296,9 +296,17 @@ class Publisher:
 
     def _note_replica(self, hello: Hello, address: str) -> None:
         try:
-            self._on_replica(hello.replica, reachable_address(hello.sync_address, address))
+            reachable = reachable_address(hello.sync_address, address)
         except ValueError:
             self._complain(ProtocolViolation("a sync address that is not host:port"), address)
+            return
+        self._hooks.on_replica(hello.replica, reachable)
+
+    def _hear_ack(self) -> None:
+        self._hooks.on_ack()
+
+    def _hear_higher_epoch(self, epoch: int) -> None:
+        self._hooks.on_higher_epoch(epoch)
 
     def _send(self, peer: bytes, message: Answer) -> bool:
         return self._sync.send([peer, *encode(message)])
@@ -344,18 +352,6 @@ def _tell(hello: Hello, address: str, answer: Plan) -> None:
             "replica %s at %s is refused: %s", hello.replica, address, answer.reason,
             extra={"action": action, **fields},
         )  # fmt: skip
-
-
-def _nothing() -> None:
-    """Tell nobody of an ack."""
-
-
-def _forget(epoch: int) -> None:
-    """Tell nobody of a higher epoch."""
-
-
-def _ignore(name: str, address: str) -> None:
-    """Tell nobody of a replica."""
 
 
 def _wall_ms() -> int:

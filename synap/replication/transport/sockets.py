@@ -42,6 +42,7 @@ _MAX_RECONNECT_MS = 1000
 
 Receive = Callable[[list[bytes], str], None]
 Fail = Callable[[FailedHandshake], None]
+Settle = Callable[[], None]
 
 
 _READABLE = int(zmq.POLLIN)
@@ -58,14 +59,14 @@ class Endpoint:
         self,
         socket: zmq.Socket[bytes],
         receive: Receive,
-        settle: Callable[[], None],
+        settle: Settle | None,
         max_parts: int = _MAX_PARTS,
     ) -> None:
         """
         Args:
             socket: Bound or connected; the endpoint owns it from now on.
             receive: Called with each message's parts and, on a master, the peer's address.
-            settle: Called after the last message of a wake-up.
+            settle: Called after the last message of a wake-up; None where there is nothing to do.
             max_parts: Parts behind these are thrown away.
         """
         self.dropped = 0
@@ -112,7 +113,7 @@ class Endpoint:
             self._receive(parts, address)
         if count == _WAKE_UP_MESSAGES:
             self._drain_soon()
-        if count:
+        if count and self._settle is not None:
             self._settle()
 
     def close(self) -> None:
@@ -136,21 +137,17 @@ class Endpoint:
         return parts, _peer_address(part) if self._tells_address else ""
 
 
-def _ignore(failed: FailedHandshake) -> None:
-    """Tell nobody of a failed handshake."""
-
-
 class Sockets:
     """A ZeroMQ context and its endpoints."""
 
     def __init__(
-        self, buffer_bytes: int, keys: Keys | None = None, on_failed: Fail = _ignore
+        self, buffer_bytes: int, keys: Keys | None = None, on_failed: Fail | None = None
     ) -> None:
         """
         Args:
             buffer_bytes: Size of the kernel's buffers of each connection.
             keys: What both channels are encrypted with; None for plain ones.
-            on_failed: Told of each handshake that failed.
+            on_failed: Told of each handshake that failed; None where nobody cares.
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._buffer_bytes = buffer_bytes
@@ -172,7 +169,7 @@ class Sockets:
         socket = self._socket(zmq.XPUB, _STREAM_QUEUE, MAX_HEAD_BYTES)
         socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         _keep_alive(socket, heartbeat_ms, timeout_ms)
-        return self._bound(socket, address, receive, _nothing)
+        return self._bound(socket, address, receive, None)
 
     def bind_sync(
         self, address: str, heartbeat_ms: int, timeout_ms: int, receive: Receive
@@ -185,10 +182,10 @@ class Sockets:
         socket = self._socket(zmq.ROUTER, _SYNC_QUEUE, MAX_HEAD_BYTES)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         _keep_alive(socket, heartbeat_ms, timeout_ms)
-        return self._bound(socket, address, receive, _nothing)
+        return self._bound(socket, address, receive, None)
 
     def connect_stream(
-        self, address: str, receive: Receive, settle: Callable[[], None], server_key: bytes = b""
+        self, address: str, receive: Receive, settle: Settle | None, server_key: bytes = b""
     ) -> Endpoint:
         """Connect the stream's receiving end.
 
@@ -203,7 +200,7 @@ class Sockets:
         return self._connected(socket, address, receive, settle, server_key)
 
     def connect_sync(
-        self, address: str, receive: Receive, settle: Callable[[], None], server_key: bytes = b""
+        self, address: str, receive: Receive, settle: Settle | None, server_key: bytes = b""
     ) -> Endpoint:
         """Connect the sync channel's replica end; for the arguments see `connect_stream`.
 
@@ -239,7 +236,7 @@ class Sockets:
         socket: zmq.Socket[bytes],
         address: str,
         receive: Receive,
-        settle: Callable[[], None],
+        settle: Settle | None,
     ) -> Endpoint:
         if self._keys is not None:
             self._guard(socket, self._keys)
@@ -259,7 +256,7 @@ class Sockets:
         socket: zmq.Socket[bytes],
         address: str,
         receive: Receive,
-        settle: Callable[[], None],
+        settle: Settle | None,
         server_key: bytes,
     ) -> Endpoint:
         if self._keys is not None:
@@ -279,7 +276,7 @@ class Sockets:
         if self._gate is None:
             gate = self._context.socket(zmq.ROUTER)
             gate.bind(handshakes.ZAP_ADDRESS)
-            self._gate = self._enter(gate, self._answer_zap, _nothing, handshakes.ZAP_PARTS)
+            self._gate = self._enter(gate, self._answer_zap, None, handshakes.ZAP_PARTS)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
         # Without these two, a gate that does not answer would let everybody in.
@@ -291,7 +288,7 @@ class Sockets:
         assert self._gate is not None
         reply, failed = handshakes.answer_zap(parts, self._keys.allowed)
         self._gate.send(reply)
-        if failed is not None:
+        if failed is not None and self._on_failed is not None:
             self._on_failed(failed)
 
     def _watch(self, socket: zmq.Socket[bytes], *, on_master: bool) -> None:
@@ -306,15 +303,16 @@ class Sockets:
         monitor.connect(address)
 
         def read(parts: list[bytes], _: str) -> None:
-            self._on_failed(handshakes.read_event(parts, self._keys, on_master=on_master))
+            if self._on_failed is not None:
+                self._on_failed(handshakes.read_event(parts, self._keys, on_master=on_master))
 
-        self._enter(monitor, read, _nothing)
+        self._enter(monitor, read, None)
 
     def _enter(
         self,
         socket: zmq.Socket[bytes],
         receive: Receive,
-        settle: Callable[[], None],
+        settle: Settle | None,
         max_parts: int = _MAX_PARTS,
     ) -> Endpoint:
         endpoint = Endpoint(socket, receive, settle, max_parts)
@@ -333,7 +331,3 @@ def _peer_address(part: zmq.Frame) -> str:
         return str(part.get("Peer-Address"))
     except zmq.ZMQError:
         return ""
-
-
-def _nothing() -> None:
-    """Settle an end that answers each message at once."""

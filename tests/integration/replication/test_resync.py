@@ -45,7 +45,7 @@ class Master(linked_nodes.Master):
         self.snapshots = Snapshotter(self.config, self.paths, self.data_dir, COMMAND, environment)
         self.publisher = Publisher(self.config, self.data_dir, self.snapshots)
         await self.snapshots.start()
-        await self.publisher.start()
+        await self.publisher.start(self.hooks)
 
     async def stop(self) -> None:
         await self.publisher.stop()

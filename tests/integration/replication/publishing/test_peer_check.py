@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -95,7 +96,8 @@ async def test_master_remembers_the_replicas_that_joined_it(bench: Bench, tmp_pa
         path = tmp_path / "replicas.json"
         master = await bench.master()
         known = KnownReplicas(path)
-        master.publisher.watch(int, lambda epoch: None, known.note)
+        master.hooks = replace(master.hooks, on_replica=known.note)
+        await master.restart()
         replica = await bench.replica(
             master, replication__replica_listen_address="0.0.0.0:7001",
             replication__sync_listen_address="0.0.0.0:7002",
