@@ -14,7 +14,7 @@ import msgspec
 
 from synap import __version__
 from synap.auth.permissions import Caller
-from synap.commands.records import Record, check_key
+from synap.commands.records import check_key
 from synap.node.procfs import TcpConnection, connections_on, process_facts
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
@@ -28,10 +28,6 @@ from synap.shared.slow_log import reset_slow_log, slow_entries
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "keyspace")
 DEFAULT_SLOW_ENTRIES = 128
-# What LMDB adds to a key and its record in a page: the node's header, its place in the page.
-_NODE_BYTES = 10
-_VERSION_AND_EXPIRY_BYTES = 16
-_DEADLINE_BYTES = 8
 
 Facts = dict[str, object]
 
@@ -156,7 +152,7 @@ class NodeFacts:
         record, offset = self._api.look(caller, key)
         if record is None:
             raise not_found(key)
-        size = _stored_bytes(key, record)
+        size = self._node.reader().size_of(key, record).stored_bytes
         return {"key": key.decode(), "bytes": size, "human": human_bytes(size)}, offset
 
     async def _connections(self) -> list[TcpConnection]:
@@ -300,13 +296,6 @@ def human_bytes(count: float) -> str:
         if count < 1024:
             return f"{count:.2f}{unit}"
     return f"{count / 1024:.2f}T"
-
-
-def _stored_bytes(key: bytes, record: Record) -> int:
-    size = _NODE_BYTES + len(key) + _VERSION_AND_EXPIRY_BYTES + len(record.value)
-    if record.expiry_ms:
-        size += _NODE_BYTES + _DEADLINE_BYTES + len(key)
-    return size
 
 
 def _last_snapshot(facts: SnapshotFacts) -> Facts | None:

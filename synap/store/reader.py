@@ -26,6 +26,7 @@ from synap.store.layout import (
     decode_applied,
     decode_record,
 )
+from synap.store.room import KeySize, key_size
 
 # Expired keys that `random_key` draws before it looks for a live one in order.
 _RANDOM_DRAWS = 16
@@ -190,6 +191,11 @@ class StoreReader:
         """Return the bytes of the pages that hold data."""
         with self._environment.reading() as transaction:
             return self._environment.used_bytes(transaction)
+
+    def size_of(self, key: bytes, record: Record) -> KeySize:
+        """Return what a record that was read takes up at its key."""
+        page_bytes: int = self._environment.lmdb.stat()["psize"]
+        return key_size(key, RECORD_BYTES + len(record.value), record.expiry_ms, page_bytes)
 
     def facts(self) -> StoreFacts:
         """Return what the store takes up; costs a few looks, whatever its size."""

@@ -27,8 +27,8 @@ _CROWD_KEYS = 64 * _HANDS * _RUN_KEYS
 # A tidying bite: about a millisecond.
 _TIDY_KEYS = 1000
 _TIDY_BYTES = 48 * 1024
-# Of LMDB's pages: what the header takes, what a node and its index take, and the longest node that
-# is not put on pages of its own.
+# Of LMDB's pages: what the header takes, what a node and its index take, and what stands in a node
+# for the pages of a long record.
 _PAGE_HEADER_BYTES = 16
 _NODE_BYTES = 10
 _REFERENCE_BYTES = 8
@@ -75,7 +75,7 @@ class Room:
         self._environment = environment
         self._random = random
         self._page_bytes: int = environment.lmdb.stat()["psize"]
-        self._longest_node = ((self._page_bytes - _PAGE_HEADER_BYTES) // 2 & ~1) - 2
+        self._longest_node = _longest_node(self._page_bytes)
         self._hands: dict[bool, list[bytes]] = {}
         self._turns = {False: 0, True: 0}
         self._tidy_hand = b""
@@ -128,7 +128,7 @@ class Room:
         with self._environment.reading(buffers=True) as transaction:
             get, database = transaction.get, self._environment.keys
             return [
-                self._size_of(key, record)
+                key_size(key, len(record), RECORD.unpack_from(record)[1], self._page_bytes)
                 for key in keys
                 if (record := get(key, None, database)) is not None
             ]
@@ -153,16 +153,6 @@ class Room:
             places = [walks.random_key(cursor, self._random) or b"" for _ in range(_HANDS)]
         self._hands[volatile] = places
         return places
-
-    def _size_of(self, key: bytes, record: bytes) -> KeySize:
-        record_bytes = len(record)
-        node = _NODE_BYTES + len(key) + record_bytes
-        in_index = _NODE_BYTES + DEADLINE_BYTES + len(key) if RECORD.unpack_from(record)[1] else 0
-        if node <= self._longest_node:
-            return KeySize(key, node, node + in_index)
-        own_pages = -(-(record_bytes + _PAGE_HEADER_BYTES) // self._page_bytes)
-        node = _NODE_BYTES + len(key) + _REFERENCE_BYTES
-        return KeySize(key, node, node + in_index + own_pages * self._page_bytes)
 
     def _tidy_run(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Collect neighbours that share pages; a record with pages of its own ends the run."""
@@ -202,6 +192,28 @@ class Room:
         finally:
             transaction.abort()
         return 0
+
+
+def key_size(key: bytes, record_bytes: int, expiry_ms: int, page_bytes: int) -> KeySize:
+    """Return what a key takes up.
+
+    Args:
+        record_bytes: Length of its record, the value and what is before it.
+        expiry_ms: Its deadline; 0 for none.
+        page_bytes: Size of the store's pages.
+    """
+    node = _NODE_BYTES + len(key) + record_bytes
+    in_index = _NODE_BYTES + DEADLINE_BYTES + len(key) if expiry_ms else 0
+    if node <= _longest_node(page_bytes):
+        return KeySize(key, node, node + in_index)
+    own_pages = -(-(record_bytes + _PAGE_HEADER_BYTES) // page_bytes)
+    node = _NODE_BYTES + len(key) + _REFERENCE_BYTES
+    return KeySize(key, node, node + in_index + own_pages * page_bytes)
+
+
+def _longest_node(page_bytes: int) -> int:
+    """Return the longest node that is not put on pages of its own."""
+    return ((page_bytes - _PAGE_HEADER_BYTES) // 2 & ~1) - 2
 
 
 def _pages(transaction: lmdb.Transaction[Any], database: Any) -> int:

@@ -50,6 +50,18 @@ def test_weigh_counts_own_pages_and_the_deadline(store: Store) -> None:
     assert set(sizes) == {b"small", b"large", b"short"}
 
 
+@pytest.mark.parametrize("value_bytes", [1, 1900, 2000, 2010, 2020, 2100, 4080, 5000])
+@pytest.mark.parametrize("expiry_ms", [0, 10**13])
+def test_reader_sizes_a_key_as_the_room_weighs_it(
+    store: Store, value_bytes: int, expiry_ms: int
+) -> None:
+    fill(store, [b"key"], b"v" * value_bytes, expiry_ms)
+    reader = store.reader()
+    record, _ = reader.get(b"key")
+    assert record is not None
+    assert [reader.size_of(b"key", record)] == weighed(store, b"key")
+
+
 def weighed(store: Store, keys: bytes) -> list[KeySize]:
     return store.room(Random(1)).weigh(keys.split())
 

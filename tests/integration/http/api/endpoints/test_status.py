@@ -126,6 +126,13 @@ def test_memory_usage_grows_with_the_value_and_a_deadline(client: Client, key: s
     assert error_of(client.get("/memory/no-such-key/usage"))[:2] == (404, "key_not_found")
 
 
+def test_memory_usage_of_a_long_value_has_its_own_pages(client: Client, key: str) -> None:
+    """A value of 2,100 bytes no longer fits into half a page: it gets one of its own."""
+    client.put(key, "x" * 2100)
+    usage = client.get(f"/memory/{quote(key, safe='')}/usage").json()
+    assert usage["bytes"] == 10 + len(key.encode()) + 8 + 4096
+
+
 def test_balancers_are_answered_while_every_write_waits(
     client: Client, key: str, http_node: Node
 ) -> None:
