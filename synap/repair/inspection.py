@@ -13,8 +13,9 @@ from synap.position import Lineage, Position
 from synap.snapshot.folder import snapshots
 from synap.snapshot.image import verify_snapshot
 from synap.store import is_trusted
+from synap.wal.scan import BadPlace
 from synap.wal.segment import MAGIC as SEGMENT_MAGIC
-from synap.wal.walk import BadPlace, LogWalk, WalkedSegment, check_log, has_segments
+from synap.wal.walk import LogWalk, WalkedSegment, check_log, has_segments
 
 
 class Fact(msgspec.Struct, frozen=True):

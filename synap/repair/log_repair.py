@@ -29,8 +29,9 @@ from synap.snapshot.folder import snapshots
 from synap.snapshot.image import verify_snapshot, write_snapshot
 from synap.store import StoreReader, is_trusted
 from synap.store.generations import set_aside
+from synap.wal.scan import BadPlace
 from synap.wal.segment import SEGMENT_HEADER_BYTES, segment_paths
-from synap.wal.walk import BadPlace, LogReport, LogWalk, check_log
+from synap.wal.walk import LogReport, LogWalk, check_log
 
 _CHUNK_BYTES = 1024 * 1024
 

@@ -5,7 +5,7 @@
     active_segment   the one that is appended to, and how the next takes its place
     syncer           when appended frames are forced to the disk
     cursor           reading while the owner appends
-    scan             what the files hold at a start: torn or damaged
+    scan             what of the files is sound, what torn, what damaged; all others ask it
     walk             going through the files as they lie there
 
 The log knows frames and positions, not what the entries mean. `docs/wal-format.md` has the bytes.

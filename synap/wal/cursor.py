@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import attrgetter
 from os import O_RDONLY
 
@@ -25,16 +25,10 @@ from synap.errors import (
     WalCorrupt,
     WalFailed,
 )
-from synap.frame import (
-    HEADER_BYTES,
-    Frame,
-    check_frame,
-    decode_frame,
-    frame_bytes,
-    last_offset_of,
-)
+from synap.frame import Frame, check_frame, decode_frame, frame_bytes
 from synap.position import Position
-from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Segment, opened, read_frames
+from synap.wal.scan import Measure, SegmentScan, read_chunk
+from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Segment
 
 _first_offset = attrgetter("first_offset")
 
@@ -163,23 +157,19 @@ class Readers:
         border = segment.border_before(offset)
         if border.position.offset == offset:
             return border
-        at = border.at
+        reading = SegmentScan(self.files, segment, border, end)
         try:
-            with opened(self.files, segment.path) as file:
-                for frame in read_frames(self.files, file, at, end):
-                    at += len(frame.encoded)
-                    segment.note(frame.position, at)
-                    if frame.last_offset == offset:
-                        return Border(frame.position, at)
-                    if frame.last_offset > offset:
-                        raise OffsetUnknown(f"offset {offset} is inside a frame")
-        except (FrameTruncated, FrameCorrupt) as error:
-            raise self.damaged(segment, at, str(error)) from error
+            for _, frame in reading.frames():
+                if frame.last_offset == offset:
+                    return Border(reading.position, reading.at)
+                if frame.last_offset > offset:
+                    raise OffsetUnknown(f"offset {offset} is inside a frame")
         except FileNotFoundError as error:
             raise self.damaged(segment, 0, "the file is gone") from error
         except OSError as error:
             raise WalFailed(f"{segment.path} can't be read: {error}") from error
-        raise self.damaged(segment, at, f"it ends before offset {offset}, and a later one follows")
+        why = f"it ends before offset {offset}, and a later one follows"
+        raise self.damaged(segment, reading.at, reading.bad.detail if reading.bad else why)
 
 
 class WalCursor:
@@ -226,7 +216,7 @@ class WalCursor:
         """
         return self._next(limit_bytes, check_frame)
 
-    def _next(self, limit_bytes: int, measure: Callable[[bytes, int], int]) -> bytes:
+    def _next(self, limit_bytes: int, measure: Measure) -> bytes:
         with self._readers.lock:
             self._readers.check_sound(self.offset)
             extent = self._readers.extent
@@ -282,53 +272,18 @@ class WalCursor:
         self._close_file()
         self._segment, self._at = segment, SEGMENT_HEADER_BYTES
 
-    def _read(
-        self, segment: Segment, end: int, limit_bytes: int, measure: Callable[[bytes, int], int]
-    ) -> bytes:
+    def _read(self, segment: Segment, end: int, limit_bytes: int, measure: Measure) -> bytes:
         if self._file < 0:
             self._file = self._readers.files.open(segment.path, O_RDONLY)
-        left = end - self._at
-        count = min(max(limit_bytes, HEADER_BYTES), left)
         try:
-            chunk = self._readers.files.read(self._file, count, self._at)
-            size, last = _whole_frames(chunk, measure)
-            if not size:
-                count = min(frame_bytes(chunk), left)
-                chunk = self._readers.files.read(self._file, count, self._at)
-                size, last = _whole_frames(chunk, measure)
-            if not size:
-                raise FrameTruncated("the file ends before its last frame")
+            chunk, self.offset = read_chunk(
+                self._readers.files, self._file, self._at, end, limit_bytes, measure
+            )
         except (FrameTruncated, FrameCorrupt) as error:
             raise self._corrupt(error, self._at) from error
-        self.offset = last_offset_of(chunk, last)
-        self._at += size
-        return chunk if size == len(chunk) else chunk[:size]
+        self._at += len(chunk)
+        return chunk
 
     def _corrupt(self, error: Exception, at: int) -> WalCorrupt:
         assert self._segment is not None
         return self._readers.damaged(self._segment, at, str(error))
-
-
-def _whole_frames(chunk: bytes, measure: Callable[[bytes, int], int]) -> tuple[int, int]:
-    """Return how many bytes of `chunk` are whole frames, and where the last of them begins.
-
-    Args:
-        measure: Returns a frame's length and checks it on the way, as `frame_bytes` does.
-
-    Raises:
-        FrameCorrupt: the first of them is damaged; a later one only ends what counts.
-    """
-    at = last = 0
-    while len(chunk) - at >= HEADER_BYTES:
-        try:
-            length = measure(chunk, at)
-        except FrameTruncated:
-            break
-        except FrameCorrupt:
-            if not at:
-                raise
-            break
-        if at + length > len(chunk):
-            break
-        last, at = at, at + length
-    return at, last

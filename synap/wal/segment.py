@@ -16,7 +16,7 @@ The header, 68 bytes, little-endian (`docs/wal-format.md` tells what stays in la
     64     4  CRC-32 of the header before it
 
 Frames follow without a gap up to the file's end. Nothing here decides what a bad byte means for the
-log; `wal_recovery` does.
+log; `synap.wal.scan` does.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from zlib import crc32
 import msgspec
 
 from synap.disk import Files
-from synap.errors import FrameTruncated, WalCorrupt
-from synap.frame import Frame, decode_frame
+from synap.errors import WalCorrupt
 from synap.position import Position
 
 MAGIC = b"SYNW"
@@ -49,8 +48,6 @@ SEGMENT_HEADER_BYTES = _HEADER.size
 # A header of any version, so that an older program can tell a newer file from a damaged one.
 _LONGEST_HEADER_BYTES = 4096
 
-# How much one read takes: large enough that the system call does not show beside the decoding.
-_READ_BYTES = 256 * 1024
 # Distance between the frame ends that are kept in memory: a seek decodes at most this much.
 _BORDER_SPACING_BYTES = 64 * 1024
 
@@ -197,29 +194,6 @@ def decode_header(data: bytes, path: Path) -> SegmentHeader | None:
 def read_header(files: Files, file: int, path: Path) -> SegmentHeader | None:
     """Read and decode the header of an open segment, as `decode_header` does."""
     return decode_header(files.read(file, _LONGEST_HEADER_BYTES, 0), path)
-
-
-def read_frames(files: Files, file: int, at: int, end: int) -> Iterator[Frame]:
-    """Yield the frames in the bytes from `at` up to `end` of an open segment.
-
-    Raises:
-        FrameTruncated: `end` lies inside a frame.
-        FrameCorrupt: behind the frames that were yielded comes none.
-    """
-    buffer, start = b"", at
-    while at < end:
-        try:
-            frame = decode_frame(buffer, at - start)
-        except FrameTruncated:
-            had = start + len(buffer)
-            # At least twice what is left, so that a frame of any length fits in the end.
-            count = max(_READ_BYTES, 2 * (had - at))
-            buffer, start = files.read(file, min(count, end - at), at), at
-            if start + len(buffer) <= had:
-                raise
-            continue
-        yield frame
-        at += len(frame.encoded)
 
 
 @contextmanager

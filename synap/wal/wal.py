@@ -1,12 +1,12 @@
 """The write-ahead log: encoded frames in segment files, appended by one owner.
 
     Wal             open, append, roll over, retract, retire, close  this module
-    ActiveSegment   the file at the end, and its successor           wal_active
-    WalCursor       reading beside the owner                         wal_cursor
-    Syncer          fsync modes, and what a failed sync means        wal_sync
-    recover         what the files hold: sound, torn or damaged      wal_recovery
+    ActiveSegment   the file at the end, and its successor           active_segment
+    WalCursor       reading beside the owner                         cursor
+    Syncer          fsync modes, and what a failed sync means        syncer
+    find_end        what the files hold: sound, torn or damaged      scan
     Segment         one file                                         segment
-    Files           the system calls                                 files
+    Files           the system calls                                 synap.disk
 
 The log knows frames and positions, not what the entries mean. The engines of `synap.node.data_dir`
 own it; one process at a time, which they see to. `docs/wal-format.md` describes the files.
@@ -30,7 +30,7 @@ from synap.frame import Frame, follows
 from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
 from synap.wal.active_segment import ActiveSegment, check_link
 from synap.wal.cursor import Extent, Readers, WalCursor
-from synap.wal.scan import OnFrame, Recovered, cut_tail, scan_segments
+from synap.wal.scan import OnFrame, Recovered, cut_tail, find_end
 from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Mark, Segment, SegmentHeader
 from synap.wal.syncer import Syncer
 
@@ -100,12 +100,11 @@ class Wal:
         segments = found.segments
         end = segments[-1].size if segments else 0
         self._readers = Readers(files, Extent(segments, end, found.position))
-        cut = found.cut
         self.report = WalReport(
             segments=len(segments),
             bytes=self.size_bytes,
-            cut_bytes=cut.lost_bytes if cut else 0,
-            cut_path=str(cut.path) if cut else "",
+            cut_bytes=found.torn_bytes,
+            cut_path=str(found.torn.path) if found.torn else "",
             scanned_frames=found.scanned_frames,
         )
 
@@ -140,9 +139,9 @@ class Wal:
         try:
             files.make_directory(options.directory)
             check_link(files, options.link)
-            found = scan_segments(files, options.directory, options.stem, resume, base, on_frame)
-            if found.cut:
-                cut_tail(files, found.cut)
+            found = find_end(files, options.directory, options.stem, resume, base, on_frame)
+            if found.torn:
+                cut_tail(files, found.torn)
                 _warn_of_cut(found)
             syncer = Syncer(files, options.fsync_mode, options.fsync_interval_ms, on_sync_failure)
             wal = cls(options, files, found, syncer)
@@ -412,11 +411,12 @@ class Wal:
 
 
 def _warn_of_cut(found: Recovered) -> None:
-    assert found.cut is not None
+    assert found.torn is not None
+    path = found.torn.path
     logger.warning(
         "%s ended inside a write; %d bytes were cut, the log ends at %s",
-        found.cut.path,
-        found.cut.lost_bytes,
+        path,
+        found.torn_bytes,
         found.position,
-        extra={"action": "wal_cut", "path": str(found.cut.path), "bytes": found.cut.lost_bytes},
+        extra={"action": "wal_cut", "path": str(path), "bytes": found.torn_bytes},
     )

@@ -1,7 +1,7 @@
 """Walking through a log's files as they lie there: to check them, to show them, to replay a part.
 
 Unlike opening a log this changes nothing, needs no node, and keeps what it saw before the first bad
-place. What a bad place means, a torn tail or damage, is `wal_recovery`'s to say.
+place. What is sound, and whether a bad place is torn or damaged, is `synap.wal.scan`'s to say.
 """
 
 from __future__ import annotations
@@ -14,19 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from synap.disk import Files
-from synap.errors import BackupError, FrameCorrupt, FrameTruncated, WalCorrupt
-from synap.frame import Frame, follows
+from synap.errors import BackupError, WalCorrupt
+from synap.frame import Frame
 from synap.position import START, Position
-from synap.wal.scan import scan_segments
-from synap.wal.segment import (
-    SEGMENT_HEADER_BYTES,
-    Mark,
-    SegmentHeader,
-    opened,
-    read_frames,
-    read_header,
-    segment_paths,
-)
+from synap.wal.scan import BadPlace, LogScan
+from synap.wal.segment import SegmentHeader, opened, read_header, segment_paths
 
 _SEGMENT_NAME = re.compile(r"(.+)-\d{20}\.wal")
 DEFAULT_STEM = "synap"
@@ -74,23 +66,6 @@ class Walked(NamedTuple):
     frame: Frame
 
 
-class BadPlace(msgspec.Struct, frozen=True):
-    """Where the log can't be read on.
-
-    Attributes:
-        path: The segment.
-        byte_position: The byte in it.
-        detail: What is wrong.
-        is_torn: It is the end of a write that was cut short, which a node cuts off by itself;
-            otherwise it is damage, which a node refuses.
-    """
-
-    path: Path
-    byte_position: int
-    detail: str
-    is_torn: bool
-
-
 class LogReport(msgspec.Struct, frozen=True):
     """What the files of a log hold.
 
@@ -130,7 +105,6 @@ class LogWalk:
 
     Attributes:
         segments: What was seen of each segment so far.
-        position: Behind the last frame that was yielded; None before the first segment.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -142,10 +116,9 @@ class LogWalk:
         self.directory = directory
         self.stem = _stem_in(directory)
         self.segments: list[WalkedSegment] = []
-        self.position: Position | None = None
         self._files = Files()
         self._paths = segment_paths(self._files, directory, self.stem)
-        self._fault: tuple[Path, int, str] | None = None
+        self._scan: LogScan | None = None
 
     @property
     def first_offset(self) -> int | None:
@@ -155,7 +128,7 @@ class LogWalk:
     @property
     def end(self) -> Position:
         """Where the log stands so far; START where there is no segment."""
-        return START if self.position is None else self.position
+        return START if self._scan is None else self._scan.position
 
     def frames(self, after_offset: int = 0) -> Iterator[Walked]:
         """Yield the frames, up to the first bad place.
@@ -164,10 +137,7 @@ class LogWalk:
             after_offset: Leave out the segments that end before this offset.
         """
         skipped = sum(1 for first_offset, _ in self._paths[1:] if first_offset <= after_offset + 1)
-        for first_offset, path in self._paths[skipped:]:
-            yield from self._walk(first_offset, path)
-            if self._fault is not None:
-                return
+        yield from self._walk(self._paths[skipped:], is_all=not skipped)
 
     def walk_alone(self, path: Path) -> WalkedSegment:
         """Read one segment, whatever lies before it; a bad place is that of the segment.
@@ -175,15 +145,16 @@ class LogWalk:
         Raises:
             BackupError: its name is not a segment's.
         """
-        found = [(offset, each) for offset, each in self._paths if each.name == path.name]
-        if not found:
+        names = [each.name for _, each in self._paths]
+        if path.name not in names:
             raise BackupError(f"{path} has not the name of a segment, as synap-<20 digits>.wal")
-        for _ in self._walk(*found[0]):
+        index = names.index(path.name)
+        for _ in self._walk(self._paths[index:], is_all=not index, count=1):
             pass
-        return self.segments[-1]
+        return self.segments[0]
 
     def report(self) -> LogReport:
-        """Return what was seen, after the last frame; judges the bad place."""
+        """Return what was seen, after the last frame."""
         read = {segment.path for segment in self.segments}
         return LogReport(
             directory=self.directory,
@@ -195,71 +166,34 @@ class LogWalk:
         )
 
     def bad_place(self) -> BadPlace | None:
-        """Return where the walk could not go on; None where it came to the log's end.
+        """Return where the walk could not go on; None where it came to the log's end."""
+        return None if self._scan is None else self._scan.bad
 
-        Of the segments before the walk's first one, only the headers count.
-        """
-        if self._fault is None:
-            return None
-        path, at, detail = self._fault
-        header = self.segments[0].header
-        resume = None
-        if header is not None:
-            resume = (header.base, Mark(header.first_offset, SEGMENT_HEADER_BYTES))
-        try:
-            found = scan_segments(self._files, self.directory, self.stem, resume)
-        except WalCorrupt as error:
-            if error.path == str(path):
-                detail = error.detail
-            return BadPlace(path, at, detail, is_torn=False)
-        is_torn = found.cut is not None and found.cut.path == path
-        return BadPlace(path, at, detail, is_torn=is_torn)
-
-    def _walk(self, first_offset: int, path: Path) -> Iterator[Walked]:
-        with opened(self._files, path) as file:
-            seen = WalkedSegment(path, self._files.size(file))
+    def _walk(
+        self, paths: list[tuple[int, Path]], *, is_all: bool, count: int | None = None
+    ) -> Iterator[Walked]:
+        """Walk through the first `count` of the last segments, `paths`; through all without it."""
+        begin = START.offset + 1 if is_all else None
+        self._scan = scan = LogScan(self._files, paths, begin, count=count)
+        for reading in scan.readings():
+            header = reading.segment.header
+            seen = WalkedSegment(reading.segment.path, reading.segment.size, header, reading.at)
             self.segments.append(seen)
-            yield from self._frames_of(seen, file, first_offset)
-
-    def _frames_of(self, seen: WalkedSegment, file: int, first_offset: int) -> Iterator[Walked]:
-        try:
-            seen.header = header = read_header(self._files, file, seen.path)
-        except WalCorrupt as error:
-            self._fault = (seen.path, 0, error.detail)
-            return
-        if header is None:
-            self._fault = (seen.path, 0, "the segment's header is damaged")
-        elif header.first_offset != first_offset:
-            detail = f"the header says that it begins at offset {header.first_offset}"
-            self._fault = (seen.path, 0, detail)
-        elif self.position is not None and header.base != self.position:
-            detail = f"it begins behind {header.base}, the log before it ends at {self.position}"
-            self._fault = (seen.path, 0, detail)
-        if header is None or self._fault is not None:
-            return
-        self.position = before = header.base
-        seen.sound_bytes = SEGMENT_HEADER_BYTES
-        try:
-            for frame in read_frames(self._files, file, SEGMENT_HEADER_BYTES, seen.size):
-                if frame.epoch != header.epoch or not follows(frame, before):
-                    detail = f"frame {frame.position} does not follow {before}"
-                    self._fault = (seen.path, seen.sound_bytes, detail)
-                    return
-                self._note(seen, frame)
+            for before, frame in reading.frames():
+                _note(seen, frame, reading.at)
                 yield Walked(header, before, frame)
-                before = frame.position
-        except (FrameTruncated, FrameCorrupt) as error:
-            self._fault = (seen.path, seen.sound_bytes, str(error))
+        if scan.bad is not None and scan.bad is scan.bad_header:
+            self.segments.append(WalkedSegment(scan.bad.path, scan.bad_header_bytes))
 
-    def _note(self, seen: WalkedSegment, frame: Frame) -> None:
-        self.position = frame.position
-        seen.sound_bytes += len(frame.encoded)
-        seen.frames += 1
-        seen.entries += frame.count
-        seen.first_offset = seen.first_offset or frame.first_offset
-        seen.last_offset = frame.last_offset
-        seen.first_time_ms = seen.first_time_ms or frame.time_ms
-        seen.last_time_ms = frame.time_ms
+
+def _note(seen: WalkedSegment, frame: Frame, at: int) -> None:
+    seen.sound_bytes = at
+    seen.frames += 1
+    seen.entries += frame.count
+    seen.first_offset = seen.first_offset or frame.first_offset
+    seen.last_offset = frame.last_offset
+    seen.first_time_ms = seen.first_time_ms or frame.time_ms
+    seen.last_time_ms = frame.time_ms
 
 
 def check_log(directory: Path) -> LogReport:

@@ -14,7 +14,8 @@ from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
 from synap.repair.inspection import words_for
 from synap.repair.log_repair import Repair, RepairPlan
 from synap.repair.store_rebuild import rebuild_store
-from synap.wal.walk import BadPlace, LogReport, LogWalk, Walked, check_log
+from synap.wal.scan import BadPlace
+from synap.wal.walk import LogReport, LogWalk, Walked, check_log
 from workers.cli.backup import Output, shown_time
 from workers.process import EXIT_CLEAN, EXIT_FAILED
 
