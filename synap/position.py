@@ -5,6 +5,10 @@ Pure values: no files, no sockets, no clock. The WAL, the store and replication 
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
+from typing import TypeVar
+
 import msgspec
 
 from synap.errors import OffsetGap, StaleEpoch
@@ -64,22 +68,41 @@ Lineage = tuple[Reign, ...]
 """The reigns of a log in their order, oldest first; empty where nothing was ever written."""
 
 
-ReignRow = tuple[int, str, int]
-"""A reign as JSON files hold it: epoch, history in hex, first offset."""
+Held = TypeVar("Held", bound=msgspec.Struct)
 
 
-def lineage_as_rows(lineage: Lineage) -> list[ReignRow]:
-    """Return the reigns as JSON files hold them."""
-    return [(each.epoch, each.history.hex(), each.first_offset) for each in lineage]
+def encode_json(record: msgspec.Struct) -> bytes:
+    """Return a record as a JSON object, as files hold it: everything by name, bytes in hex.
+
+    A lineage is a list of rows: epoch, history in hex, first offset.
+    """
+    fields = msgspec.to_builtins(record, builtin_types=(bytes,))
+    return json.dumps(fields, default=bytes.hex, separators=(",", ":")).encode()
 
 
-def lineage_of_rows(rows: list[ReignRow]) -> Lineage:
-    """Return the reigns that a JSON file holds.
+def decode_json(content: bytes, kind: type[Held]) -> Held:
+    """Return the record of which a file holds the JSON.
+
+    The only bytes in it are the histories of its `lineage`; they may also be in base64, as versions
+    before wrote them into node.json.
 
     Raises:
-        ValueError: a history is not hex.
+        ValueError, msgspec.DecodeError: it is none of that kind.
     """
-    return tuple(Reign(epoch, bytes.fromhex(history), first) for epoch, history, first in rows)
+    fields = msgspec.json.decode(content, type=dict[str, object])
+    if "lineage" in fields:
+        rows = msgspec.convert(fields["lineage"], list[tuple[int, str, int]])
+        fields["lineage"] = [(epoch, _history_of(text), first) for epoch, text, first in rows]
+    return msgspec.convert(fields, kind, builtin_types=(bytes,))
+
+
+def _history_of(text: str) -> bytes:
+    # 16 bytes in base64 end with its filling, which no hex has.
+    is_base64 = text.endswith("=")
+    history = b64decode(text, validate=True) if is_base64 else bytes.fromhex(text)
+    if len(history) != HISTORY_BYTES:
+        raise ValueError(f"a history has {HISTORY_BYTES} bytes, not {len(history)}")
+    return history
 
 
 def check_next_reign(reign: Reign, end: Position, history: bytes | None) -> None:

@@ -32,7 +32,7 @@ from synap import __version__
 from synap.disk import NO_ROOM, write_all
 from synap.errors import BackupInvalid, DiskFull, StoreError
 from synap.node.identity import NodeIdentity, read_identity
-from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
+from synap.position import Lineage, Position, decode_json, encode_json
 from synap.store import Applied, ImageFacts, digest_image
 
 MAGIC = b"SYNAPBAK"
@@ -79,8 +79,8 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     digest: str
-    version: str = __version__
-    format: int = FORMAT
+    version: str
+    format: int
 
 
 class Source(Protocol):
@@ -262,24 +262,6 @@ class StoredImage:
         return ImageFacts(Applied(manifest.position, 0, 0, manifest.time_ms), manifest.keys)
 
 
-class _ManifestFile(msgspec.Struct, kw_only=True):
-    """The manifest as JSON: bytes in hex, everything by name."""
-
-    format: int
-    version: str
-    node_id: str
-    node_name: str
-    role: str
-    lineage: list[ReignRow]
-    position: Position
-    time_ms: int
-    created_ms: int
-    keys: int
-    bytes: int
-    sha256: str
-    digest: str
-
-
 def _manifest_of(
     file: BinaryIO, facts: ImageFacts, node: NodeIdentity, node_name: str, now_ms: int
 ) -> BackupManifest:
@@ -301,6 +283,8 @@ def _manifest_of(
         bytes=size,
         sha256=_hash(file, hashlib.sha256()).hexdigest(),
         digest=digest,
+        version=__version__,
+        format=FORMAT,
     )
 
 
@@ -322,8 +306,7 @@ def _hash(file: BinaryIO, state: hashlib._Hash) -> hashlib._Hash:
 
 
 def _encode_head(manifest: BackupManifest) -> bytes:
-    fields = msgspec.structs.asdict(manifest) | {"lineage": lineage_as_rows(manifest.lineage)}
-    content = msgspec.json.encode(_ManifestFile(**fields))
+    content = encode_json(manifest)
     return _HEAD.pack(MAGIC, VERSION, len(content)) + content
 
 
@@ -338,14 +321,12 @@ def _read_head(path: Path, file: BinaryIO) -> tuple[BackupManifest, int]:
     if length > _MAX_MANIFEST_BYTES:
         raise BackupInvalid(path, "its manifest can't be read: it is too long")
     try:
-        fields = msgspec.json.decode(file.read(length), type=_ManifestFile)
-        if fields.format != FORMAT:
-            raise BackupInvalid(path, f"its manifest's format {fields.format} is not known here")
-        lineage = lineage_of_rows(fields.lineage)
+        manifest = decode_json(file.read(length), BackupManifest)
     except (ValueError, msgspec.DecodeError) as error:
         raise BackupInvalid(path, f"its manifest can't be read: {error}") from error
-    values = msgspec.structs.asdict(fields) | {"lineage": lineage}
-    return BackupManifest(**values), _HEAD.size + length
+    if manifest.format != FORMAT:
+        raise BackupInvalid(path, f"its manifest's format {manifest.format} is not known here")
+    return manifest, _HEAD.size + length
 
 
 def _image_chunks(file: BinaryIO, left: int) -> Iterator[bytes]:

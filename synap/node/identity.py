@@ -20,14 +20,15 @@ import msgspec
 from synap.disk import NO_ROOM, write_file
 from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
 from synap.node.paths import NodePaths
-from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign
+from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign, decode_json, encode_json
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
 
 Role = Literal["standalone", "master", "replica"]
 
-FORMAT = 1
+# In the first, node.json held histories in base64.
+FORMAT = 2
 
 
 class NodeIdentity(msgspec.Struct, frozen=True):
@@ -221,14 +222,15 @@ def read_identity(path: Path) -> NodeIdentity:
         DataDirUnusable: it is damaged.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=NodeIdentity)
-    except msgspec.DecodeError as error:
+        return decode_json(path.read_bytes(), NodeIdentity)
+    except (ValueError, msgspec.DecodeError) as error:
         raise DataDirUnusable(f"{path} is damaged ({error}); restore it from a backup") from error
 
 
 def write_identity(path: Path, identity: NodeIdentity) -> None:
     """Write `identity` as the `node.json` at `path`, durably."""
-    write_file(path, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
+    identity = msgspec.structs.replace(identity, format=FORMAT)
+    write_file(path, msgspec.json.format(encode_json(identity), indent=2) + b"\n")
 
 
 def new_reign(epoch: int, first_offset: int, *, is_unasked: bool = False) -> Reign:

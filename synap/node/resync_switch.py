@@ -26,7 +26,7 @@ from synap.errors import DataDirUnusable
 from synap.node.aside import Quarantine
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
+from synap.position import Lineage, Position, decode_json, encode_json
 from synap.snapshot.folder import snapshots
 from synap.store import generations
 from synap.wal.segment import segment_paths
@@ -48,16 +48,6 @@ class ResyncSwitch(msgspec.Struct, frozen=True):
     generation: int
     position: Position
     lineage: Lineage
-    kept_after: int | None = None
-    old_generation: int = 0
-
-
-class _SwitchFile(msgspec.Struct):
-    """The switch as JSON: the bytes in hex, everything by name."""
-
-    generation: int
-    position: Position
-    lineage: list[ReignRow]
     kept_after: int | None
     old_generation: int
 
@@ -68,9 +58,7 @@ def begin(paths: NodePaths, switch: ResyncSwitch) -> None:
     Raises:
         OSError: the disk refuses; the old state counts.
     """
-    fields = msgspec.structs.asdict(switch) | {"lineage": lineage_as_rows(switch.lineage)}
-    content = msgspec.json.encode(_SwitchFile(**fields))
-    write_file(paths.resync_file, msgspec.json.format(content, indent=2))
+    write_file(paths.resync_file, msgspec.json.format(encode_json(switch), indent=2))
 
 
 def pending(paths: NodePaths) -> ResyncSwitch | None:
@@ -80,8 +68,7 @@ def pending(paths: NodePaths) -> ResyncSwitch | None:
         DataDirUnusable: `resync.json` is damaged.
     """
     try:
-        content = paths.resync_file.read_bytes()
-        return _decode(msgspec.json.decode(content, type=_SwitchFile))
+        return decode_json(paths.resync_file.read_bytes(), ResyncSwitch)
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, ValueError) as error:
@@ -136,8 +123,3 @@ def _put_tail_aside(
         if not is_own and (manifest.position.offset > after or not set(manifest.lineage) <= reigns):
             why = f"it stands at {manifest.position}, where the master's log does not"
             aside.take([path, path.with_suffix(".json")], why)
-
-
-def _decode(fields: _SwitchFile) -> ResyncSwitch:
-    values = msgspec.structs.asdict(fields) | {"lineage": lineage_of_rows(fields.lineage)}
-    return ResyncSwitch(**values)

@@ -20,7 +20,7 @@ import msgspec
 
 from synap.disk import sync_directory
 from synap.errors import SnapshotInvalid
-from synap.position import Lineage, Position, ReignRow, lineage_as_rows, lineage_of_rows
+from synap.position import Lineage, Position, decode_json, encode_json
 
 FORMAT = 1
 # What is written is synced in such steps, so that the log's own syncs never wait for all of it.
@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True):
     keys: int
     bytes: int
     sha256: str
-    compression: Literal["none", "zstd"] = "none"
+    compression: Literal["none", "zstd"]
     format: int = FORMAT
     plain_bytes: int = 0
 
@@ -71,13 +71,12 @@ def read_manifest(path: Path) -> Manifest:
         SnapshotInvalid: there is none, or it is damaged.
     """
     try:
-        content = _manifest_path(path).read_bytes()
-        fields = msgspec.json.decode(content, type=_ManifestFile)
-        if fields.format != FORMAT:
-            raise SnapshotInvalid(path, f"its format {fields.format} is not known here")
-        return _decode(fields)
+        manifest = decode_json(_manifest_path(path).read_bytes(), Manifest)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise SnapshotInvalid(path, f"its manifest can't be read: {error}") from error
+    if manifest.format != FORMAT:
+        raise SnapshotInvalid(path, f"its format {manifest.format} is not known here")
+    return manifest
 
 
 def snapshots(directory: Path) -> list[tuple[Path, Manifest]]:
@@ -102,7 +101,8 @@ def put_in_place(temporary: Path, manifest: Manifest) -> Path:
     """
     directory = temporary.parent
     path = snapshot_path(directory, manifest.position.offset)
-    _write_synced(_manifest_path(temporary), _encode(manifest))
+    content = msgspec.json.format(encode_json(manifest), indent=2) + b"\n"
+    _write_synced(_manifest_path(temporary), content)
     os.replace(_manifest_path(temporary), _manifest_path(path))
     os.replace(temporary, path)
     sync_directory(directory)
@@ -206,31 +206,6 @@ class ReceivedImage:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-class _ManifestFile(msgspec.Struct):
-    """The manifest as JSON: bytes in hex, everything by name."""
-
-    format: int
-    lineage: list[ReignRow]
-    position: Position
-    time_ms: int
-    created_ms: int
-    keys: int
-    bytes: int
-    sha256: str
-    compression: Literal["none", "zstd"]
-    plain_bytes: int = 0
-
-
-def _encode(manifest: Manifest) -> bytes:
-    fields = msgspec.structs.asdict(manifest) | {"lineage": lineage_as_rows(manifest.lineage)}
-    return msgspec.json.format(msgspec.json.encode(_ManifestFile(**fields)), indent=2) + b"\n"
-
-
-def _decode(fields: _ManifestFile) -> Manifest:
-    values = msgspec.structs.asdict(fields) | {"lineage": lineage_of_rows(fields.lineage)}
-    return Manifest(**values)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

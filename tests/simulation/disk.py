@@ -184,6 +184,7 @@ class Disk:
             keys=len(self.store),
             bytes=len(image),
             sha256=hashlib.sha256(image).hexdigest(),
+            compression="none",
         )
         self.sync()
         self.snapshots = [(manifest, image), *self.snapshots[:2]]
@@ -213,7 +214,7 @@ class Disk:
         manifest = Manifest(
             lineage=offer.lineage, position=offer.position, time_ms=offer.time_ms,
             created_ms=offer.created_ms, keys=offer.keys, bytes=offer.size,
-            sha256=offer.sha256.hex(),
+            sha256=offer.sha256.hex(), compression="none",
         )  # fmt: skip
         self.frames = []
         self._segments = []

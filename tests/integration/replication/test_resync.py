@@ -413,7 +413,9 @@ def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at)
     position, lineage = replica.data_dir.position, replica.data_dir.lineage
     generation = replica.data_dir.store.generation
     replica.close_log()
-    begun = resync_switch.ResyncSwitch(generation, position, lineage, kept_after=0)
+    begun = resync_switch.ResyncSwitch(
+        generation, position, lineage, kept_after=0, old_generation=0
+    )
     resync_switch.begin(replica.paths, begun)
     assert resync_switch.pending(replica.paths) == begun
     calls = [0]
