@@ -21,9 +21,11 @@ RUN apt-get update \
     && find /opt/synap -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
+# A new volume takes owner and mode of /data: a container under any other user with group 0 can write
+# to it too. What the node makes in it is its own user's alone.
 RUN groupadd --gid 10001 synap \
     && useradd --uid 10001 --gid synap --no-create-home --home-dir /data --shell /usr/sbin/nologin synap \
-    && install --directory --owner synap --group synap --mode 0750 /data \
+    && install --directory --owner synap --group root --mode 0770 /data \
     && install --directory /app
 COPY --from=build /opt/synap /opt/synap
 COPY ops/config-standalone.yml /app/config.yml

@@ -29,7 +29,7 @@ from synap.addresses import join_address
 from synap.config.handed import config_of_environment
 from synap.http.server.limits import HttpLimits
 from workers.log_output import configure
-from workers.process import allow_open_files, die_with_parent, kill_when_orphaned
+from workers.process import allow_open_files, die_with_parent, keep_private, kill_when_orphaned
 
 _WORKER_CLASSES = {
     "synap": "synap.http.server.worker.SynapWorker",
@@ -37,6 +37,7 @@ _WORKER_CLASSES = {
 }
 
 die_with_parent()
+keep_private()
 _config = config_of_environment()
 _log = configure(_config, "http")
 _limits = HttpLimits.of(_config)
@@ -55,6 +56,8 @@ worker_connections = _limits.max_connections
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # By default it would lie in the user's home, where the nodes of one user would share it.
 control_socket_disable = True
+# Of the heartbeats' files: by default everybody may read and write them.
+umask = 0o077
 keepalive = _config.server.idle_timeout_secs
 graceful_timeout = _config.server.answer_seconds
 # Whose X-Forwarded-For is believed, the application decides by server.trusted_proxies.

@@ -9,6 +9,7 @@
 # Exit codes: 0 done; 1 no backup was taken, nothing was removed; 2 wrong use; 75 another run is
 # still at work on FOLDER.
 set -euo pipefail
+umask 077
 
 url=http://127.0.0.1:15500
 keep=7

@@ -11,6 +11,7 @@
 # Exit codes: 0 done; 1 nothing was restored and DATA_DIR is as it was; 2 wrong use; 75 another run
 # is still at work on DATA_DIR.
 set -euo pipefail
+umask 077
 
 fail() {
     printf 'restore: %s\n' "$2" >&2

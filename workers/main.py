@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from synap.errors import StartError, SynapError
-from workers.process import EXIT_FAILED, EXIT_REFUSED
+from workers.process import EXIT_FAILED, EXIT_REFUSED, keep_private
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
 
 def run(app: Callable[[], object]) -> None:
     """Run a command line; what can't start says why in one line for each fault."""
+    keep_private()
     try:
         app()
     except StartError as error:

@@ -49,6 +49,14 @@ _PROJECT_ROOT = Path(__file__).resolve().parent.parent
 logger = logging.getLogger(__name__)
 
 
+def keep_private() -> None:
+    """Have whatever this process and its children write be for its user alone.
+
+    Logs, snapshots and backups hold everything, with the hashes of passwords.
+    """
+    os.umask(0o077)
+
+
 def run(name: str, body: Callable[[Config], int]) -> int:
     """Run one process of a node and return its exit code.
 
@@ -57,6 +65,7 @@ def run(name: str, body: Callable[[Config], int]) -> int:
         body: The process itself; returns its exit code when it was told to stop.
     """
     die_with_parent()
+    keep_private()
     try:
         config = config_of_environment()
     except StartError as error:

@@ -33,7 +33,7 @@ from workers.process import (
     python_command,
 )
 from workers.supervisor import Supervisor
-from workers.volatile import clear, volatile_settings
+from workers.volatile import clear, create_private, volatile_settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     if not config.persistence.enabled:
         overrides = {**overrides, **volatile_settings(config)}
         config = load_config(path, overrides)
+        create_private(config.data_dir)
     paths = NodePaths.of(config)
     paths.create()
     # Held until this process ends; children don't inherit it.

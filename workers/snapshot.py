@@ -10,7 +10,7 @@ import os
 import sys
 
 from synap.snapshot.job import carry_out
-from workers.process import EXIT_CLEAN, die_with_parent
+from workers.process import EXIT_CLEAN, die_with_parent, keep_private
 
 # Requests come first; the process still gets a share of a machine that is fully used, for it
 # keeps the store's old pages from being used again as long as it reads.
@@ -20,6 +20,7 @@ _NICENESS = 10
 def main() -> int:
     """Run the process and return its exit code."""
     die_with_parent()
+    keep_private()
     os.nice(_NICENESS)
     sys.stdout.buffer.write(carry_out(sys.stdin.buffer.read()))
     return EXIT_CLEAN

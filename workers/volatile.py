@@ -15,6 +15,7 @@ from typing import Any
 
 from synap.config.loading import Config
 from synap.errors import DataDirUnusable
+from synap.node.paths import check_private
 
 
 def volatile_settings(config: Config) -> dict[str, Any]:
@@ -25,6 +26,21 @@ def volatile_settings(config: Config) -> dict[str, Any]:
     name = hashlib.sha256(os.fsencode(os.path.realpath(config.data_dir))).hexdigest()[:12]
     folder = Path(tempfile.gettempdir(), f"synap-volatile-{os.getuid()}", name)
     return {"data_dir": str(folder), "persistence.wal.fsync_mode": "never"}
+
+
+def create_private(folder: Path) -> None:
+    """Create the node's temporary folder, in one where nobody else can put another in its place.
+
+    Raises:
+        DataDirUnusable: it can't be, or is somebody else's.
+    """
+    try:
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        check_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise DataDirUnusable(f"can't create {error.filename}: {error.strerror}") from error
+    check_private(folder)
 
 
 def clear(folder: Path, keep: Path) -> None:

@@ -104,6 +104,7 @@ def fetch_backup(
 def _owned(part: Path) -> Iterator[BinaryIO]:
     """Open the unfinished file; one that an earlier run left behind is begun anew."""
     with part.open("ab+", buffering=0) as file:
+        os.fchmod(file.fileno(), 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

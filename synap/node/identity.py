@@ -251,7 +251,7 @@ def lock_file(path: Path, *, wait_seconds: float = 0.0) -> int:
     Raises:
         DataDirInUse: somebody holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + wait_seconds
     while True:
         try:

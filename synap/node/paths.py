@@ -90,7 +90,10 @@ class NodePaths:
         )
 
     def create(self) -> None:
-        """Create the folders that are missing.
+        """Create the folders that are missing, and close what lies in `data_dir` to other users.
+
+        A lock that others may read is one that they may hold, and a log holds everything.
+        `data_dir` itself is as the operator made it.
 
         Raises:
             DataDirUnusable: one can't be created, or the run directory is somebody else's.
@@ -98,6 +101,7 @@ class NodePaths:
         try:
             for folder in (self.data_dir, self.wal_dir, self.store_dir, self.snapshots_dir):
                 folder.mkdir(parents=True, exist_ok=True)
+            _close_to_others(self.data_dir)
             self.run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run_dir.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -106,7 +110,7 @@ class NodePaths:
                 "choose another data_dir or mend its permissions"
             ) from error
         for folder in (self.run_dir.parent, self.run_dir):
-            _check_private(folder)
+            check_private(folder)
 
 
 def _run_dir_of(data_dir: Path) -> Path:
@@ -117,12 +121,27 @@ def _run_dir_of(data_dir: Path) -> Path:
     return base / name
 
 
-def _check_private(folder: Path) -> None:
+def _close_to_others(data_dir: Path) -> None:
+    """Take what other users may do with the entries of `data_dir`, where they are this user's."""
+    with os.scandir(data_dir) as entries:
+        for entry in entries:
+            facts = entry.stat(follow_symlinks=False)
+            mode = stat.S_IMODE(facts.st_mode)
+            if mode & 0o077 and facts.st_uid == os.getuid() and not entry.is_symlink():
+                os.chmod(entry.path, mode & 0o700)
+
+
+def check_private(folder: Path) -> None:
+    """Refuse a folder in which another user may put or replace something.
+
+    Raises:
+        DataDirUnusable: it is somebody else's, or others may write to it.
+    """
     facts = os.lstat(folder)
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
         raise DataDirUnusable(
             f"{folder} must be a folder of this user that nobody else can write to; "
-            "remove it or set SYNAP_RUN_DIR"
+            "remove it or choose another"
         )
 
 
