@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from synap.commands.commands import Limits
+from synap.commands.keyspace import Limits
 from synap.errors import DataDirUnusable, NothingToAccept, ReignEnded
 from synap.eviction.access_table import AccessTable
 from synap.eviction.evictor import Evictor

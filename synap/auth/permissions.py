@@ -1,4 +1,4 @@
-"""Who may do what: permissions, roles, callers, and what each command needs.
+"""Who may do what: permissions, roles and callers.
 
 A resource is a name with its kind in front: `kv:<key>` is a key, `kv:*` all keys at once,
 `node:<work>` the node, `auth:<work>` its accounts. A permission allows an action on the resources
@@ -6,39 +6,23 @@ that its pattern fits; `*` in a pattern stands for any text, and nothing else ha
 own. So a pattern covers another one exactly where it fits that one's text.
 
 Pure: who a caller is, `synap.http.api.credentials` finds out; `synap.service.node_api` asks here.
+What a command needs, it knows itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NoReturn, get_args
+from typing import Literal, NoReturn, get_args
 
 import msgspec
 
-from synap.commands.commands import (
-    Append,
-    ChangeAccounts,
-    Command,
-    Copy,
-    Delete,
-    Expire,
-    Flush,
-    GetSet,
-    Increment,
-    Persist,
-    Rename,
-    Set,
-    SetMany,
-    SetRange,
-)
+from synap.commands.commands import Command
 from synap.request_errors import Forbidden
 
 Action = Literal["read", "write", "delete", "admin", "all"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 # `all` is a word for these in a permission, and nothing that anybody does.
 _SINGLE_ACTIONS: tuple[Action, ...] = ("read", "write", "delete", "admin")
-# What a command of a kind that nobody described needs.
-_UNKNOWN_COMMAND = b"node:command"
 
 
 class Permission(msgspec.Struct, frozen=True, gc=False):
@@ -128,7 +112,7 @@ class Caller:
 
     def require_for(self, command: Command) -> None:
         """Raise Forbidden unless all that `command` needs is allowed."""
-        for action, resource in needs(command):
+        for action, resource in command.needs():
             self.require(action, resource)
 
     def require_all(self, permissions: Iterable[Permission]) -> None:
@@ -148,72 +132,6 @@ class Caller:
         if self._on_refusal is not None:
             self._on_refusal(resource, action)
         raise Forbidden(resource, action)
-
-
-def needs(command: Command) -> Iterable[tuple[Action, bytes]]:
-    """Return the actions that `command` takes, each with its resource.
-
-    A command reads what its result tells of the old value. One that is not described here needs
-    `admin`, so that a new command is forbidden until somebody has thought of it.
-    """
-    describe = _NEEDS.get(type(command))
-    return describe(command) if describe is not None else (("admin", _UNKNOWN_COMMAND),)
-
-
-def _writes(command: Any) -> list[tuple[Action, bytes]]:
-    return [("write", b"kv:" + command.key)]
-
-
-def _reads_and_writes(command: Any) -> list[tuple[Action, bytes]]:
-    resource = b"kv:" + command.key
-    return [("read", resource), ("write", resource)]
-
-
-def _set(command: Set) -> list[tuple[Action, bytes]]:
-    return _reads_and_writes(command) if command.get else _writes(command)
-
-
-def _delete(command: Delete) -> list[tuple[Action, bytes]]:
-    return [("delete", b"kv:" + key) for key in command.keys]
-
-
-def _set_many(command: SetMany) -> list[tuple[Action, bytes]]:
-    return [("write", b"kv:" + key) for key, _ in command.pairs]
-
-
-def _rename(command: Rename) -> list[tuple[Action, bytes]]:
-    source = b"kv:" + command.source
-    return [("read", source), ("delete", source), ("write", b"kv:" + command.destination)]
-
-
-def _copy(command: Copy) -> list[tuple[Action, bytes]]:
-    return [("read", b"kv:" + command.source), ("write", b"kv:" + command.destination)]
-
-
-def _change_accounts(command: ChangeAccounts) -> list[tuple[Action, bytes]]:
-    # Whoever may change his own account only, `synap.http.accounts` lets in by its own rules.
-    return [("admin", b"auth:accounts")]
-
-
-def _flush(command: Flush) -> list[tuple[Action, bytes]]:
-    return [("delete", b"kv:*")]
-
-
-_NEEDS: dict[type, Callable[[Any], Iterable[tuple[Action, bytes]]]] = {
-    Set: _set,
-    Delete: _delete,
-    Increment: _reads_and_writes,
-    Append: _writes,
-    SetRange: _writes,
-    GetSet: _reads_and_writes,
-    Expire: _writes,
-    Persist: _writes,
-    SetMany: _set_many,
-    Rename: _rename,
-    Copy: _copy,
-    Flush: _flush,
-    ChangeAccounts: _change_accounts,
-}
 
 
 def _fits(parts: tuple[bytes, ...], text: bytes) -> bool:

@@ -4,8 +4,11 @@ In the order to read them:
 
     records        what is stored for a key, and the rules by which it is read
     values         JSON values and the bytes that they are stored as
-    commands       every command, and what it does to a keyspace
-    keyspace       keyspaces beside the store's own: keys on which a command is tried
+    keyspace       what commands read and change, and what every command is asked
+    strings        the commands on one key's value
+    keys           the commands on keys, whatever they hold
+    accounts       the command that changes accounts
+    commands       all of them in one type, and their results
     transactions   commands that clients queue, and keys that they watch
     glob           patterns for keys
 """

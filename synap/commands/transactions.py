@@ -16,20 +16,11 @@ from typing import Any
 
 import msgspec
 
-from synap.commands.commands import (
-    Command,
-    Delete,
-    Increment,
-    Keyspace,
-    Limits,
-    Result,
-    Set,
-    SetResult,
-    check_value,
-    evaluate,
-)
-from synap.commands.keyspace import Trial
-from synap.commands.records import check_key, is_live
+from synap.commands.commands import Command, Result
+from synap.commands.keys import Delete
+from synap.commands.keyspace import COMMAND_BYTES, Keyspace, Limits, Trial, check_value, live
+from synap.commands.records import check_key
+from synap.commands.strings import Increment, Set, SetResult
 from synap.frame import DEL, KEYS, SET, Entry
 from synap.request_errors import CommandError, InvalidRequest
 
@@ -41,26 +32,64 @@ MAX_QUEUED_BYTES = 16 * 1024 * 1024
 # Of all open transactions together.
 MAX_ALL_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_WATCHED_KEYS = 1000
-# What a queued command takes beside its keys and its value.
-_COMMAND_BYTES = 64
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of what a client asks of its transaction. Tags follow those of the commands."""
+    """Base of what a client asks of its transaction. Tags follow those of the commands.
+
+    Each has a method `act` of its own, which does it and returns its result.
+    """
 
     client: str
+
+    def carried_out(self, transactions: Transactions) -> tuple[Command, ...]:
+        """Return the commands that this would carry out on the keys at once."""
+        return ()
+
+    def counted(self, result: Any) -> tuple[int, int]:
+        """Return how many keys this wrote and how many it removed, by its result."""
+        return 0, 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes this takes in a message."""
+        return COMMAND_BYTES
 
 
 class Multi(_Request, frozen=True, tag=40):
     """Open a transaction."""
 
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> bool:
+        return transactions.open(self.client)
+
 
 class Exec(_Request, frozen=True, tag=41):
     """Carry out what was queued; the result is an Executed. The transaction ends."""
 
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> Executed:
+        return transactions.execute(self.client, keyspace, now_ms, limits)
+
+    def carried_out(self, transactions: Transactions) -> tuple[Command, ...]:
+        return transactions.queued_of(self.client)
+
+    def counted(self, result: Executed) -> tuple[int, int]:
+        results = result.results or ()
+        removed = sum([number for word, number in results if word == "deleted"])
+        written = sum([number if word == "ok" else word == "value" for word, number in results])
+        return written, removed
+
 
 class Discard(_Request, frozen=True, tag=42):
     """End the transaction and forget the watched keys."""
+
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> bool:
+        return transactions.discard(self.client)
 
 
 class Watch(_Request, frozen=True, tag=43):
@@ -68,15 +97,46 @@ class Watch(_Request, frozen=True, tag=43):
 
     keys: tuple[bytes, ...]
 
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> bool:
+        return transactions.watch(self.client, self.keys, keyspace, now_ms)
+
+    @property
+    def size(self) -> int:
+        return COMMAND_BYTES + sum(map(len, self.keys))
+
 
 class Unwatch(_Request, frozen=True, tag=44):
     """Forget the watched keys."""
+
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> bool:
+        return transactions.unwatch(self.client)
 
 
 class Queue(_Request, frozen=True, tag=45):
     """Queue `command`; the result is Queued. Without an open transaction, carry it out now."""
 
     command: Set | Delete | Increment
+
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> Result | Queued:
+        if not transactions.is_queueing(self.client):
+            return self.command.evaluate(keyspace, now_ms, limits)
+        return transactions.queue(self.client, self.command, limits)
+
+    def carried_out(self, transactions: Transactions) -> tuple[Command, ...]:
+        return () if transactions.is_queueing(self.client) else (self.command,)
+
+    def counted(self, result: Any) -> tuple[int, int]:
+        return (0, 0) if isinstance(result, Queued) else self.command.counted(result)
+
+    @property
+    def size(self) -> int:
+        return self.command.size
 
 
 class Queued(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
@@ -153,25 +213,103 @@ class Transactions:
     ) -> Result | Queued | Executed:
         """Carry out a command or what a client asks of its transaction.
 
-        See `commands.evaluate`. The result is True where a docstring above names no other one.
+        See BaseCommand. The result is True where a docstring above names no other one.
 
         Raises:
             CommandError: it can't be done; no key was changed.
         """
-        act = _ACTS.get(type(command))
-        if act is None:
-            return evaluate(command, keyspace, now_ms, limits)  # type: ignore[arg-type]
+        if not isinstance(command, _Request):
+            return command.evaluate(keyspace, now_ms, limits)
         self.end_idle()
-        return act(self, command, keyspace, now_ms, limits)  # type: ignore[no-any-return]
+        return command.act(self, keyspace, now_ms, limits)
 
     def carried_out(self, command: Command | TransactionCommand) -> tuple[Command, ...]:
         """Return the commands that `evaluate` would carry out on the keys at once."""
-        if isinstance(command, Queue):
-            return () if self._is_queueing(command.client) else (command.command,)
-        if isinstance(command, Exec):
-            mine = self._open.get(command.client)
-            return () if mine is None else tuple(mine.queued)
-        return () if isinstance(command, Multi | Discard | Watch | Unwatch) else (command,)
+        return command.carried_out(self) if isinstance(command, _Request) else (command,)
+
+    def is_queueing(self, client: str) -> bool:
+        """Say whether the client has a transaction open."""
+        mine = self._open.get(client)
+        return mine is not None and mine.is_multi
+
+    def queued_of(self, client: str) -> tuple[Command, ...]:
+        """Return what the client has queued."""
+        mine = self._open.get(client)
+        return () if mine is None else tuple(mine.queued)
+
+    def open(self, client: str) -> bool:
+        """Open a transaction; see Multi."""
+        if self.is_queueing(client):
+            raise InvalidRequest("Transaction already in progress")
+        self._touch(client).is_multi = True
+        return True
+
+    def queue(self, client: str, command: Set | Delete | Increment, limits: Limits) -> Queued:
+        """Queue a command of an open transaction; see Queue."""
+        mine = self._touch(client)
+        try:
+            self._check(mine, command, limits)
+        except CommandError as error:
+            mine.spoilt = error.message
+            raise
+        mine.queued.append(command)
+        mine.queued_bytes += command.size
+        self._all_queued_bytes += command.size
+        return Queued()
+
+    def execute(self, client: str, keyspace: Keyspace, now_ms: int, limits: Limits) -> Executed:
+        """Carry out what is queued; see Exec."""
+        self._require_open(client)
+        mine = self._open[client]
+        is_changed = mine.is_touched or any(
+            _version(keyspace, key, now_ms) != version for key, version in mine.watched.items()
+        )
+        self._close(client)
+        if mine.spoilt:
+            raise InvalidRequest(f"Transaction discarded: {mine.spoilt}; nothing was changed")
+        if is_changed:
+            return Executed(None)
+        trial = Trial(keyspace)
+        for number, queued in enumerate(mine.queued, 1):
+            try:
+                queued.evaluate(trial, now_ms, limits)
+            except CommandError as error:
+                raise type(error)(
+                    f"command {number} of the transaction: {error.message}; nothing was changed"
+                ) from error
+        return Executed(tuple([_told(queued, keyspace, now_ms, limits) for queued in mine.queued]))
+
+    def discard(self, client: str) -> bool:
+        """End a transaction; see Discard."""
+        self._require_open(client)
+        self._close(client)
+        return True
+
+    def watch(self, client: str, keys: tuple[bytes, ...], keyspace: Keyspace, now_ms: int) -> bool:
+        """Note the versions of keys; see Watch."""
+        if not keys:
+            raise InvalidRequest("Keys list cannot be empty")
+        for key in keys:
+            check_key(key)
+        mine = self._touch(client)
+        if len(mine.watched.keys() | set(keys)) > MAX_WATCHED_KEYS:
+            raise InvalidRequest(f"a client watches at most {MAX_WATCHED_KEYS} keys")
+        for key in keys:
+            if key not in mine.watched:
+                mine.watched[key] = _version(keyspace, key, now_ms)
+                self.watchers.setdefault(key, set()).add(client)
+        return True
+
+    def unwatch(self, client: str) -> bool:
+        """Forget what the client watches; see Unwatch."""
+        mine = self._open.get(client)
+        if mine is None:
+            return True
+        if mine.is_multi:
+            self._forget_watched(client, self._touch(client))
+        else:
+            self._close(client)
+        return True
 
     def note(self, entries: Iterable[Entry]) -> None:
         """Learn of changes, so that those who watch their keys give up."""
@@ -211,10 +349,6 @@ class Transactions:
             else:
                 mine.spoilt = "a part of it was refused"
 
-    def _is_queueing(self, name: str) -> bool:
-        mine = self._open.get(name)
-        return mine is not None and mine.is_multi
-
     def _touch(self, name: str) -> _Open:
         """Return what the client has open, which it may only just have begun."""
         mine = self._open.pop(name, None)
@@ -243,122 +377,35 @@ class Transactions:
         mine.watched.clear()
         mine.is_touched = False
 
-    def _multi(self, command: Multi, *_: object) -> bool:
-        if self._is_queueing(command.client):
-            raise InvalidRequest("Transaction already in progress")
-        self._touch(command.client).is_multi = True
-        return True
-
-    def _queue(
-        self, command: Queue, keyspace: Keyspace, now_ms: int, limits: Limits
-    ) -> Result | Queued:
-        if not self._is_queueing(command.client):
-            return evaluate(command.command, keyspace, now_ms, limits)
-        mine = self._touch(command.client)
-        try:
-            size = self._check(mine, command.command, limits)
-        except CommandError as error:
-            mine.spoilt = error.message
-            raise
-        mine.queued.append(command.command)
-        mine.queued_bytes += size
-        self._all_queued_bytes += size
-        return Queued()
-
-    def _check(self, mine: _Open, command: Set | Delete | Increment, limits: Limits) -> int:
-        """Return the bytes that `command` takes, having refused what can never be carried out."""
-        keys = command.keys if isinstance(command, Delete) else (command.key,)
-        for key in keys:
+    def _check(self, mine: _Open, command: Set | Delete | Increment, limits: Limits) -> None:
+        """Refuse what can never be carried out, or would be too much to keep."""
+        for key in command.keys if isinstance(command, Delete) else (command.key,):
             check_key(key)
-        size = _COMMAND_BYTES + sum(map(len, keys))
         if isinstance(command, Set):
             check_value(len(command.value), limits)
-            size += len(command.value)
         if len(mine.queued) >= MAX_QUEUED_COMMANDS:
             raise InvalidRequest(f"a transaction holds at most {MAX_QUEUED_COMMANDS} commands")
-        if mine.queued_bytes + size > MAX_QUEUED_BYTES:
+        if mine.queued_bytes + command.size > MAX_QUEUED_BYTES:
             raise InvalidRequest(f"a transaction holds at most {MAX_QUEUED_BYTES} bytes")
-        if self._all_queued_bytes + size > MAX_ALL_QUEUED_BYTES:
+        if self._all_queued_bytes + command.size > MAX_ALL_QUEUED_BYTES:
             raise InvalidRequest(
                 f"open transactions hold at most {MAX_ALL_QUEUED_BYTES} bytes together; try again"
             )
-        return size
 
-    def _exec(self, command: Exec, keyspace: Keyspace, now_ms: int, limits: Limits) -> Executed:
-        self._require_multi(command.client)
-        mine = self._open[command.client]
-        is_changed = mine.is_touched or any(
-            _version(keyspace, key, now_ms) != version for key, version in mine.watched.items()
-        )
-        self._close(command.client)
-        if mine.spoilt:
-            raise InvalidRequest(f"Transaction discarded: {mine.spoilt}; nothing was changed")
-        if is_changed:
-            return Executed(None)
-        trial = Trial(keyspace)
-        for number, queued in enumerate(mine.queued, 1):
-            try:
-                evaluate(queued, trial, now_ms, limits)
-            except CommandError as error:
-                raise type(error)(
-                    f"command {number} of the transaction: {error.message}; nothing was changed"
-                ) from error
-        return Executed(tuple([_told(queued, keyspace, now_ms, limits) for queued in mine.queued]))
-
-    def _discard(self, command: Discard, *_: object) -> bool:
-        self._require_multi(command.client)
-        self._close(command.client)
-        return True
-
-    def _watch(self, command: Watch, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
-        if not command.keys:
-            raise InvalidRequest("Keys list cannot be empty")
-        for key in command.keys:
-            check_key(key)
-        mine = self._touch(command.client)
-        if len(mine.watched.keys() | set(command.keys)) > MAX_WATCHED_KEYS:
-            raise InvalidRequest(f"a client watches at most {MAX_WATCHED_KEYS} keys")
-        for key in command.keys:
-            if key not in mine.watched:
-                mine.watched[key] = _version(keyspace, key, now_ms)
-                self.watchers.setdefault(key, set()).add(command.client)
-        return True
-
-    def _unwatch(self, command: Unwatch, *_: object) -> bool:
-        mine = self._open.get(command.client)
-        if mine is None:
-            return True
-        if mine.is_multi:
-            self._forget_watched(command.client, self._touch(command.client))
-        else:
-            self._close(command.client)
-        return True
-
-    def _require_multi(self, name: str) -> None:
-        if not self._is_queueing(name):
+    def _require_open(self, client: str) -> None:
+        if not self.is_queueing(client):
             raise InvalidRequest("No transaction in progress")
-
-
-_ACTS: dict[type, Callable[..., Any]] = {
-    Multi: Transactions._multi,
-    Exec: Transactions._exec,
-    Discard: Transactions._discard,
-    Watch: Transactions._watch,
-    Unwatch: Transactions._unwatch,
-    Queue: Transactions._queue,
-}
 
 
 def _told(
     command: Set | Delete | Increment, keyspace: Keyspace, now_ms: int, limits: Limits
 ) -> tuple[str, int]:
-    result = evaluate(command, keyspace, now_ms, limits)
+    result = command.evaluate(keyspace, now_ms, limits)
     if isinstance(result, SetResult):
         return "ok", int(result.written)
-    assert isinstance(result, int)
     return ("deleted" if isinstance(command, Delete) else "value"), result
 
 
 def _version(keyspace: Keyspace, key: bytes, now_ms: int) -> int:
-    record = keyspace.get(key)
-    return record.version if record is not None and is_live(record, now_ms) else 0
+    record = live(keyspace, key, now_ms)
+    return 0 if record is None else record.version

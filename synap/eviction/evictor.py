@@ -15,7 +15,8 @@ from random import Random
 
 import msgspec
 
-from synap.commands.commands import Command, Keyspace, Limits
+from synap.commands.commands import Command
+from synap.commands.keyspace import Keyspace, Limits
 from synap.eviction.access_table import AccessTable
 from synap.eviction.rules import Ceiling, Policy, Pool, grows
 from synap.frame import KEYS, SET, Entry

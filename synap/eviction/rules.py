@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
 
-from synap.commands.commands import Command, Keyspace, Limits, evaluate
-from synap.commands.keyspace import Trial
+from synap.commands.commands import Command
+from synap.commands.keyspace import Keyspace, Limits, Trial
 from synap.request_errors import CommandError
 
 Order = Literal["none", "recency", "frequency", "random", "deadline"]
@@ -151,7 +151,7 @@ def grows(command: Command, keyspace: Keyspace, now_ms: int, limits: Limits) -> 
     """
     trial = Trial(keyspace)
     try:
-        evaluate(command, trial, now_ms, limits)
+        command.evaluate(trial, now_ms, limits)
     except CommandError:
         return False
     return trial.growth_bytes > 0

@@ -17,8 +17,8 @@ from typing import Protocol, cast
 
 import msgspec
 
-from synap.commands.commands import Command, Result, Set
-from synap.commands.transactions import Executed, Queue, Queued, TransactionCommand
+from synap.commands.commands import Command, Result
+from synap.commands.transactions import Executed, Queued, TransactionCommand
 from synap.errors import (
     OutcomeUnknown,
     ProtocolViolation,
@@ -228,7 +228,7 @@ class WriterClient(asyncio.Protocol):
                 request = unsent.popleft()
                 if request.id in self._waiting:
                     batch.append(request)
-                    batch_bytes += _size_of(request.command)
+                    batch_bytes += request.command.size
             if batch:
                 self._first_unsent_id = batch[-1].id + 1
                 transport.write(encode(batch))
@@ -272,15 +272,3 @@ class WriterClient(asyncio.Protocol):
         for waiter in waiting.values():
             if not waiter.done():
                 waiter.set_exception(type(error)(error.message))
-
-
-def _size_of(command: Command | TransactionCommand) -> int:
-    if type(command) is Set:
-        return len(command.value) + 64
-    if isinstance(command, Queue):
-        command = command.command
-    value = getattr(command, "value", None)
-    if value is not None:
-        return len(value) + 64
-    pairs = getattr(command, "pairs", None)
-    return sum(len(v) for _, v in pairs) + 64 * len(pairs) if pairs else 64

@@ -15,13 +15,14 @@ import base64
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from synap.auth.permissions import Caller
 from synap.backup.archive import Backup, take_backup
-from synap.commands import commands
-from synap.commands.commands import Command, Delete, Increment, Set, SetResult
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Flush
 from synap.commands.records import (
     MAX_KEY_BYTES,
     Record,
@@ -30,7 +31,8 @@ from synap.commands.records import (
     is_live,
     ttl_seconds,
 )
-from synap.commands.transactions import Executed, Queue, Queued, TransactionCommand, Watch
+from synap.commands.strings import Increment, Set
+from synap.commands.transactions import Queue, TransactionCommand, Watch
 from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
 from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
@@ -84,8 +86,8 @@ class KeyStats(msgspec.Struct, frozen=True):
         total_keys: Keys that exist.
         total_memory_bytes: Bytes of the store's used pages.
         gets: Keys that were asked for, `hits` of them found and `misses` not.
-        sets: Keys that were written.
-        dels: Keys that were removed by clients.
+        sets: Keys that were written, their deadlines and names too.
+        dels: Keys that were removed by clients; the old name of a renamed one counts.
         offset: The applied offset that `total_keys` belongs to.
     """
 
@@ -151,7 +153,7 @@ class NodeApi:
         """
         if caller.is_limited:
             caller.require_for(command)
-        if isinstance(command, commands.Flush):
+        if isinstance(command, Flush):
             self._require_flush()
         if client_id is None:
             return await self._execute(command, min_replicas)
@@ -382,35 +384,14 @@ class NodeApi:
             total(Counter.SETS), total(Counter.DELS), offset,
         )  # fmt: skip
 
-    def count(
-        self,
-        command: Command | TransactionCommand,
-        result: commands.Result | Queued | Executed,
-    ) -> None:
+    def count(self, command: Command | TransactionCommand, result: Any) -> None:
         """Count what `command` did, by its result."""
+        written, removed = command.counted(result)
         counts = self._node.counts
-        if type(result) is SetResult:
-            counts[_SETS] += result.written
-            return
-        if isinstance(command, Queue):
-            command = command.command
-        if isinstance(result, Queued):
-            return
-        if isinstance(command, commands.SetMany):
-            counts[_SETS] += len(command.pairs) if result else 0
-        elif isinstance(command, commands.Delete | commands.Flush):
-            counts[_DELS] += max(result, 0)  # type: ignore[type-var,operator]
-        elif isinstance(command, _WRITING):
-            counts[_SETS] += 1
-        elif isinstance(result, Executed):
-            for word, number in result.results or ():
-                if word == "deleted":
-                    counts[_DELS] += number
-                else:
-                    counts[_SETS] += number if word == "ok" else 1
-
-
-_WRITING = (commands.Increment, commands.Append, commands.SetRange, commands.GetSet)
+        if written:
+            counts[_SETS] += written
+        if removed:
+            counts[_DELS] += removed
 
 
 def seconds_left(record: Record) -> int | None:

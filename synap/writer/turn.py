@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from synap.commands.commands import Command, Limits, Set, SetResult
-from synap.commands.records import MAX_KEY_BYTES
+from synap.commands.commands import Command
+from synap.commands.keyspace import Limits
+from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
 from synap.errors import MemoryLimit, SynapError, WriterUnavailable
 from synap.eviction.evictor import Evictor
@@ -214,19 +215,15 @@ class TurnTaker:
         self, requests: list[Request], at: int, turn: Turn
     ) -> list[tuple[bytes, bytes]]:
         """Return keys and values of the Sets from `at` on, up to what is no plain one."""
-        longest = self._limits.max_value_bytes
+        limits = self._limits
         value_bytes = turn.value_bytes
         pairs: list[tuple[bytes, bytes]] = []
         for request in islice(requests, at, None):
             command = request.command
-            if type(command) is not Set or request.min_replicas:
+            if type(command) is not Set or request.min_replicas or not command.is_plain(limits):
                 break
-            if command.expiry_ms is not None or command.has_condition:
-                break
-            key, value = command.key, command.value
-            if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > longest:
-                break
-            pairs.append((key, value))
+            value = command.value
+            pairs.append((command.key, value))
             value_bytes += len(value)
             if value_bytes >= self._turn_bytes:
                 break

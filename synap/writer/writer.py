@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.commands.commands import Limits
+from synap.commands.keyspace import Limits
 from synap.commands.transactions import Transactions
 from synap.errors import (
     NO_LONGER_MASTER,

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import Set
+from synap.commands.strings import Set
 from synap.config.loading import Config, load_config
 from synap.errors import DiskFull, OutcomeUnknown, WriterUnavailable
 from synap.ipc.writer_client import WriterClient

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from synap.commands.commands import Limits
+from synap.commands.keyspace import Limits
 from synap.eviction.evictor import Evictor
 from synap.frame import Frame
 from synap.ipc.writer_client import WriterClient

@@ -12,15 +12,9 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from synap.commands.commands import (
-    INTEGER_MAX,
-    INTEGER_MIN,
-    MAX_EXPIRY_MS,
-    Copy,
-    Rename,
-    Set,
-    SetMany,
-)
+from synap.commands.keys import Copy, Rename, SetMany
+from synap.commands.keyspace import MAX_EXPIRY_MS
+from synap.commands.strings import INTEGER_MAX, INTEGER_MIN, Set
 from synap.commands.values import NESTED_TOO_DEEP, stored_bytes
 from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest, InvalidValue
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from synap.auth.permissions import TRUSTED
-from synap.commands.commands import Set
 from synap.commands.records import MAX_KEY_BYTES
+from synap.commands.strings import Set
 from synap.commands.values import readable
 from synap.errors import SynapError
 from synap.http.api import bodies

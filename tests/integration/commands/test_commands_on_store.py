@@ -15,26 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from synap.commands.commands import (
-    Append,
-    Command,
-    Copy,
-    Delete,
-    Expire,
-    Flush,
-    GetSet,
-    Increment,
-    Limits,
-    Persist,
-    Rename,
-    Set,
-    SetMany,
-    SetRange,
-    SetResult,
-    evaluate,
-    sweep,
-)
+from synap.commands.commands import Command
+from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
+from synap.commands.keyspace import Limits
 from synap.commands.records import is_live, slice_range, ttl_seconds
+from synap.commands.strings import Append, GetSet, Increment, Set, SetRange, SetResult
 from synap.frame import Entry
 from synap.position import Position
 from synap.request_errors import CommandError
@@ -298,7 +283,7 @@ class CommandsOnStore(RuleBasedStateMachine):
         for key in due:
             # The model erases in the order of the index, so that versions stay equal.
             self.model.erase(key)
-        assert sweep(due, transaction, self.model.now) == len(due)
+            transaction.remove(key)
         self.end(transaction)
 
     @invariant()
@@ -334,7 +319,7 @@ class CommandsOnStore(RuleBasedStateMachine):
     def compare(self, command: Command, transaction: WriteTransaction, model: Model) -> None:
         before = len(transaction.entries)
         expected = outcome(lambda: model.run(command))
-        result = outcome(lambda: evaluate(command, transaction, model.now, Limits(LIMIT)))
+        result = outcome(lambda: command.evaluate(transaction, model.now, Limits(LIMIT)))
         if isinstance(result, SetResult):
             result = (result.written, result.version, result.old)
         assert result == expected

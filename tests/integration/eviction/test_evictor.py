@@ -13,7 +13,9 @@ from random import Random
 import pytest
 import uvloop
 
-from synap.commands.commands import Command, Delete, Flush, Set, SetMany
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Flush, SetMany
+from synap.commands.strings import Set
 from synap.config.loading import load_config
 from synap.errors import MemoryLimit
 from synap.eviction.access_table import AccessTable

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import Increment, Set, SetResult
+from synap.commands.strings import Increment, Set, SetResult
 from synap.errors import OutcomeUnknown, WriterUnavailable
 from synap.ipc.messages import Answer, Decoder, Request, encode, failure
 from synap.ipc.writer_client import MAX_WAITING, WriterClient

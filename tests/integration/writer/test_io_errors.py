@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import Set
+from synap.commands.strings import Set
 from synap.config.loading import Config, load_config
 from synap.disk import Files
 from synap.errors import DiskFull, OutcomeUnknown, WalFailed, WriterUnavailable

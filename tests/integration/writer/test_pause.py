@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import Set
+from synap.commands.strings import Set
 from synap.errors import NotPaused, ReadOnlyReplica, ReignEnded, WritesPaused
 from synap.ipc.admin_messages import PauseWrites, ResumeWrites, StepDown
 from synap.ipc.writer_client import WriterClient

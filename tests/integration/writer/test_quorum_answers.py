@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import Set
+from synap.commands.strings import Set
 from synap.commands.transactions import Exec, Multi, Queue, Queued
 from synap.errors import QuorumTimeout, ReignEnded
 from synap.node.data_dir import DataDir

@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from synap.commands.commands import (
-    Append,
-    Command,
-    Delete,
-    Expire,
-    GetSet,
-    Increment,
-    Set,
-    SetMany,
-    SetResult,
-)
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Expire, SetMany
+from synap.commands.strings import Append, GetSet, Increment, Set, SetResult
 from synap.commands.transactions import Exec, Executed, Multi, Queue, Watch
 from synap.config.loading import Config, load_config
 from synap.disk import Files

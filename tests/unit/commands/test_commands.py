@@ -2,34 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import msgspec
 import pytest
 
-from synap.commands.commands import (
+from synap.commands.accounts import ChangeAccounts
+from synap.commands.commands import Command, Result
+from synap.commands.keys import (
     CONDITION_FAILED,
-    MAX_EXPIRY_MS,
-    Append,
-    ChangeAccounts,
-    Command,
     Copy,
     Delete,
     Expire,
     Flush,
-    GetSet,
-    Increment,
-    Limits,
     Persist,
     Rename,
-    Result,
-    Set,
     SetMany,
-    SetRange,
-    SetResult,
-    evaluate,
-    sweep,
 )
+from synap.commands.keyspace import COMMAND_BYTES, MAX_EXPIRY_MS, Limits
 from synap.commands.records import MAX_KEY_BYTES, NEVER, Record, is_live
+from synap.commands.strings import Append, GetSet, Increment, Set, SetRange, SetResult
 from synap.request_errors import (
     CommandError,
     InvalidRequest,
@@ -85,7 +77,7 @@ class Keys:
         self.accounts.pop(key, None)
 
     def run(self, command: Command, now_ms: int = NOW) -> Result:
-        return evaluate(command, self, now_ms, LIMITS)
+        return command.evaluate(self, now_ms, LIMITS)
 
     def value(self, key: bytes) -> bytes:
         return self.records[key].value
@@ -387,13 +379,6 @@ def test_flush_counts_the_live_keys_and_removes_all() -> None:
     assert keys.records == {}
 
 
-def test_sweep_removes_only_what_has_expired() -> None:
-    keys = keys_with_ttl()
-    keys.put(b"j", b"v", LATER + 1)
-    assert sweep([b"k", b"j", b"absent"], keys, LATER) == 1
-    assert list(keys.records) == [b"j"]
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -477,3 +462,56 @@ def test_change_accounts_of_too_long_a_record_changes_nothing() -> None:
     with pytest.raises(ValueTooLarge):
         keys.run(ChangeAccounts((), puts=((b"a", b""), (b"b", b"x" * 33))))
     assert keys.accounts == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "counted"),
+    [
+        (Set(b"k", b"v"), (1, 0)),
+        (Set(b"k", b"v", nx=True), (0, 0)),
+        (Delete((b"k", b"none", b"j")), (0, 2)),
+        (Delete((b"k",), if_version=7), (0, 0)),
+        (Increment(b"k", 1), (1, 0)),
+        (Append(b"k", b"v"), (1, 0)),
+        (SetRange(b"k", 1, b"v"), (1, 0)),
+        (SetRange(b"k", 1, b""), (0, 0)),
+        (GetSet(b"k", b"v"), (1, 0)),
+        (Expire(b"k", LATER), (1, 0)),
+        (Expire(b"none", LATER), (0, 0)),
+        (Persist(b"k"), (1, 0)),
+        (Persist(b"j"), (0, 0)),
+        (SetMany(((b"a", b"v"), (b"b", b"v"))), (2, 0)),
+        (SetMany(((b"a", b"v"), (b"k", b"v")), nx=True), (0, 0)),
+        (Rename(b"k", b"j"), (1, 1)),
+        (Rename(b"k", b"k"), (0, 0)),
+        (Copy(b"k", b"new"), (1, 0)),
+        (Copy(b"k", b"k", replace=True), (0, 0)),
+        (Flush(), (0, 2)),
+        (ChangeAccounts((), ((b"user:a", b"v"),)), (0, 0)),
+    ],
+)
+def test_command_counts_the_keys_that_it_wrote_and_removed(
+    command: Command, counted: tuple[int, int]
+) -> None:
+    keys = keys_with_ttl()
+    keys.put(b"j", b"v", NEVER)
+    result: Any = keys.run(command)
+    assert command.counted(result) == counted
+
+
+@pytest.mark.parametrize(
+    ("command", "payload_bytes"),
+    [
+        (Set(b"key", b"value"), 8),
+        (Delete((b"a", b"bc")), 3),
+        (Increment(b"key", 1), 3),
+        (SetRange(b"key", 1, b"v"), 4),
+        (Rename(b"key", b"other"), 8),
+        (SetMany(((b"a", b"12"), (b"b", b"3"))), COMMAND_BYTES + 5),
+        (ChangeAccounts((), ((b"user:a", b"v"),)), 7),
+    ],
+)
+def test_size_of_a_command_is_that_of_its_keys_and_values(
+    command: Command, payload_bytes: int
+) -> None:
+    assert command.size == COMMAND_BYTES + payload_bytes

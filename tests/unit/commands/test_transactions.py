@@ -5,16 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from synap.commands import transactions
-from synap.commands.commands import (
-    Append,
-    Command,
-    Delete,
-    Flush,
-    Increment,
-    Limits,
-    Set,
-    SetResult,
-)
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Flush
+from synap.commands.keyspace import Limits
+from synap.commands.strings import Append, Increment, Set, SetResult
 from synap.commands.transactions import (
     MAX_QUEUED_COMMANDS,
     MAX_WATCHED_KEYS,

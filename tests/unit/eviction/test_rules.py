@@ -5,20 +5,11 @@ from random import Random
 
 import pytest
 
-from synap.commands.commands import (
-    Append,
-    Command,
-    Delete,
-    Expire,
-    Flush,
-    Increment,
-    Limits,
-    Persist,
-    Rename,
-    Set,
-    SetMany,
-)
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Expire, Flush, Persist, Rename, SetMany
+from synap.commands.keyspace import Limits
 from synap.commands.records import Record
+from synap.commands.strings import Append, Increment, Set
 from synap.config.loading import load_config
 from synap.eviction.rules import (
     COUNT_CHANCES,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synap.commands.commands import Delete, Increment, Set, SetMany, SetResult
+from synap.commands.keys import Delete, SetMany
+from synap.commands.strings import Increment, Set, SetResult
 from synap.commands.transactions import Executed, Queue, Queued, Watch
 from synap.errors import OffsetNotRetained, ProtocolViolation, SynapError
 from synap.ipc.messages import Answer, Decoder, Request, encode, error_of, failure

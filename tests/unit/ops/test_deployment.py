@@ -84,7 +84,8 @@ def test_image_is_built_in_two_stages_and_runs_the_node_as_pid_1() -> None:
     assert "pip wheel" in build
     assert "apt-get" not in last
     for claim in (
-        "--owner synap --group root --mode 0770 /data", 'ENTRYPOINT ["synap"]', 'CMD ["serve"]', "USER 10001:10001", "VOLUME /data",
+        "--owner synap --group root --mode 0770 /data", 'ENTRYPOINT ["synap"]',
+        'CMD ["serve"]', "USER 10001:10001", "VOLUME /data",
         'CMD ["python", "-P", "-m", "workers.health"]', "SYNAP_CONFIG=/app/config.yml",
         "org.opencontainers.image.version", "STOPSIGNAL SIGTERM",
     ):  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from synap.auth.permissions import ANONYMOUS, TRUSTED, Caller
-from synap.commands.commands import ChangeAccounts
+from synap.commands.accounts import ChangeAccounts
 from synap.http.api.request import Request
 from synap.http.api.resource import Resource
 from synap.ipc.writer_client import Done

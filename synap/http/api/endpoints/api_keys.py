@@ -25,7 +25,7 @@ from synap.auth.accounts import (
 )
 from synap.auth.passwords import new_api_key
 from synap.auth.permissions import Caller, Permission
-from synap.commands.commands import ChangeAccounts
+from synap.commands.accounts import ChangeAccounts
 from synap.http.api import bodies
 from synap.http.api.endpoints.account_resource import AccountResource, is_by_password
 from synap.http.api.request import App, Request

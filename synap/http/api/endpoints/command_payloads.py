@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from synap.commands.commands import Append, Delete, GetSet, Increment, SetMany, SetRange
+from synap.commands.keys import Delete, SetMany
+from synap.commands.strings import Append, GetSet, Increment, SetRange
 from synap.commands.values import stored_bytes
 from synap.http.api.bodies import (
     AmountBody,

@@ -11,8 +11,10 @@ from typing import Any
 
 import orjson
 
-from synap.commands.commands import Command, Delete, Expire, Flush, Persist, SetResult
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Expire, Flush, Persist
 from synap.commands.records import slice_range
+from synap.commands.strings import SetResult
 from synap.commands.transactions import (
     Discard,
     Exec,

@@ -5,18 +5,10 @@ from __future__ import annotations
 import orjson
 from falcon.asgi import Response
 
-from synap.commands.commands import (
-    Append,
-    Command,
-    Delete,
-    Expire,
-    GetSet,
-    Increment,
-    Persist,
-    SetRange,
-    SetResult,
-)
+from synap.commands.commands import Command
+from synap.commands.keys import Delete, Expire, Persist
 from synap.commands.records import slice_range
+from synap.commands.strings import Append, GetSet, Increment, SetRange, SetResult
 from synap.commands.values import byte_list, readable, readable_all, stored_bytes
 from synap.http.api import bodies
 from synap.http.api.errors import answer_error

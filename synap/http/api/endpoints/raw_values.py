@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from falcon.asgi import Response
 
-from synap.commands.commands import CONDITION_FAILED, Delete, Set, SetResult
+from synap.commands.keys import CONDITION_FAILED, Delete
+from synap.commands.strings import Set, SetResult
 from synap.http.api import bodies
 from synap.http.api.etags import Tags, etag_of, is_named, parse_tags
 from synap.http.api.request import App, Request

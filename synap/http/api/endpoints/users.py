@@ -15,7 +15,7 @@ from falcon.asgi import Response
 from synap.auth.accounts import User, check_password, check_username, encode, user_record
 from synap.auth.passwords import new_id
 from synap.auth.permissions import ROLES, Caller
-from synap.commands.commands import ChangeAccounts
+from synap.commands.accounts import ChangeAccounts
 from synap.http.api import bodies
 from synap.http.api.credentials import Credentials
 from synap.http.api.endpoints.account_resource import AccountResource, is_by_password

@@ -2,7 +2,9 @@
 
 import pytest
 
-from synap.commands.commands import MAX_EXPIRY_MS, Set, SetMany
+from synap.commands.keys import SetMany
+from synap.commands.keyspace import MAX_EXPIRY_MS
+from synap.commands.strings import Set
 from synap.http.api.bodies import (
     AmountBody,
     DestinationBody,

@@ -273,3 +273,15 @@ def test_stats_count_the_operations_of_all_workers(client: Client, key: str) -> 
     assert after["total_keys"] == before["total_keys"]
     assert after["total_memory_bytes"] > 0
     assert 0 < after["hit_rate"] < 1
+
+
+def test_names_and_deadlines_count_as_writes(client: Client, key: str) -> None:
+    client.put(key, "x")
+    before = client.get("/kv/stats").json()["operations"]
+    client.post(f"/kv/{key}/expire", {"ttl": 100})
+    client.post(f"/kv/{key}/persist", {})
+    client.post(f"/kv/{key}/persist", {})
+    client.post(f"/key/{key}/copy", {"destination": key + ":copy"})
+    client.post(f"/key/{key}/rename", {"destination": key + ":new"})
+    after = client.get("/kv/stats").json()["operations"]
+    assert (after["sets"] - before["sets"], after["dels"] - before["dels"]) == (4, 1)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from synap.commands.commands import Append, Delete, GetSet, Increment, SetMany, SetRange
+from synap.commands.keys import Delete, SetMany
+from synap.commands.strings import Append, GetSet, Increment, SetRange
 from synap.http.api.bodies import decoder
 from synap.http.api.endpoints import command_payloads
 from synap.http.api.endpoints.command_table import COMMANDS

@@ -1,0 +1,112 @@
+"""The short path of a turn for plain Sets, against what each Set does on its own."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from synap.commands.keyspace import Limits
+from synap.commands.records import MAX_KEY_BYTES, Record, is_live
+from synap.commands.strings import Set, SetResult
+from synap.commands.transactions import Transactions
+from synap.frame import Entry
+from synap.ipc.messages import Answer, Request, failure
+from synap.request_errors import CommandError
+from synap.store import Store, WriteTransaction
+from synap.writer.quorum_answers import Quorum, QuorumAnswers
+from synap.writer.turn import Pending, Turn, TurnContext, TurnTaker
+
+NOW = 1_000_000
+LIMITS = Limits(max_value_bytes=8)
+MAP_BYTES = 16 * 1024 * 1024
+
+keys = st.sampled_from(
+    [b"a", b"old", b"mortal", b"gone", b"x" * MAX_KEY_BYTES, b"x" * (MAX_KEY_BYTES + 1), b""]
+)
+flags = st.booleans()
+seldom = st.one_of(st.none(), st.none(), st.none(), st.integers(0, 2 * NOW))
+plain_sets = st.builds(Set, keys, st.binary(max_size=9))
+sets = st.one_of(
+    plain_sets,
+    plain_sets,
+    st.builds(Set, keys, st.binary(max_size=9), seldom, flags, flags, flags, flags, seldom),
+)
+
+
+class NoConnection:
+    """Takes no answer: a turn that is not sent has them still."""
+
+
+@contextmanager
+def trial_of(store: Store) -> Iterator[WriteTransaction]:
+    """Begin a transaction with keys of all kinds in it, and take it back in the end."""
+    transaction = store.begin()
+    try:
+        transaction.put(b"old", b"1", 0)
+        transaction.put(b"mortal", b"2", 2 * NOW)
+        transaction.put(b"gone", b"3", NOW)
+        yield transaction
+    finally:
+        transaction.abort()
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with tempfile.TemporaryDirectory(prefix="synap-test-") as folder:
+        store = Store.prepare(Path(folder), MAP_BYTES)
+        yield store
+        store.close(clean=False)
+
+
+def by_a_turn(store: Store, commands: list[Set]) -> tuple[list[Answer], list[Entry]]:
+    """Return the answers and the entries of one turn of the writer."""
+    taker = TurnTaker(
+        LIMITS, Transactions(60, lambda: 0.0), QuorumAnswers(Quorum(), None), None, min_replicas=0,
+        turn_bytes=1024,
+    )  # fmt: skip
+    connection: Any = NoConnection()
+    pending, turn = Pending(), Turn()
+    pending.add(connection, [Request(n, command) for n, command in enumerate(commands)])
+    with trial_of(store) as transaction:
+        taker.take(pending, TurnContext(turn, transaction, NOW, 0))
+        answers = [answer for share in turn.shares for answer in share.answers]
+        return answers, list(transaction.entries)
+
+
+def one_by_one(store: Store, commands: list[Set]) -> tuple[list[Answer], list[Entry]]:
+    """Return the answers and the entries of evaluating each."""
+    answers = []
+    with trial_of(store) as transaction:
+        for number, command in enumerate(commands):
+            try:
+                result = command.evaluate(transaction, NOW, LIMITS)
+            except CommandError as error:
+                answers.append(failure(number, len(transaction.entries), error))
+            else:
+                answers.append(Answer(number, len(transaction.entries), result))
+        return answers, list(transaction.entries)
+
+
+@settings(max_examples=200, deadline=None)
+@given(commands=st.lists(sets, max_size=12))
+def test_sets_of_a_turn_do_what_each_does_on_its_own(store: Store, commands: list[Set]) -> None:
+    assert by_a_turn(store, commands) == one_by_one(store, commands)
+
+
+@settings(max_examples=200, deadline=None)
+@given(command=sets)
+def test_plain_set_is_one_put_whatever_is_stored(store: Store, command: Set) -> None:
+    assume(command.is_plain(LIMITS))
+    with trial_of(store) as transaction:
+        version = transaction.put_all([(command.key, command.value)])
+        entry = transaction.entries[-1]
+    with trial_of(store) as transaction:
+        assert command.evaluate(transaction, NOW, LIMITS) == SetResult(True, version)
+        assert transaction.entries[3:] == [entry]
+        record: Record | None = transaction.get(command.key)
+        assert is_live(record, NOW)
