@@ -8,25 +8,27 @@ Header, 56 bytes, little-endian:
 
     at  size  field
      0     4  magic "SYNF"
-     4     1  version, 1
-     5     1  flags, 0
+     4     1  version: 2; a program of before wrote 1
+     5     1  flags: 1 where the payload is compressed (version 2)
      6     2  header length, 56
      8     8  epoch
     16     8  first offset
     24     4  entry count, at least 1
-    28     4  payload length in bytes
+    28     4  payload length in bytes, as written
     32     8  wall clock in ms since 1970
-    40     4  CRC-32 of the payload
+    40     4  CRC-32 of the payload, as written
     44     8  rolling checksum of the log up to and with this frame
     52     4  CRC-32 of the 52 header bytes before it
 
-Entry, 16 bytes and then key and value:
+Entry, 16 bytes and then key, value and, where announced, optional fields:
 
-     0     1  operation: 1 SET, 2 DEL, 3 FLUSH
-     1     1  space: 0 users' keys, 1 accounts
+     0     1  operation: 1 SET, 2 DEL, 3 FLUSH, 4 MARK; plus 128 where optional fields follow
+     1     1  space: 0 users' keys, 1 accounts, 2 requests
      2     2  key length in bytes
      4     4  value length in bytes (SET alone)
-     8     8  expiry in ms since 1970, 0 for none (SET alone)
+     8     8  SET: expiry in ms since 1970, 0 for none. DEL: its cause
+
+Version 1 knows SET, DEL and FLUSH of whole spaces 0 and 1, no cause, no optional fields, no flags.
 
 The rolling checksum is the first 8 bytes of BLAKE2b over the checksum before this frame and this
 frame's header up to it. It covers the payload through the payload's CRC, so its cost does not grow
@@ -35,6 +37,7 @@ with the values.
 
 from __future__ import annotations
 
+import enum
 import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -42,6 +45,7 @@ from typing import Any
 from zlib import crc32
 
 import msgspec
+import zstandard
 
 from synap.errors import FrameCorrupt, FrameTruncated
 from synap.position import Position
@@ -49,13 +53,32 @@ from synap.position import Position
 SET = 1
 DEL = 2
 FLUSH = 3
+MARK = 4
+_OPERATIONS = (SET, DEL, FLUSH, MARK)
+# Beside an operation: optional fields follow the value.
+HAS_FIELDS = 128
 
 KEYS = 0
 ACCOUNTS = 1
-SPACES = (KEYS, ACCOUNTS)
+REQUESTS = 2
+SPACES = (KEYS, ACCOUNTS, REQUESTS)
+
+
+class Cause(enum.IntEnum):
+    """Why a key was removed; its number stands in a DEL."""
+
+    CLIENT = 0
+    EXPIRED = 1
+    EVICTED = 2
+    RENAMED = 3
+
 
 MAGIC = b"SYNF"
-VERSION = 1
+VERSION = 2
+# The version that programs of before this one wrote; it is read for ever.
+FIRST_VERSION = 1
+_COMPRESSED = 1
+_KNOWN = frozenset(((FIRST_VERSION, 0), (VERSION, 0), (VERSION, _COMPRESSED)))
 # 256 MiB: no honest frame comes near it (a batch is bounded by server.max_request_size_mb), and
 # a length field that lies can't make a reader allocate more.
 MAX_PAYLOAD_BYTES = 256 * 1024 * 1024
@@ -65,6 +88,9 @@ _ROLLING = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<4sBBHQQIIQIQI")
 ENTRY = struct.Struct("<BBHIQ")
+# An optional field: what it is, and its length. Before all of an entry's: their length in bytes.
+_FIELD = struct.Struct("<BH")
+_FIELDS = struct.Struct("<H")
 _EMPTY_HASH = blake2b(digest_size=8)
 
 HEADER_BYTES = _HEADER.size
@@ -75,11 +101,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One effect on one key.
 
     Attributes:
-        operation: SET, DEL or FLUSH (which empties the whole space).
-        key: 1 to 503 bytes; empty for FLUSH.
+        operation: SET, DEL, FLUSH (removes what begins with `key` from the space, all of it where
+            that is empty) or MARK (no effect: it shows that a reign has begun).
+        key: 1 to 503 bytes; empty for MARK.
         value: The new value's bytes; empty unless SET.
-        expiry_ms: Wall clock in ms at which the key is gone; 0 for never.
-        space: KEYS or ACCOUNTS.
+        expiry_ms: Wall clock in ms at which the key is gone; 0 for never. SET alone.
+        space: KEYS, ACCOUNTS or REQUESTS.
+        cause: Why the key is removed; DEL alone.
+        fields: Optional fields, what each is and its bytes; whoever does not know one skips it.
     """
 
     operation: int
@@ -87,6 +116,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: bytes = b""
     expiry_ms: int = 0
     space: int = KEYS
+    cause: int = Cause.CLIENT
+    fields: tuple[tuple[int, bytes], ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -117,30 +148,70 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         """The position just behind this frame."""
         return Position(self.epoch, self.last_offset, self.rolling)
 
+    @property
+    def version(self) -> int:
+        return self.encoded[4]
+
+    @property
+    def is_compressed(self) -> bool:
+        return bool(self.encoded[5] & _COMPRESSED)
+
+    @property
+    def payload(self) -> bytes:
+        """The entries' bytes, uncompressed.
+
+        Raises:
+            FrameCorrupt: they can't be uncompressed, or are more than MAX_PAYLOAD_BYTES.
+        """
+        written = self.encoded[HEADER_BYTES:]
+        return _uncompressed(written) if self.is_compressed else written
+
     def entries(self) -> Iterator[Entry]:
         """Yield the entries in the order of their offsets.
 
         Raises:
             FrameCorrupt: the payload does not hold exactly `count` well-formed entries.
         """
-        data = self.encoded
-        at, end = HEADER_BYTES, len(data)
+        data, at = self.payload, 0
         for _ in range(self.count):
-            if at + ENTRY_BYTES > end:
-                raise FrameCorrupt("an entry ends behind the frame")
-            operation, space, key_bytes, value_bytes, expiry_ms = ENTRY.unpack_from(data, at)
-            key_at = at + ENTRY_BYTES
-            value_at = key_at + key_bytes
-            at = value_at + value_bytes
-            if at > end or operation not in (SET, DEL, FLUSH) or space not in SPACES:
-                raise FrameCorrupt(f"entry with operation {operation}, space {space}")
-            yield Entry(operation, data[key_at:value_at], data[value_at:at], expiry_ms, space)
-        if at != end:
-            raise FrameCorrupt(f"{end - at} bytes behind the last entry")
+            entry, at = entry_at(data, at)
+            yield entry
+        if at != len(data):
+            raise FrameCorrupt(f"{len(data) - at} bytes behind the last entry")
+
+
+def entry_at(data: bytes, at: int) -> tuple[Entry, int]:
+    """Return the entry at byte `at` of a payload, and where it ends.
+
+    Raises:
+        FrameCorrupt: it is not well formed, or ends behind the payload.
+    """
+    if at + ENTRY_BYTES > len(data):
+        raise FrameCorrupt("an entry ends behind the frame")
+    kind, space, key_bytes, value_bytes, number = ENTRY.unpack_from(data, at)
+    operation = kind & ~HAS_FIELDS
+    key_at = at + ENTRY_BYTES
+    value_at = key_at + key_bytes
+    end = value_at + value_bytes
+    if operation not in _OPERATIONS or space not in SPACES:
+        raise FrameCorrupt(f"entry with operation {kind}, space {space}")
+    if end > len(data):
+        raise FrameCorrupt("an entry ends behind the frame")
+    fields: tuple[tuple[int, bytes], ...] = ()
+    if kind & HAS_FIELDS:
+        fields, end = _fields_at(data, end)
+    expiry_ms, cause = (number, Cause.CLIENT) if operation == SET else (0, number)
+    key, value = data[key_at:value_at], data[value_at : value_at + value_bytes]
+    return Entry(operation, key, value, expiry_ms, space, cause, fields), end
 
 
 def encode_frame(
-    entries: Iterable[Entry], *, previous: Position, epoch: int, time_ms: int
+    entries: Iterable[Entry],
+    *,
+    previous: Position,
+    epoch: int,
+    time_ms: int,
+    compress_over: int | None = None,
 ) -> Frame:
     """Encode `entries` as the frame that follows `previous`.
 
@@ -149,6 +220,8 @@ def encode_frame(
         previous: Where the log stands.
         epoch: The reign that writes, not below `previous.epoch`.
         time_ms: Wall clock in ms.
+        compress_over: Payloads of more bytes than this are compressed where that makes them
+            smaller; None for never.
 
     Raises:
         ValueError: there is no entry, or they take more than MAX_PAYLOAD_BYTES.
@@ -156,16 +229,24 @@ def encode_frame(
     parts: list[bytes] = []
     pack = ENTRY.pack
     for entry in entries:
-        key, value = entry.key, entry.value
-        header = pack(entry.operation, entry.space, len(key), len(value), entry.expiry_ms)
+        key, value, operation = entry.key, entry.value, entry.operation
+        header = pack(operation, entry.space, len(key), len(value), entry.expiry_ms or entry.cause)
+        if entry.fields:
+            header = bytes([operation | HAS_FIELDS]) + header[1:]
+            value += _encode_fields(entry.fields)
         parts += header, key, value
     count = len(parts) // 3
     payload = b"".join(parts)
     if count < 1 or len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"{count} entries of {len(payload)} bytes make no frame")
+    flags = 0
+    if compress_over is not None and len(payload) > compress_over:
+        compressed = zstandard.compress(payload)
+        if len(compressed) < len(payload):
+            payload, flags = compressed, _COMPRESSED
     first_offset = previous.offset + 1
     body = _BODY.pack(
-        MAGIC, VERSION, 0, HEADER_BYTES,
+        MAGIC, VERSION, flags, HEADER_BYTES,
         epoch, first_offset, count, len(payload), time_ms, crc32(payload),
     )  # fmt: skip
     rolling = _roll(previous.rolling, body)
@@ -246,7 +327,7 @@ def _read_header(buffer: bytes | memoryview, at: int) -> tuple[Any, ...]:
         raise FrameCorrupt("no frame begins here")
     if crc32(buffer[at : at + HEADER_BYTES - 4]) != header[11]:
         raise FrameCorrupt("the header's CRC does not match")
-    if header[1] != VERSION or header[2] or header[3] != HEADER_BYTES:
+    if (header[1], header[2]) not in _KNOWN or header[3] != HEADER_BYTES:
         raise FrameCorrupt(
             f"frame version {header[1]} with flags {header[2]} is not known to this program"
         )
@@ -259,3 +340,37 @@ def _roll(previous: int, body: bytes) -> int:
     digest = _EMPTY_HASH.copy()
     digest.update(_ROLLING.pack(previous) + body)
     return int.from_bytes(digest.digest(), "little")
+
+
+def _encode_fields(fields: tuple[tuple[int, bytes], ...]) -> bytes:
+    encoded = b"".join(_FIELD.pack(name, len(value)) + value for name, value in fields)
+    return _FIELDS.pack(len(encoded)) + encoded
+
+
+def _fields_at(data: bytes, at: int) -> tuple[tuple[tuple[int, bytes], ...], int]:
+    """Return the optional fields at byte `at` of a payload, and where they end."""
+    try:
+        (length,) = _FIELDS.unpack_from(data, at)
+        at += _FIELDS.size
+        end = at + length
+        fields = []
+        while at < end:
+            name, size = _FIELD.unpack_from(data, at)
+            at += _FIELD.size
+            fields.append((name, data[at : at + size]))
+            at += size
+    except struct.error as error:
+        raise FrameCorrupt("an entry's fields end behind the frame") from error
+    if at != end or end > len(data):
+        raise FrameCorrupt("an entry's fields end behind their length")
+    return tuple(fields), end
+
+
+def _uncompressed(written: bytes) -> bytes:
+    try:
+        size = zstandard.frame_content_size(written)
+        if not 0 <= size <= MAX_PAYLOAD_BYTES:
+            raise FrameCorrupt(f"a compressed payload of {size} bytes")
+        return zstandard.ZstdDecompressor().decompress(written, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise FrameCorrupt(f"the payload can't be uncompressed: {error}") from error

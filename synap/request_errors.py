@@ -86,6 +86,19 @@ class ValueTooLarge(CommandError):
     reason = "value_too_large"
 
 
+class RecordCorrupt(CommandError):
+    """What is stored for the key is damaged on this node, and is not given out."""
+
+    reason = "record_corrupt"
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        super().__init__(
+            f"what is stored for key {key.decode(errors='backslashreplace')!r} is damaged on this "
+            "node, and is not given out; another node may have it"
+        )
+
+
 class AccountNotFound(CommandError):
     """There is no such account."""
 

@@ -248,6 +248,8 @@ class Wal(Section):
     """How much the writer collects from its clients into one frame."""
     max_size_mb: int = Field(1024, ge=1, le=16 * _MIB)
     """Size from which segments go that two snapshots cover; a segment is a 16th of it."""
+    compression: Literal["none", "zstd"] = "none"
+    """Whether frames over 4 KiB are compressed: for slow links and long logs, at a price in CPU."""
 
     @property
     def segment_bytes(self) -> int:

@@ -48,6 +48,10 @@ class Prepared:
     store: Store
 
 
+# Shorter payloads gain little.
+_COMPRESSED_OVER_BYTES = 4096
+
+
 class DataDir:
     """The node's log, open for its owner.
 
@@ -81,6 +85,8 @@ class DataDir:
         self.store = store
         self.recovery = recovery
         self._is_behind = recovery.is_behind
+        compression = config.persistence.wal.compression
+        self._compress_over = _COMPRESSED_OVER_BYTES if compression == "zstd" else None
 
     @classmethod
     def open(
@@ -158,7 +164,11 @@ class DataDir:
         reign = self.node.reign
         assert reign is not None, "a node without a reign has no writer"
         frame = encode_frame(
-            transaction.entries, previous=self.wal.position, epoch=reign.epoch, time_ms=time_ms
+            transaction.entries,
+            previous=self.wal.position,
+            epoch=reign.epoch,
+            time_ms=time_ms,
+            compress_over=self._compress_over,
         )
         self._append_and_commit([frame], transaction)
         return frame

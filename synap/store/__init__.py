@@ -12,6 +12,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     generations   folders, CURRENT and the marker
     environment   LMDB opened, and its errors translated
     image         a whole store as one file
+    upgrade       checksums for a store that a program of before wrote
     room          the pages' number, samples of the keys, and tidying
     bulk          many frames of the log, sorted and written at once
     reader, transaction, owner    the three handles

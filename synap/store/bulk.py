@@ -20,18 +20,18 @@ import lmdb
 from synap.errors import FrameCorrupt, StoreError
 from synap.frame import (
     DEL,
-    ENTRY,
     ENTRY_BYTES,
     FLUSH,
+    HAS_FIELDS,
     HEADER_BYTES,
     KEYS,
     SET,
-    SPACES,
     Entry,
     Frame,
+    entry_at,
 )
 from synap.store.environment import Environment
-from synap.store.layout import DEADLINE, RECORD
+from synap.store.layout import DEADLINE, encode_record, stored_expiry
 
 # What keys and records of this many entries take stays in a processor's second cache.
 _PILE_ENTRIES = 4096
@@ -82,7 +82,10 @@ class Bulk:
         self.last = frame
         self.entries += frame.count
         self.bytes += len(frame.encoded)
-        self._encoded.append(frame.encoded)
+        # Where a payload is compressed, its entries still stand behind so many bytes of header.
+        self._encoded.append(
+            bytes(HEADER_BYTES) + frame.payload if frame.is_compressed else frame.encoded
+        )
         self._counts.append(frame.count)
 
     def write(
@@ -134,17 +137,17 @@ class Bulk:
                 kind, key_bytes, value_bytes, _ = unpack(data, at)
                 key_at = at + ENTRY_BYTES
                 value_at = key_at + key_bytes
-                if kind in _KEYED:
+                if kind & ~HAS_FIELDS in _KEYED:
                     pile = bisect_right(borders, data[key_at:value_at])
                     note_place[pile](at)
                     note_offset[pile](offset)
-                    at = value_at + value_bytes
+                    at = value_at + value_bytes if kind in _KEYED else entry_at(data, at)[1]
                 else:
-                    entry, at = _entry_at(data, at)
+                    entry, at = entry_at(data, at)
                     apply_other(entry, offset)
-                    if entry.space == KEYS:
-                        for places, offsets in piles:
-                            del places[:], offsets[:]
+                    if (entry.space, entry.operation) == (KEYS, FLUSH):
+                        for each in piles:
+                            _forget(data, each, entry.key)
             if at != frame_end:
                 raise FrameCorrupt(f"{frame_end - at} bytes behind the last entry")
             end = frame_end
@@ -163,10 +166,11 @@ class Bulk:
         for index in range(0, self.frames, step):
             at = (ends[index - 1] if index else 0) + HEADER_BYTES
             for _ in range(min(from_each, self._counts[index])):
-                _, key_bytes, value_bytes, _ = _ENTRY.unpack_from(data, at)
-                at += ENTRY_BYTES
-                samples.append(data[at : at + key_bytes])
-                at += key_bytes + value_bytes
+                kind, key_bytes, value_bytes, _ = _ENTRY.unpack_from(data, at)
+                key_at = at + ENTRY_BYTES
+                value_at = key_at + key_bytes
+                samples.append(data[key_at:value_at])
+                at = entry_at(data, at)[1] if kind & HAS_FIELDS else value_at + value_bytes
         return sorted(set(islice(sorted(samples), _SAMPLES_A_PILE, None, _SAMPLES_A_PILE)))
 
 
@@ -207,16 +211,30 @@ class _Writing:
                 self._transaction.delete(key, b"", self._keys)
         if expires:
             for key in keys:
-                expiry_ms = RECORD.unpack_from(latest[key])[1]
+                expiry_ms = stored_expiry(latest[key])
                 if expiry_ms:
                     self._deadlines.append(DEADLINE.pack(expiry_ms) + key)
 
     def _forget_deadlines(self, keys: list[bytes]) -> None:
         """Drop what the index holds of these keys; their new deadlines come at the end."""
         for key, record in self._cursor.getmulti(keys):
-            expiry_ms = RECORD.unpack_from(record)[1]
+            expiry_ms = stored_expiry(record)
             if expiry_ms:
                 self._transaction.delete(DEADLINE.pack(expiry_ms) + key, b"", self._expiry)
+
+
+def _forget(data: bytes, pile: tuple[array[int], array[int]], prefix: bytes) -> None:
+    """Leave out of a pile what begins with `prefix`."""
+    places, offsets = pile
+    kept = [
+        (at, offset)
+        for at, offset in zip(places, offsets, strict=True)
+        if not data.startswith(prefix, at + ENTRY_BYTES)
+    ]
+    del places[:], offsets[:]
+    for at, offset in kept:
+        places.append(at)
+        offsets.append(offset)
 
 
 def _put_in_order(
@@ -233,31 +251,21 @@ def _put_in_order(
         raise StoreError(f"{len(keys) - written} of {len(keys)} keys were not written")
 
 
-def _entry_at(data: bytes, at: int) -> tuple[Entry, int]:
-    """Return the entry at a place that is no SET or DEL of a user's key, and where it ends."""
-    operation, space, key_bytes, value_bytes, expiry_ms = ENTRY.unpack_from(data, at)
-    if operation not in (SET, DEL, FLUSH) or space not in SPACES:
-        raise FrameCorrupt(f"entry with operation {operation}, space {space}")
-    key_at = at + ENTRY_BYTES
-    value_at = key_at + key_bytes
-    end = value_at + value_bytes
-    return Entry(operation, data[key_at:value_at], data[value_at:end], expiry_ms, space), end
-
-
 def _read_pile(
     data: bytes, places: array[int], offsets: array[int]
 ) -> tuple[dict[bytes, bytes], bool, bool]:
     """Return each key's last record, empty where it is removed, and whether any is or expires."""
     latest: dict[bytes, bytes] = {}
     removes = expires = False
-    unpack, pack = _ENTRY.unpack_from, RECORD.pack
+    unpack = _ENTRY.unpack_from
     for at, offset in zip(places, offsets, strict=True):
         kind, key_bytes, value_bytes, expiry_ms = unpack(data, at)
         key_at = at + ENTRY_BYTES
         value_at = key_at + key_bytes
-        if kind == _SET:
-            record = pack(offset, expiry_ms) + data[value_at : value_at + value_bytes]
-            latest[data[key_at:value_at]] = record
+        if kind & ~HAS_FIELDS == _SET:
+            key = data[key_at:value_at]
+            value = data[value_at : value_at + value_bytes]
+            latest[key] = encode_record(key, offset, expiry_ms, value)
             if expiry_ms:
                 expires = True
         else:

@@ -17,7 +17,7 @@ from synap.store.layout import StoreFacts
 
 # Well above a node's HTTP workers, each of which takes a slot for each thread that reads at once.
 _MAX_READERS = 1024
-_MAX_DATABASES = 4
+_MAX_DATABASES = 8
 # A write that was cut short has used up all there was; what is left is others' coming and going.
 _FULL_DISK_BYTES = 1024 * 1024
 # LMDB's table of that many readers, 64 bytes each, and what stands before it.
@@ -68,6 +68,7 @@ class Environment:
             self.keys = self.lmdb.open_db(b"keys", create=writing)
             self.accounts = self.lmdb.open_db(b"accounts", create=writing)
             self.expiry = self.lmdb.open_db(b"expiry", create=writing)
+            self.requests = self.lmdb.open_db(b"requests", create=writing)
         except (lmdb.Error, OSError) as error:
             raise StoreUnusable(f"the live store in {folder} can't be opened: {error}") from error
 
@@ -120,7 +121,7 @@ class Environment:
     def used_bytes(self, transaction: lmdb.Transaction[bytes]) -> int:
         """Return the bytes of all pages with data in them, and of the two meta pages."""
         pages = 2
-        for database in (None, self.keys, self.accounts, self.expiry):
+        for database in (None, self.keys, self.accounts, self.expiry, self.requests):
             stat = transaction.stat(database) if database else self.lmdb.stat()
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return pages * self.lmdb.stat()["psize"]

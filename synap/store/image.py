@@ -15,9 +15,18 @@ import lmdb
 import msgspec
 
 from synap.errors import StoreUnusable
-from synap.frame import ACCOUNTS, KEYS
+from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.store import walks
-from synap.store.layout import NOTHING_APPLIED, POSITION_KEY, Applied, decode_applied
+from synap.store.layout import (
+    NOTHING_APPLIED,
+    POSITION_KEY,
+    Applied,
+    decode_applied,
+    is_first_form,
+)
+
+_FIRST_DATABASES = {KEYS: b"keys", ACCOUNTS: b"accounts"}
+_DATABASES = _FIRST_DATABASES | {REQUESTS: b"requests"}
 
 
 class ImageFacts(msgspec.Struct, frozen=True):
@@ -38,8 +47,8 @@ def look_into(image: Path) -> ImageFacts:
     Raises:
         StoreUnusable: it is no store.
     """
-    with _spaces_of(image, b"keys") as (transaction, (keys,)):
-        return facts_in(transaction, keys)
+    with _opened(image) as (transaction, spaces):
+        return facts_in(transaction, spaces[KEYS])
 
 
 def digest_image(image: Path) -> tuple[ImageFacts, str]:
@@ -50,9 +59,11 @@ def digest_image(image: Path) -> tuple[ImageFacts, str]:
     Raises:
         StoreUnusable: it is no store.
     """
-    with _spaces_of(image, b"keys", b"accounts") as (transaction, (keys, accounts)):
-        cursors = [(KEYS, transaction.cursor(keys)), (ACCOUNTS, transaction.cursor(accounts))]
-        return facts_in(transaction, keys), walks.digest(cursors)
+    with _opened(image) as (transaction, spaces):
+        cursors = [(space, transaction.cursor(database)) for space, database in spaces.items()]
+        is_first = is_first_form(transaction.get(POSITION_KEY, b""))
+        facts = facts_in(transaction, spaces[KEYS])
+        return facts, walks.digest(cursors, has_checksums=not is_first)
 
 
 def facts_in(transaction: lmdb.Transaction[Any], keys: Any) -> ImageFacts:
@@ -62,16 +73,24 @@ def facts_in(transaction: lmdb.Transaction[Any], keys: Any) -> ImageFacts:
 
 
 @contextmanager
-def _spaces_of(image: Path, *names: bytes) -> Iterator[tuple[lmdb.Transaction[Any], list[Any]]]:
-    """Give a transaction that reads an image, and its databases of those names."""
+def _opened(image: Path) -> Iterator[tuple[lmdb.Transaction[Any], dict[int, Any]]]:
+    """Give a transaction that reads an image, and the database of each space that it has."""
     try:
         environment = lmdb.open(
-            str(image), subdir=False, readonly=True, lock=False, create=False, max_dbs=len(names)
+            str(image),
+            subdir=False,
+            readonly=True,
+            lock=False,
+            create=False,
+            max_dbs=len(_DATABASES),
         )
         try:
-            databases = [environment.open_db(name, create=False) for name in names]
             with environment.begin() as transaction:
-                yield transaction, databases
+                is_first = is_first_form(transaction.get(POSITION_KEY, b""))
+            names = _FIRST_DATABASES if is_first else _DATABASES
+            spaces = {space: environment.open_db(names[space], create=False) for space in names}
+            with environment.begin() as transaction:
+                yield transaction, spaces
         finally:
             environment.close()
     except lmdb.Error as error:

@@ -1,34 +1,52 @@
 """What the live store's databases hold, and the facts that it tells about itself.
 
     database  key                                   value
-    keys      a key                                 version u64, expiry in ms u64, value
+    keys      a key                                 CRC-32 u32, version u64, expiry in ms u64, value
     accounts  an account's key                      the same
+    requests  a request's key                       the same
     expiry    expiry in ms u64 big-endian, key      empty; for `keys` that expire
     (main)    "position"                            epoch, offset, rolling checksum, segment,
                                                     byte position, time in ms: six u64; history:
-                                                    16 bytes
+                                                    16 bytes; CRC-32 u32 of all before it
 
 All numbers but those in the expiry index's keys are little-endian. An expiry of 0 is none. The
 position is in the main database, which every commit writes anyway, so that it costs no page.
+
+A record's checksum covers the database's key and all that follows it in the record, so that a bit
+that flips in a page, and a page that lies in the wrong place, are seen by whoever reads it.
+
+This is the second form. The first, of programs before it, had no checksums and no requests, and its
+position ends at 80 bytes; `synap.store.upgrade` makes the second of it.
 """
 
 from __future__ import annotations
 
 import struct
+from zlib import crc32
 
 import msgspec
 
 from synap.commands.records import Record
+from synap.errors import StoreUnusable
 from synap.position import NO_HISTORY, START, Position
+from synap.request_errors import RecordCorrupt
 
 POSITION_KEY = b"position"
+CHECKSUM = struct.Struct("<I")
+CHECKSUM_BYTES = CHECKSUM.size
+# What the checksum covers begins with version and expiry.
 RECORD = struct.Struct("<QQ")
-RECORD_BYTES = RECORD.size
+RECORD_BYTES = CHECKSUM_BYTES + RECORD.size
 # Big-endian, so that the index sorts by time.
 DEADLINE = struct.Struct(">Q")
 DEADLINE_BYTES = DEADLINE.size
 
-APPLIED = struct.Struct("<QQQQQQ16s")
+APPLIED = struct.Struct("<QQQQQQ16sI")
+# The position of the first form.
+_FIRST_APPLIED = struct.Struct("<QQQQQQ16s")
+
+_pack_checksum = CHECKSUM.pack
+_unpack_checksum = CHECKSUM.unpack_from
 
 
 class Applied(msgspec.Struct, frozen=True, gc=False):
@@ -88,21 +106,62 @@ class StoreFacts(msgspec.Struct, frozen=True):
     oldest_reader_age: int
 
 
-def decode_record(raw: bytes) -> Record:
-    version, expiry_ms = RECORD.unpack_from(raw)
-    return Record(version, expiry_ms, raw[RECORD_BYTES:])
+def encode_record(key: bytes, version: int, expiry_ms: int, value: bytes) -> bytes:
+    """Return what is stored at `key`."""
+    rest = RECORD.pack(version, expiry_ms) + value
+    return _pack_checksum(crc32(rest, crc32(key))) + rest
+
+
+def check_record(key: bytes, raw: bytes | memoryview) -> None:
+    """Raise RecordCorrupt unless `raw` is what was stored at `key`."""
+    rest = memoryview(raw)[CHECKSUM_BYTES:]
+    if len(rest) < RECORD.size or crc32(rest, crc32(key)) != _unpack_checksum(raw)[0]:
+        raise RecordCorrupt(key)
+
+
+def decode_record(key: bytes, raw: bytes) -> Record:
+    """Return the record that is stored at `key`.
+
+    Raises:
+        RecordCorrupt: its bytes are not what was stored.
+    """
+    rest = raw[CHECKSUM_BYTES:]
+    if len(rest) < RECORD.size or crc32(rest, crc32(key)) != _unpack_checksum(raw)[0]:
+        raise RecordCorrupt(key)
+    version, expiry_ms = RECORD.unpack_from(rest)
+    return Record(version, expiry_ms, rest[RECORD.size :])
+
+
+def stored_expiry(raw: bytes | memoryview) -> int:
+    """Return the expiry in a record, unchecked."""
+    expiry_ms: int = RECORD.unpack_from(raw, CHECKSUM_BYTES)[1]
+    return expiry_ms
 
 
 def encode_applied(applied: Applied) -> bytes:
     at = applied.position
-    return APPLIED.pack(
+    raw = _FIRST_APPLIED.pack(
         at.epoch, at.offset, at.rolling,
         applied.segment, applied.byte_position, applied.time_ms, applied.history,
     )  # fmt: skip
+    return raw + _pack_checksum(crc32(raw))
+
+
+def is_first_form(raw: bytes) -> bool:
+    """Say whether a store whose position is `raw` has the first form."""
+    return len(raw) == _FIRST_APPLIED.size
 
 
 def decode_applied(raw: bytes) -> Applied:
-    epoch, offset, rolling, segment, byte_position, time_ms, history = APPLIED.unpack(raw)
+    """Return the position in either form.
+
+    Raises:
+        StoreUnusable: it is none, or damaged.
+    """
+    fields = raw[: _FIRST_APPLIED.size]
+    if not is_first_form(raw) and raw[_FIRST_APPLIED.size :] != _pack_checksum(crc32(fields)):
+        raise StoreUnusable("the live store's position is damaged, or of a newer program")
+    epoch, offset, rolling, segment, byte_position, time_ms, history = _FIRST_APPLIED.unpack(fields)
     return Applied(Position(epoch, offset, rolling), segment, byte_position, time_ms, history)
 
 

@@ -17,6 +17,7 @@ from synap.store.layout import Applied, StoreFacts
 from synap.store.reader import StoreReader
 from synap.store.room import Room
 from synap.store.transaction import WriteTransaction
+from synap.store.upgrade import upgrade
 
 
 class Store:
@@ -32,6 +33,7 @@ class Store:
         self._environment = environment
         self._boot_id = boot_id
         try:
+            upgrade(environment)
             self.applied = StoreReader(environment).applied()
             generations.mark(environment.folder, clean=False, boot_id=boot_id)
             self._place = generations.place_of(environment.folder)

@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 
 from synap.commands.records import NEVER, Record, is_live
-from synap.frame import ACCOUNTS, KEYS
+from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.store import generations, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in
@@ -18,7 +18,6 @@ from synap.store.layout import (
     APPLIED,
     NOTHING_APPLIED,
     POSITION_KEY,
-    RECORD,
     RECORD_BYTES,
     Applied,
     ScanPage,
@@ -31,7 +30,6 @@ from synap.store.room import KeySize, key_size
 # Expired keys that `random_key` draws before it looks for a live one in order.
 _RANDOM_DRAWS = 16
 
-_unpack_record = RECORD.unpack_from
 _unpack_applied = APPLIED.unpack
 
 
@@ -84,32 +82,35 @@ class StoreReader:
             raise self._environment.translate(error) from error
         if raw is None:
             return None, _unpack_applied(head)[1]
-        version, expiry_ms = _unpack_record(raw)
-        return Record(version, expiry_ms, raw[RECORD_BYTES:]), _unpack_applied(head)[1]
+        return decode_record(key, raw), _unpack_applied(head)[1]
 
     def get_many(self, keys: Iterable[bytes], now_ms: int) -> tuple[list[bytes | None], int]:
         """Return the value of each key, and the applied offset at which all of them are seen.
 
         A value is None where the key is missing or expired.
         """
+        keys = list(keys)
         with self._environment.reading() as transaction:
             get, database = transaction.get, self._keys
             raws = [get(key, None, database) for key in keys]
             offset = _read_offset(transaction)
-        unpack = _unpack_record
+        records = [
+            None if raw is None else decode_record(key, raw)
+            for key, raw in zip(keys, raws, strict=True)
+        ]
         return [
             None
-            if raw is None or ((expiry_ms := unpack(raw)[1]) != NEVER and expiry_ms <= now_ms)
-            else raw[RECORD_BYTES:]
-            for raw in raws
+            if record is None or (record.expiry_ms != NEVER and record.expiry_ms <= now_ms)
+            else record.value
+            for record in records
         ], offset
 
     def get_accounts(self, keys: Iterable[bytes]) -> list[Record | None]:
         """Return the records of accounts, all seen at the same offset."""
         with self._environment.reading() as transaction:
             accounts = self._environment.accounts
-            raws = [transaction.get(key, None, accounts) for key in keys]
-        return [None if raw is None else decode_record(raw) for raw in raws]
+            found = [(key, transaction.get(key, None, accounts)) for key in keys]
+        return [None if raw is None else decode_record(key, raw) for key, raw in found]
 
     def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], int]:
         """Return the accounts' records whose keys begin with `prefix`, in order, and the offset."""
@@ -120,7 +121,7 @@ class StoreReader:
                 for key, raw in cursor.iternext():
                     if not key.startswith(prefix):
                         break
-                    found.append((key, decode_record(raw)))
+                    found.append((key, decode_record(key, raw)))
             return found, _read_offset(transaction)
 
     def scan(
@@ -172,7 +173,7 @@ class StoreReader:
                 key = walks.random_key(cursor, self._random)
                 if key is None:
                     return None
-                record = decode_record(transaction.get(key, b"", self._keys))
+                record = decode_record(key, transaction.get(key, b"", self._keys))
                 if is_live(record, now_ms) and (accepts is None or accepts(key)):
                     return key
             stored = transaction.stat(self._keys)["entries"]
@@ -226,6 +227,7 @@ class StoreReader:
             spaces = [
                 (KEYS, transaction.cursor(environment.keys)),
                 (ACCOUNTS, transaction.cursor(environment.accounts)),
+                (REQUESTS, transaction.cursor(environment.requests)),
             ]
             keys = transaction.stat(environment.keys)["entries"]
             return _read_offset(transaction), keys, walks.digest(spaces)

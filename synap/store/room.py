@@ -16,7 +16,7 @@ import msgspec
 from synap.errors import DiskFull, MemoryLimit
 from synap.store import walks
 from synap.store.environment import Environment
-from synap.store.layout import DEADLINE_BYTES, RECORD
+from synap.store.layout import DEADLINE_BYTES, stored_expiry
 
 # Keys that one visit of a hand takes, Redis's maxmemory-samples. Neighbours are mostly of one kind,
 # so many short visits tell more than few long ones; below this the seek costs more than the keys.
@@ -89,6 +89,7 @@ class Room:
             pages = 3 + _pages(transaction, environment.keys)
             pages += _pages(transaction, environment.expiry)
             pages += _pages(transaction, environment.accounts)
+            pages += _pages(transaction, environment.requests)
         return StoreSize(
             used_bytes=pages * self._page_bytes,
             keys=keys["entries"],
@@ -128,7 +129,7 @@ class Room:
         with self._environment.reading(buffers=True) as transaction:
             get, database = transaction.get, self._environment.keys
             return [
-                key_size(key, len(record), RECORD.unpack_from(record)[1], self._page_bytes)
+                key_size(key, len(record), stored_expiry(record), self._page_bytes)
                 for key in keys
                 if (record := get(key, None, database)) is not None
             ]

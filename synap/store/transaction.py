@@ -7,22 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 import lmdb
 
 from synap.commands.records import NEVER, Record
-from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
+from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, SET, Entry
 from synap.store import walks
 from synap.store.bulk import Bulk
 from synap.store.environment import Environment
 from synap.store.layout import (
     DEADLINE,
     POSITION_KEY,
-    RECORD,
-    RECORD_BYTES,
     Applied,
     decode_record,
     encode_applied,
+    encode_record,
+    stored_expiry,
 )
 
-_unpack = RECORD.unpack_from
-_pack = RECORD.pack
 _pack_deadline = DEADLINE.pack
 
 
@@ -82,8 +80,9 @@ class WriteTransaction:
         if raw is None:
             self._known_expiry_ms = NEVER
             return None
-        version, self._known_expiry_ms = _unpack(raw)
-        return Record(version, self._known_expiry_ms, raw[RECORD_BYTES:])
+        record = decode_record(key, raw)
+        self._known_expiry_ms = record.expiry_ms
+        return record
 
     def put(self, key: bytes, value: bytes, expiry_ms: int) -> int:
         """Write a key and collect the entry; return its offset, which is the key's version.
@@ -120,7 +119,7 @@ class WriteTransaction:
                     self._write(key, value, NEVER, place)
             else:
                 self._transaction.cursor(self._keys).putmulti(
-                    [(key, _pack(place, NEVER) + value)
+                    [(key, encode_record(key, place, NEVER, value))
                      for place, (key, value) in enumerate(pairs, version)]
                 )  # fmt: skip
                 self._known_key = None
@@ -160,7 +159,7 @@ class WriteTransaction:
             raw = self._get(key, None, self._accounts)
         except lmdb.Error as error:
             raise self._translate(error) from error
-        return None if raw is None else decode_record(raw)
+        return None if raw is None else decode_record(key, raw)
 
     def put_account(self, key: bytes, value: bytes) -> None:
         """Write an account's record and collect the entry.
@@ -187,14 +186,14 @@ class WriteTransaction:
         offset = first_offset
         try:
             for entry in frame_entries:
-                if entry.space == ACCOUNTS:
-                    self._apply_account(entry, offset)
+                if entry.space != KEYS:
+                    self._apply_beside(entry, offset)
                 elif entry.operation == SET:
                     self._write(entry.key, entry.value, entry.expiry_ms, offset)
                 elif entry.operation == DEL:
                     self._erase(entry.key)
-                else:
-                    self._erase_all()
+                elif entry.operation == FLUSH:
+                    self._flush(entry.key)
                 offset += 1
         except lmdb.Error as error:
             raise self._translate(error) from error
@@ -248,7 +247,8 @@ class WriteTransaction:
                 self._delete(_pack_deadline(old_expiry_ms) + key, b"", self._expiry)
             if expiry_ms:
                 self._put(_pack_deadline(expiry_ms) + key, b"", True, True, False, self._expiry)
-        self._put(key, _pack(version, expiry_ms) + value, True, True, False, self._keys)
+        record = encode_record(key, version, expiry_ms, value)
+        self._put(key, record, True, True, False, self._keys)
         self._known_key, self._known_expiry_ms = key, expiry_ms
 
     def _erase(self, key: bytes) -> bool:
@@ -268,29 +268,43 @@ class WriteTransaction:
         if key == self._known_key:
             return self._known_expiry_ms
         raw = self._get(key, None, self._keys)
-        return NEVER if raw is None else _unpack(raw)[1]
+        return NEVER if raw is None else stored_expiry(raw)
 
     def _apply_other(self, entry: Entry, version: int) -> None:
         """Carry out an entry that is no SET or DEL of a user's key."""
-        if entry.space == ACCOUNTS:
-            self._apply_account(entry, version)
-        else:
+        if entry.space != KEYS:
+            self._apply_beside(entry, version)
+        elif entry.operation == FLUSH:
+            self._flush(entry.key)
+
+    def _flush(self, prefix: bytes) -> None:
+        """Remove the users' keys that begin with `prefix`."""
+        if not prefix:
             self._erase_all()
+            return
+        cursor = self._transaction.cursor(self._keys)
+        while cursor.set_range(prefix) and (key := cursor.key()).startswith(prefix):
+            self._erase(key)
 
     def _collect_account(self, entry: Entry) -> None:
         try:
-            self._apply_account(entry, self._next_offset)
+            self._apply_beside(entry, self._next_offset)
         except lmdb.Error as error:
             raise self._translate(error) from error
         self.entries.append(entry)
         self._next_offset += 1
 
-    def _apply_account(self, entry: Entry, version: int) -> None:
-        accounts = self._accounts
+    def _apply_beside(self, entry: Entry, version: int) -> None:
+        """Carry out an entry of a space beside the users' keys."""
+        database = self._accounts if entry.space == ACCOUNTS else self._environment.requests
         if entry.operation == SET:
-            record = _pack(version, entry.expiry_ms) + entry.value
-            self._put(entry.key, record, True, True, False, accounts)
+            record = encode_record(entry.key, version, entry.expiry_ms, entry.value)
+            self._put(entry.key, record, True, True, False, database)
         elif entry.operation == DEL:
-            self._delete(entry.key, b"", accounts)
-        else:
-            self._transaction.drop(accounts, False)
+            self._delete(entry.key, b"", database)
+        elif entry.operation == FLUSH and not entry.key:
+            self._transaction.drop(database, False)
+        elif entry.operation == FLUSH:
+            cursor = self._transaction.cursor(database)
+            while cursor.set_range(entry.key) and cursor.key().startswith(entry.key):
+                cursor.delete()

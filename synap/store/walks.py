@@ -17,10 +17,15 @@ from lmdb import Cursor
 
 from synap.commands.glob import compile_pattern, literal_prefix
 from synap.commands.records import MAX_KEY_BYTES
-from synap.store.layout import DEADLINE, DEADLINE_BYTES
+from synap.store.layout import (
+    CHECKSUM_BYTES,
+    DEADLINE,
+    DEADLINE_BYTES,
+    check_record,
+    stored_expiry,
+)
 
-_EXPIRY = struct.Struct("<8xQ")
-# Before each entry in the digest: space, key length, record length.
+# Before each entry in the digest: space, key length, length of the record without its checksum.
 _DIGESTED = struct.Struct("<BHI")
 
 
@@ -64,7 +69,7 @@ def scan(
         if visited == max_visited or len(found) == limit:
             return found, key
         key = bytes(raw)
-        (expiry_ms,) = _EXPIRY.unpack_from(record)
+        expiry_ms = stored_expiry(record)
         if (
             (not expiry_ms or now_ms < expiry_ms)
             and (fits is None or fits(key))
@@ -119,11 +124,20 @@ def random_key(cursor: Cursor[bytes], random: Random) -> bytes | None:
     return None
 
 
-def digest(spaces: list[tuple[int, Cursor[bytes]]]) -> str:
-    """Return the SHA-256, in hex, of every entry: each space in turn, each in the keys' order."""
+def digest(spaces: list[tuple[int, Cursor[bytes]]], *, has_checksums: bool = True) -> str:
+    """Return the SHA-256, in hex, of every entry: each space in turn, each in the keys' order.
+
+    Checksums are compared and left out, so that stores of both forms agree.
+
+    Raises:
+        RecordCorrupt: a record is not what was stored.
+    """
     state = sha256()
     for space, cursor in spaces:
-        for key, record in cursor.iternext():
+        for key, raw in cursor.iternext():
+            if has_checksums:
+                check_record(key, raw)
+            record = raw[CHECKSUM_BYTES:] if has_checksums else raw
             state.update(_DIGESTED.pack(space, len(key), len(record)) + key + record)
     return state.hexdigest()
 

@@ -4,7 +4,7 @@ The header, 68 bytes, little-endian (`docs/wal-format.md` tells what stays in la
 
     at  size  field
      0     4  magic "SYNW"
-     4     1  version, 1
+     4     1  version: 2; a program of before wrote 1, and frames of version 1 alone
      5     1  flags, 0
      6     2  header length, 68
      8    16  history, the reign's random id
@@ -39,7 +39,8 @@ from synap.errors import WalCorrupt
 from synap.position import Position
 
 MAGIC = b"SYNW"
-VERSION = 1
+VERSION = 2
+_KNOWN_VERSIONS = (1, VERSION)
 
 _HEADER = struct.Struct("<4sBBH16sQQQQQI")
 _PREFIX = struct.Struct("<4sBBH")
@@ -86,6 +87,7 @@ class SegmentHeader(msgspec.Struct, frozen=True):
         previous_epoch: Epoch of the entry before it; 0 where there is none.
         rolling: Rolling checksum of the log before the segment.
         created_ms: Wall clock when it was begun.
+        version: Of the format; those of frames in it are no newer.
     """
 
     history: bytes
@@ -94,6 +96,7 @@ class SegmentHeader(msgspec.Struct, frozen=True):
     previous_epoch: int
     rolling: int
     created_ms: int
+    version: int = VERSION
 
     @property
     def base(self) -> Position:
@@ -102,7 +105,7 @@ class SegmentHeader(msgspec.Struct, frozen=True):
 
     def encode(self) -> bytes:
         body = _HEADER.pack(
-            MAGIC, VERSION, 0, SEGMENT_HEADER_BYTES,
+            MAGIC, self.version, 0, SEGMENT_HEADER_BYTES,
             self.history, self.epoch, self.first_offset,
             self.previous_epoch, self.rolling, self.created_ms, 0,
         )[: -_CRC.size]  # fmt: skip
@@ -185,10 +188,13 @@ def decode_header(data: bytes, path: Path) -> SegmentHeader | None:
     body_bytes = length - _CRC.size
     if crc32(data[:body_bytes]) != _CRC.unpack_from(data, body_bytes)[0]:
         return None
-    if (version, flags, length) != (VERSION, 0, SEGMENT_HEADER_BYTES):
+    if version not in _KNOWN_VERSIONS or (flags, length) != (0, SEGMENT_HEADER_BYTES):
         detail = f"segment version {version}, flags {flags} are of a newer program"
         raise WalCorrupt(str(path), 0, detail)
-    return SegmentHeader(*_HEADER.unpack_from(data)[4:-1])
+    history, epoch, first_offset, previous_epoch, rolling, created_ms = _HEADER.unpack_from(data)[
+        4:-1
+    ]
+    return SegmentHeader(history, epoch, first_offset, previous_epoch, rolling, created_ms, version)
 
 
 def read_header(files: Files, file: int, path: Path) -> SegmentHeader | None:

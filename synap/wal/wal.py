@@ -31,7 +31,7 @@ from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
 from synap.wal.active_segment import ActiveSegment, check_link
 from synap.wal.cursor import Extent, Readers, WalCursor
 from synap.wal.scan import OnFrame, Recovered, cut_tail, find_end
-from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Mark, Segment, SegmentHeader
+from synap.wal.segment import SEGMENT_HEADER_BYTES, VERSION, Border, Mark, Segment, SegmentHeader
 from synap.wal.syncer import Syncer
 
 logger = logging.getLogger(__name__)
@@ -260,7 +260,8 @@ class Wal:
         buffers = [frame.encoded for frame in frames]
         size = sum(map(len, buffers))
         end = self._readers.extent.end
-        if end + size > self._options.segment_bytes and end > SEGMENT_HEADER_BYTES:
+        is_long = end + size > self._options.segment_bytes and end > SEGMENT_HEADER_BYTES
+        if is_long or self._readers.extent.segments[-1].header.version != VERSION:
             self._begin_segment(self.epoch, self.history)
         before = self._readers.extent
         self._active.write(buffers, before.end)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from zlib import crc32
 
+import msgspec
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,24 +19,32 @@ from synap.frame import (
     FLUSH,
     HEADER_BYTES,
     KEYS,
+    MARK,
+    REQUESTS,
     SET,
+    Cause,
     Entry,
     Frame,
     decode_frame,
     encode_frame,
+    entry_at,
     follows,
     frame_bytes,
 )
 from synap.position import START, Position
 
 U64 = st.integers(0, 2**64 - 1)
-SPACES = st.sampled_from([KEYS, ACCOUNTS])
+SPACES = st.sampled_from([KEYS, ACCOUNTS, REQUESTS])
 KEY = st.binary(min_size=1, max_size=503)
+FIELDS = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40)), max_size=4).map(tuple)
 ENTRIES = st.lists(
     st.one_of(
         st.builds(Entry, st.just(SET), KEY, st.binary(max_size=2000), U64, SPACES),
-        st.builds(Entry, st.just(DEL), KEY, space=SPACES),
-        st.builds(Entry, st.just(FLUSH), space=SPACES),
+        st.builds(Entry, st.just(SET), KEY, st.binary(max_size=20), U64, SPACES, fields=FIELDS),
+        st.builds(Entry, st.just(DEL), KEY, space=SPACES, cause=st.sampled_from(Cause)),
+        st.builds(Entry, st.just(DEL), KEY, space=SPACES, fields=FIELDS),
+        st.builds(Entry, st.just(FLUSH), st.binary(max_size=503), space=SPACES),
+        st.just(Entry(MARK)),
     ),
     min_size=1,
     max_size=20,
@@ -67,6 +78,49 @@ def test_frame_encoded_decodes_to_the_same(
     assert list(decoded.entries()) == entries
     assert (decoded.epoch, decoded.time_ms) == (epoch, time_ms)
     assert (decoded.first_offset, decoded.count) == (previous.offset + 1, len(entries))
+
+
+@settings(deadline=None)
+@given(ENTRIES)
+def test_frame_compressed_holds_the_same_entries(entries: list[Entry]) -> None:
+    entries = [*entries, Entry(SET, b"long", b"again " * 2000)]
+    plain = encode_frame(entries, previous=START, epoch=1, time_ms=0)
+    frame = encode_frame(entries, previous=START, epoch=1, time_ms=0, compress_over=4096)
+    assert len(frame.encoded) < len(plain.encoded)
+    assert list(decode_frame(frame.encoded).entries()) == entries
+    assert follows(frame, START)
+
+
+def test_frame_that_compression_makes_no_smaller_is_written_as_it_is() -> None:
+    entry = Entry(SET, b"k", os.urandom(8192))
+    frame = encode_frame([entry], previous=START, epoch=1, time_ms=0, compress_over=4096)
+    assert not frame.is_compressed
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"no zstd",
+        zstandard.ZstdCompressor(write_content_size=False).compress(b"x" * 20),
+        zstandard.compress(bytes(16))[:-2],
+    ],
+    ids=["not zstd", "unknown size", "cut short"],
+)
+def test_compressed_payload_that_is_none_is_refused(payload: bytes) -> None:
+    whole = encode_frame(
+        [Entry(SET, b"k", bytes(8192))], previous=START, epoch=1, time_ms=0, compress_over=0
+    )
+    frame = msgspec.structs.replace(whole, encoded=whole.encoded[:HEADER_BYTES] + payload)
+    with pytest.raises(FrameCorrupt):
+        list(frame.entries())
+
+
+@pytest.mark.parametrize("length", range(1, 8))
+def test_entry_whose_fields_are_cut_short_is_refused(length: int) -> None:
+    entry = Entry(SET, b"k", b"v", fields=((1, b"abc"),))
+    payload = encode_frame([entry], previous=START, epoch=1, time_ms=0).payload
+    with pytest.raises(FrameCorrupt):
+        entry_at(payload[:-length], 0)
 
 
 @settings(deadline=None)
@@ -116,8 +170,8 @@ def test_frame_bytes_without_payload_needs_the_header_alone() -> None:
 
 @pytest.mark.parametrize(
     ("layout", "at", "value"),
-    [("<B", 4, 2), ("<H", 6, 57), ("<I", 24, 0), ("<I", 28, 1 << 29)],
-    ids=["version", "header length", "no entries", "payload too long"],
+    [("<B", 4, 3), ("<B", 5, 2), ("<H", 6, 57), ("<I", 24, 0), ("<I", 28, 1 << 29)],
+    ids=["version", "flags", "header length", "no entries", "payload too long"],
 )
 def test_frame_unknown_header_with_right_crc_is_refused(layout: str, at: int, value: int) -> None:
     with pytest.raises(FrameCorrupt):

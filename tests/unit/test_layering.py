@@ -57,7 +57,7 @@ HOMES = {
     "prometheus_client": ("synap.http.api.endpoints",),
     "typer": ("workers.cli",),
     "rich": ("workers.cli", "workers.cluster"),
-    "zstandard": ("synap.snapshot",),
+    "zstandard": ("synap.snapshot", "synap.frame"),
     "msgspec": ("synap", "workers.cli.", "workers.log_output"),
 }
 

@@ -9,7 +9,18 @@ from random import Random
 import pytest
 
 from synap.errors import FrameCorrupt
-from synap.frame import ACCOUNTS, DEL, FLUSH, HEADER_BYTES, KEYS, SET, Entry, Frame, encode_frame
+from synap.frame import (
+    ACCOUNTS,
+    DEL,
+    FLUSH,
+    HEADER_BYTES,
+    KEYS,
+    MARK,
+    SET,
+    Entry,
+    Frame,
+    encode_frame,
+)
 from synap.position import START
 from synap.store import Applied, Bulk, Store
 
@@ -28,10 +39,14 @@ def random_log(random: Random, most_frames: int) -> list[list[Entry]]:
         space = random.choice([KEYS, KEYS, KEYS, ACCOUNTS])
         kind = random.randrange(40)
         if kind == 0:
-            return Entry(FLUSH, space=space)
+            return Entry(FLUSH, random.choice([b"", b"", key[:1]]), space=space)
         if kind < 12:
             return Entry(DEL, key, space=space)
-        return Entry(SET, key, b"v" * kind, random.choice([0, 0, 1000, 1001, 2**40]), space)
+        if kind == 12:
+            return Entry(MARK)
+        expiry_ms = random.choice([0, 0, 1000, 1001, 2**40])
+        fields = random.choice([(), (), ((1, key),)])
+        return Entry(SET, key, b"v" * kind, expiry_ms, space, fields=fields)
 
     lengths = [random.randint(1, 30) for _ in range(random.randint(1, most_frames))]
     pool = [entry() for _ in range(40)]
@@ -41,8 +56,11 @@ def random_log(random: Random, most_frames: int) -> list[list[Entry]]:
 def frames_of(batches: Sequence[Sequence[Entry]]) -> list[Frame]:
     """Return one frame for each batch."""
     frames, position = [], START
-    for batch in batches:
-        frames.append(encode_frame(batch, previous=position, epoch=1, time_ms=1))
+    for number, batch in enumerate(batches):
+        compress_over = 0 if number % 3 == 0 else None
+        frames.append(
+            encode_frame(batch, previous=position, epoch=1, time_ms=1, compress_over=compress_over)
+        )
         position = frames[-1].position
     return frames
 
@@ -133,7 +151,7 @@ def damaged(frame: Frame, at: int, byte: int) -> Frame:
 
 @pytest.mark.parametrize(
     ("at", "byte"),
-    [(0, 9), (1, 2), (2, 1), (2, 3), (3, 255), (4, 1), (4, 3), (6, 255)],
+    [(0, 9), (1, 9), (2, 1), (2, 3), (3, 255), (4, 1), (4, 3), (6, 255)],
     ids=[
         "operation", "space", "short key", "long key", "key beyond", "short value", "long value",
         "value beyond",

@@ -17,7 +17,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close(clean=False)
 
 
-def fill(store: Store, keys: list[bytes], value: bytes = b"v" * 64, expiry_ms: int = 0) -> None:
+def fill(store: Store, keys: list[bytes], value: bytes = b"v" * 60, expiry_ms: int = 0) -> None:
     transaction = store.begin()
     for key in keys:
         transaction.put(key, value, expiry_ms)

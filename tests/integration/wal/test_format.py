@@ -49,6 +49,6 @@ def test_segment_header_has_its_fields_where_the_document_says(tmp_path: Path) -
     wal.close()
     data = segments_in(tmp_path)[1].read_bytes()
     assert len(data) == SEGMENT_HEADER_BYTES == 68
-    assert data[:8] == b"SYNW\x01\x00\x44\x00"
+    assert data[:8] == b"SYNW\x02\x00\x44\x00"
     assert data[8:24] == b"0123456789abcdef"
     assert struct.unpack_from("<4Q", data, 24) == (7, 5, before.epoch, before.rolling)
