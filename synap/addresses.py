@@ -5,6 +5,8 @@ Pure: nothing is resolved or opened here.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 _WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -57,6 +59,16 @@ def reachable_address(address: str, host: str) -> str:
     """Return `address` with `host` in place of a wildcard address; as `reachable_url`."""
     named, port = split_address(address)
     return join_address(host, port) if named in _WILDCARDS and host else address
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host's name or address leads to the machine itself and nowhere else."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def host_of_url(url: str) -> str:

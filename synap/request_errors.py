@@ -18,6 +18,8 @@
     └── AccessRefused              who asks may not
         ├── NotAuthenticated       no credentials, or wrong ones
         ├── Forbidden              they do not allow it
+        ├── CrossOrigin            a web page of another site wants something changed
+        ├── HostNotAllowed         the request is for a host that this node is not
         ├── TooManyLogins          too many passwords wait to be checked
         └── RateLimited            the client asks too often
 
@@ -152,6 +154,18 @@ class Forbidden(AccessRefused):
         super().__init__(
             f"Forbidden: Insufficient permissions for resource: {resource}, action: {action}"
         )
+
+
+class CrossOrigin(AccessRefused):
+    """Pages of another site may change nothing here unless server.cors_origins names it."""
+
+    reason = "cross_origin"
+
+
+class HostNotAllowed(AccessRefused):
+    """This node does not go by the name in Host; server.allowed_hosts lists others."""
+
+    reason = "host_not_allowed"
 
 
 class TooManyLogins(AccessRefused):

@@ -42,6 +42,9 @@ _WAL_SEGMENTS = 16
 # A key of 32 bytes in ZeroMQ's text form, which has neither quotes nor commas.
 _Z85_KEY_CHARACTERS = 40
 _Z85_ALPHABET = digits + ascii_lowercase + ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
+# As browsers send an origin, or `*` for all of them.
+_ORIGIN_PATTERN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^\s/,]+)$"
+_HOST_PATTERN = r"^[A-Za-z0-9_.:-]+$"
 # Type of the errors whose message is made here and shown as it is.
 CONTRADICTION = "contradiction"
 
@@ -90,7 +93,16 @@ class Allowed:
 Address = Annotated[str, AfterValidator(_checked_address), Allowed("host:port")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$"), Allowed("http://host:port")]
 Origins = Annotated[
-    tuple[str, ...], NoDecode, BeforeValidator(_split_commas), Allowed("a list of origins")
+    tuple[Annotated[str, StringConstraints(pattern=_ORIGIN_PATTERN, to_lower=True)], ...],
+    NoDecode,
+    BeforeValidator(_split_commas),
+    Allowed("a list of origins, as in https://app.example, or * for all"),
+]
+HostNames = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=_HOST_PATTERN, to_lower=True)], ...],
+    NoDecode,
+    BeforeValidator(_split_commas),
+    Allowed("a list of host names or addresses, without ports"),
 ]
 PublicKey = Annotated[
     str, AfterValidator(_checked_key), Allowed("a public key of 40 characters (Z85)")
@@ -199,8 +211,10 @@ class Server(Section):
     """On SIGTERM: how long the node serves on while /readiness fails, before it drains."""
     cors_origins: Origins = ()
     """Origins that browsers may call from; none turns CORS off."""
+    allowed_hosts: HostNames = ()
+    """Names in `Host` that are served; on the loopback alone the machine's own always are."""
     trusted_proxies: Networks = ()
-    """Addresses of proxies whose X-Forwarded-For is believed."""
+    """Addresses of proxies whose X-Forwarded-For, -Proto and -Host are believed."""
     tls: Tls = Tls()
 
     @property

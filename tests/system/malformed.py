@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
-HOST = b"Host: h\r\n"
+HOST = b"Host: localhost\r\n"
 CLOSE = b"Connection: close\r\n"
 # A key that no case writes.
 GET = b"GET /kv/get/none HTTP/1.1\r\n" + HOST
@@ -69,7 +69,7 @@ def body_request(path: str, body: bytes, *fields: bytes) -> bytes:
 
 def get_request(path: str) -> bytes:
     """Return a GET whose framing is right."""
-    return f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
 
 
 def _raw(prefix: str, table: dict[str, bytes], *statuses: int) -> Iterator[Case]:
@@ -148,8 +148,8 @@ def _header_fields() -> Iterator[Case]:
         "host",
         {
             "none": b"GET /health HTTP/1.1\r\n" + CLOSE + b"\r\n",
-            "folded first": b"GET /health HTTP/1.1\r\n Host: h\r\n\r\n",
-            "twice": b"GET /health HTTP/1.1\r\nHost: h\r\nhOST: h\r\n\r\n",
+            "folded first": b"GET /health HTTP/1.1\r\n Host: localhost\r\n\r\n",
+            "twice": b"GET /health HTTP/1.1\r\nHost: localhost\r\nhOST: h\r\n\r\n",
         },
         400,
     )

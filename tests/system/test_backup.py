@@ -119,7 +119,7 @@ def test_backup_that_the_client_breaks_off_leaves_nothing_on_the_node(
     for number in range(40):
         node.request("POST", "/kv/set", {"key": f"key{number}", "value": value})
     with socket.create_connection((HOST, node.port)) as client:
-        client.sendall(b"GET /backup HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /backup HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
         second = node.request("GET", "/backup")
         assert (second.status, second.json()["reason"]) == (503, "backup_running")

@@ -17,8 +17,8 @@ from synap.shared.board import Board
 from tests.integration.http_support import make_config
 from tests.support import HOST, Node, children_of, eventually, is_alive
 
-GET = b"GET /kv/get/a HTTP/1.1\r\nHost: h\r\n\r\n"
-LAST_GET = b"GET /kv/get/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+GET = b"GET /kv/get/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST_GET = b"GET /kv/get/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 IDLE_CLIENTS = 1000
 
 
@@ -170,7 +170,8 @@ def test_stopping_node_says_so_then_refuses_then_finishes_then_ends(
             eventually(lambda: not can_connect(node), 5.0)
             # The listeners are closed; a request that comes now on an open connection is served.
             waiting.sendall(
-                b"GET /kv/get/a HTTP/1.1\r\nHost: h\r\nX-Synap-Min-Offset: %d\r\n\r\n" % offset
+                b"GET /kv/get/a HTTP/1.1\r\nHost: localhost\r\nX-Synap-Min-Offset: %d\r\n\r\n"
+                % offset
             )
             assert is_alive(owner)
             answer = b"".join(iter(lambda: waiting.recv(4096), b""))

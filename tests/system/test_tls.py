@@ -97,7 +97,7 @@ def test_node_with_a_certificate_speaks_tls_alone(node: Node) -> None:
     assert node.request("POST", "/kv/set", {"key": "a", "value": "b"}).status == 200
     assert node.request("GET", "/kv/get/a").json() == "b"
     with socket.create_connection((HOST, node.port), 10) as client:
-        client.sendall(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert not client.recv(100).startswith(b"HTTP/")
     assert f"on https://{HOST}:{node.port}" in node.log
 

@@ -10,13 +10,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import falcon
-from falcon.asgi import Response
-
 from synap.config.handed import config_of_environment
 from synap.http.api import errors, fast_path
 from synap.http.api.auth_guard import Guard
 from synap.http.api.credentials import Credentials
+from synap.http.api.cross_site import Cors, SiteGuard
 from synap.http.api.endpoints import (
     api_keys,
     backup,
@@ -30,6 +28,7 @@ from synap.http.api.endpoints import (
     status,
     users,
 )
+from synap.http.api.endpoints.backup import CHECKSUM
 from synap.http.api.fast_path import FastPath
 from synap.http.api.openapi import docs_page, document
 from synap.http.api.rate_limits import RateLimits
@@ -45,6 +44,12 @@ from synap.service.password_checks import PasswordChecks
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
+
+# Headers of answers that pages of the named origins may read, beside those that they always may.
+_EXPOSED = (
+    OFFSET, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, "ETag", "Retry-After", "X-RateLimit-Limit",
+    "X-RateLimit-Remaining", "X-RateLimit-Reset",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +76,14 @@ def create_app(config: Config) -> App:
         [RateLimits(config, local.paths.run_dir / "rates")] if config.rate_limit.enabled else []
     )
     observer = Observer(local)
+    sites = SiteGuard(config)
     app = App(
         request_type=Request,
         router=RawPathRouter(),
         middleware=[
             WorkerResources(local, client, checks, *limits),
             observer,
+            sites,
             *limits,
             *guard,
             *_cors(config),
@@ -85,7 +92,7 @@ def create_app(config: Config) -> App:
     errors.install(app, local)
     api = NodeApi(local, client)
     if fast_path.is_possible(config):
-        app.fast_path = FastPath(local, api, observer)
+        app.fast_path = FastPath(local, api, observer, sites)
     themes = (
         keys, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
         document, docs_page,
@@ -127,13 +134,9 @@ class WorkerResources:
         self._local.close()
 
 
-def _cors(config: Config) -> list[falcon.CORSMiddleware[Request, Response]]:
+def _cors(config: Config) -> list[Cors]:
     origins = config.server.cors_origins
     if not origins:
         return []
     allowed = "*" if "*" in origins else list(origins)
-    return [
-        falcon.CORSMiddleware(
-            allow_origins=allowed, expose_headers=[OFFSET, LAG_MS, MASTER, REQUEST_ID, "ETag"]
-        )
-    ]
+    return [Cors(allow_origins=allowed, expose_headers=_EXPOSED)]

@@ -36,6 +36,12 @@ def client_address(
     return address
 
 
+def is_from_proxy(scope: Mapping[str, Any], trusted: Sequence[Network]) -> bool:
+    """Return whether a trusted proxy is at the other end of the connection."""
+    client = scope.get("client")
+    return _is_within(_plain(client[0]) if client else "", trusted)
+
+
 def _plain(text: str) -> str:
     """Return an address in its usual form, IPv4 in IPv6 as IPv4; "" where it is none."""
     try:

@@ -32,6 +32,7 @@ STATUS: dict[type[SynapError], int] = {
     request_errors.CommandDisabled: 403,
     request_errors.AccessRefused: 403,
     request_errors.NotAuthenticated: 401,
+    request_errors.HostNotAllowed: 421,
     request_errors.TooManyLogins: 429,
     request_errors.RateLimited: 429,
     request_errors.AccountNotFound: 404,

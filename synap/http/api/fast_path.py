@@ -21,6 +21,7 @@ from synap.commands.strings import Set
 from synap.commands.values import readable
 from synap.errors import SynapError
 from synap.http.api import bodies
+from synap.http.api.cross_site import SiteGuard
 from synap.http.api.endpoints.keys import set_answer
 from synap.http.api.errors import error_answer, log_failure
 from synap.http.api.etags import etag_of
@@ -47,7 +48,7 @@ _PLAIN_KEY_BYTES = bytes(code for code in range(0x21, 0x7F) if code not in b"#%/
 _SPECIAL_HEADERS = frozenset(
     {
         b"authorization", b"if-match", b"if-none-match", b"origin", b"x-api-key",
-        b"x-request-id", b"x-synap-min-offset", b"x-synap-min-replicas",
+        b"sec-fetch-site", b"x-request-id", b"x-synap-min-offset", b"x-synap-min-replicas",
     }
 )  # fmt: skip
 _JSON_TYPES = (None, b"application/json")
@@ -86,12 +87,15 @@ class FastPath:
         heads: The heads that its connections know.
     """
 
-    def __init__(self, node: LocalNode, api: NodeApi, observer: Observer) -> None:
-        self.heads = HeadCache(takes)
+    def __init__(self, node: LocalNode, api: NodeApi, observer: Observer, sites: SiteGuard) -> None:
+        self.heads = HeadCache(
+            lambda headers: takes(headers) and sites.serves(dict(headers).get(b"host"))
+        )
         self._by_tail = self.heads.by_tail
         self._node = node
         self._api = api
         self._observer = observer
+        self._vary = f"vary: Origin{LINE_END}" if sites.answers_vary else ""
 
     def take(self, data: bytes, client: Client) -> bool:
         """Answer a read that is one whole request, or see to it that it will be.
@@ -143,7 +147,10 @@ class FastPath:
         if self._observer.count(_GET_ROUTE, "GET", status, elapsed_ns):
             target = f"/kv/get/{segment.decode()}"
             self._observer.note_slow("GET /kv/get/{key}", target, status, request_id, elapsed_ns)
-        lines = f"{lines}x-synap-offset: {offset}{LINE_END}x-request-id: {request_id}{LINE_END}"
+        lines = (
+            f"{lines}{self._vary}x-synap-offset: {offset}{LINE_END}"
+            f"x-request-id: {request_id}{LINE_END}"
+        )
         client.answer(json_head(status, lines, len(body)), body)
         return True
 
@@ -163,7 +170,10 @@ class FastPath:
         self._api.count(pending.command, done.result)
         body = set_answer(pending.body, done.result)
         request_id = self._observe_set(pending, 200)
-        lines = f"x-synap-offset: {done.offset}{LINE_END}x-request-id: {request_id}{LINE_END}"
+        lines = (
+            f"{self._vary}x-synap-offset: {done.offset}{LINE_END}"
+            f"x-request-id: {request_id}{LINE_END}"
+        )
         pending.reply.send(json_head(200, lines, len(body)), body)
 
     def answer_error(self, pending: PendingSet, error: SynapError) -> None:
@@ -174,6 +184,7 @@ class FastPath:
             log_failure(_SET_ROUTE, "POST", request_id, error)
         headers = (*answer.headers, ("x-request-id", request_id))
         lines = "".join(f"{name.lower()}: {value}{LINE_END}" for name, value in headers)
+        lines = self._vary + lines
         pending.reply.send(json_head(answer.status, lines, len(answer.body)), answer.body)
 
     def _observe_set(self, pending: PendingSet, status: int) -> str:

@@ -112,16 +112,30 @@ class Request(falcon.asgi.Request):
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.
 
-        A body without a content type is taken for JSON.
+        A body without a content type is taken for JSON, unless a browser sent it: a page that makes
+        one would not be asked whether it may.
 
         Raises:
             falcon.HTTPUnsupportedMediaType: the content type is another one.
             falcon.HTTPContentTooLarge: it is longer than `limit_bytes`.
         """
         content_type = self.content_type
-        if content_type != _JSON and content_type is not None:
-            _check_json(content_type)
+        if content_type != _JSON:
+            self._check_json(content_type)
         return await self.body(limit_bytes)
+
+    def _check_json(self, content_type: str | None) -> None:
+        if content_type is None:
+            if b"origin" in self.raw_headers or b"sec-fetch-site" in self.raw_headers:
+                raise falcon.HTTPUnsupportedMediaType(
+                    description="a browser's request must say that its body is application/json"
+                )
+            return
+        media_type = content_type.partition(";")[0].strip().lower()
+        if media_type != _JSON:
+            raise falcon.HTTPUnsupportedMediaType(
+                description=f"the body must be application/json, not {media_type or 'nothing'}"
+            )
 
     async def body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, whatever they claim to be.
@@ -161,14 +175,6 @@ def new_request_id(began_ns: int) -> str:
 
 App = FalconApp[Request, Response]
 """The application with this request."""
-
-
-def _check_json(content_type: str) -> None:
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != _JSON:
-        raise falcon.HTTPUnsupportedMediaType(
-            description=f"the body must be application/json, not {media_type or 'nothing'}"
-        )
 
 
 def _too_large(limit_bytes: int) -> falcon.HTTPContentTooLarge:

@@ -63,7 +63,7 @@ class Ways:
         """Send a request in one piece; return the answer, and whether it took the short way."""
         before = self._fast_path.taken
         length = {} if body is None else {"Content-Length": str(len(body))}
-        fields = {"Host": "h", **length, **(headers or {})}
+        fields = {"Host": "localhost", **length, **(headers or {})}
         lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields.items()), "", ""]
         self._socket.sendall("\r\n".join(lines).encode() + (body or b""))
         answer = HTTPResponse(self._socket, method=method)
@@ -293,10 +293,10 @@ def test_requests_behind_a_held_set_wait_for_it_and_come_in_order(
     ways: Ways, http_node: Node
 ) -> None:
     body = json.dumps({"key": "fast:order", "value": "1"}).encode()
-    head = f"HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     a_set, a_get = (
         b"POST /kv/set " + head + body,
-        b"GET /kv/get/fast:order HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /kv/get/fast:order HTTP/1.1\r\nHost: localhost\r\n\r\n",
     )
     with socket.create_connection((HOST, ways.port), DEADLINE_SECONDS) as client:
         answers = client.makefile("rb")

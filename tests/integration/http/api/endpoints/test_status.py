@@ -102,7 +102,7 @@ def test_clients_are_the_connections_of_all_workers(client: Client, http_node: N
     sockets = [socket.create_connection((HOST, client.port)) for _ in range(8)]
     try:
         for each in sockets:
-            each.sendall(b"GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+            each.sendall(b"GET /liveness HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert each.recv(12) == b"HTTP/1.1 200"
         facts = client.get("/clients").json()
         by_address = {each["address"]: each for each in facts["clients"]}
@@ -137,7 +137,7 @@ def test_balancers_are_answered_while_every_write_waits(
     client: Client, key: str, http_node: Node
 ) -> None:
     body = b'{"key": "%b", "value": 1}' % key.encode()
-    head = b"POST /kv/set HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /kv/set HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     owner = http_node.owner_pid()
     os.kill(owner, signal.SIGSTOP)
     try:

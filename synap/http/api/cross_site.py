@@ -1,0 +1,138 @@
+"""What a web page of another site may do here: nothing, unless the operator named its origin.
+
+A browser sends a page's request to whatever address the page names, the user's own machine and
+network too, and with some kinds of request it asks nobody before. It does say where the request
+comes from: in `Origin`, in `Sec-Fetch-Site`, and in `Host`, which a page that had its own name
+resolve to this node's address can't change. No page can forge them, and programs send none but
+`Host`.
+
+Source: the Fetch standard, https://fetch.spec.whatwg.org, and Fetch Metadata Request Headers,
+https://www.w3.org/TR/fetch-metadata/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+import falcon
+from falcon.asgi import Response
+
+from synap.addresses import is_loopback
+from synap.http.api.client_address import is_from_proxy
+from synap.http.api.request import Request
+from synap.request_errors import CrossOrigin, HostNotAllowed
+
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+ORIGIN = b"origin"
+SITE = b"sec-fetch-site"
+# Methods that change nothing.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITES = (b"same-origin", b"none")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# Hosts that were looked at and are served; clients name few.
+_MAX_KNOWN_HOSTS = 256
+
+
+class SiteGuard:
+    """Falcon's middleware that turns other sites' pages away, before all else that may.
+
+    Attributes:
+        answers_vary: Whether an answer's headers depend on the request's Origin; see `Cors`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        server = config.server
+        self._origins = frozenset(server.cors_origins)
+        self.answers_vary = bool(self._origins) and "*" not in self._origins
+        self._trusted_proxies = [ip_network(each) for each in server.trusted_proxies]
+        self._is_loopback_only = is_loopback(server.host)
+        self._allowed_hosts = frozenset(server.allowed_hosts)
+        self._checks_hosts = self._is_loopback_only or bool(self._allowed_hosts)
+        self._known_hosts: set[bytes | None] = {None}
+
+    async def process_request(self, req: Request, resp: Response) -> None:
+        """Look at where the request says that it comes from.
+
+        Raises:
+            HostNotAllowed: it names a host that this node is not.
+            CrossOrigin: a page of another site wants something changed.
+        """
+        headers = req.raw_headers
+        if self._checks_hosts:
+            host = headers.get(b"host")
+            if host not in self._known_hosts and not self.serves(host):
+                raise HostNotAllowed
+        if (ORIGIN in headers or SITE in headers) and req.method not in _SAFE_METHODS:
+            self._check_origin(req.scope, headers)
+
+    def serves(self, host: bytes | None) -> bool:
+        """Say whether requests with this Host are served; HTTP/1.0 may do without one."""
+        if not self._checks_hosts or host in self._known_hosts:
+            return True
+        assert host is not None, "no Host is a known one"
+        name = _name_of(host)
+        is_served = is_loopback(name) or name in self._allowed_hosts
+        if not is_served and not self._is_loopback_only:
+            # What is asked for by an address was not found by a name that somebody else controls.
+            is_served = _is_address(name)
+        if is_served:
+            if len(self._known_hosts) >= _MAX_KNOWN_HOSTS:
+                self._known_hosts = {None}
+            self._known_hosts.add(host)
+        return is_served
+
+    def _check_origin(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> None:
+        origin = headers.get(ORIGIN)
+        if origin is not None:
+            text = origin.decode("latin-1")
+            if "*" in self._origins or text in self._origins:
+                return
+            if text != self._own_origin(scope, headers):
+                raise CrossOrigin
+        # A page of the same site, as on another port of this machine, is another's all the same.
+        if headers.get(SITE, b"none") not in _OWN_SITES:
+            raise CrossOrigin
+
+    def _own_origin(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
+        """Return the origin of this node's pages, as the browser that sent the request knows it."""
+        scheme, host = scope["scheme"], headers.get(b"host", b"").decode("latin-1")
+        if self._trusted_proxies and is_from_proxy(scope, self._trusted_proxies):
+            scheme = _first(headers, b"x-forwarded-proto") or scheme
+            host = _first(headers, b"x-forwarded-host") or host
+        scheme = scheme.lower()
+        return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}"
+
+
+class Cors(falcon.CORSMiddleware[Request, Response]):
+    """Falcon's middleware that lets pages of the named origins read answers."""
+
+    def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
+        """Add the headers of CORS; see falcon.CORSMiddleware."""
+        super().process_response(req, resp, resource, req_succeeded)
+        if self.allow_origins != "*":
+            resp.append_header("Vary", "Origin")
+
+
+def _first(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    """Return what the proxy nearest to the client says in a header; "" where none does."""
+    return headers.get(name, b"").decode("latin-1").partition(",")[0].strip()
+
+
+def _name_of(host: bytes) -> str:
+    """Return a Host's name or address, without port and brackets."""
+    text = host.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
