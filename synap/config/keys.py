@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 from dataclasses import dataclass
 from functools import reduce
@@ -44,6 +45,7 @@ _Z85_KEY_CHARACTERS = 40
 _Z85_ALPHABET = digits + ascii_lowercase + ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
 # As browsers send an origin, or `*` for all of them.
 _ORIGIN_PATTERN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^\s/,]+)$"
+_HOST_NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HOST_PATTERN = r"^[A-Za-z0-9_.:-]+$"
 # Type of the errors whose message is made here and shown as it is.
 CONTRADICTION = "contradiction"
@@ -61,6 +63,17 @@ def _checked_address(address: str) -> str:
 
 def _optional_following_port(address: str | None) -> str | None:
     return None if address is None else following_port(address)
+
+
+def _network_or_name(text: str) -> str:
+    """Return a network in its usual form, a host's name as it is; refuse all else."""
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        # Digits and points alone were meant to be an address.
+        if re.fullmatch(_HOST_NAME_PATTERN, text) and not text.replace(".", "").isdigit():
+            return text
+        raise
 
 
 def _split_commas(value: object) -> object:
@@ -113,11 +126,11 @@ PublicKeys = Annotated[
     BeforeValidator(_split_commas),
     Allowed("a list of public keys of 40 characters (Z85)"),
 ]
-Networks = Annotated[
-    tuple[Annotated[str, AfterValidator(lambda text: str(ip_network(text)))], ...],
+Proxies = Annotated[
+    tuple[Annotated[str, AfterValidator(_network_or_name)], ...],
     NoDecode,
     BeforeValidator(_split_commas),
-    Allowed("a list of addresses or networks, as in 10.0.0.0/8"),
+    Allowed("a list of addresses, networks as in 10.0.0.0/8, or host names"),
 ]
 UserName = Annotated[
     str,
@@ -213,7 +226,7 @@ class Server(Section):
     """Origins that browsers may call from; none turns CORS off."""
     allowed_hosts: HostNames = ()
     """Names in `Host` that are served; on the loopback alone the machine's own always are."""
-    trusted_proxies: Networks = ()
+    trusted_proxies: Proxies = ()
     """Addresses of proxies whose X-Forwarded-For, -Proto and -Host are believed."""
     tls: Tls = Tls()
 

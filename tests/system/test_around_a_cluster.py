@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
@@ -27,6 +28,8 @@ from tests.support import HOST, Cluster, Node, eventually, free_ports
 
 OPS = Path(__file__).parents[2] / "ops"
 KEYS = 20
+PASSWORD = "correct horse"
+CREDENTIALS = b64encode(f"synap:{PASSWORD}".encode()).decode()
 # Checks of a new master, and one promotion on a busy machine.
 FAIL_OVER_SECONDS = 15
 
@@ -65,7 +68,11 @@ class Proxy:
         path.write_text(text)
         with (folder / "haproxy.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [str(HAPROXY), "-db", "-f", path], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [str(HAPROXY), "-db", "-f", path],
+                env={**os.environ, "SYNAP_STATISTICS_PASSWORD": PASSWORD},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
@@ -85,7 +92,7 @@ class Proxy:
         """Return the names of the servers of a backend that pass their checks."""
         connection = http.client.HTTPConnection(HOST, self._statistics, timeout=10)
         try:
-            connection.request("GET", "/;csv")
+            connection.request("GET", "/;csv", headers={"Authorization": f"Basic {CREDENTIALS}"})
             lines = connection.getresponse().read().decode().splitlines()
         except OSError:
             return set()

@@ -36,6 +36,7 @@ from synap.http.api.request import App, Request
 from synap.http.api.request_observer import REQUEST_ID, Observer
 from synap.http.api.resource import LAG_MS, MASTER, OFFSET
 from synap.http.api.routing import RawPathRouter
+from synap.http.api.trusted_proxies import TrustedProxies
 from synap.ipc.writer_client import WriterClient
 from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
@@ -71,17 +72,20 @@ def create_app(config: Config) -> App:
     directory = AccountDirectory(local, config.auth)
     checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
     credentials = Credentials(directory, checks, config.auth)
-    guard = [Guard(credentials, config)] if config.auth.enabled else []
+    proxies = TrustedProxies(config.server.trusted_proxies)
+    guard = [Guard(credentials, config, proxies)] if config.auth.enabled else []
     limits = (
-        [RateLimits(config, local.paths.run_dir / "rates")] if config.rate_limit.enabled else []
+        [RateLimits(config, local.paths.run_dir / "rates", proxies)]
+        if config.rate_limit.enabled
+        else []
     )
     observer = Observer(local)
-    sites = SiteGuard(config)
+    sites = SiteGuard(config, proxies)
     app = App(
         request_type=Request,
         router=RawPathRouter(),
         middleware=[
-            WorkerResources(local, client, checks, *limits),
+            WorkerResources(local, client, checks, proxies, *limits),
             observer,
             sites,
             *limits,

@@ -6,7 +6,6 @@ decided what the other paths want. A path that nobody thought of wants `admin`.
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import Response
@@ -15,6 +14,7 @@ from synap.auth.permissions import ANONYMOUS, Action
 from synap.http.api.client_address import client_address
 from synap.http.api.credentials import Credentials
 from synap.http.api.request import Request
+from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import NotAuthenticated
 from synap.service import audit
 
@@ -37,10 +37,12 @@ _READABLE = frozenset(
 class Guard:
     """Falcon's middleware."""
 
-    def __init__(self, credentials: Credentials, config: Config) -> None:
+    def __init__(
+        self, credentials: Credentials, config: Config, trusted_proxies: TrustedProxies
+    ) -> None:
         self._credentials = credentials
         self._must_log_in = config.auth.require_auth
-        self._trusted_proxies = [ip_network(each) for each in config.server.trusted_proxies]
+        self._trusted_proxies = trusted_proxies
         self._public = public_paths(config)
 
     async def process_request(self, req: Request, resp: Response) -> None:

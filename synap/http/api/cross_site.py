@@ -13,15 +13,16 @@ https://www.w3.org/TR/fetch-metadata/.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import falcon
 from falcon.asgi import Response
 
 from synap.addresses import is_loopback
-from synap.http.api.client_address import is_from_proxy
+from synap.http.api.client_address import peer_address
 from synap.http.api.request import Request
+from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import CrossOrigin, HostNotAllowed
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ class SiteGuard:
         answers_vary: Whether an answer's headers depend on the request's Origin; see `Cors`.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, trusted_proxies: TrustedProxies) -> None:
         server = config.server
         self._origins = frozenset(server.cors_origins)
         self.answers_vary = bool(self._origins) and "*" not in self._origins
-        self._trusted_proxies = [ip_network(each) for each in server.trusted_proxies]
+        self._trusted_proxies = trusted_proxies
         self._is_loopback_only = is_loopback(server.host)
         self._allowed_hosts = frozenset(server.allowed_hosts)
         self._checks_hosts = self._is_loopback_only or bool(self._allowed_hosts)
@@ -100,7 +101,7 @@ class SiteGuard:
     def _own_origin(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
         """Return the origin of this node's pages, as the browser that sent the request knows it."""
         scheme, host = scope["scheme"], headers.get(b"host", b"").decode("latin-1")
-        if self._trusted_proxies and is_from_proxy(scope, self._trusted_proxies):
+        if self._trusted_proxies and peer_address(scope) in self._trusted_proxies:
             scheme = _first(headers, b"x-forwarded-proto") or scheme
             host = _first(headers, b"x-forwarded-host") or host
         scheme = scheme.lower()

@@ -7,7 +7,6 @@ credentials are looked at, and many keys buy no more. Health endpoints are exemp
 from __future__ import annotations
 
 import time
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from falcon.asgi import Response
 from synap.http.api.auth_guard import PUBLIC
 from synap.http.api.client_address import client_address
 from synap.http.api.request import Request
+from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import RateLimited
 from synap.shared.rate_limiter import RateLimiter
 
@@ -28,14 +28,15 @@ _EXEMPT = frozenset(path.encode() for path in PUBLIC)
 class RateLimits:
     """Falcon's middleware."""
 
-    def __init__(self, config: Config, path: Path) -> None:
+    def __init__(self, config: Config, path: Path, trusted_proxies: TrustedProxies) -> None:
         """
         Args:
             config: The node's.
             path: The node's file of buckets.
+            trusted_proxies: The node's.
         """
         self._limits = config.rate_limit
-        self._trusted_proxies = [ip_network(each) for each in config.server.trusted_proxies]
+        self._trusted_proxies = trusted_proxies
         self._path = path
 
     def start(self) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 import pytest
 
 from synap.http.api.client_address import client_address
+from synap.http.api.trusted_proxies import TrustedProxies
 
-PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
+PROXIES = TrustedProxies(["10.0.0.0/8", "fd00::/8"])
 
 
 @pytest.mark.parametrize(
