@@ -26,6 +26,7 @@ FROM python:${PYTHON_VERSION}-slim-bookworm
 RUN groupadd --gid 10001 synap \
     && useradd --uid 10001 --gid synap --no-create-home --home-dir /data --shell /usr/sbin/nologin synap \
     && install --directory --owner synap --group root --mode 0770 /data \
+    && install --directory --owner synap --group root --mode 0770 /cluster \
     && install --directory /app
 COPY --from=build /opt/synap /opt/synap
 COPY ops/config-standalone.yml /app/config.yml

@@ -8,7 +8,8 @@
 #
 # What exists is kept, so that a second run adds what is missing. Made are passwords, a self-signed
 # certificate to try TLS with (90 days; put one of your authority's in its place), a CurveZMQ key for
-# each node, and the nodes' configuration with the public ones in it.
+# each node, the nodes' configuration with the public ones in it, and replication_secret, for nodes that are
+# to share one secret instead (replication.secret; docker-compose.yml alone makes its own).
 #
 # Every secret has mode 0600 and belongs to the user that reads it in its container: 10001 is Synap's
 # and HAProxy's, 472 is Grafana's. That takes root: where you are not, a container of the image
@@ -144,5 +145,6 @@ curve() {
 
 password grafana_admin_password "$grafana_user"
 password root_password "$node_user"
+password replication_secret "$node_user"
 certificate
 curve

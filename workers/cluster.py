@@ -16,7 +16,9 @@ from typing import Any
 from rich.console import Console
 
 from synap.config.loading import load_config
-from synap.errors import ConfigInvalid
+from synap.config.variables import SECRET_FILE_SUFFIX, variable_of
+from synap.errors import ConfigInvalid, StartError
+from synap.replication.transport.curve import make_cluster_secret
 from workers.child import ChildSpec
 from workers.log_output import queued_logging
 from workers.ports import check_ports
@@ -28,6 +30,8 @@ _PORTS_PER_NODE = 10
 # With what its supervisor needs to end, everything is gone within ten seconds of a Ctrl-C.
 _NODE_STOP_SECONDS = 8.0
 _HEALTH_SECONDS = 0.5
+# In the cluster's data folder, unless the configuration says how members are known.
+_SECRET_NAME = "replication.secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,13 @@ def run_cluster(plan: ClusterPlan, console: Console) -> int:
     for node in nodes:
         load_config(None, node.overrides)
     config = load_config(None, {**nodes[0].overrides, "server.node_id": "cluster"})
+    environ: Mapping[str, str] = os.environ
+    if not config.replication.proves_membership:
+        variable = variable_of("replication.secret") + SECRET_FILE_SUFFIX
+        environ = {**os.environ, variable: str(_own_secret(plan.data_dir.absolute()))}
     with queued_logging(config, "supervisor"):
         supervisor = Supervisor(
-            [_child_of(node) for node in nodes], on_look=Announcement(nodes, console)
+            [_child_of(node, environ) for node in nodes], on_look=Announcement(nodes, console)
         )
         code = supervisor.run()
     console.print("Stopped.")
@@ -163,11 +171,22 @@ def _planned_node(plan: ClusterPlan, number: int) -> PlannedNode:
     return PlannedNode(name, port, overrides)
 
 
-def _child_of(node: PlannedNode) -> ChildSpec:
+def _own_secret(data_dir: Path) -> Path:
+    """Return the file of the cluster's secret, which is made where there is none."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"{data_dir} can't be made: {error.strerror}") from error
+    path = data_dir / _SECRET_NAME
+    make_cluster_secret(path)
+    return path
+
+
+def _child_of(node: PlannedNode, environ: Mapping[str, str]) -> ChildSpec:
     return ChildSpec(
         name=node.name,
         command=python_command("workers.main", "serve"),
-        environment=child_environment(os.environ, None, node.overrides),
+        environment=child_environment(environ, None, node.overrides),
         stop_seconds=_NODE_STOP_SECONDS,
         refusal_codes=frozenset({EXIT_REFUSED}),
     )

@@ -6,13 +6,13 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from synap.addresses import join_address, reachable_url
+from synap.addresses import is_loopback, join_address, reachable_url
 from synap.config.handed import handed_config
 from synap.config.loading import Config, load_config
+from synap.config.membership import check_membership, open_ports
 from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE
 from synap.errors import ConfigInvalid
 from synap.node.identity import Node, lock_file, read_identity
@@ -161,6 +161,8 @@ def gunicorn_file() -> Path:
 
 
 def _check_role(config: Config, node: Node) -> None:
+    if node.role != "standalone":
+        check_membership(config)
     if node.role == "replica" and node.master_addresses(config) is None:
         raise ConfigInvalid(
             [
@@ -205,16 +207,11 @@ def _say_what_starts(config: Config, node: Node) -> None:
             "the node takes no writes: it has met epoch %d; `synap follow` makes it a replica",
             node.identity.ended_by_epoch,
         )
-    if not config.auth.enabled and not _is_loopback(config.server.host):
+    if node.role != "standalone" and config.replication.is_open:
+        logger.warning("%s", open_ports(config), extra={"action": "open_replication"})
+    if not config.auth.enabled and not is_loopback(config.server.host):
         logger.warning(
             "%s can be reached from other machines, and every client may do everything; "
             "auth.enabled asks for credentials",
             address,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from synap.addresses import following_port, join_address, split_address
+from synap.addresses import following_port, is_loopback, join_address, split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS, NAME_PATTERN, OWN_ROLES
 
 _MIB = 1024 * 1024
@@ -47,6 +47,7 @@ _Z85_ALPHABET = digits + ascii_lowercase + ascii_uppercase + ".-:+=^!/*?&<>()[]{
 _ORIGIN_PATTERN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^\s/,]+)$"
 _HOST_NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HOST_PATTERN = r"^[A-Za-z0-9_.:-]+$"
+_MIN_CLUSTER_SECRET_CHARACTERS = 32
 # Type of the errors whose message is made here and shown as it is.
 CONTRADICTION = "contradiction"
 
@@ -139,6 +140,15 @@ UserName = Annotated[
 ]
 # Shown in no message and by no command; see `secrets` in synap.config.
 Secret = Annotated[SecretStr, Field(min_length=MIN_PASSWORD_CHARACTERS)]
+# Whoever hears a handshake can try guesses at it without asking anybody, so it must be random.
+ClusterSecret = Annotated[
+    SecretStr,
+    Field(min_length=_MIN_CLUSTER_SECRET_CHARACTERS),
+    Allowed(
+        f"text of at least {_MIN_CLUSTER_SECRET_CHARACTERS} characters, "
+        "as `openssl rand -hex 32` makes it"
+    ),
+]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
@@ -321,10 +331,11 @@ class Persistence(Section):
 
 
 class Curve(Section):
-    """Encryption of both replication channels, by CurveZMQ.
+    """Membership by a key for each node, which can be revoked; `replication.secret` is simpler.
 
-    A node may be master today and replica tomorrow, so each needs what both roles do: all nodes of
-    a cluster have the same two lists, and each has a secret key of its own.
+    Both channels are encrypted by CurveZMQ. A node may be master today and replica tomorrow, so
+    each needs what both roles do: all nodes of a cluster have the same two lists, and each has a
+    secret key of its own.
     """
 
     enabled: bool = False
@@ -368,8 +379,8 @@ class Replication(Section):
     """On for every master and replica; the role alone says so."""
     role: Role = "standalone"
     """Role that a new data directory begins with; the one kept in it wins from then on."""
-    replica_listen_address: Address = "0.0.0.0:15501"
-    """Where a master publishes its frames (PUB)."""
+    replica_listen_address: Address = "127.0.0.1:15501"
+    """Where a master publishes its frames (PUB); only this machine reaches the default."""
     sync_listen_address: Address = Field(
         default_factory=lambda fields: following_port(fields["replica_listen_address"])
     )
@@ -398,7 +409,21 @@ class Replication(Section):
     """How long a write waits for these; below server.write_timeout_ms."""
     read_wait_ms: int = Field(1000, ge=0, le=86_400_000)
     """How long a read waits for the offset in X-Synap-Min-Offset."""
+    secret: ClusterSecret | None = None
+    """What all nodes of a cluster share: who knows it is a member, and all else is turned away."""
     curve: Curve = Curve()
+
+    @property
+    def proves_membership(self) -> bool:
+        """Whether peers must prove that they are members; then both channels are encrypted."""
+        return self.secret is not None or self.curve.enabled
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a master would serve any other machine that reaches its ports."""
+        addresses = (self.replica_listen_address, self.sync_listen_address)
+        hosts = (split_address(address)[0] for address in addresses)
+        return not self.proves_membership and not all(map(is_loopback, hosts))
 
     @model_validator(mode="before")
     @classmethod

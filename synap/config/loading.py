@@ -50,6 +50,7 @@ ENVIRONMENT = "the environment"
 SHORT_NAMES = {
     "SYNAP_ROLE": "replication.role",
     "SYNAP_MASTER_ADDRESS": "replication.master_address",
+    "SYNAP_REPLICATION_SECRET": "replication.secret",
     "SYNAP_HOST": "server.host",
     "SYNAP_PORT": "server.port",
     "SYNAP_DATA_DIR": "data_dir",
@@ -140,6 +141,7 @@ def load_config(
         faults += [_describe(details, layers) for details in _reported(error)]
         raise ConfigInvalid(faults) from error
     faults += [*_shared_ports(config), *_late_quorum(config), *_missing_password(config)]
+    faults += _two_memberships(config)
     if faults:
         raise ConfigInvalid(faults)
     return config
@@ -328,6 +330,16 @@ def _missing_password(config: Config) -> Iterator[str]:
         yield (
             "auth.root.password not set: authentication is on and there is no default password; "
             "set SYNAP_AUTH_ROOT_PASSWORD or SYNAP_AUTH_ROOT_PASSWORD_FILE"
+        )
+
+
+def _two_memberships(config: Config) -> Iterator[str]:
+    """Yield a fault where members are to prove it in two ways at once."""
+    replication = config.replication
+    if replication.secret is not None and replication.curve.enabled:
+        yield (
+            "replication.secret and replication.curve.enabled are both set, and are two ways to "
+            "prove the same; leave one out, on all nodes the same one"
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synap.config.membership import check_membership
 from synap.errors import ForceWanted, RoleError, SynapError
 from synap.ipc.admin_messages import AdminCommand, Follow, Promote, RoleTaken
 from synap.node.data_dir import DataDir
@@ -132,7 +133,7 @@ class RoleChange:
             return self._taken(is_changed=False)
         self._refuse_unless(command.force, losses)
         if node.role != "master":
-            self._check_ports()
+            self._check(self._hooks.check)
         addresses = node.master_addresses(self._config) if node.role == "replica" else None
         await self._change(lambda: node.promote(self._data_dir.position.offset, addresses))
         logger.warning(
@@ -147,6 +148,8 @@ class RoleChange:
         addresses = (command.master_address, command.master_sync_address)
         if node.role == "replica" and node.master_addresses(self._config) == addresses:
             return self._taken(is_changed=False)
+        if node.role == "standalone":
+            self._check()
         losses: list[str] = []
         if node.role != "replica":
             losses = following_losses(self._hooks.view(), self._hooks.held_offset())
@@ -173,9 +176,12 @@ class RoleChange:
                 f"{'; '.join(losses)}. Nothing was changed; say force to have it done all the same"
             )
 
-    def _check_ports(self) -> None:
+    def _check(self, *checks: Callable[[], None]) -> None:
+        """See to it that this machine may have the new role, by `checks` too."""
         try:
-            self._hooks.check()
+            check_membership(self._config)
+            for check in checks:
+                check()
         except SynapError as error:
             raise RoleError(error.message) from error
 

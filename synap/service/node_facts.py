@@ -309,6 +309,11 @@ def _last_snapshot(facts: SnapshotFacts) -> Facts | None:
     }
 
 
+def replication_is_open(node: LocalNode) -> bool:
+    """Whether this node serves, or as a master would serve, whoever reaches its ports."""
+    return node.role != "standalone" and node.config.replication.is_open
+
+
 def replication_facts(node: LocalNode) -> dict[str, object]:
     """Return the form of `/health/replication`, by role."""
     view, details = node.view, node.details
@@ -322,7 +327,8 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         "history": view.history.hex(),
         "epoch": view.epoch,
         "read_only": view.read_only or None,
-        "encrypted": node.config.replication.curve.enabled,
+        "encrypted": node.config.replication.proves_membership,
+        "open": replication_is_open(node),
         "handshakes_failed_total": details.handshakes_failed_total,
     }
     if node.role == "replica":

@@ -25,8 +25,9 @@ from synap.replication.following.installer import Installer
 from synap.replication.following.subscriber import Subscriber
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.rules.follower_io import FollowerStatus
-from synap.replication.rules.messages import Hello, Welcome, answers, encode
+from synap.replication.rules.messages import Hello, Message, Welcome, answers, encode
 from synap.replication.rules.progress import LinkState
+from synap.replication.transport.curve import Keys
 from synap.shared.board import ReplicaFacts
 from tests.support import HOST, free_ports
 
@@ -252,11 +253,29 @@ async def until_level(master: Master, *replicas: Replica) -> None:
 class Stranger:
     """A peer that says what it likes. A send that would wait is an error: the loop is shared."""
 
-    def __init__(self, address: str, kind: int = zmq.DEALER) -> None:
+    def __init__(
+        self,
+        address: str,
+        kind: int = zmq.DEALER,
+        keys: Keys | None = None,
+        seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        """
+        Args:
+            address: Whom it speaks to.
+            kind: Of its socket.
+            keys: What it encrypts with.
+            seconds: How long it waits for an answer.
+        """
+        self._seconds = seconds
         self._context = zmq.Context()
         self.socket = self._context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDTIMEO, 0)
+        if keys is not None:
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, keys.servers[0])
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
         self.socket.connect(f"tcp://{address}")
 
     def __enter__(self) -> Stranger:
@@ -265,8 +284,11 @@ class Stranger:
     def __exit__(self, *_: object) -> None:
         self._context.destroy(linger=0)
 
+    def say(self, message: Message) -> None:
+        self.socket.send_multipart(encode(message))
+
     async def answer(self):
-        await eventually(lambda: self.socket.poll(0))
+        await eventually(lambda: self.socket.poll(0), self._seconds)
         return answers.decode(self.socket.recv_multipart())
 
     async def hello(self, name: str = "stranger") -> None:

@@ -27,6 +27,7 @@ _LEVEL_LOOK_SECONDS = 0.2
 _PIPE_COLUMNS = 160
 # Told from 1, which says that the node does not answer.
 _EXIT_NOT_WELL = 4
+_OPEN = "replication is open to whoever reaches its ports; set replication.secret on all nodes"
 _COLUMNS = ("node", "URL", "role", "state", "epoch", "offset", "lag", "lag ms", "last contact")
 
 
@@ -59,6 +60,8 @@ def status_command(
             if watch:
                 console.clear()
             console.print(_table(nodes))
+            for name in (node.node for node in nodes if node.open):
+                console.print(f"{name}: {_OPEN}", highlight=False, markup=False)
         if not watch:
             break
         time.sleep(_WATCH_SECONDS)

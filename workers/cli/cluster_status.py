@@ -35,6 +35,7 @@ class NodeStatus:
         lag_entries: Entries that a replica lacks; None on others.
         lag_ms: Age of the oldest of them; None on others.
         contact_ms: How long ago a replica and its master last heard each other; None for never.
+        open: Its replication serves whoever reaches its ports, with no proof of membership.
     """
 
     node: str
@@ -46,6 +47,7 @@ class NodeStatus:
     lag_entries: int | None = None
     lag_ms: int | None = None
     contact_ms: int | None = None
+    open: bool = False
 
     @property
     def is_well(self) -> bool:
@@ -120,12 +122,13 @@ def _row_of(url: str, facts: dict[str, Any]) -> NodeStatus:
         return NodeStatus(
             facts["node_id"], url, "replica", facts["status"], facts["epoch"],
             facts["local_offset"], facts["lag_entries"], facts["lag_ms"],
-            facts["last_contact_ms"],
+            facts["last_contact_ms"], facts.get("open", False),
         )  # fmt: skip
     state = facts["read_only"] or "writable"
     return NodeStatus(
-        facts["node_id"], url, facts["role"], state, facts["epoch"], facts["current_offset"]
-    )
+        facts["node_id"], url, facts["role"], state, facts["epoch"], facts["current_offset"],
+        open=facts.get("open", False),
+    )  # fmt: skip
 
 
 def url_seen_from(asked_url: str, url: str) -> str:

@@ -1,4 +1,4 @@
-"""`synap keygen`: a node's keys for encrypted replication."""
+"""`synap secret` and `synap keygen`: what members of a cluster are known by."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from typing import Annotated
 
 import typer
 
-from synap.replication.transport.curve import make_secret_key
+from synap.replication.transport.curve import make_cluster_secret, make_secret_key
 
 _FILE_NAME = "synap.key"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+    """Add the commands to `app`."""
+    app.command("secret")(secret_command)
     app.command("keygen")(keygen_command)
+
+
+def secret_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where it goes; kept if there.")],
+) -> None:
+    """Write a new secret of a cluster, `replication.secret`, which only you may read."""
+    is_made = make_cluster_secret(file)
+    typer.echo(f"{'made' if is_made else 'kept'} {file}", err=True)
 
 
 def keygen_command(

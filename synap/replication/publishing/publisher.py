@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from synap.addresses import reachable_address, reachable_url
+from synap.config.membership import check_membership
 from synap.errors import OffsetNotRetained, ProtocolViolation, WalCorrupt
 from synap.frame import Frame
 from synap.position import Lineage, Position
@@ -104,8 +105,10 @@ class Publisher:
             snapshots: Its snapshots; without them nobody gets a full resync.
 
         Raises:
-            ConfigInvalid: The file of the secret key can't be used.
+            ConfigInvalid: The file of the secret key can't be used, or the node asks clients for
+                credentials and would serve any peer without.
         """
+        check_membership(config)
         replication, server = config.replication, config.server
         self.violations = 0
         self._handshakes = HandshakeLog("with a peer")

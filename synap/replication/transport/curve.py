@@ -1,8 +1,10 @@
-"""Keys of CurveZMQ: the files that hold them, and what a node knows of its cluster's.
+"""Keys of CurveZMQ: where they come from, and what a node knows of its cluster's.
 
-A secret key is 40 characters of Z85 in a file that its owner alone may read; anything else is
-refused before a socket opens. `load_keys` is for each process that opens replication's sockets, and
-for the supervisor, so that a node with a bad file does not start.
+With `replication.secret` two key pairs are derived from it, that of whoever listens and that of
+whoever connects, so that knowing the secret is being a member. With `replication.curve` each node
+has one of its own: a secret key is 40 characters of Z85 in a file that its owner alone may read;
+anything else is refused before a socket opens. `load_keys` is for each process that opens
+replication's sockets, and for the supervisor, so that a node with a bad file does not start.
 
 Source: docs/protocol.md, "Encryption".
 """
@@ -10,7 +12,9 @@ Source: docs/protocol.md, "Encryption".
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +22,7 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from synap.disk import sync_directory
+from synap.disk import sync_directory, write_all
 from synap.errors import ConfigInvalid, StartError
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 _FIELD = "replication.curve.secret_key_file"
 # A key, and whatever white space an editor put behind it.
 _LARGEST_FILE_BYTES = 64
+# Tell the derived keys apart, and from whatever else might be derived from the same secret.
+_LISTENING, _CONNECTING = b"synap listens", b"synap connects"
+_KEY_BYTES = 32
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -34,16 +41,25 @@ class Keys(msgspec.Struct, frozen=True):
     """What a node needs of CurveZMQ, in either role. Keys are Z85 but for `allowed`.
 
     Attributes:
-        public: Its own public key.
+        public: Its own public key, which it connects with.
         secret: Its own secret key.
+        listening_secret: The secret key that it listens with.
         servers: Public keys that its master may have, at least one.
         allowed: Public keys that its replicas may have, each 32 bytes.
+        is_shared: All are derived from one secret of the whole cluster.
     """
 
     public: bytes
     secret: bytes
+    listening_secret: bytes
     servers: tuple[bytes, ...]
     allowed: frozenset[bytes]
+    is_shared: bool = False
+
+    @property
+    def setting(self) -> str:
+        """The key of the configuration that they come from."""
+        return "replication.secret" if self.is_shared else "replication.curve"
 
     def __repr__(self) -> str:
         """Keep the secret out of logs and tracebacks."""
@@ -89,6 +105,8 @@ def load_keys(config: Config) -> Keys | None:
     Raises:
         ConfigInvalid: The file of the secret key can't be used.
     """
+    if config.replication.secret is not None:
+        return keys_of_secret(config.replication.secret.get_secret_value())
     curve = config.replication.curve
     if not curve.enabled:
         return None
@@ -103,9 +121,18 @@ def load_keys(config: Config) -> Keys | None:
     return Keys(
         public,
         secret,
+        secret,
         tuple(key.encode() for key in curve.server_key),
         frozenset(z85.decode(key) for key in curve.allowed_keys),
     )
+
+
+def keys_of_secret(secret: str) -> Keys:
+    """Return the keys of every node that knows `secret`: what `replication.secret` is."""
+    listening, connecting = _derived_key(secret, _LISTENING), _derived_key(secret, _CONNECTING)
+    server, member = zmq.curve_public(listening), zmq.curve_public(connecting)
+    allowed = frozenset((z85.decode(member),))
+    return Keys(member, connecting, listening, (server,), allowed, is_shared=True)
 
 
 def make_secret_key(path: Path) -> str:
@@ -116,17 +143,52 @@ def make_secret_key(path: Path) -> str:
     """
     public, secret = zmq.curve_keypair()
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(file, "wb") as target:
-            target.write(secret + b"\n")
-            target.flush()
-            os.fsync(file)
-        sync_directory(path.parent)
+        _write_new(path, secret)
     except FileExistsError as error:
         raise StartError(f"{path} exists and is left as it is; choose another name") from error
+    return public.decode()
+
+
+def make_cluster_secret(path: Path) -> bool:
+    """Write a new secret of a cluster to `path`, as `make_secret_key` does, where there is none.
+
+    Returns:
+        Whether it was made; False leaves the file that is there as it is.
+
+    Raises:
+        StartError: The folder can't be written to.
+    """
+    try:
+        _write_new(path, secrets.token_hex(_KEY_BYTES).encode())
+    except FileExistsError:
+        return False
+    return True
+
+
+def _derived_key(secret: str, label: bytes) -> bytes:
+    # A key of BLAKE2b is at most 64 bytes, the secret may be longer.
+    key = blake2b(secret.encode(), digest_size=_KEY_BYTES).digest()
+    return bytes(z85.encode(blake2b(label, key=key, digest_size=_KEY_BYTES).digest()))
+
+
+def _write_new(path: Path, text: bytes) -> None:
+    """Write a line to a new file, whole under its name, durably and for the owner alone."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(file, text + b"\n")
+            os.fsync(file)
+            # Unlike a rename it leaves what is there.
+            os.link(temporary, path)
+        finally:
+            os.close(file)
+            temporary.unlink()
+        sync_directory(path.parent)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise StartError(f"{path} can't be written: {error.strerror}") from error
-    return public.decode()
 
 
 def _read_secret(path: Path) -> bytes:

@@ -32,6 +32,8 @@ _EVENT = struct.Struct("=HI")
 # A master hears of the keys that it refused by ZAP, with the peer's address.
 MASTER_EVENTS = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 REPLICA_EVENTS = MASTER_EVENTS | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+# The keys of the configuration that turn CurveZMQ on.
+_EITHER = "replication.secret or replication.curve"
 # A port that is open to the world hears a lot of it; the log says so this often.
 _LOG_EVERY_NS = 10_000_000_000
 
@@ -123,7 +125,12 @@ def read_event(parts: Sequence[bytes], keys: Keys | None, *, on_master: bool) ->
     if keys is None:
         return FailedHandshake(
             "the master closed the connection during the handshake, as one does that uses "
-            "CurveZMQ (replication.curve) while this node does not"
+            f"CurveZMQ ({_EITHER}) while this node does not"
+        )
+    if keys.is_shared:
+        return FailedHandshake(
+            "the master closed the connection during the handshake, as one does that has another "
+            "replication.secret than this node"
         )
     return FailedHandshake(
         "the master closed the connection during the handshake, as one does whose key is not "
@@ -137,9 +144,11 @@ def _seen_by_master(kind: int, value: int, keys: Keys | None) -> str:
         return "the peer closed the connection before its end, or was silent"
     if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
         if keys is None:
-            return "the peer uses CurveZMQ (replication.curve), this node does not"
-        return "the peer uses no CurveZMQ (replication.curve), this node does"
+            return f"the peer uses CurveZMQ ({_EITHER}), this node does not"
+        return f"the peer uses no CurveZMQ, this node does ({keys.setting})"
     if value == zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC:
+        if keys is not None and keys.is_shared:
+            return "the peer has another replication.secret than this node"
         return "the peer expects another key than this node's (replication.curve.server_key there)"
     return "the peer does not speak ZeroMQ's protocol"
 
@@ -148,5 +157,5 @@ def _protocol_seen_by_replica(value: int, keys: Keys | None) -> str:
     if value != zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
         return "what listens there does not speak ZeroMQ's protocol"
     if keys is None:
-        return "the master uses CurveZMQ, this node does not; set replication.curve here"
-    return "the master uses no CurveZMQ, this node does; set replication.curve there"
+        return f"the master uses CurveZMQ, this node does not; set {_EITHER} here as there"
+    return f"the master uses no CurveZMQ, this node does; set {keys.setting} there as here"

@@ -278,7 +278,7 @@ class Sockets:
             gate.bind(handshakes.ZAP_ADDRESS)
             self._gate = self._enter(gate, self._answer_zap, None, handshakes.ZAP_PARTS)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.listening_secret)
         # Without these two, a gate that does not answer would let everybody in.
         socket.setsockopt(zmq.ZAP_DOMAIN, handshakes.ZAP_DOMAIN)
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

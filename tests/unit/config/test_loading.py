@@ -11,9 +11,11 @@ import yaml
 from pydantic import SecretStr
 
 from synap.config.loading import SHORT_NAMES, Config, allowed_values, keys, load_config, render
+from synap.config.membership import check_membership
 from synap.config.variables import variable_of
 from synap.errors import ConfigInvalid
 
+CLUSTER_SECRET = "0123456789abcdef0123456789abcdef"
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 
@@ -76,6 +78,7 @@ def test_config_short_variable_sets_its_key(variable: str, key: str) -> None:
         "auth.enabled": "False",
         "auth.require_auth": "False",
         "auth.root.password": "long enough",
+        "replication.secret": CLUSTER_SECRET,
         "replication.master_address": "master.example:15501",
     }
     value = values.get(key, "somewhere")
@@ -263,6 +266,59 @@ def test_secret_is_shown_by_nothing() -> None:
         "auth.root.password = ***: allowed is text of at least 8 characters (from the environment, "
         f"{LONG_PASSWORD} or {PASSWORD})"
     )
+
+
+@pytest.mark.parametrize("name", ["SYNAP_REPLICATION__SECRET", "SYNAP_REPLICATION_SECRET"])
+def test_secret_of_the_cluster_is_read_from_variable_and_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "secret"
+    file.write_text(CLUSTER_SECRET + "\n")
+    for environ in ({name: CLUSTER_SECRET}, {name + "_FILE": str(file)}):
+        replication = load(environ=environ).replication
+        assert replication.secret is not None
+        assert replication.secret.get_secret_value() == CLUSTER_SECRET
+        assert replication.proves_membership
+
+
+def test_secret_of_the_cluster_that_is_short_is_a_fault_which_says_how_to_make_one() -> None:
+    (fault,) = faults_of(environ={"SYNAP_REPLICATION__SECRET": CLUSTER_SECRET[1:]})
+    assert fault.startswith("replication.secret = ***: allowed is text of at least 32 characters")
+    assert "`openssl rand -hex 32`" in fault
+
+
+def test_secret_of_the_cluster_and_a_key_for_each_node_are_a_fault() -> None:
+    key = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+    curve = {"enabled": True, "secret_key_file": "/k", "server_key": [key], "allowed_keys": [key]}
+    values = {f"replication.curve.{name}": value for name, value in curve.items()}
+    (fault,) = faults_of(None, {**values, "replication.secret": CLUSTER_SECRET})
+    assert fault.startswith("replication.secret and replication.curve.enabled are both set")
+
+
+@pytest.mark.parametrize(
+    ("address", "secret", "is_open"),
+    [
+        ("127.0.0.1:7000", None, False),
+        ("localhost:7000", None, False),
+        ("0.0.0.0:7000", None, True),
+        ("10.0.0.1:7000", None, True),
+        ("some.host:7000", None, True),
+        ("0.0.0.0:7000", CLUSTER_SECRET, False),
+    ],
+)
+def test_replication_is_open_beyond_the_loopback_without_a_secret(
+    address: str, secret: str | None, is_open: bool
+) -> None:
+    given = {"replication.replica_listen_address": address, "replication.secret": secret}
+    assert load(None, given).replication.is_open is is_open
+    assert not load().replication.is_open
+
+
+def test_membership_is_asked_for_where_clients_need_credentials() -> None:
+    opened = {"replication.replica_listen_address": "0.0.0.0:7000"}
+    check_membership(load(None, opened))
+    asking = {**opened, "auth.enabled": True, "auth.root.password": "correct horse"}
+    with pytest.raises(ConfigInvalid, match=r"0\.0\.0\.0:7000 and 0\.0\.0\.0:7001, is served"):
+        check_membership(load(None, asking))
+    check_membership(load(None, {**asking, "replication.secret": CLUSTER_SECRET}))
 
 
 def test_auth_without_a_root_password_is_a_fault_that_names_the_fix() -> None:

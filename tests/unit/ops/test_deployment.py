@@ -98,7 +98,7 @@ def test_compose_has_the_nodes_of_the_guide(services: dict[str, Any]) -> None:
         for name in NODES
     }
     assert ports == {
-        "master": ["15500:15500", "15501:15501"],
+        "master": ["15500:15500"],
         "replica1": ["15510:15500"],
         "replica2": ["15520:15500"],
         "replica3": ["15530:15500"],
@@ -107,8 +107,10 @@ def test_compose_has_the_nodes_of_the_guide(services: dict[str, Any]) -> None:
         assert services[name]["container_name"] == f"synap-{name}"
         assert services[name]["hostname"] == f"synap-{name}"
         role = "master" if name == "master" else "replica"
+        mode = "" if name == "master" else ":ro"
         assert services[name]["volumes"] == [
             f"{name}_data:/data",
+            f"replication_secret:/cluster{mode}",
             f"./ops/config-{role}.yml:/app/config.yml:ro",
         ]
 
@@ -141,7 +143,51 @@ def test_compose_replicas_wait_for_a_healthy_master_and_follow_it(services: dict
         assert services[name]["environment"] == {
             "SYNAP_ROLE": "replica",
             "SYNAP_MASTER_ADDRESS": "synap-master:15501",
+            "SYNAP_REPLICATION__SECRET_FILE": "/cluster/secret",
         }
+
+
+def test_compose_nodes_share_a_secret_that_the_master_makes(services: dict[str, Any]) -> None:
+    """Cites K7: `docker compose up` alone makes a closed cluster."""
+    files = {services[name]["environment"]["SYNAP_REPLICATION__SECRET_FILE"] for name in NODES}
+    assert files == {"/cluster/secret"}
+    made = services["master"]["entrypoint"][-1]
+    assert made == "synap secret /cluster/secret && exec synap serve"
+    # Of an empty volume the owner is that of the folder in the image.
+    folder = "install --directory --owner synap --group synap --mode 0700 /cluster"
+    assert folder in (ROOT / "Dockerfile").read_text()
+    published = [port for name in NODES for port in services[name]["ports"]]
+    assert all(port.endswith(":15500") for port in published)
+
+
+def test_kubernetes_lets_nodes_alone_reach_the_replication_ports() -> None:
+    """Cites K7."""
+    manifests = list(yaml.safe_load_all((ROOT / "ops/kubernetes/synap.yaml").read_text()))
+    by_kind = {manifest["kind"]: manifest for manifest in manifests}
+    policy = by_kind["NetworkPolicy"]["spec"]
+    everybody, nodes = policy["ingress"]
+    assert [port["port"] for port in everybody["ports"]] == [15500]
+    assert "from" not in everybody
+    assert [port["port"] for port in nodes["ports"]] == [15501, 15502]
+    pod = by_kind["StatefulSet"]["spec"]["template"]
+    selected = policy["podSelector"]["matchLabels"]
+    assert nodes["from"] == [{"podSelector": {"matchLabels": selected}}]
+    assert selected.items() <= pod["metadata"]["labels"].items()
+
+
+def test_kubernetes_nodes_share_a_secret() -> None:
+    """Cites K7: without its file nothing is applied."""
+    rules = yaml.safe_load((ROOT / "ops/kubernetes/kustomization.yaml").read_text())
+    (made,) = rules["secretGenerator"]
+    assert made == {"name": "synap-replication", "files": ["secret=replication_secret"]}
+    manifests = yaml.safe_load_all((ROOT / "ops/kubernetes/synap.yaml").read_text())
+    pod = next(m for m in manifests if m["kind"] == "StatefulSet")["spec"]["template"]["spec"]
+    (node,) = pod["containers"]
+    (volume,) = [each for each in pod["volumes"] if "secret" in each]
+    assert volume["secret"]["secretName"] == made["name"]
+    (mount,) = [each for each in node["volumeMounts"] if each["name"] == volume["name"]]
+    file = next(e["value"] for e in node["env"] if e["name"] == "SYNAP_REPLICATION__SECRET_FILE")
+    assert file == f"{mount['mountPath']}/secret"
 
 
 def test_compose_volumes_networks_and_secrets_are_declared(compose: dict[str, Any]) -> None:

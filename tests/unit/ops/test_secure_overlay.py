@@ -17,7 +17,7 @@ from synap.config.loading import load_config
 
 ROOT = Path(__file__).parents[3]
 NODES = ("master", "replica1", "replica2", "replica3")
-PASSWORDS = {"root_password", "grafana_admin_password"}
+PASSWORDS = {"root_password", "grafana_admin_password", "replication_secret"}
 KEYS = {f"curve_{node}.key" for node in NODES}
 
 
@@ -55,6 +55,8 @@ def test_node_replicates_encrypted_over_a_network_of_its_own(
     role = "master" if name == "master" else "replica"
     (mounted,) = node["volumes"]
     assert mounted == f"./secrets/config-{role}.yml:{node['environment']['SYNAP_CONFIG']}:ro"
+    # Both ways to be a member at once are a fault of the configuration.
+    assert node["environment"]["SYNAP_REPLICATION__SECRET_FILE"] == ""
     assert node["networks"]["synap-replication"]["aliases"] == [f"synap-{name}.replication"]
     assert overlay["networks"]["synap-replication"]["internal"] is True
     if name != "master":

@@ -49,6 +49,7 @@ from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
+from synap.service.node_facts import replication_is_open
 from synap.service.node_processes import named_pids
 from synap.shared.board import BoardView, NodeDetails, ReplicaFacts
 from synap.shared.series import (
@@ -82,6 +83,7 @@ class NodeState(msgspec.Struct, frozen=True):
         limit_bytes: The memory limit; 0 without one.
         counts: Operations of all workers.
         store: What the store takes up; None while it can't be read.
+        is_open: Replication serves whoever reaches its ports.
     """
 
     name: str
@@ -93,6 +95,7 @@ class NodeState(msgspec.Struct, frozen=True):
     limit_bytes: int
     counts: dict[Counter, int]
     store: StoreFacts | None
+    is_open: bool
 
     @classmethod
     def of(cls, node: LocalNode) -> NodeState:
@@ -111,6 +114,7 @@ class NodeState(msgspec.Struct, frozen=True):
             limit_bytes=node.config.kv_store.max_memory_mb * 1024 * 1024,
             counts={counter: node.total(counter) for counter in Counter},
             store=store,
+            is_open=replication_is_open(node),
         )
 
 
@@ -266,6 +270,11 @@ class NodeCollector(Collector):
 
     def _replication_families(self) -> Iterator[Metric]:
         state, view, details = self._state, self._state.view, self._state.details
+        yield GaugeMetricFamily(
+            "synap_replication_open",
+            "1 where replication serves whoever reaches its ports, with no proof of membership.",
+            state.is_open,
+        )
         yield labelled_gauge(
             "synap_replication_offset",
             "Last offset that is applied here, and that the master is known to have.",
