@@ -41,14 +41,6 @@ def following_port(address: str) -> str:
     return join_address(host, min(port + 1, 65535))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def reachable_url(url: str, host: str) -> str:
     """Return `url` with `host` in place of a wildcard address.
 
