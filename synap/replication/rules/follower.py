@@ -64,20 +64,43 @@ _REFUSED_STATES = {
 
 
 class _Stage(Enum):
+    """How far the follower is with its master.
+
+    DOWN ◄─────────────── from every stage, when the link is given up
+      │ a link
+      v
+    LISTENING ──────────► SYNCING     where a snapshot is just being put in place
+      │ a heartbeat         │  ▲
+      v                     v  │ refused, and a snapshot mends it
+    GREETED ◄───────────── hello, again: snapshot in place, wanted, new history, time
+      │ welcome   │ refused
+      v           v
+    JOINED ─────► REFUSED             where the master has no longer what is missing
+    """
+
+    # No link: there is nobody to hear and nobody to tell.
     DOWN = auto()
+    # A new link that may be deaf yet: nothing is said before a heartbeat shows that it is live.
     LISTENING = auto()
+    # The hello is on its way or answered soon; what the stream brings is kept for after a welcome.
     GREETED = auto()
+    # The master does not serve this log as it is. The log stays, the stream is not kept, and after
+    # a while the hello is said again.
     REFUSED = auto()
+    # A snapshot is fetched or put in place; nothing is appended, the stream is not kept.
     SYNCING = auto()
+    # The log is the master's, up to its end: it takes what the stream brings, fetches what is
+    # missing, and tells how far it is.
     JOINED = auto()
 
 
 class _Transfer:
-    """The fetch under way."""
+    """The fetch under way: chunks of one request, numbered from 0 on."""
 
     def __init__(self, missing_until: int, request: int, now_ns: int) -> None:
         self.until_offset = missing_until
         self.request = request
+        # The chunk that comes next, and when the one before it came.
         self.sequence = 0
         self.moved_ns = now_ns
 
@@ -101,37 +124,52 @@ class Follower:
         self.outbox: list[Request] = []
         self._log = log
         self._options = options
-        self._buffer = StreamBuffer(STREAM_BUFFER_BYTES)
-        self._lag = Lag(applied_time_ms)
+
+        # The link. `_stage` is set by the transitions alone; see `_Stage`.
         self._stage = _Stage.DOWN
-        self._transfer: _Transfer | None = None
-        self._last_request = 0
-        self._interval_ns = options.heartbeat_interval_ms * NS_PER_MS
-        self._began_ns = self._greeted_ns = self._contact_ns = 0
-        self._history = NO_HISTORY
-        self._target_offset = 0
-        self._acked_offset = -1
-        self._is_level = False
-        self._refusal = Refusal("")
+        # Why the last link was given up; empty once the master is heard on the next.
         self._loss = ""
+        # When this link began; the master was last heard, on whatever link; the last hello was
+        # said. Each is 0 for never; `_began_ns <= _greeted_ns` in GREETED, REFUSED and JOINED.
+        self._began_ns = self._contact_ns = self._greeted_ns = 0
+        # Time between two heartbeats: the longer one of the master's and this node's own.
+        self._interval_ns = options.heartbeat_interval_ms * NS_PER_MS
+
+        # The master, as it was heard last.
+        self._history = NO_HISTORY
         self._master_url = ""
+        # Why it does not serve this log. Kept over links and in GREETED, until it says otherwise:
+        # set in REFUSED, empty in JOINED.
+        self._refusal = Refusal("")
         # The newest reign of the master that the operator accepted; empty for none.
         self._accepted: Lineage = ()
+
+        # Joining and following. Frames wait in the buffer in LISTENING, GREETED and JOINED only,
+        # and all are of `_history`.
+        self._buffer = StreamBuffer(STREAM_BUFFER_BYTES)
+        # None but in JOINED; one fetch at a time.
+        self._transfer: _Transfer | None = None
+        # Where the master's log ended when it said welcome, and whether this one ever got there
+        # since: false but in JOINED.
+        self._target_offset = 0
+        self._is_level = False
+        # The last offset that was told on this link; -1 for none.
+        self._acked_offset = -1
+        self._lag = Lag(applied_time_ms)
+
+        # Numbers of transfers, which count up over links: a late answer is told from a new one.
+        self._last_request = 0
+        # Idle but in SYNCING; an installation goes on without a link, and leads back there.
         self._resync = Resync(self.outbox, self._next_request, options.rejoin_ms)
         self.jobs: list[Job] = self._resync.jobs
 
     def connect(self, now_ns: int) -> None:
         """Begin on a new link: whatever was under way on the one before is forgotten."""
-        self._stage = _Stage.LISTENING
-        self._began_ns = now_ns
-        self._reset()
+        self._become_listening(now_ns)
 
     def disconnect(self, reason: str) -> None:
         """Give the link up; `reason` says why."""
-        self._stage = _Stage.DOWN
-        self._loss = reason
-        self._is_level = False
-        self._reset()
+        self._become_down(reason)
 
     def hear(self, message: Streamed, bulk: bytes, now_ns: int) -> None:
         """Take a message of the stream.
@@ -257,10 +295,55 @@ class Follower:
             gaps=self._lag.gaps,
         )
 
-    def _reset(self) -> None:
+    # Transitions: each forgets what its stage must not keep, and nothing else sets the stage.
+
+    def _become_down(self, reason: str) -> None:
+        self._forget_link()
+        self._stage = _Stage.DOWN
+        self._loss = reason
+
+    def _become_listening(self, now_ns: int) -> None:
+        self._forget_link()
+        self._stage = _Stage.LISTENING
+        self._began_ns = now_ns
+
+    def _become_greeted(self, now_ns: int) -> None:
+        """Keep what the stream brought, and why the master refused: neither is out of date yet."""
+        self._stop_following()
+        self._resync.halt()
+        self._stage = _Stage.GREETED
+        self._greeted_ns = now_ns
+
+    def _become_refused(self, refusal: Refusal) -> None:
+        self._stop_following()
+        self._buffer.clear()
+        self._stage = _Stage.REFUSED
+        self._refusal = refusal
+        self._master_url = refusal.url or self._master_url
+
+    def _become_syncing(self) -> None:
+        """Keep why the master refused, which shows until the snapshot is in place."""
+        self._stop_following()
+        self._buffer.clear()
+        self._stage = _Stage.SYNCING
+
+    def _become_joined(self, master_offset: int) -> None:
+        """Keep what the stream brought since the hello: the catch-up ends where it begins."""
+        self._stop_following()
+        self._stage = _Stage.JOINED
+        self._refusal = Refusal("")
+        self._target_offset = master_offset
+
+    def _stop_following(self) -> None:
+        """Forget what belongs to JOINED alone; a chunk that still comes is nobody's."""
+        self._transfer = None
+        self._is_level = False
+
+    def _forget_link(self) -> None:
+        """Forget what was said and heard on a link; what is being installed goes on."""
+        self._stop_following()
         self.outbox.clear()
         self._buffer.clear()
-        self._transfer = None
         self._resync.halt()
         self._acked_offset = -1
 
@@ -333,15 +416,12 @@ class Follower:
     def _greet(self, now_ns: int) -> None:
         """Say hello, or when the snapshot is in place that is being installed."""
         if self._resync.is_installing:
-            self._stage = _Stage.SYNCING
+            self._become_syncing()
         else:
             self._say_hello(now_ns)
 
     def _say_hello(self, now_ns: int) -> None:
-        self._resync.halt()
-        self._stage = _Stage.GREETED
-        self._greeted_ns = now_ns
-        self._transfer = None
+        self._become_greeted(now_ns)
         lineage = self._log.lineage[-messages.MAX_REIGNS :]
         position = self._log.position
         own = self._options
@@ -356,7 +436,7 @@ class Follower:
         lineage = self._log.lineage
         objection = plan.objection(own, lineage, welcome.lineage, welcome.position)
         if objection is not None:
-            self._refuse(
+            self._become_refused(
                 Refusal(
                     messages.DIVERGED,
                     objection.reason,
@@ -367,10 +447,7 @@ class Follower:
             return
         if welcome.lineage != lineage:
             self._adopt(welcome.lineage)
-        self._stage = _Stage.JOINED
-        self._refusal = Refusal("")
-        self._is_level = False
-        self._target_offset = welcome.position.offset
+        self._become_joined(welcome.position.offset)
         self._lag.reach(welcome.position.offset)
         self._look_level(now_ns)
 
@@ -398,7 +475,7 @@ class Follower:
         if self._transfer is None or refusal.request != self._transfer.request:
             return
         if refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
-            self._refuse(refusal)
+            self._become_refused(refusal)
         else:
             raise LinkLost(f"the master refuses the catch-up: {refusal.reason} {refusal.detail}")
 
@@ -408,7 +485,7 @@ class Follower:
         # The word was about that master, not about one that took its address since.
         is_known = bool(self._accepted) and self._accepted[0] in refusal.lineage
         is_accepted = is_known and refusal.reason == messages.DIVERGED
-        self._refuse(refusal)
+        self._become_refused(refusal)
         # Where the lineages agree and the logs don't, nobody knows from where on: the operator must
         # look. Elsewhere this side's own comparison decides, not the master's word.
         is_lineage_alike = refusal.reason == messages.DIVERGED and not refusal.common_offset
@@ -419,16 +496,8 @@ class Follower:
         )
         if isinstance(remedy, plan.Hold):
             return
-        self._stage = _Stage.SYNCING
+        self._become_syncing()
         self._resync.begin(refusal.lineage, remedy, log.position.offset, now_ns)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        self._stage = _Stage.REFUSED
-        self._refusal = refusal
-        self._master_url = refusal.url or self._master_url
-        self._transfer = None
-        self._is_level = False
-        self._buffer.clear()
 
     def _fetch(self, until_offset: int, now_ns: int) -> None:
         request = self._next_request()

@@ -2,128 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import inspect
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synap.errors import LinkLost, OffsetGap, ProtocolViolation
-from synap.frame import SET, Entry, Frame, encode_frame, follows
-from synap.position import START, Lineage, Position, Reign
-from synap.replication.rules.follower import Follower
-from synap.replication.rules.follower_io import FollowerOptions
+from synap.errors import LinkLost, ProtocolViolation
+from synap.position import Reign
+from synap.replication.rules import follower
 from synap.replication.rules.messages import (
     Ack,
-    Chunk,
     Credit,
     Fetch,
-    Heartbeat,
     Hello,
     Published,
     Refusal,
-    Welcome,
 )
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.resync import CREDIT
-
-SECOND_NS = 1_000 * NS_PER_MS
-HISTORY = bytes(range(16))
-FOREIGN = HISTORY[::-1]
-LINEAGE = (Reign(1, HISTORY, 1),)
-URL = "http://master:15500"
-
-
-class MemoryLog:
-    """A log in memory: the same rules as the one on disk."""
-
-    def __init__(self, frames: Sequence[Frame] = (), lineage: Lineage = ()) -> None:
-        self.frames = list(frames)
-        self.lineage = lineage
-        self.has_synced = bool(self.frames)
-
-    def note_synced(self) -> None:
-        self.has_synced = True
-
-    @property
-    def position(self) -> Position:
-        return self.frames[-1].position if self.frames else START
-
-    def append_frames(self, frames: Sequence[Frame]) -> None:
-        position = self.position
-        for frame in frames:
-            if not follows(frame, position):
-                raise OffsetGap
-            position = frame.position
-        self.frames.extend(frames)
-
-    def adopt(self, lineage: Lineage) -> None:
-        self.lineage = lineage
-
-
-def log_of(count: int, value: bytes = b"value") -> list[Frame]:
-    """Return frames of one entry each that follow each other; frame n is at index n - 1."""
-    frames: list[Frame] = []
-    position = START
-    for _ in range(count):
-        entries = [Entry(SET, b"key", value)]
-        frames.append(encode_frame(entries, previous=position, epoch=1, time_ms=1))
-        position = frames[-1].position
-    return frames
-
-
-FRAMES = log_of(30)
-
-
-class Bench:
-    """A follower with a clock of its own."""
-
-    def __init__(self, held: int = 0, lineage: Lineage | None = None) -> None:
-        if lineage is None:
-            lineage = LINEAGE if held else ()
-        self.log = MemoryLog(FRAMES[:held], lineage)
-        options = FollowerOptions("replica", "", 1000, 10_000, 5000)
-        self.follower = Follower(self.log, options, applied_time_ms=1 if held else 0)
-        self.now_ns = 1000 * SECOND_NS
-        self.follower.connect(self.now_ns)
-
-    def beat(self, last_offset: int, history: bytes = HISTORY) -> None:
-        beat = Heartbeat(history, 1, last_offset, 1000, 1000)
-        self.follower.hear(beat, b"", self.now_ns)
-
-    def publish(self, *frames: Frame, history: bytes = HISTORY) -> None:
-        for frame in frames:
-            self.follower.hear(Published(history), frame.encoded, self.now_ns)
-
-    def welcome(self, end: int, lineage: Lineage = LINEAGE) -> None:
-        position = FRAMES[end - 1].position if end else START
-        self.receive(Welcome("master", position, lineage, URL))
-
-    def receive(self, message, bulk: bytes = b"") -> None:
-        self.follower.receive(message, bulk, self.now_ns)
-
-    def chunk(self, request: int, sequence: int, frames: Sequence[Frame], is_last: bool) -> None:
-        bulk = b"".join(frame.encoded for frame in frames)
-        self.receive(Chunk(request, sequence, is_last), bulk)
-
-    def settle(self) -> list:
-        self.follower.settle(self.now_ns)
-        return self.sent()
-
-    def sent(self) -> list:
-        sent = list(self.follower.outbox)
-        self.follower.outbox.clear()
-        return sent
-
-    def join(self, end: int) -> None:
-        self.beat(end)
-        self.welcome(end)
-        self.sent()
-
-    @property
-    def state(self) -> LinkState:
-        return self.follower.status(self.now_ns).state
+from tests.unit.replication.rules.follower_bench import (
+    FOREIGN,
+    FRAMES,
+    HISTORY,
+    LINEAGE,
+    SECOND_NS,
+    Bench,
+    log_of,
+)
 
 
 def test_follower_says_nothing_before_a_heartbeat():
@@ -380,6 +288,80 @@ def test_replica_that_comes_back_behind_knows_how_old_what_it_lacks_may_be():
     bench.beat(9)
     since_ns = bench.follower.status(bench.now_ns).lag_since_ns
     assert bench.now_ns - since_ns == 999 * NS_PER_MS
+
+
+def test_hello_forgets_the_fetch_under_way():
+    """Cites C2."""
+    bench = Bench()
+    bench.join(5)
+    bench.settle()
+    bench.receive(Refusal("hello_wanted"))
+    bench.chunk(1, 0, FRAMES[:5], is_last=True)
+    assert bench.log.frames == []
+    assert [type(request) for request in bench.sent()] == [Hello]
+
+
+def test_hello_keeps_what_the_stream_brought():
+    """Cites J5."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.publish(FRAMES[5])
+    bench.receive(Refusal("hello_wanted"))
+    bench.welcome(6)
+    assert Fetch(1, 3, 5, CREDIT) in bench.settle()
+
+
+def test_refusal_forgets_what_the_stream_brought():
+    """Cites P6."""
+    bench = Bench(held=3)
+    bench.beat(9)
+    bench.publish(FRAMES[8])
+    bench.receive(Refusal("diverged"))
+    bench.receive(Refusal("hello_wanted"))
+    bench.welcome(9)
+    assert Fetch(1, 3, 9, CREDIT) in bench.settle()
+
+
+def test_welcome_forgets_the_refusal_before_it():
+    bench = Bench(held=3)
+    bench.beat(9)
+    bench.receive(Refusal("diverged", "because"))
+    bench.receive(Refusal("hello_wanted"))
+    bench.welcome(9)
+    status = bench.follower.status(bench.now_ns)
+    assert (status.state, status.reason, status.note) == (LinkState.CATCHING_UP, "", "")
+
+
+def test_welcome_forgets_that_the_replica_was_level():
+    bench = Bench(held=3)
+    bench.join(3)
+    assert bench.state is LinkState.IN_SYNC
+    bench.receive(Refusal("hello_wanted"))
+    bench.welcome(9)
+    assert bench.state is LinkState.CATCHING_UP
+
+
+def test_new_link_forgets_what_the_one_before_said_and_brought():
+    """Cites L4."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.publish(FRAMES[5])
+    bench.follower.settle(bench.now_ns)
+    bench.follower.connect(bench.now_ns)
+    assert bench.sent() == []
+    bench.join(6)
+    assert bench.settle() == [Fetch(2, 3, 6, CREDIT), Ack(3, 1, "catching_up")]
+
+
+def test_stage_is_set_by_transitions_alone():
+    methods = [
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(follower)))
+        if isinstance(node, ast.FunctionDef) and "self._stage = " in ast.unparse(node)
+    ]
+    setting = {method.name for method in methods} - {"__init__"}
+    assert len(setting) == len(follower._Stage)
+    assert all(name.startswith("_become_") for name in setting)
 
 
 @settings(deadline=None)

@@ -24,7 +24,7 @@ from synap.replication.rules.messages import (
 from synap.replication.rules.plan import Hold, Replace
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.resync import CREDIT, Install, Receive, Write
-from tests.unit.replication.rules.test_follower import FOREIGN, FRAMES, HISTORY, LINEAGE, MemoryLog
+from tests.unit.replication.rules.follower_bench import FOREIGN, FRAMES, HISTORY, LINEAGE, MemoryLog
 
 SECOND_NS = 1000 * NS_PER_MS
 NEXT = Reign(2, bytes(16)[:-1] + b"n", 11)
