@@ -52,10 +52,15 @@ class WriteTransaction:
             on_applied: Told what `set_applied` said, once it is committed.
         """
         transaction = environment.begin_write()
+        # Entry n has the offset `_next_offset - len(entries) + n`, counted from 0, because a
+        # transaction collects entries or applies them, and never does both.
         self.entries: list[Entry] = []
         self._on_applied = on_applied
+        # Open until `commit` or `abort`; the store has one writer, so nobody else changes what is
+        # read here. Each stored key that expires has one deadline in `_expiry`, and no other has.
         self._transaction = transaction
         self._environment = environment
+        # Bound once: each command calls them.
         self._get = transaction.get
         self._put = transaction.put
         self._delete = transaction.delete
@@ -63,10 +68,13 @@ class WriteTransaction:
         self._expiry = environment.expiry
         self._accounts = environment.accounts
         self._translate = environment.translate
+        # What `commit` tells; None where the position stays as it is.
         self._applied: Applied | None = None
+        # Offset of the entry that is collected or applied next.
         self._next_offset = next_offset
         # The key that was last looked up or written, and its stored expiry: a command mostly
-        # reads the key that it writes next, and need not look twice.
+        # reads the key that it writes next, and need not look twice. What changes keys by other
+        # ways than `_write` and `_erase` sets it to None.
         self._known_key: bytes | None = None
         self._known_expiry_ms = NEVER
 

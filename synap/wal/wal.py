@@ -93,10 +93,20 @@ class Wal:
 
     def __init__(self, options: WalOptions, files: Files, found: Recovered, syncer: Syncer) -> None:
         self._options = options
+        # Told of an append before it is published: in mode `always` no reader sees what is not
+        # durable. Its `durable_offset` is at most the log's.
         self._syncer = syncer
+        # The file of the extent's last segment; none before the first one.
         self._active = ActiveSegment(files, syncer, options.link)
+        # Where the last append began, in the active segment; None where it was taken back, or there
+        # was none. To be asked for before anything else is written.
         self._before_append: Border | None = None
+        # Files that are in no extent any more, oldest first. The owner adds at one end while the
+        # thread that removes them takes from the other.
         self._retired: deque[Path] = deque()
+        # What readers see. Its extent is replaced as a whole, by the owner alone: the segments
+        # follow each other without a gap, the last one is the active one, whose size is `end`, and
+        # `position` is the position there. `furthest_offset` is at most its offset.
         segments = found.segments
         end = segments[-1].size if segments else 0
         self._readers = Readers(files, Extent(segments, end, found.position))
