@@ -1,4 +1,4 @@
-"""The file calls that a node makes, gathered so that a test can make one fail.
+"""The file calls that a node makes for what must survive, gathered so that a test can fail one.
 
 Every method of `Files` is one system call or little more, and raises `OSError` as the call does;
 what an error means is the caller's to say.
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # What the disk says when it has no room, for now or for this user or process.
@@ -29,11 +31,14 @@ class Files:
     def make_directory(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
+    def make_new_directory(self, path: Path, mode: int = 0o777) -> None:
+        path.mkdir(mode=mode)
+
     def names(self, directory: Path) -> list[str]:
         return os.listdir(directory)
 
-    def open(self, path: Path, flags: int) -> int:
-        return os.open(path, flags | os.O_CLOEXEC, 0o640)
+    def open(self, path: Path, flags: int, mode: int = 0o640) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, mode)
 
     def close(self, file: int) -> None:
         os.close(file)
@@ -47,11 +52,22 @@ class Files:
     def write(self, file: int, buffers: Sequence[bytes | memoryview]) -> int:
         return os.writev(file, buffers)
 
+    def write_at(self, file: int, content: bytes | memoryview, at: int) -> int:
+        return os.pwrite(file, content, at)
+
+    def allocate(self, file: int, size: int) -> None:
+        os.posix_fallocate(file, 0, size)
+
     def truncate(self, file: int, size: int) -> None:
         os.ftruncate(file, size)
 
     def sync(self, file: int) -> None:
+        """Make what the log wrote durable."""
         os.fdatasync(file)
+
+    def sync_all(self, file: int) -> None:
+        """Make a file of another kind durable, with what the file system knows of it."""
+        os.fsync(file)
 
     def sync_directory(self, path: Path) -> None:
         sync_directory(path)
@@ -62,8 +78,15 @@ class Files:
     def rename(self, source: Path, destination: Path) -> None:
         os.replace(source, destination)
 
+    def link(self, path: Path, name: Path) -> None:
+        """Give the file, or the symbolic link, at `path` another name."""
+        os.link(path, name, follow_symlinks=False)
+
     def remove(self, path: Path) -> None:
         path.unlink()
+
+    def remove_tree(self, path: Path) -> None:
+        shutil.rmtree(path)
 
     def link_target(self, link: Path) -> str | None:
         """Return what the symbolic link names, None where there is nothing.
@@ -82,6 +105,10 @@ class Files:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         os.replace(temporary, link)
+
+
+# The real disk: it knows no state.
+DISK = Files()
 
 
 def has_room(directory: Path, count: int) -> bool:
@@ -132,21 +159,40 @@ def write_whole(files: Files, file: int, buffers: Sequence[bytes]) -> None:
         rest = rest[written:]
 
 
-def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by a file that holds `content`, atomically and durably."""
+def write_file(path: Path, content: bytes, mode: int = 0o644, files: Files = DISK) -> None:
+    """Replace `path` by a file that holds `content`, atomically and durably.
+
+    Raises:
+        OSError: the old file is there, or the new one.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        write_all(file, content)
-        os.fsync(file)
+        write_synced(temporary, content, mode, files)
+        files.rename(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            files.remove(temporary)
+        raise
+    files.sync_directory(path.parent)
+
+
+def write_synced(path: Path, content: bytes, mode: int, files: Files) -> None:
+    """Write a file anew and make what is in it durable; its name is not."""
+    file = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        write_whole(files, file, [content])
+        files.sync_all(file)
     finally:
-        os.close(file)
-    os.replace(temporary, path)
-    sync_directory(path.parent)
+        files.close(file)
+
+
+def remove_if_there(path: Path, files: Files) -> None:
+    with suppress(FileNotFoundError):
+        files.remove(path)
 
 
 def write_all(file: int, content: bytes) -> None:
-    """Write `content` to an open file, in as many calls as it takes."""
+    """Write `content` to an open file or a pipe, in as many calls as it takes."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(file, rest) :]

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from synap.backup.archive import StoredImage, is_backup, verify_backup
-from synap.disk import NO_ROOM, sync_directory, write_all, write_file
+from synap.disk import DISK, NO_ROOM, Files, write_all, write_file
 from synap.errors import DiskFull, RestoreRefused, StoreError
 from synap.frame import Frame, encode_frame
 from synap.node.identity import NodeIdentity, new_reign, write_identity
@@ -95,6 +95,7 @@ def restore(
     wal_dir: Path | None = None,
     target: Target | None = None,
     on_step: Step = lambda _: None,
+    files: Files = DISK,
 ) -> Restored:
     """Make `data_dir` of the backup or snapshot `source`.
 
@@ -119,31 +120,34 @@ def restore(
     name = f".{data_dir.name}.restoring-{os.getpid()}"
     work = data_dir / name if is_volume else data_dir.absolute().with_name(name)
     try:
-        work.mkdir(parents=True)
-        restored = _Restoring(source, work, now_ms, on_step).run(wal_dir, target)
+        files.make_directory(work.parent)
+        files.make_new_directory(work)
+        restored = _Restoring(source, work, now_ms, on_step, files).run(wal_dir, target)
         on_step("putting it in place")
-        _put_in_place(work, data_dir, is_volume=is_volume)
+        _put_in_place(work, data_dir, files, is_volume=is_volume)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise DiskFull(f"no room to restore to {data_dir}; nothing was restored") from error
         raise StoreError(f"{source} can't be restored to {data_dir}: {error}") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):
+            files.remove_tree(work)
     return msgspec.structs.replace(restored, data_dir=data_dir)
 
 
 class _Restoring:
     """One restore, into a folder that nobody else knows."""
 
-    def __init__(self, source: Path, work: Path, now_ms: int, on_step: Step) -> None:
+    def __init__(self, source: Path, work: Path, now_ms: int, on_step: Step, files: Files) -> None:
         self._source = source
+        self._files = files
         self._work = work
         self._snapshots = work / "snapshots"
         self._now_ms = now_ms
         self._on_step = on_step
 
     def run(self, wal_dir: Path | None, target: Target) -> Restored:
-        self._snapshots.mkdir()
+        self._files.make_new_directory(self._snapshots)
         image, digest, lineage = self._place_image()
         path = snapshot_path(self._snapshots, image.position.offset)
         restored = Restored(
@@ -159,12 +163,12 @@ class _Restoring:
             note="",
         )
         if wal_dir is not None:
-            replay = _Replay(self._work, path, image, wal_dir, target)
+            replay = _Replay(self._work, path, image, wal_dir, target, self._files)
             self._on_step(f"replaying the log in {wal_dir}")
             restored, lineage = replay.run(restored, lineage, self._now_ms)
         lineage = _with_reign(lineage, restored.reign)
         identity = NodeIdentity(secrets.token_hex(8), "standalone", lineage)
-        write_identity(self._work / "node.json", identity)
+        write_identity(self._work / "node.json", identity, self._files)
         return restored
 
     def _place_image(self) -> tuple[Manifest, str, Lineage]:
@@ -187,16 +191,19 @@ class _Restoring:
     def _place_snapshot(self) -> tuple[Manifest, str, Lineage]:
         manifest = read_snapshot_manifest(self._source)
         folder = self._work / "unpacked"
-        folder.mkdir()
-        unpack_image(self._source, manifest, folder)
+        self._files.make_new_directory(folder)
+        unpack_image(self._source, manifest, folder, self._files)
         self._on_step("writing the image")
         image = self._write(_Unpacked(folder / DATA_FILE, manifest), manifest.lineage)
         _, digest = digest_image(folder / DATA_FILE)
-        shutil.rmtree(folder)
+        self._files.remove_tree(folder)
         return image, digest, manifest.lineage
 
     def _write(self, image: StoredImage | _Unpacked, lineage: Lineage) -> Manifest:
-        return write_snapshot(image, self._snapshots, lineage, compress=False, now_ms=self._now_ms)
+        return write_snapshot(
+            image, self._snapshots, lineage,
+            compress=False, now_ms=self._now_ms, files=self._files,
+        )  # fmt: skip
 
 
 class _Unpacked:
@@ -221,9 +228,16 @@ class _Replay:
     """A log applied on top of an image, up to the target."""
 
     def __init__(
-        self, work: Path, path: Path, image: Manifest, wal_dir: Path, target: Target
+        self,
+        work: Path,
+        path: Path,
+        image: Manifest,
+        wal_dir: Path,
+        target: Target,
+        files: Files,
     ) -> None:
         self._work = work
+        self._files = files
         self._path = path
         self._image = image
         self._wal_dir = wal_dir
@@ -238,19 +252,20 @@ class _Replay:
         """Replay; the snapshot of the end takes the place of the image's."""
         walk = self._check()
         epoch = _next_epoch((*lineage, *(_reign_of(h) for h in headers_in(self._wal_dir))))
-        store = Store.prepare(self._work / "replay", _MAP_BYTES, self._unpack)
+        store = Store.prepare(self._work / "replay", _MAP_BYTES, self._unpack, self._files)
         try:
             self._apply_all(store, walk)
             lineage = self._lineage_behind(lineage)
             if self._frames:
                 end = write_snapshot(
-                    store.reader(), self._path.parent, lineage, compress=False, now_ms=now_ms
-                )
-                prune(self._path.parent, keep=1)
+                    store.reader(), self._path.parent, lineage,
+                    compress=False, now_ms=now_ms, files=self._files,
+                )  # fmt: skip
+                prune(self._path.parent, keep=1, files=self._files)
                 restored = msgspec.structs.replace(restored, keys=end.keys, digest="")
         finally:
             store.close(clean=False)
-        shutil.rmtree(self._work / "replay")
+        self._files.remove_tree(self._work / "replay")
         return self._finish(restored, epoch), lineage
 
     def _check(self) -> LogWalk:
@@ -277,7 +292,7 @@ class _Replay:
         return walk
 
     def _unpack(self, folder: Path) -> None:
-        unpack_image(self._path, self._image, folder)
+        unpack_image(self._path, self._image, folder, self._files)
 
     def _apply_all(self, store: Store, walk: LogWalk) -> None:
         batch: list[Walked] = []
@@ -395,7 +410,8 @@ class _Replay:
             return restored
         whole, wanted = self._split.frame, self._target.offset
         assert wanted is not None
-        frame = _write_part(self._work / "wal", self._split, wanted, position, reign)
+        folder = self._work / "wal"
+        frame = _write_part(folder, self._split, wanted, position, reign, self._files)
         return msgspec.structs.replace(
             restored,
             offset=frame.last_offset,
@@ -406,7 +422,12 @@ class _Replay:
 
 
 def _write_part(
-    folder: Path, each: Walked, last_offset: int, before: Position, reign: Reign
+    folder: Path,
+    each: Walked,
+    last_offset: int,
+    before: Position,
+    reign: Reign,
+    files: Files,
 ) -> Frame:
     """Write a log of one frame with the first entries of a frame; return the frame."""
     whole = each.frame
@@ -416,9 +437,9 @@ def _write_part(
         reign.history, reign.epoch, reign.first_offset, before.epoch, before.rolling,
         each.header.created_ms,
     )  # fmt: skip
-    folder.mkdir()
+    files.make_new_directory(folder)
     path = segment_path(folder, DEFAULT_STEM, reign.first_offset)
-    write_file(path, header.encode() + frame.encoded, mode=0o640)
+    write_file(path, header.encode() + frame.encoded, mode=0o640, files=files)
     return frame
 
 
@@ -454,15 +475,15 @@ def _check_target(data_dir: Path) -> bool:
     return is_volume
 
 
-def _put_in_place(work: Path, data_dir: Path, *, is_volume: bool) -> None:
+def _put_in_place(work: Path, data_dir: Path, files: Files, *, is_volume: bool) -> None:
     if is_volume:
         # The root of a file system can't be replaced. `node.json` comes last: without it no node
         # takes the rest for its own.
         for each in sorted(work.iterdir(), key=lambda path: path.name == "node.json"):
-            sync_directory(work)
-            os.rename(each, data_dir / each.name)
-        sync_directory(data_dir)
+            files.sync_directory(work)
+            files.rename(each, data_dir / each.name)
+        files.sync_directory(data_dir)
         return
-    sync_directory(work)
-    os.rename(work, data_dir)
-    sync_directory(data_dir.absolute().parent)
+    files.sync_directory(work)
+    files.rename(work, data_dir)
+    files.sync_directory(data_dir.absolute().parent)

@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synap.disk import NO_ROOM, Files
+from synap.disk import DISK, NO_ROOM, Files
 from synap.errors import DiskFull, MemoryLimit, StaleEpoch, StoreUnusable
 from synap.frame import Frame, encode_frame
 from synap.node import resync_switch
@@ -60,6 +60,7 @@ class DataDir:
         wal: The frames on disk.
         store: The live store.
         recovery: What opening did.
+        files: The file calls.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class DataDir:
         config: Config,
         paths: NodePaths,
         on_sync_failure: Callable[[BaseException], None],
-        files: Files | None,
+        files: Files,
         on_logged: Callable[[Sequence[Frame]], None] | None,
     ) -> None:
         wal, store, recovery = opened
@@ -78,7 +79,7 @@ class DataDir:
         self._config = config
         self._paths = paths
         self._on_sync_failure = on_sync_failure
-        self._files = files
+        self.files = files
         self._on_logged = on_logged
         self.node = node
         self.wal = wal
@@ -95,7 +96,7 @@ class DataDir:
         paths: NodePaths,
         node: Node,
         on_sync_failure: Callable[[BaseException], None],
-        files: Files | None = None,
+        files: Files = DISK,
         on_logged: Callable[[Sequence[Frame]], None] | None = None,
     ) -> DataDir:
         """Open and recover the node's log.
@@ -103,7 +104,7 @@ class DataDir:
         Args:
             on_sync_failure: Called, from another thread, when a sync in the background failed: the
                 process must end.
-            files: The log's file calls; tests give their own.
+            files: The file calls; tests give their own.
             on_logged: Called with frames that were logged and whose effects are shown; None where
                 nobody counts them.
 
@@ -215,13 +216,14 @@ class DataDir:
 
         def fill(folder: Path) -> None:
             try:
-                unpack_image(image, manifest, folder)
+                unpack_image(image, manifest, folder, self.files)
             except OSError as error:
                 kind = DiskFull if error.errno in NO_ROOM else StoreUnusable
                 raise kind(f"{image} can't be unpacked to {folder}: {error}") from error
 
         self.store.remove_others()
-        return Prepared(manifest, Store.prepare(self._paths.store_dir, MAP_BYTES, fill))
+        store = Store.prepare(self._paths.store_dir, MAP_BYTES, fill, self.files)
+        return Prepared(manifest, store)
 
     def begin_switch(
         self, prepared: Prepared, lineage: Lineage, kept_after: int | None, keeps_store: bool
@@ -244,7 +246,7 @@ class DataDir:
             kept_after=kept_after,
             old_generation=self.store.generation if keeps_store else 0,
         )
-        resync_switch.begin(self._paths, begun)
+        resync_switch.begin(self._paths, begun, self.files)
         return begun
 
     def finish_switch(self, begun: resync_switch.ResyncSwitch) -> Wal:
@@ -254,12 +256,12 @@ class DataDir:
         goes on from there.
         """
         self.wal.close()
-        resync_switch.finish(self._paths, self.node, begun)
+        resync_switch.finish(self._paths, self.node, begun, self.files)
         return Wal.open(
             wal_options(self._config, self._paths),
             base=begun.position,
             on_sync_failure=self._on_sync_failure,
-            files=self._files,
+            files=self.files,
         )
 
     def enter(self, wal: Wal, prepared: Prepared) -> None:

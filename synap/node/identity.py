@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from synap.disk import NO_ROOM, write_file
+from synap.disk import DISK, NO_ROOM, Files, write_file
 from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
 from synap.node.paths import NodePaths
 from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign, decode_json, encode_json
@@ -63,12 +63,13 @@ class Node:
     One process changes it: the log's owner. The supervisor reads the role.
     """
 
-    def __init__(self, path: Path, identity: NodeIdentity) -> None:
+    def __init__(self, path: Path, identity: NodeIdentity, files: Files = DISK) -> None:
         self._path = path
+        self._files = files
         self.identity = identity
 
     @classmethod
-    def load_or_create(cls, config: Config, paths: NodePaths) -> Node:
+    def load_or_create(cls, config: Config, paths: NodePaths, files: Files = DISK) -> Node:
         """Read `node.json`, or begin a new node in the role that the configuration names.
 
         Raises:
@@ -77,19 +78,19 @@ class Node:
         try:
             identity = read_identity(paths.node_file)
         except FileNotFoundError:
-            return cls._create(config.replication.role, paths)
+            return cls._create(config.replication.role, paths, files)
         if identity.format > FORMAT:
             raise DataDirUnusable(
                 f"{paths.data_dir} was written by a later version of Synap (layout "
                 f"{identity.format}, this program knows {FORMAT}); upgrade the program"
             )
-        node = cls(paths.node_file, identity)
+        node = cls(paths.node_file, identity, files)
         if (identity.role, config.replication.role) == ("standalone", "master"):
             node._become_master()
         return node
 
     @classmethod
-    def _create(cls, role: Role, paths: NodePaths) -> Node:
+    def _create(cls, role: Role, paths: NodePaths, files: Files) -> Node:
         held = {
             "a log": paths.wal_dir.glob("*.wal"),
             "snapshots": paths.snapshots_dir.glob("snapshot_*.bin"),
@@ -108,7 +109,7 @@ class Node:
             lineage=() if is_replica else (new_reign(epoch=1, first_offset=1),),
             has_synced=not is_replica,
         )
-        node = cls(paths.node_file, identity)
+        node = cls(paths.node_file, identity, files)
         node._keep(identity)
         return node
 
@@ -206,7 +207,7 @@ class Node:
             DiskFull, OSError: the disk refuses; the node is what it was.
         """
         try:
-            write_identity(self._path, identity)
+            write_identity(self._path, identity, self._files)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise DiskFull(f"no room on the disk for {self._path}") from error
@@ -227,10 +228,11 @@ def read_identity(path: Path) -> NodeIdentity:
         raise DataDirUnusable(f"{path} is damaged ({error}); restore it from a backup") from error
 
 
-def write_identity(path: Path, identity: NodeIdentity) -> None:
+def write_identity(path: Path, identity: NodeIdentity, files: Files = DISK) -> None:
     """Write `identity` as the `node.json` at `path`, durably."""
     identity = msgspec.structs.replace(identity, format=FORMAT)
-    write_file(path, msgspec.json.format(encode_json(identity), indent=2) + b"\n")
+    content = msgspec.json.format(encode_json(identity), indent=2) + b"\n"
+    write_file(path, content, files=files)
 
 
 def new_reign(epoch: int, first_offset: int, *, is_unasked: bool = False) -> Reign:

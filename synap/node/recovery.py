@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synap.disk import NO_ROOM, Files
+from synap.disk import DISK, NO_ROOM, Files
 from synap.errors import (
     DataDirUnusable,
     DiskFull,
@@ -90,14 +90,14 @@ def recover(
     paths: NodePaths,
     node: Node,
     on_sync_failure: Callable[[BaseException], None],
-    files: Files | None = None,
+    files: Files = DISK,
 ) -> tuple[Wal, Store, Recovery]:
     """Open the log and the live store so that both stand at the log's end.
 
     On a full disk a trusted store may stay behind; what it lacks was never acknowledged.
 
     Args:
-        files: The log's file calls; tests give their own.
+        files: The file calls; tests give their own.
 
     Raises:
         WalCorrupt: the log is damaged before its end.
@@ -105,7 +105,7 @@ def recover(
         StoreUnusable: the live store is lost, and no snapshot and no log makes up for it.
         DataDirUnusable: something can't be put aside.
     """
-    recoverer = _Recoverer(config, paths, node, on_sync_failure, files or Files())
+    recoverer = _Recoverer(config, paths, node, on_sync_failure, files)
     wal, store = recoverer.run()
     _tell(recoverer.recovery, wal)
     return wal, store, recoverer.recovery
@@ -126,7 +126,7 @@ class _Recoverer:
         self._node = node
         self._on_sync_failure = on_sync_failure
         self._options = wal_options(config, paths)
-        self._foreign = Quarantine(paths.foreign_dir)
+        self._foreign = Quarantine(paths.foreign_dir, files)
         self._files = files
         self._wal: Wal | None = None
         self._store: Store | None = None
@@ -139,7 +139,7 @@ class _Recoverer:
         paths, recovery = self._paths, self.recovery
         self._finish_switch()
         if paths.snapshots_dir.exists():
-            clear_leftovers(paths.snapshots_dir)
+            clear_leftovers(paths.snapshots_dir, self._files)
         try:
             self._put_foreign_aside()
             trusted, reason = is_trusted(paths.store_dir)
@@ -161,7 +161,7 @@ class _Recoverer:
             store.remove_others()
         except BaseException:
             self._close()
-            generations.clear_unused(paths.store_dir)
+            generations.clear_unused(paths.store_dir, self._files)
             raise
         recovery.cut_bytes += wal.report.cut_bytes
         recovery.put_aside = tuple(self._foreign.moved)
@@ -173,7 +173,7 @@ class _Recoverer:
         if begun is None:
             return
         try:
-            resync_switch.finish(self._paths, self._node, begun)
+            resync_switch.finish(self._paths, self._node, begun, self._files)
         except OSError as error:
             raise DataDirUnusable(
                 f"the full resync to {begun.position} can't be finished: {error}"
@@ -195,7 +195,8 @@ class _Recoverer:
 
     def _open_in_place(self) -> str:
         """Open the trusted live store and the log; return why it is of no use, or nothing."""
-        self._store = store = Store.open(self._paths.store_dir, MAP_BYTES)
+        root = self._paths.store_dir
+        self._store = store = Store.open(root, MAP_BYTES, files=self._files)
         applied = store.applied
         known = {reign.history for reign in self._node.lineage}
         if applied.position != START and applied.history not in known:
@@ -234,7 +235,7 @@ class _Recoverer:
 
     def _rebuild(self) -> None:
         # The room that one before this took, which was killed.
-        generations.clear_unused(self._paths.store_dir)
+        generations.clear_unused(self._paths.store_dir, self._files)
         for path, manifest in snapshots(self._paths.snapshots_dir):
             try:
                 self._begin_rebuilding(self._unpack(path, manifest))
@@ -248,7 +249,8 @@ class _Recoverer:
                 return
             self._note_fault(f"{path} is of no use: {fault}")
             self._close_store()
-        self._begin_rebuilding(Store.prepare(self._paths.store_dir, MAP_BYTES))
+        root = self._paths.store_dir
+        self._begin_rebuilding(Store.prepare(root, MAP_BYTES, files=self._files))
         wal = self._wal or self._open_wal(START)
         if wal.position.offset and wal.first_offset != 1:
             raise StoreUnusable(
@@ -283,7 +285,7 @@ class _Recoverer:
     def _unpack(self, path: Path, manifest: Manifest) -> Store:
         def fill(folder: Path) -> None:
             try:
-                unpack_image(path, manifest, folder)
+                unpack_image(path, manifest, folder, self._files)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     image_bytes = manifest.plain_bytes or manifest.bytes
@@ -291,7 +293,7 @@ class _Recoverer:
                     raise self._without_room(folder, needed) from error
                 raise StoreUnusable(f"{path} can't be unpacked to {folder}: {error}") from error
 
-        return Store.prepare(self._paths.store_dir, MAP_BYTES, fill)
+        return Store.prepare(self._paths.store_dir, MAP_BYTES, fill, self._files)
 
     def _note_fault(self, fault: str) -> None:
         self.recovery.faults.append(fault)

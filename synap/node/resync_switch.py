@@ -15,13 +15,11 @@ A crash before the second step leaves the old state, and files that the next sta
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from synap.disk import Files, sync_directory, write_file
+from synap.disk import DISK, Files, remove_if_there, write_file
 from synap.errors import DataDirUnusable
 from synap.node.aside import Quarantine
 from synap.node.identity import Node
@@ -52,13 +50,14 @@ class ResyncSwitch(msgspec.Struct, frozen=True):
     old_generation: int
 
 
-def begin(paths: NodePaths, switch: ResyncSwitch) -> None:
+def begin(paths: NodePaths, switch: ResyncSwitch, files: Files = DISK) -> None:
     """Decide for the new state, durably.
 
     Raises:
         OSError: the disk refuses; the old state counts.
     """
-    write_file(paths.resync_file, msgspec.json.format(encode_json(switch), indent=2))
+    content = msgspec.json.format(encode_json(switch), indent=2)
+    write_file(paths.resync_file, content, files=files)
 
 
 def pending(paths: NodePaths) -> ResyncSwitch | None:
@@ -77,34 +76,32 @@ def pending(paths: NodePaths) -> ResyncSwitch | None:
         ) from error
 
 
-def finish(paths: NodePaths, node: Node, switch: ResyncSwitch) -> None:
+def finish(paths: NodePaths, node: Node, switch: ResyncSwitch, files: Files = DISK) -> None:
     """Do what is left of a switch; log and live store are closed, or will be dropped unseen.
 
     Raises:
         DataDirUnusable: something can't be put aside.
         OSError: the disk refuses.
     """
-    aside = Quarantine(paths.diverged_dir)
+    aside = Quarantine(paths.diverged_dir, files)
     stem = paths.wal_link.stem
-    segments = segment_paths(Files(), paths.wal_dir, stem)
+    segments = segment_paths(files, paths.wal_dir, stem)
     if switch.kept_after is not None:
         _put_tail_aside(aside, paths, segments, switch)
     for path in [paths.wal_link, *(path for _, path in segments)]:
-        with suppress(FileNotFoundError):
-            path.unlink()
-    sync_directory(paths.wal_dir)
+        remove_if_there(path, files)
+    files.sync_directory(paths.wal_dir)
     node.adopt(switch.lineage)
     if generations.is_there(paths.store_dir, switch.generation):
-        generations.make_current(paths.store_dir, switch.generation)
+        generations.make_current(paths.store_dir, switch.generation, files)
     else:
         # Then the snapshot must do.
-        generations.set_aside(paths.store_dir)
+        generations.set_aside(paths.store_dir, files)
     old = generations.folder_of(paths.store_dir, switch.old_generation)
     if switch.old_generation and old.exists():
         aside.take([old], "it is the live store of another lineage than the master's")
-    with suppress(FileNotFoundError):
-        os.unlink(paths.resync_file)
-    sync_directory(paths.data_dir)
+    remove_if_there(paths.resync_file, files)
+    files.sync_directory(paths.data_dir)
 
 
 def _put_tail_aside(

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from synap.disk import Files, sync_directory
+from synap.disk import DISK, Files
 from synap.errors import RepairRefused, SnapshotInvalid, StoreError, SynapError
+from synap.node.aside import copy_file
 from synap.node.identity import lock_file, read_identity
 from synap.position import Position
 from synap.snapshot.folder import snapshots
@@ -32,8 +33,6 @@ from synap.store.generations import set_aside
 from synap.wal.scan import BadPlace
 from synap.wal.segment import SEGMENT_HEADER_BYTES, segment_paths
 from synap.wal.walk import LogReport, LogWalk, check_log
-
-_CHUNK_BYTES = 1024 * 1024
 
 
 class RepairPlan(msgspec.Struct, frozen=True):
@@ -73,7 +72,7 @@ class Repair:
         plan: What would be done; None where all is sound.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, files: Files = DISK) -> None:
         """Lock the log and look.
 
         Raises:
@@ -83,6 +82,7 @@ class Repair:
         if not directory.is_dir():
             raise RepairRefused(f"there is no folder {directory}")
         self._directory = directory
+        self._files = files
         data_dir = directory.absolute().parent
         self._data_dir = data_dir if (data_dir / "node.json").exists() else None
         with ExitStack() as locks:
@@ -115,22 +115,22 @@ class Repair:
         assert plan is not None, "a sound log needs no repair"
         folder = plan.directory / folder_name
         try:
-            folder.mkdir()
-            sync_directory(plan.directory)
+            self._files.make_new_directory(folder)
+            self._files.sync_directory(plan.directory)
             if plan.takes_snapshot:
                 self._take_snapshot(now_ms)
             if plan.rebuilds and self._data_dir is not None:
-                set_aside(self._data_dir / "store")
+                set_aside(self._data_dir / "store", self._files)
             if plan.cut is not None:
-                _keep_tail(plan.cut, plan.keep_bytes, folder)
+                self._keep_tail(plan.cut, plan.keep_bytes, folder)
             moved = plan.moved if plan.cut is None and not plan.rebuilds else plan.moved[::-1]
             # Newest first, the log stays a beginning of itself; oldest first, an end.
             for path in moved:
-                os.rename(path, folder / path.name)
-                sync_directory(folder)
-                sync_directory(plan.directory)
+                self._files.rename(path, folder / path.name)
+                self._files.sync_directory(folder)
+                self._files.sync_directory(plan.directory)
             if plan.cut is not None:
-                _truncate(plan.cut, plan.keep_bytes)
+                self._truncate(plan.cut, plan.keep_bytes)
         except OSError as error:
             raise RepairRefused(f"{error.filename or folder}: {error.strerror}") from error
         return folder
@@ -210,15 +210,30 @@ class Repair:
     def _take_snapshot(self, now_ms: int) -> None:
         assert self._data_dir is not None
         folder = self._data_dir / "snapshots"
-        folder.mkdir(exist_ok=True)
+        self._files.make_directory(folder)
         reader = StoreReader.open(self._data_dir / "store")
         try:
             lineage = read_identity(self._data_dir / "node.json").lineage
-            write_snapshot(reader, folder, lineage, compress=False, now_ms=now_ms)
+            write_snapshot(
+                reader, folder, lineage, compress=False, now_ms=now_ms, files=self._files
+            )
         except SynapError as error:
             raise RepairRefused(f"no snapshot of the live store: {error}") from error
         finally:
             reader.close()
+
+    def _keep_tail(self, path: Path, at: int, folder: Path) -> None:
+        """Copy what is cut off, named by where it was."""
+        copy_file(path, at, folder / f"{path.name}.from-byte-{at}", self._files)
+        self._files.sync_directory(folder)
+
+    def _truncate(self, path: Path, size: int) -> None:
+        file = self._files.open(path, os.O_WRONLY)
+        try:
+            self._files.truncate(file, size)
+            self._files.sync_all(file)
+        finally:
+            self._files.close(file)
 
 
 def _paths(report: LogReport) -> tuple[Path, ...]:
@@ -230,8 +245,7 @@ def _tail_behind(report: LogReport, cover: Position) -> set[Path]:
 
     They may end in a torn write, which a node cuts off by itself.
     """
-    files = Files()
-    found = segment_paths(files, report.directory, report.stem)
+    found = segment_paths(DISK, report.directory, report.stem)
     bad = report.segments[-1].path
     behind = [(offset, path) for offset, path in found if path > bad]
     starts = [offset for offset, _ in behind if offset <= cover.offset + 1]
@@ -247,21 +261,3 @@ def _tail_behind(report: LogReport, cover: Position) -> set[Path]:
     if stands is None or (fault is not None and not fault.is_torn):
         return set()
     return {segment.path for segment in walk.segments}
-
-
-def _keep_tail(path: Path, at: int, folder: Path) -> None:
-    """Copy what is cut off, named by where it was."""
-    target = folder / f"{path.name}.from-byte-{at}"
-    with path.open("rb") as source, target.open("xb") as copy:
-        source.seek(at)
-        while chunk := source.read(_CHUNK_BYTES):
-            copy.write(chunk)
-        copy.flush()
-        os.fsync(copy.fileno())
-    sync_directory(folder)
-
-
-def _truncate(path: Path, size: int) -> None:
-    with path.open("r+b") as file:
-        file.truncate(size)
-        os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from synap.disk import DISK, Files
 from synap.errors import RepairRefused, SnapshotInvalid
 from synap.node.identity import lock_file
 from synap.position import START, Position
@@ -35,7 +36,7 @@ class Rebuild(msgspec.Struct, frozen=True):
     had_store: bool
 
 
-def rebuild_store(data_dir: Path) -> Rebuild:
+def rebuild_store(data_dir: Path, files: Files = DISK) -> Rebuild:
     """Put the live store of a node that does not run out of use.
 
     Args:
@@ -58,7 +59,8 @@ def rebuild_store(data_dir: Path) -> Rebuild:
         why = _why_not(log, base)
         if why:
             raise RepairRefused(f"the store in {data_dir} can't be rebuilt: {why}")
-        return Rebuild(snapshot, base, log, faults, set_aside(data_dir / "store"))
+        had_store = set_aside(data_dir / "store", files)
+        return Rebuild(snapshot, base, log, faults, had_store)
 
 
 def _newest_sound(directory: Path) -> tuple[Path | None, Position, tuple[str, ...]]:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from synap.disk import sync_directory
+from synap.disk import DISK, Files, remove_if_there, write_synced
 from synap.errors import SnapshotInvalid
 from synap.position import Lineage, Position, decode_json, encode_json
 
@@ -91,7 +90,7 @@ def snapshots(directory: Path) -> list[tuple[Path, Manifest]]:
     return found
 
 
-def put_in_place(temporary: Path, manifest: Manifest) -> Path:
+def put_in_place(temporary: Path, manifest: Manifest, files: Files = DISK) -> Path:
     """Make a snapshot of a verified and synced image under a temporary name; return its path.
 
     A snapshot of the same offset is replaced.
@@ -102,32 +101,32 @@ def put_in_place(temporary: Path, manifest: Manifest) -> Path:
     directory = temporary.parent
     path = snapshot_path(directory, manifest.position.offset)
     content = msgspec.json.format(encode_json(manifest), indent=2) + b"\n"
-    _write_synced(_manifest_path(temporary), content)
-    os.replace(_manifest_path(temporary), _manifest_path(path))
-    os.replace(temporary, path)
-    sync_directory(directory)
+    write_synced(_manifest_path(temporary), content, 0o644, files)
+    files.rename(_manifest_path(temporary), _manifest_path(path))
+    files.rename(temporary, path)
+    files.sync_directory(directory)
     return path
 
 
-def discard(temporary: Path) -> None:
+def discard(temporary: Path, files: Files = DISK) -> None:
     """Remove an image under a temporary name, and its manifest."""
     for path in (temporary, _manifest_path(temporary)):
-        path.unlink(missing_ok=True)
+        remove_if_there(path, files)
 
 
-def prune(directory: Path, keep: int) -> list[Path]:
+def prune(directory: Path, keep: int, files: Files = DISK) -> list[Path]:
     """Remove all but the `keep` newest snapshots; return the images that went."""
     removed = [path for path, _ in snapshots(directory)[keep:]]
     for path in removed:
         # In this order a crash leaves no manifest without its image, and no half of the set.
-        _manifest_path(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        remove_if_there(_manifest_path(path), files)
+        remove_if_there(path, files)
     if removed:
-        sync_directory(directory)
+        files.sync_directory(directory)
     return removed
 
 
-def clear_leftovers(directory: Path) -> list[Path]:
+def clear_leftovers(directory: Path, files: Files = DISK) -> list[Path]:
     """Remove what an interrupted write or prune left behind; return it.
 
     For the owner of `directory`, while nothing is written there.
@@ -135,9 +134,9 @@ def clear_leftovers(directory: Path) -> list[Path]:
     leftovers = [path for path in directory.iterdir() if _is_leftover(path)]
     for path in leftovers:
         if path.is_dir():
-            shutil.rmtree(path)
+            files.remove_tree(path)
         else:
-            path.unlink(missing_ok=True)
+            remove_if_there(path, files)
     return leftovers
 
 
@@ -150,18 +149,19 @@ class ReceivedImage:
         path: Where it is.
     """
 
-    def __init__(self, directory: Path, size: int) -> None:
+    def __init__(self, directory: Path, size: int, files: Files = DISK) -> None:
         """Begin one, with room for `size` bytes; one that was begun before goes.
 
         Raises:
             OSError: the disk refuses, or has no room for it.
         """
         self.path = directory / f"snapshot.received.bin{TEMPORARY}"
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._files = files
+        self._file = files.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._unsynced = 0
         try:
             # Better known now than after most of it has come.
-            os.posix_fallocate(self._file, 0, size)
+            files.allocate(self._file, size)
         except OSError:
             self.discard()
             raise
@@ -174,17 +174,17 @@ class ReceivedImage:
         """
         rest = memoryview(content)
         while rest:
-            written = os.pwrite(self._file, rest, at_byte)
+            written = self._files.write_at(self._file, rest, at_byte)
             at_byte += written
             rest = rest[written:]
         self._unsynced += len(content)
         if self._unsynced >= SYNC_BYTES:
-            os.fdatasync(self._file)
+            self._files.sync_all(self._file)
             self._unsynced = 0
 
     def sync(self) -> None:
         """Make it durable."""
-        os.fsync(self._file)
+        self._files.sync_all(self._file)
 
     def put_in_place(self, manifest: Manifest) -> Path:
         """Make a snapshot of it, which was verified and synced.
@@ -192,27 +192,20 @@ class ReceivedImage:
         Raises:
             OSError: the disk refuses.
         """
-        path = put_in_place(self.path, manifest)
+        path = put_in_place(self.path, manifest, self._files)
         self.close()
         return path
 
     def discard(self) -> None:
         """Remove it."""
         self.close()
-        discard(self.path)
+        discard(self.path, self._files)
 
     def close(self) -> None:
         """Close the file, which stays; twice does no harm."""
         if self._file >= 0:
-            os.close(self._file)
+            self._files.close(self._file)
             self._file = -1
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _manifest_path(path: Path) -> Path:

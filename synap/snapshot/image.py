@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
-from synap.disk import NO_ROOM, sync_directory, write_all
+from synap.disk import DISK, NO_ROOM, Files, write_whole
 from synap.errors import DiskFull, SnapshotError, SnapshotInvalid, StoreError, StoreUnusable
 from synap.position import Lineage
 from synap.snapshot.folder import (
@@ -50,7 +50,13 @@ class Imaged(Protocol):
 
 
 def write_snapshot(
-    reader: Imaged, directory: Path, lineage: Lineage, *, compress: bool, now_ms: int
+    reader: Imaged,
+    directory: Path,
+    lineage: Lineage,
+    *,
+    compress: bool,
+    now_ms: int,
+    files: Files = DISK,
 ) -> Manifest:
     """Write, verify and put in place a snapshot of what `reader` shows.
 
@@ -66,17 +72,20 @@ def write_snapshot(
     """
     temporary = directory / f"snapshot.{os.getpid()}.bin{TEMPORARY}"
     try:
-        with temporary.open("wb", buffering=0) as file:
-            manifest = _write_image(
-                reader, file.fileno(), lineage, compress=compress, now_ms=now_ms
-            )
+        file = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            writer = _SteadyWriter(file, files)
+            manifest = _write_image(reader, writer, lineage, compress=compress, now_ms=now_ms)
+        finally:
+            files.close(file)
         position = manifest.position
         if position.offset and position.epoch not in {reign.epoch for reign in lineage}:
             raise SnapshotError(f"epoch {position.epoch} began meanwhile; the next try names it")
-        _verify(temporary, manifest)
-        put_in_place(temporary, manifest)
+        _verify(temporary, manifest, files)
+        put_in_place(temporary, manifest, files)
     except (OSError, StoreError, SnapshotError) as error:
-        discard(temporary)
+        with suppress(OSError):
+            discard(temporary, files)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise DiskFull("no room for a snapshot on the disk") from error
         raise SnapshotError(f"no snapshot could be written to {directory}: {error}") from error
@@ -93,13 +102,13 @@ def verify_snapshot(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     try:
-        _verify(path, manifest)
+        _verify(path, manifest, DISK)
     except OSError as error:
         raise SnapshotInvalid(path, f"it can't be read: {error}") from error
     return manifest
 
 
-def unpack_image(path: Path, manifest: Manifest, folder: Path) -> None:
+def unpack_image(path: Path, manifest: Manifest, folder: Path, files: Files = DISK) -> None:
     """Put the snapshot's image into `folder` as a live store, synced, and verify it on the way.
 
     Raises:
@@ -107,38 +116,43 @@ def unpack_image(path: Path, manifest: Manifest, folder: Path) -> None:
         OSError: the disk refuses; the folder may hold a part.
     """
     data = folder / DATA_FILE
-    with path.open("rb") as source, data.open("xb", buffering=0) as target:
-        os.chmod(target.fileno(), 0o600)
-        writer = _SteadyWriter(target.fileno())
-        hashed = _Hashed(source)
-        try:
-            for chunk in _plain_chunks(hashed, manifest):
-                if manifest.plain_bytes and writer.count + len(chunk) > manifest.plain_bytes:
-                    raise SnapshotInvalid(
-                        path, f"it unpacks to more than the {manifest.plain_bytes} bytes it should"
-                    )
-                writer.write(chunk)
-        except zstandard.ZstdError as error:
-            raise SnapshotInvalid(path, f"it can't be decompressed: {error}") from error
-        _compare(path, manifest, hashed)
-        os.fsync(target.fileno())
+    target = files.open(data, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with path.open("rb") as source:
+            _unpack(path, manifest, source, _SteadyWriter(target, files))
+    finally:
+        files.close(target)
     _check_facts(path, manifest, data)
-    sync_directory(folder)
+    files.sync_directory(folder)
+
+
+def _unpack(path: Path, manifest: Manifest, source: BinaryIO, writer: _SteadyWriter) -> None:
+    hashed = _Hashed(source)
+    try:
+        for chunk in _plain_chunks(hashed, manifest):
+            if manifest.plain_bytes and writer.count + len(chunk) > manifest.plain_bytes:
+                raise SnapshotInvalid(
+                    path, f"it unpacks to more than the {manifest.plain_bytes} bytes it should"
+                )
+            writer.write(chunk)
+    except zstandard.ZstdError as error:
+        raise SnapshotInvalid(path, f"it can't be decompressed: {error}") from error
+    _compare(path, manifest, hashed)
+    writer.sync()
 
 
 def _write_image(
-    reader: Imaged, file: int, lineage: Lineage, *, compress: bool, now_ms: int
+    reader: Imaged, writer: _SteadyWriter, lineage: Lineage, *, compress: bool, now_ms: int
 ) -> Manifest:
-    """Write the image to `file`, synced, and return its manifest."""
-    writer = _SteadyWriter(file)
+    """Write the image, synced, and return its manifest."""
     with _Copy(reader) as copy:
         plain = _Counted(copy.stream)
         for chunk in _chunks(plain, compress=compress):
             writer.write(chunk)
         facts = copy.facts()
-    os.fsync(file)
+    writer.sync()
     # What follows reads the disk, not the kernel's memory of it.
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.posix_fadvise(writer.file, 0, 0, os.POSIX_FADV_DONTNEED)
     return Manifest(
         lineage=lineage,
         position=facts.applied.position,
@@ -200,7 +214,7 @@ class _Copy:
             os.close(self._write_end)
 
 
-def _verify(path: Path, manifest: Manifest) -> None:
+def _verify(path: Path, manifest: Manifest, files: Files) -> None:
     """Raise SnapshotInvalid unless the image at `path` is what the manifest says."""
     if manifest.compression == "none":
         with path.open("rb", buffering=0) as file:
@@ -208,11 +222,12 @@ def _verify(path: Path, manifest: Manifest) -> None:
         _check_facts(path, manifest, path)
         return
     folder = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    folder.mkdir()
+    files.make_new_directory(folder)
     try:
-        unpack_image(path, manifest, folder)
+        unpack_image(path, manifest, folder, files)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            files.remove_tree(folder)
 
 
 def _compare(path: Path, manifest: Manifest, hashed: _Hashed) -> None:
@@ -272,17 +287,21 @@ class _Hashed(_Counted):
 class _SteadyWriter:
     """Writes to a file, hashes that, and syncs it in steps."""
 
-    def __init__(self, file: int) -> None:
-        self._file = file
+    def __init__(self, file: int, files: Files) -> None:
+        self.file = file
+        self._files = files
         self._unsynced = 0
         self.count = 0
         self.hash = sha256()
 
     def write(self, chunk: bytes) -> None:
         self.hash.update(chunk)
-        write_all(self._file, chunk)
+        write_whole(self._files, self.file, [chunk])
         self.count += len(chunk)
         self._unsynced += len(chunk)
         if self._unsynced >= SYNC_BYTES:
-            os.fdatasync(self._file)
-            self._unsynced = 0
+            self.sync()
+
+    def sync(self) -> None:
+        self._files.sync_all(self.file)
+        self._unsynced = 0

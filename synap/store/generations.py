@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from synap.disk import sync_directory, write_file
+from synap.disk import DISK, Files, write_file
 from synap.errors import StoreUnusable
 
 DATA_FILE = "data.mdb"
@@ -95,20 +95,25 @@ def folder_in_use(root: Path) -> Path:
     return folder_of(root, generation)
 
 
-def add(root: Path) -> Path:
+def add(root: Path, files: Files = DISK) -> Path:
     """Make the folder of a new generation, above all others, which is not in use yet.
 
     Raises:
         StoreUnusable: it can't be made, for want of room or of permission.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        files.make_directory(root)
         # Also above one that is gone: whoever has it open must see that this is another one.
         folder = folder_of(root, max([*_generations(root), _last_current(root)]) + 1)
-        folder.mkdir(mode=0o700)
-        (folder / _BORN).touch(mode=0o600, exist_ok=False)
-        sync_directory(folder)
-        sync_directory(root)
+        files.make_new_directory(folder, 0o700)
+        try:
+            files.close(files.open(folder / _BORN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            files.sync_directory(folder)
+            files.sync_directory(root)
+        except OSError:
+            with suppress(OSError):
+                files.remove_tree(folder)
+            raise
     except OSError as error:
         raise StoreUnusable(f"no live store can be made in {root}: {error}") from error
     return folder
@@ -119,26 +124,26 @@ def is_there(root: Path, generation: int) -> bool:
     return (folder_of(root, generation) / DATA_FILE).exists()
 
 
-def make_current(root: Path, generation: int) -> None:
+def make_current(root: Path, generation: int, files: Files = DISK) -> None:
     """Put a generation in use, durably; what it holds must be durable already."""
-    write_file(root / _CURRENT, b"%08d\n" % generation)
+    write_file(root / _CURRENT, b"%08d\n" % generation, files=files)
 
 
-def set_aside(root: Path) -> bool:
+def set_aside(root: Path, files: Files = DISK) -> bool:
     """Put the generation in use out of use, durably; its folder stays until the next one is.
 
     Returns:
         Whether there was one.
     """
     try:
-        os.replace(root / _CURRENT, root / _SET_ASIDE)
+        files.rename(root / _CURRENT, root / _SET_ASIDE)
     except FileNotFoundError:
         return False
-    sync_directory(root)
+    files.sync_directory(root)
     return True
 
 
-def prune(root: Path) -> list[int]:
+def prune(root: Path, files: Files = DISK) -> list[int]:
     """Remove every generation but the one in use, and return their numbers.
 
     Processes that have one of them open keep what they have.
@@ -146,11 +151,11 @@ def prune(root: Path) -> list[int]:
     kept = current(root)
     removed = [generation for generation in _generations(root) if generation != kept]
     for generation in removed:
-        shutil.rmtree(folder_of(root, generation))
+        files.remove_tree(folder_of(root, generation))
     return removed
 
 
-def clear_unused(root: Path) -> None:
+def clear_unused(root: Path, files: Files = DISK) -> None:
     """Remove the generations that an interrupted or failed rebuild left behind.
 
     What is in use stays, and what was set aside until something is; all of it where CURRENT names
@@ -162,10 +167,10 @@ def clear_unused(root: Path) -> None:
     kept = {in_use, _number_in(root / _SET_ASIDE)}
     for generation in _generations(root):
         if generation not in kept:
-            shutil.rmtree(folder_of(root, generation))
+            files.remove_tree(folder_of(root, generation))
 
 
-def mark(folder: Path, *, clean: bool, boot_id: str | None = None) -> None:
+def mark(folder: Path, *, clean: bool, boot_id: str | None = None, files: Files = DISK) -> None:
     """Write the generation's marker for here and now, durably.
 
     Without `clean` this comes before the first page that is written, with it after the last sync.
@@ -176,7 +181,7 @@ def mark(folder: Path, *, clean: bool, boot_id: str | None = None) -> None:
     try:
         marker = Marker(_boot_id() if boot_id is None else boot_id, *_place(folder), clean)
         content = msgspec.json.encode(marker).ljust(_MARKER_BYTES - 1) + b"\n"
-        _overwrite(folder / _MARKER, content)
+        _overwrite(folder / _MARKER, content, files)
     except OSError as error:
         raise StoreUnusable(f"the marker in {folder} can't be written: {error}") from error
 
@@ -222,16 +227,16 @@ def place_of(folder: Path) -> tuple[int, int, int] | None:
         return None
 
 
-def _overwrite(path: Path, content: bytes) -> None:
+def _overwrite(path: Path, content: bytes, files: Files) -> None:
     if not path.exists() or path.stat().st_size != _MARKER_BYTES:
-        write_file(path, content, mode=0o600)
+        write_file(path, content, mode=0o600, files=files)
         return
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    file = files.open(path, os.O_WRONLY)
     try:
-        os.pwrite(file, content, 0)
-        os.fsync(file)
+        files.write_at(file, content, 0)
+        files.sync_all(file)
     finally:
-        os.close(file)
+        files.close(file)
 
 
 def _last_current(root: Path) -> int:

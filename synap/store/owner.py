@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import lmdb
 
-from synap.disk import has_room
+from synap.disk import DISK, Files, has_room
 from synap.errors import StoreUnusable
 from synap.store import generations, walks
 from synap.store.environment import Environment
@@ -27,15 +27,18 @@ class Store:
         applied: How far the log is in the store, as of the last commit.
     """
 
-    def __init__(self, root: Path, environment: Environment, boot_id: str | None) -> None:
+    def __init__(
+        self, root: Path, environment: Environment, boot_id: str | None, files: Files
+    ) -> None:
         """Take over an open environment; `open`, `create` and `prepare` are the ways in."""
         self._root = root
         self._environment = environment
         self._boot_id = boot_id
+        self._files = files
         try:
             upgrade(environment)
             self.applied = StoreReader(environment).applied()
-            generations.mark(environment.folder, clean=False, boot_id=boot_id)
+            generations.mark(environment.folder, clean=False, boot_id=boot_id, files=files)
             self._place = generations.place_of(environment.folder)
         except BaseException:
             environment.lmdb.close()
@@ -50,7 +53,11 @@ class Store:
 
     @classmethod
     def prepare(
-        cls, root: Path, map_bytes: int, fill: Callable[[Path], None] | None = None
+        cls,
+        root: Path,
+        map_bytes: int,
+        fill: Callable[[Path], None] | None = None,
+        files: Files = DISK,
     ) -> Store:
         """Open a new generation beside the one in use, which stays in use.
 
@@ -60,17 +67,20 @@ class Store:
         Raises:
             StoreUnusable: it can't be made, for want of room or of permission.
         """
-        folder = generations.add(root)
+        folder = generations.add(root, files)
         try:
             if fill is not None:
                 fill(folder)
-            return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), None)
+            return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), None, files)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                files.remove_tree(folder)
             raise
 
     @classmethod
-    def open(cls, root: Path, map_bytes: int, boot_id: str | None = None) -> Store:
+    def open(
+        cls, root: Path, map_bytes: int, boot_id: str | None = None, files: Files = DISK
+    ) -> Store:
         """Open the generation in use.
 
         Args:
@@ -84,20 +94,30 @@ class Store:
         trusted, reason = generations.is_trusted(root, boot_id)
         if not trusted:
             raise StoreUnusable(f"the live store in {folder} can't be trusted: {reason}")
-        return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), boot_id)
+        return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), boot_id, files)
 
     @property
     def generation(self) -> int:
         return self._environment.generation
 
     def make_current(self) -> None:
-        """Sync everything, then put this generation in use."""
+        """Sync everything, then put this generation in use.
+
+        Raises:
+            StoreError: the disk refused.
+            StoreUnusable: it refused to put it in use.
+        """
         self.sync()
-        generations.make_current(self._root, self.generation)
+        try:
+            generations.make_current(self._root, self.generation, self._files)
+        except OSError as error:
+            raise StoreUnusable(
+                f"no live store can be put in use in {self._root}: {error}"
+            ) from error
 
     def remove_others(self) -> None:
         """Remove all other generations; processes that have one open keep what they have."""
-        generations.prune(self._root)
+        generations.prune(self._root, self._files)
 
     def begin(self) -> WriteTransaction:
         """Begin the next transaction; the one before must have ended.
@@ -164,12 +184,14 @@ class Store:
         self._environment.lmdb.close()
         # Files that took the place of these while they were open are not what was synced.
         if clean and generations.place_of(self._environment.folder) == self._place:
-            generations.mark(self._environment.folder, clean=True, boot_id=self._boot_id)
+            folder, boot_id = self._environment.folder, self._boot_id
+            generations.mark(folder, clean=True, boot_id=boot_id, files=self._files)
 
     def discard(self) -> None:
         """Close a generation that was never put in use, and remove it."""
         self._environment.lmdb.close()
-        shutil.rmtree(self._environment.folder, ignore_errors=True)
+        with suppress(OSError):
+            self._files.remove_tree(self._environment.folder)
 
     def _set_applied(self, applied: Applied) -> None:
         self.applied = applied

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.disk import Files
+from synap.disk import DISK, Files
 from synap.errors import LogError, OffsetGap, OffsetUnknown, StaleEpoch, WalFailed
 from synap.frame import Frame, follows
 from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
@@ -126,7 +126,7 @@ class Wal:
         resume: tuple[Position, Mark] | None = None,
         base: Position = START,
         on_sync_failure: Callable[[BaseException], None],
-        files: Files | None = None,
+        files: Files = DISK,
         on_frame: OnFrame | None = None,
     ) -> Wal:
         """Open the log in `options.directory`, or begin one, and cut a torn tail.
@@ -145,7 +145,6 @@ class Wal:
             WalFailed: the disk can't be read or written.
             DataDirUnusable: something that is no link has the link's name.
         """
-        files = files or Files()
         try:
             files.make_directory(options.directory)
             check_link(files, options.link)

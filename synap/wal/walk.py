@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from synap.disk import Files
+from synap.disk import DISK
 from synap.errors import BackupError, WalCorrupt
 from synap.frame import Frame
 from synap.position import START, Position
@@ -116,8 +116,7 @@ class LogWalk:
         self.directory = directory
         self.stem = _stem_in(directory)
         self.segments: list[WalkedSegment] = []
-        self._files = Files()
-        self._paths = segment_paths(self._files, directory, self.stem)
+        self._paths = segment_paths(DISK, directory, self.stem)
         self._scan: LogScan | None = None
 
     @property
@@ -174,7 +173,7 @@ class LogWalk:
     ) -> Iterator[Walked]:
         """Walk through the first `count` of the last segments, `paths`; through all without it."""
         begin = START.offset + 1 if is_all else None
-        self._scan = scan = LogScan(self._files, paths, begin, count=count)
+        self._scan = scan = LogScan(DISK, paths, begin, count=count)
         for reading in scan.readings():
             header = reading.segment.header
             seen = WalkedSegment(reading.segment.path, reading.segment.size, header, reading.at)
@@ -211,11 +210,10 @@ def check_log(directory: Path) -> LogReport:
 
 def headers_in(directory: Path) -> list[SegmentHeader]:
     """Return the headers of all segments in `directory` that have a sound one, oldest first."""
-    files = Files()
     found = []
-    for _, path in segment_paths(files, directory, _stem_in(directory)):
-        with opened(files, path) as file:
-            header = _header_of(files, file, path)
+    for _, path in segment_paths(DISK, directory, _stem_in(directory)):
+        with opened(DISK, path) as file:
+            header = _header_of(file, path)
         if header is not None:
             found.append(header)
     return found
@@ -226,9 +224,9 @@ def has_segments(directory: Path) -> bool:
     return any(_SEGMENT_NAME.fullmatch(path.name) for path in directory.iterdir())
 
 
-def _header_of(files: Files, file: int, path: Path) -> SegmentHeader | None:
+def _header_of(file: int, path: Path) -> SegmentHeader | None:
     try:
-        return read_header(files, file, path)
+        return read_header(DISK, file, path)
     except WalCorrupt:
         return None
 

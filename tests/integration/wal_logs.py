@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from synap.disk import DISK, Files
 from synap.frame import SET, Entry, Frame, encode_frame
 from synap.position import Position, Reign
-from synap.wal.wal import Files, Mark, Wal, WalOptions
+from synap.wal.wal import Mark, Wal, WalOptions
 
 REIGN = Reign(1, b"first history id", 1)
 LINK = "synap.wal"
@@ -33,7 +34,7 @@ def no_failure(error: BaseException) -> None:
 def open_wal(
     directory: Path,
     resume: tuple[Position, Mark] | None = None,
-    files: Files | None = None,
+    files: Files = DISK,
     **changes: object,
 ) -> Wal:
     """Open the log in `directory`; a new one begins the reign REIGN."""

@@ -122,7 +122,7 @@ class Installer:
             if self._image is not None:
                 self._image.discard()
             self._image = None
-            self._image = ReceivedImage(self._directory, offer.size)
+            self._image = ReceivedImage(self._directory, offer.size, self._data_dir.files)
         logger.info(
             "receiving a snapshot of offset %d, %d bytes", offer.position.offset, offer.size,
             extra={"action": "full_resync", "offset": offer.position.offset},

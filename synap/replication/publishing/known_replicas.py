@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.disk import write_file
+from synap.disk import DISK, Files, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,9 @@ def load_replicas(path: Path) -> dict[str, str]:
 class KnownReplicas:
     """The file, on a master. All methods belong to one event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: Files = DISK) -> None:
         self._path = path
+        self._files = files
         self._addresses = load_replicas(path)
         self._is_changed = False
         self._saving: asyncio.Task[None] | None = None
@@ -59,9 +60,9 @@ class KnownReplicas:
     async def _save(self) -> None:
         while self._is_changed:
             self._is_changed = False
-            content = msgspec.json.format(msgspec.json.encode(self._addresses), indent=2)
+            content = msgspec.json.format(msgspec.json.encode(self._addresses), indent=2) + b"\n"
             try:
-                await asyncio.to_thread(write_file, self._path, content + b"\n")
+                await asyncio.to_thread(write_file, self._path, content, files=self._files)
             except OSError as error:
                 logger.warning(
                     "%s can't be written: %s", self._path, error, extra={"action": "replicas"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synap.disk import Files
+from synap.disk import DISK, Files
 from synap.node.replay import Replay
 from synap.position import Position
 from synap.store import Applied, Bulk, Store
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close(clean=False)
 
 
-def open_wal(directory: Path, replay: Replay, files: Files | None = None) -> Wal:
+def open_wal(directory: Path, replay: Replay, files: Files = DISK) -> Wal:
     return Wal.open(
         wal_options(directory),
         on_sync_failure=no_failure,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from synap.errors import NothingToAccept, ReplicationError
+from synap.disk import Files
+from synap.errors import DataDirUnusable, NothingToAccept, ReplicationError
 from synap.node import resync_switch
 from synap.owner.snapshotter import Snapshotter
 from synap.replication.following import installer as installing
@@ -401,7 +402,7 @@ async def test_crash_at_any_step_leaves_the_old_state_or_the_new(bench, monkeypa
         await until_level(master, replica)
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", range(1, 8))
 def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at):
     """Cites R8."""
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
@@ -411,31 +412,35 @@ def test_switch_may_be_repeated_from_any_of_its_steps(tmp_path, monkeypatch, at)
     transaction.put(b"key", b"value", 0)
     replica.data_dir.commit(transaction, 1)
     position, lineage = replica.data_dir.position, replica.data_dir.lineage
-    generation = replica.data_dir.store.generation
+    node, generation = replica.data_dir.node, replica.data_dir.store.generation
     replica.close_log()
     begun = resync_switch.ResyncSwitch(
         generation, position, lineage, kept_after=0, old_generation=0
     )
     resync_switch.begin(replica.paths, begun)
     assert resync_switch.pending(replica.paths) == begun
-    calls = [0]
-    sync = resync_switch.sync_directory
-
-    def fail(path: Path) -> None:
-        calls[0] += 1
-        if calls[0] == at:
-            raise OSError("crash")
-        sync(path)
-
-    monkeypatch.setattr(resync_switch, "sync_directory", fail)
-    if at in (1, 2):
-        with pytest.raises(OSError, match="crash"):
-            resync_switch.finish(replica.paths, replica.data_dir.node, begun)
+    # Four for what is put aside; the log's folder, that of CURRENT, the data directory.
+    files = SyncFailsAt(at)
+    with pytest.raises((OSError, DataDirUnusable)):
+        resync_switch.finish(replica.paths, node, begun, files)
     replica.open_log()
     assert replica.data_dir.position == position
     assert replica.value(b"key") == b"value"
     assert not replica.paths.resync_file.exists()
     replica.close_log()
+
+
+class SyncFailsAt(Files):
+    """Real files whose k-th sync of a folder fails."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def sync_directory(self, path: Path) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise OSError("crash")
+        super().sync_directory(path)
 
 
 def crash_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from synap.disk import DISK, Files
 from synap.errors import OffsetNotRetained
 from synap.position import START, Position, Reign
 from synap.wal.wal import Wal
@@ -27,7 +28,7 @@ class Removing(FailingFiles):
         super().remove(path)
 
 
-def long_log(directory: Path, files: FailingFiles | None = None) -> Wal:
+def long_log(directory: Path, files: Files = DISK) -> Wal:
     """Return an open log of several segments."""
     wal = open_wal(directory, files=files, segment_bytes=1000)
     append_frames(wal, 60)

@@ -17,8 +17,8 @@ import uvloop
 
 from synap.commands.strings import Set
 from synap.config.loading import Config, load_config
-from synap.disk import Files
-from synap.errors import DiskFull, OutcomeUnknown, WalFailed, WriterUnavailable
+from synap.disk import DISK, Files
+from synap.errors import DiskFull, OutcomeUnknown, StoreUnusable, WalFailed, WriterUnavailable
 from synap.frame import SET, Entry, encode_frame
 from synap.ipc.writer_client import WriterClient
 from synap.node.data_dir import DataDir
@@ -109,7 +109,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
         yield load_config(None, settings, environ={})
 
 
-def open_log(config: Config, files: Files | None = None) -> DataDir:
+def open_log(config: Config, files: Files = DISK) -> DataDir:
     paths = NodePaths.of(config)
     paths.create()
     return DataDir.open(config, paths, Node.load_or_create(config, paths), pytest.fail, files)
@@ -171,7 +171,7 @@ def test_kth_write_without_room_is_refused_and_leaves_no_trace(config: Config, n
     files = NthCallFails("write", number, errno.ENOSPC)
     try:
         data_dir = open_log(config, files)
-    except DiskFull:
+    except (DiskFull, StoreUnusable):
         check_recovered(config, Run())
         return
     run = uvloop.run(write_all(config, data_dir, number + MORE_WRITES))
@@ -188,7 +188,7 @@ def test_kth_sync_that_fails_ends_the_writer_and_is_not_tried_again(
     files = NthCallFails("sync", number, errno.EIO)
     try:
         data_dir = open_log(config, files)
-    except WalFailed:
+    except (WalFailed, StoreUnusable):
         assert (files.has_failed, files.syncs_since) == (True, 0)
         check_recovered(config, Run())
         return
