@@ -14,6 +14,7 @@ from synap import errors, request_errors
 from synap.errors import ReadOnlyReplica, SynapError
 from synap.http.api.request import App, Request
 from synap.http.server.exchange import ClientDisconnected
+from synap.http.server.framing import is_header_value
 from synap.request_errors import NotAuthenticated
 from synap.service.local_node import LocalNode
 
@@ -91,7 +92,9 @@ def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswe
     status = status_of(error)
     if isinstance(error, ReadOnlyReplica):
         master = None if node is None else node.master_url
-        headers = () if master is None else (("X-Synap-Master", master),)
+        # A peer said it: what can't be told in a header is told in the body alone.
+        is_told = master is not None and is_header_value(master)
+        headers = (("X-Synap-Master", str(master)),) if is_told else ()
         body = body_of(error.message, status, error.reason, error.retryable, master=master)
         return ErrorAnswer(status, body, headers)
     body = body_of(error.message, status, error.reason, error.retryable)

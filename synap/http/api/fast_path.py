@@ -28,7 +28,7 @@ from synap.http.api.etags import etag_of
 from synap.http.api.request import new_request_id
 from synap.http.api.request_observer import Observer
 from synap.http.api.routing import KeyConverter
-from synap.http.server.framing import BLANK_LINE, LINE_END, Headers, json_head
+from synap.http.server.framing import BLANK_LINE, LINE_END, Headers, header_lines, json_head
 from synap.http.server.head_cache import VERSION, HeadCache
 from synap.ipc.writer_client import Done
 from synap.service.local_node import LocalNode
@@ -182,9 +182,7 @@ class FastPath:
         request_id = self._observe_set(pending, answer.status)
         if answer.status == 500:
             log_failure(_SET_ROUTE, "POST", request_id, error)
-        headers = (*answer.headers, ("x-request-id", request_id))
-        lines = "".join(f"{name.lower()}: {value}{LINE_END}" for name, value in headers)
-        lines = self._vary + lines
+        lines = self._vary + header_lines((*answer.headers, ("x-request-id", request_id)))
         pending.reply.send(json_head(answer.status, lines, len(answer.body)), answer.body)
 
     def _observe_set(self, pending: PendingSet, status: int) -> str:

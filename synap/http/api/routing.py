@@ -60,6 +60,9 @@ class RawPathRouter(CompiledRouter):
             return route[0], route[1], {}, route[2]
         before, _, segment = raw_path.rpartition(b"/")
         route = self._before_key.get(before)
+        # Falcon drops slashes in front, and what else looks at the path does not.
+        if raw_path.startswith(b"//"):
+            return None
         # Latin-1 gives each byte that a sloppy client left unescaped a character of its own.
         if route is not None:
             return route[0], route[1], {"key": self._to_key(segment.decode("latin-1"))}, route[2]

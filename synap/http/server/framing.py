@@ -55,6 +55,10 @@ JSON_TYPE = (b"content-type", b"application/json")
 _join_header = b": ".join
 
 
+# What no header may hold: it would end the line, or mean something to who shows it. Tabs may stand.
+_CONTROLS = bytes(code for code in range(0x20) if code != ord("\t")) + b"\x7f"
+
+
 class AnswerInvalid(RuntimeError):
     """The application's answer can't be put on the wire."""
 
@@ -85,7 +89,7 @@ def plain_answer(
 
     Returns:
         None where it is not as plain as most are: a usual status, the right Content-Length, each
-        header once, no line break in one, none that is the worker's business.
+        header once, no control character in one, none that is the worker's business.
     """
     fields = dict(headers)
     length = fields.get(b"content-length")
@@ -93,7 +97,7 @@ def plain_answer(
     if length != b"%d" % len(body) or not _OWN_NAMES.isdisjoint(fields) or not status_line:
         return None
     lines = b"\r\n".join(map(_join_header, headers))
-    if len(lines) - len(lines.translate(None, b"\r\n")) != 2 * len(fields) - 2:
+    if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(fields) - 2:
         return None
     return b"\r\n".join((status_line, lines, date_line, b"", body))
 
@@ -102,15 +106,33 @@ def head(status: int, headers: Headers, *lines: bytes) -> bytes:
     """Return a whole head: status line, headers, the worker's own lines, the blank line.
 
     Raises:
-        AnswerInvalid: A CR or LF inside a header, which would begin another.
+        AnswerInvalid: A control character inside a header; a line end would begin another.
     """
     status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
     parts = [status_line, *map(_join_header, headers), *lines, b"", b""]
     rendered = b"\r\n".join(parts)
-    breaks = len(parts) - 1
-    if rendered.count(b"\n") != breaks or rendered.count(b"\r") != breaks:
-        raise AnswerInvalid("a header of the answer holds a line break")
+    if len(rendered) - len(rendered.translate(None, _CONTROLS)) != 2 * (len(parts) - 1):
+        raise AnswerInvalid("a header of the answer holds a control character")
     return rendered
+
+
+def is_header_value(text: str) -> bool:
+    """Return whether a text may be a header's value: ASCII without control characters."""
+    return text.isascii() and text.isprintable()
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> str:
+    """Return headers as the lines that `json_head` takes.
+
+    Raises:
+        AnswerInvalid: A value is none: see `is_header_value`.
+    """
+    lines = ""
+    for name, value in headers:
+        if not is_header_value(value):
+            raise AnswerInvalid(f"the answer's header {name} holds a control character")
+        lines += f"{name.lower()}: {value}{LINE_END}"
+    return lines
 
 
 def json_head(status: int, lines: str, body_bytes: int) -> bytes:
@@ -118,7 +140,7 @@ def json_head(status: int, lines: str, body_bytes: int) -> bytes:
 
     Args:
         status: One that has a body.
-        lines: More headers, each as `name: value` in ASCII without a line break, and `LINE_END`.
+        lines: More headers, each with its end: of `header_lines`, or of the caller's own numbers.
         body_bytes: Length of the body.
     """
     return (

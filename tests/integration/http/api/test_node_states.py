@@ -86,6 +86,22 @@ def test_write_at_a_replica_that_does_not_know_its_master_is_421_without_it(
         assert "x-synap-master" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://a:1\r\nX-Evil: 1", "http://a:1\nX-Evil: 1", "http://a:1\0", "http://\x1b[2J", "é"],
+)
+def test_masters_address_that_would_split_the_answer_is_in_its_body_alone(
+    config: Config, url: str
+) -> None:
+    with open_board(config) as board, serving(config) as client:
+        board.publish(_replica(master_url=url))
+        for path in ("/kv/set", "/kv/set", "/kv/incr"):
+            answer = client.post(path, {"key": "a", "value": 1})
+            assert error_of(answer)[0] == 421
+            assert answer.json()["master"] == url
+            assert not {"x-synap-master", "x-evil"} & answer.headers.keys()
+
+
 def test_read_at_a_replica_names_its_lag(config: Config) -> None:
     make_generation(config, offset=5, a="x")
     with open_board(config) as board, serving(config) as client:
