@@ -29,9 +29,15 @@ _PAGES_PER_ENTRY_BYTES = 3 * 4096
 # Below this share of the leaf pages in use, closing holes gains more than it costs. Keys written in
 # random order fill two thirds of their pages by themselves.
 _SPARSE = 0.62
-# Bites of a turn, of a millisecond or two each, and what one of them mostly gains.
+# The same where the store stands well above its limit. Keys in a steady order split their pages in
+# waves, and keys that go from pages as full as that leave holes, but no page.
+_SPARSE_ABOVE_LIMIT = 0.8
+# Bites of a turn, of less than a millisecond each, and what one of them gains: mostly, and at least
+# where it gains anything.
 _MOST_TIDY_BITES = 8
 _TIDY_BITE_BYTES = 16 * 1024
+_MOST_TIDY_BITES_ABOVE_LIMIT = 32
+_LEAST_TIDY_BITE_BYTES = 4096
 # Samples more, while none has left anything over.
 _FIRST_RUNS = 8
 # Looks for keys that bring none but such as are chosen or gone already, before it gives up.
@@ -115,8 +121,10 @@ class Evictor:
             now_ms: Wall clock in ms.
         """
         size = self._measure()
-        over = size.used_bytes - self.limit_bytes
-        if over <= 0:
+        begin_bytes = (
+            self.limit_bytes if self._policy.order == "none" else self._ceiling.begin_bytes
+        )
+        if size.used_bytes <= begin_bytes:
             self._balanced_keys = None
             if self.is_refusing and size.used_bytes <= self._ceiling.resume_bytes:
                 self.is_refusing = False
@@ -125,12 +133,16 @@ class Evictor:
         if self._policy.order == "none":
             self._refuse(size)
             return Removal(expired)
+        over = size.used_bytes - begin_bytes
         goal_bytes = self._goal_bytes(size, over) - int(len(expired) * self._mean_stored_bytes)
         evicted = self._take(goal_bytes, MAX_REMOVED_KEYS - len(expired))
         if evicted or expired:
             self.is_refusing = False
         elif goal_bytes > 0:
-            self._refuse(size)
+            # Holes that were closed may have made room enough.
+            size = self._measure()
+            if size.used_bytes > self.limit_bytes:
+                self._refuse(size)
         return Removal(expired, evicted)
 
     def after_turn(self, entries: Sequence[Entry], written_bytes: int, evicted: int) -> None:
@@ -202,13 +214,12 @@ class Evictor:
         if not self._mean_stored_bytes:
             self._take(1, 1)
             self._pool.clear()
-        is_sparse = size.keys * self._mean_node_bytes < size.leaf_bytes * _SPARSE
+        # While writes are refused, `rest` closes holes, and only where keys went.
+        is_above = over > self._ceiling.slack_bytes and not self.is_refusing
+        sparse = _SPARSE_ABOVE_LIMIT if is_above else _SPARSE
+        is_sparse = size.keys * self._mean_node_bytes < size.leaf_bytes * sparse
         if is_sparse:
-            freed = 0
-            for _ in range(min(_MOST_TIDY_BITES, 2 + over // _TIDY_BITE_BYTES)):
-                freed += self._room.tidy()[0]
-                if freed >= over:
-                    break
+            freed = self._tidy(over, is_above=is_above)
             over -= freed
             # Keys that are smaller than most can make the store look emptier than it is.
             is_sparse = freed > 0
@@ -216,6 +227,18 @@ class Evictor:
         self._balanced_keys = min(size.keys, balanced)
         grown = int((size.keys - balanced) * self._mean_stored_bytes)
         return self._ceiling.goal_bytes(max(over, 0), grown, is_sparse=is_sparse)
+
+    def _tidy(self, over: int, *, is_above: bool) -> int:
+        """Close holes until `over` bytes of pages are free, as far as a turn may take."""
+        bite, most = _TIDY_BITE_BYTES, _MOST_TIDY_BITES
+        if is_above:
+            bite, most = _LEAST_TIDY_BITE_BYTES, _MOST_TIDY_BITES_ABOVE_LIMIT
+        freed = 0
+        for _ in range(min(most, 2 + over // bite)):
+            freed += self._room.tidy()[0]
+            if freed >= over:
+                break
+        return freed
 
     def _take(self, goal_bytes: int, limit: int) -> list[bytes]:
         """Return the coldest keys that are found, at most `limit`, with `goal_bytes` in all."""

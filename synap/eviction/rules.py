@@ -122,8 +122,13 @@ class Ceiling:
         return self.limit_bytes - self.limit_bytes // 50
 
     @property
+    def begin_bytes(self) -> int:
+        """Where a store that evicts begins to, so that it stands around that and not the limit."""
+        return self.limit_bytes - self.slack_bytes
+
+    @property
     def slack_bytes(self) -> int:
-        """How far a store that evicts may stand above the limit before more goes than comes."""
+        """How far above `begin_bytes` it may stand before more goes than comes."""
         return self.limit_bytes // 100
 
     def goal_bytes(self, over_bytes: int, grown_bytes: int, *, is_sparse: bool) -> int:
@@ -135,7 +140,7 @@ class Ceiling:
         left behind, does more go.
 
         Args:
-            over_bytes: Used pages above the limit; above 0.
+            over_bytes: Used pages above `begin_bytes`; above 0.
             grown_bytes: What keys have come to since the last time.
             is_sparse: Whether the pages have holes that are worth closing.
         """

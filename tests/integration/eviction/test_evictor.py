@@ -37,6 +37,8 @@ TURN_BYTES = 16 * 1024
 SLACK_BYTES = LIMIT_BYTES // 100 + 4 * TURN_BYTES
 VALUE = b"v" * 200
 VOLATILE = [name for name in POLICIES if name.startswith("volatile")]
+# With these, an evictor that closes holes only in sparse pages stands above the bound.
+SPLITTING_SEEDS = [8, 10, 15, 19]
 EVICTING = [name for name in POLICIES if name != "noeviction"]
 
 
@@ -279,6 +281,27 @@ def test_limit_is_reached_again_while_nobody_writes(bench: Bench) -> None:
             assert bench.data_dir.store.facts().keys * 240 > LIMIT_BYTES * 0.5
 
     uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("seed", SPLITTING_SEEDS)
+def test_limit_holds_where_keys_split_pages_in_waves(tmp_path: Path, seed: int) -> None:
+    """Keys in a steady order fill all pages alike, so that many must be split at the same time."""
+    store, random = Store.create(tmp_path / "store", 1 << 30), Random(seed)
+    evictor = Evictor(store, POLICIES["allkeys-random"], LIMIT_BYTES, random=random)
+    highest = number = 0
+    while number < 8000:
+        removal = evictor.before_turn(0).evicted if evictor.is_tight else ()
+        transaction = store.begin()
+        for key in removal:
+            transaction.remove(key)
+        first, number = number, number + random.randint(1, TURN_BYTES // 276)
+        for each in range(first, number):
+            transaction.put(new_key(each), VALUE, 2_000_000_000 + each)
+        transaction.commit()
+        evictor.after_turn(transaction.entries, (number - first) * len(VALUE), len(removal))
+        highest = max(highest, store.facts().used_bytes)
+    store.close(clean=False)
+    assert LIMIT_BYTES * 0.95 < highest <= LIMIT_BYTES + SLACK_BYTES
 
 
 @pytest.mark.parametrize(("skew", "seed"), [(1.0, 1), (0.8, 2)])
