@@ -19,8 +19,8 @@ from synap.http.api.endpoints import (
     api_keys,
     backup,
     commands,
-    keys,
     metrics,
+    operations,
     probes,
     raw_values,
     replication,
@@ -98,7 +98,7 @@ def create_app(config: Config) -> App:
     if fast_path.is_possible(config):
         app.fast_path = FastPath(local, api, observer, sites)
     themes = (
-        keys, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
+        operations, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
         document, docs_page,
     )  # fmt: skip
     for theme in themes:

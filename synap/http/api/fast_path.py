@@ -22,9 +22,9 @@ from synap.commands.values import readable
 from synap.errors import SynapError
 from synap.http.api import bodies
 from synap.http.api.cross_site import SiteGuard
-from synap.http.api.endpoints.keys import set_answer
 from synap.http.api.errors import error_answer, log_failure
 from synap.http.api.etags import etag_of
+from synap.http.api.operations.whole_keys import SET, SetBody
 from synap.http.api.request import new_request_id
 from synap.http.api.request_observer import Observer
 from synap.http.api.routing import KeyConverter
@@ -54,7 +54,8 @@ _SPECIAL_HEADERS = frozenset(
 _JSON_TYPES = (None, b"application/json")
 
 _now_ns = time.perf_counter_ns
-_decode_set = bodies.decoder(bodies.SetBody)
+_decode_set = bodies.decoder(SetBody)
+_show_set = SET.show
 _to_key = KeyConverter().convert
 
 
@@ -168,7 +169,7 @@ class FastPath:
     def answer_set(self, pending: PendingSet, done: Done) -> None:
         """Answer a SET that the log's owner carried out."""
         self._api.count(pending.command, done.result)
-        body = set_answer(pending.body, done.result)
+        body = orjson.dumps(_show_set(b"", pending.body, done.result))
         request_id = self._observe_set(pending, 200)
         lines = (
             f"{self._vary}x-synap-offset: {done.offset}{LINE_END}"
@@ -208,9 +209,7 @@ class PendingSet:
 
     reply: Reply
 
-    def __init__(
-        self, fast_path: FastPath, body: bodies.SetBody, command: Set, began_ns: int
-    ) -> None:
+    def __init__(self, fast_path: FastPath, body: SetBody, command: Set, began_ns: int) -> None:
         self._fast_path = fast_path
         self.body = body
         self.command = command

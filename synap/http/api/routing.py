@@ -13,14 +13,9 @@ from urllib.parse import quote, unquote_to_bytes
 from falcon.routing import BaseConverter, CompiledRouter
 
 from synap.commands.records import check_key
+from synap.http.api.operations.table import KV_WORDS
 from synap.http.api.request import Request
 from synap.request_errors import KeyInvalid
-
-# The words that may follow /kv/ and have a meaning of their own there.
-KV_WORDS = frozenset(
-    {"set", "get", "del", "mset", "mget", "mdel", "msetnx", "incr", "decr", "scan", "stats"}
-)
-
 
 _Route = tuple[object, dict[str, Any], str]
 

@@ -1,9 +1,9 @@
 """The resources of the API, a file for each subject.
 
-keys              `/kv/…`, `/key/…`
+operations        `/kv/…`, `/key/…`, `/stats` and their like: the routes of `api.operations`
 raw_values        `/raw/{key}`
-commands          `/api/v1/command`, with `command_table`, `command_payloads`, `named_command`
-status            `/health`, `/stats`, `/info`, `/digest` and their like
+commands          `/api/v1/command`: the same by name
+status            `/health`, `/health/replication`, `/digest`
 probes            `/liveness`, `/readiness`, `/primary`, `/replica`: for load balancers
 metrics           `/metrics`, with `metric_families`
 backup            `/backup`

@@ -8,6 +8,7 @@ endpoint look at nothing else. A single command that is refused for the node's s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,12 +18,12 @@ from falcon.asgi import Response
 from synap import errors, request_errors
 from synap.errors import SynapError
 from synap.http.api import bodies
-from synap.http.api.endpoints.command_table import COMMANDS
-from synap.http.api.endpoints.named_command import CommandContext, NamedCommand
 from synap.http.api.errors import body_of, status_of
+from synap.http.api.operations.operation import Context, Operation
+from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
 from synap.http.api.resource import MIN_OFFSET, Resource
-from synap.request_errors import CommandUnknown, FieldInvalid, FieldMissing
+from synap.request_errors import CommandUnknown, FieldInvalid, FieldMissing, KeyNotFound
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
@@ -106,7 +107,7 @@ class CommandEndpoint(Resource):
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _decode)
-        context = CommandContext(self._api, self._facts, req.caller, self.min_replicas(req))
+        context = Context(self._api, self._facts, req.caller, self.min_replicas(req))
         if body.type == "batch":
             commands = body.batch()
             await self._await_reads(req, commands)
@@ -127,11 +128,9 @@ class CommandEndpoint(Resource):
         if MIN_OFFSET in req.raw_headers and any(map(_reads, commands)):
             await self.await_min_offset(req)
 
-    async def _answer_single(
-        self, resp: Response, context: CommandContext, one: OneCommand
-    ) -> None:
+    async def _answer_single(self, resp: Response, context: Context, one: OneCommand) -> None:
         try:
-            payload = await _calling(one).answer(context, _payload_of(one))
+            payload = await _answer(context, one)
         except SynapError as error:
             envelope = _refusal(one, self._told(error))
             status = status_of(error)
@@ -145,9 +144,7 @@ class CommandEndpoint(Resource):
             envelope = _success(one, payload)
         resp.data = orjson.dumps(envelope)
 
-    async def _answer_all(
-        self, context: CommandContext, commands: list[OneCommand]
-    ) -> list[object]:
+    async def _answer_all(self, context: Context, commands: list[OneCommand]) -> list[object]:
         """Carry the commands out in their order; consecutive writes go as one message."""
         results: list[object] = []
         writes: list[OneCommand] = []
@@ -160,16 +157,14 @@ class CommandEndpoint(Resource):
             results.append(await self._answer_one(context, one))
         return results + await self._write_all(context, writes)
 
-    async def _write_all(
-        self, context: CommandContext, writes: list[OneCommand]
-    ) -> list[dict[str, Any]]:
+    async def _write_all(self, context: Context, writes: list[OneCommand]) -> list[dict[str, Any]]:
         # All are handed over in one turn of the loop, and `WriterClient` sends a turn's as one.
         answers = [self._answer_one(context, one) for one in writes]
         return list(await asyncio.gather(*answers))
 
-    async def _answer_one(self, context: CommandContext, one: OneCommand) -> dict[str, Any]:
+    async def _answer_one(self, context: Context, one: OneCommand) -> dict[str, Any]:
         try:
-            return _success(one, await _calling(one).answer(context, _payload_of(one)))
+            return _success(one, await _answer(context, one))
         except SynapError as error:
             return _refusal(one, self._told(error))
 
@@ -185,16 +180,34 @@ class CommandEndpoint(Resource):
         return message if message.startswith(prefix) else prefix + message
 
 
-def _calling(one: OneCommand) -> NamedCommand[Any]:
-    calling = COMMANDS.get(one.command)
-    if calling is None:
+_Decode = Callable[[bytes], Any]
+_BY_NAME: dict[str, tuple[_Decode, Operation[Any, Any]]] = {
+    name: (bodies.decoder(operation.payload, "payload"), operation)
+    for name, operation in BY_NAME.items()
+}
+
+
+async def _answer(context: Context, one: OneCommand) -> object:
+    """Return the result payload.
+
+    Raises:
+        SynapError: it can't be done.
+    """
+    if one.command not in _BY_NAME:
         raise CommandUnknown(one.command)
-    return calling
+    decode, operation = _BY_NAME[one.command]
+    body = decode(_payload_of(one))
+    key = getattr(body, operation.key_field).encode() if operation.key_field else b""
+    client_id = body.client_id if operation.is_queued else None
+    found = await operation.carry_out(context, key, body, client_id)
+    shown = operation.show_named(key, body, found)
+    if isinstance(shown, KeyNotFound):
+        raise shown
+    return shown
 
 
 def _reads(one: OneCommand) -> bool:
-    calling = COMMANDS.get(one.command)
-    return calling is not None and not calling.is_write
+    return one.command in BY_NAME and not BY_NAME[one.command].is_write
 
 
 def _payload_of(one: OneCommand) -> bytes:

@@ -1,4 +1,4 @@
-"""`/health`, `/stats`, `/info`, `/digest` and their like: the node itself.
+"""`/health`, `/health/replication` and `/digest`: the node itself.
 
 What the health endpoints say comes from the board, which the log's owner keeps, so they answer also
 while the store can't be read.
@@ -13,10 +13,10 @@ from synap import __version__
 from synap.errors import ReadRefused
 from synap.http.api.endpoints.probes import is_owner_silent
 from synap.http.api.request import App, Request
-from synap.http.api.resource import Resource, integer_param, text_param
+from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.service.node_facts import DEFAULT_SLOW_ENTRIES, NodeFacts, replication_facts
+from synap.service.node_facts import replication_facts
 from synap.shared.board import BoardView
 
 
@@ -25,10 +25,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     health = Health(node, api)
     app.add_route("/health", health)
     app.add_route("/health/replication", health, suffix="replication")
-    facts = StatusEndpoints(node, api)
-    for word in ("stats", "info", "slowlog", "clients", "digest"):
-        app.add_route(f"/{word}", facts, suffix=word)
-    app.add_route("/memory/{key:key}/usage", facts, suffix="usage")
+    app.add_route("/digest", Digest(node, api))
 
 
 class Health(Resource):
@@ -64,40 +61,10 @@ class Health(Resource):
         return reasons
 
 
-class StatusEndpoints(Resource):
-    """What the node holds and does."""
+class Digest(Resource):
+    """The checksum of the whole store."""
 
-    def __init__(self, node: LocalNode, api: NodeApi) -> None:
-        super().__init__(node, api)
-        self._facts = NodeFacts(node, api)
-
-    async def on_get_stats(self, req: Request, resp: Response) -> None:
-        await self.await_min_offset(req)
-        facts, offset = await self._facts.stats(req.caller)
-        self.answer_read(resp, offset, facts)
-
-    async def on_get_info(self, req: Request, resp: Response) -> None:
-        section = text_param(req, "section")
-        await self.await_min_offset(req)
-        facts, offset = await self._facts.info(req.caller, section or None)
-        self.answer_read(resp, offset, facts)
-
-    async def on_get_slowlog(self, req: Request, resp: Response) -> None:
-        count = integer_param(req, "count", DEFAULT_SLOW_ENTRIES)
-        resp.data = orjson.dumps(self._facts.slow_log(req.caller, count))
-
-    async def on_delete_slowlog(self, req: Request, resp: Response) -> None:
-        resp.data = orjson.dumps(self._facts.reset_slow_log(req.caller))
-
-    async def on_get_clients(self, req: Request, resp: Response) -> None:
-        resp.data = orjson.dumps(await self._facts.clients(req.caller))
-
-    async def on_get_usage(self, req: Request, resp: Response, key: bytes) -> None:
-        await self.await_min_offset(req)
-        facts, offset = self._facts.memory_usage(req.caller, key)
-        self.answer_read(resp, offset, facts)
-
-    async def on_get_digest(self, req: Request, resp: Response) -> None:
+    async def on_get(self, req: Request, resp: Response) -> None:
         await self.await_min_offset(req)
         offset, keys, digest = await self._api.digest(req.caller)
         self.answer_read(resp, offset, {"offset": offset, "keys": keys, "digest": digest})

@@ -1,6 +1,7 @@
 """What the API says of itself.
 
-operations       the table of all operations
+route            what there is to say of one method of one path
+routes           the table of them all
 document         `/openapi.json`, made of it
 answer_schemas   the form of each answer
 docs_page        `/docs`, from the files in `page/`

@@ -1,9 +1,9 @@
 """The form of each answer, as JSON Schema, for the API's description.
 
-The bodies of requests are described by their structs (`synap.http.api.bodies`), all but the command
-endpoint's, whose fields depend on each other. The answers are made where their resources are; a
-test holds real ones against these forms. What may grow with a release is open: only what clients
-build on is required.
+The bodies of requests are described by their structs (`synap.http.api.operations`), all but the
+command endpoint's, whose fields depend on each other. The answers are made where their operations
+are; a test holds real ones against these forms. What may grow with a release is open: only what
+clients build on is required.
 """
 
 from __future__ import annotations

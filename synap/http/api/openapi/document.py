@@ -1,6 +1,6 @@
 """`/openapi.json`: the API as it describes itself, in OpenAPI 3.1.
 
-Put together from `synap.http.api.openapi.operations`, `synap.http.api.openapi.answer_schemas`, the
+Put together from `synap.http.api.openapi.routes`, `synap.http.api.openapi.answer_schemas`, the
 structs of the bodies and the tree of errors, when it is asked for first.
 
 Source: the OpenAPI Specification 3.1.1, https://spec.openapis.org/oas/v3.1.1.html
@@ -22,7 +22,8 @@ from synap.auth.permissions import Permission
 from synap.errors import ReadRefused, SnapshotError, SynapError, WriteRefused
 from synap.http.api.errors import HTTP_REASONS, STATUS
 from synap.http.api.openapi.answer_schemas import INTEGER, NATURAL, SCHEMAS, TEXT, Schema, ref
-from synap.http.api.openapi.operations import FIELDS, OPERATIONS, Kind, Operation
+from synap.http.api.openapi.route import Kind, Route
+from synap.http.api.openapi.routes import FIELDS, ROUTES
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.http.server.framing import OVERLOADED
@@ -120,17 +121,17 @@ def describe(is_guarded: bool) -> dict[str, Any]:
     """
     ways: list[dict[str, list[str]]] = [{name: []} for name in _SECURITY]
     paths: dict[str, dict[str, Any]] = {}
-    for theme, operations in OPERATIONS.items():
-        for operation in operations:
-            described = _operation(operation, theme)
-            paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    for theme, routes in ROUTES.items():
+        for route in routes:
+            described = _described(route, theme)
+            paths.setdefault(route.path, {})[route.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Synap", "version": __version__, "description": _ABOUT,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "tags": [{"name": theme} for theme in OPERATIONS],
+        "tags": [{"name": theme} for theme in ROUTES],
         "security": ways if is_guarded else [*ways, {}],
         "paths": paths,
         "components": {
@@ -162,9 +163,9 @@ def reasons_by_status() -> dict[int, set[str]]:
 _BASES = (AccessRefused, WriteRefused, ReadRefused)
 
 
-def _operation(operation: Operation, theme: str) -> dict[str, Any]:
-    fields = re.findall(r"{(\w+)}", operation.path)
-    kind = operation.kind
+def _described(route: Route, theme: str) -> dict[str, Any]:
+    fields = re.findall(r"{(\w+)}", route.path)
+    kind = route.kind
     parameters: list[Schema] = [_path_field(name) for name in fields]
     parameters += [
         {
@@ -174,23 +175,23 @@ def _operation(operation: Operation, theme: str) -> dict[str, Any]:
             "required": each.is_required,
             "schema": each.schema,
         }
-        for each in operation.parameters
+        for each in route.parameters
     ]
     parameters += [_component("parameters", name) for name in _REQUEST_HEADERS[kind]]
     described: dict[str, Any] = {
-        "operationId": operation.method.lower() + re.sub(r"\W+", "_", operation.path).rstrip("_"),
+        "operationId": route.method.lower() + re.sub(r"\W+", "_", route.path).rstrip("_"),
         "tags": [theme],
-        "summary": operation.summary,
+        "summary": route.summary,
         "parameters": parameters,
-        "responses": _responses(operation),
+        "responses": _responses(route),
     }
-    if operation.body is not None:
-        schema = ref(operation.body.__name__)
+    if route.body is not None:
+        schema = ref(route.body.__name__)
         described["requestBody"] = {
-            "required": not operation.is_body_optional,
+            "required": not route.is_body_optional,
             "content": {_JSON: {"schema": schema}},
         }
-    elif operation.takes_bytes:
+    elif route.takes_bytes:
         described["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
     if kind == "public":
         described["security"] = []
@@ -203,20 +204,20 @@ def _path_field(name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
-    names = dict.fromkeys((*operation.headers, *_ANSWER_HEADERS[operation.kind]))
+def _responses(route: Route) -> dict[str, Any]:
+    names = dict.fromkeys((*route.headers, *_ANSWER_HEADERS[route.kind]))
     headers = {name: _component("headers", name) for name in names}
-    content = {operation.media_type: {"schema": ref(operation.answer)}}
+    content = {route.media_type: {"schema": ref(route.answer)}}
     answers: dict[str, Any] = {
         "200": {"description": "Done", "headers": headers, "content": content}
     }
-    statuses = {*_STATUSES[operation.kind], *operation.statuses}
-    if operation.body is not None:
+    statuses = {*_STATUSES[route.kind], *route.statuses}
+    if route.body is not None:
         statuses.update(_WITH_JSON_BODY)
-    if operation.path.startswith("/kv/{key}/"):
+    if route.path.startswith("/kv/{key}/"):
         # The key's place may hold a word that has a meaning there.
         statuses.add(404)
-    if operation.kind == "public":
+    if route.kind == "public":
         refused = {"description": "It does not; the body says why", "content": content}
         answers["503"] = refused | {"headers": headers}
     for status in sorted(statuses):
@@ -252,10 +253,10 @@ def _error(status: int) -> dict[str, Any]:
 
 def _body_schemas() -> dict[str, Schema]:
     types = [
-        operation.body
-        for operations in OPERATIONS.values()
-        for operation in operations
-        if operation.body is not None and operation.body.__name__ not in SCHEMAS
+        route.body
+        for routes in ROUTES.values()
+        for route in routes
+        if route.body is not None and route.body.__name__ not in SCHEMAS
     ]
     _, schemas = msgspec.json.schema_components(
         [*dict.fromkeys(types), Permission, ReplicaFacts],

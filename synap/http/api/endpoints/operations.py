@@ -1,0 +1,145 @@
+"""The routes of the operations: `/kv/…`, `/key/…`, and what the node tells of itself.
+
+One responder serves them all. It adds the key of the path to what the request says, has the
+operation carried out, and answers with what that shows; see `synap.http.api.operations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+from falcon.asgi import Response
+
+from synap.http.api.bodies import decoder
+from synap.http.api.errors import answer_error
+from synap.http.api.etags import etag_of, is_named
+from synap.http.api.openapi.route import Parameter, Route
+from synap.http.api.operations.operation import Context, Operation
+from synap.http.api.operations.table import by_path
+from synap.http.api.request import App, Request
+from synap.http.api.resource import (
+    MIN_OFFSET,
+    MIN_REPLICAS,
+    Resource,
+    integer_param,
+    text_param,
+)
+from synap.request_errors import KeyNotFound
+from synap.service.local_node import LocalNode
+from synap.service.node_api import NodeApi
+from synap.service.node_facts import NodeFacts
+
+_IF_NONE_MATCH = b"if-none-match"
+
+Responder = Callable[..., Awaitable[None]]
+
+
+def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
+    """Add the routes of all operations."""
+    facts = NodeFacts(node, api)
+    for path, operations in by_path().items():
+        # Under /kv/ a key stands where a word may stand, too.
+        field = "{key:kv_key}" if path.startswith("/kv/{key}/") else "{key:key}"
+        resource = OperationResource(node, api, facts, operations)
+        app.add_route(path.replace("{key}", field), resource)
+
+
+class OperationResource(Resource):
+    """The operations of one path; each of its methods has a responder."""
+
+    def __init__(
+        self,
+        node: LocalNode,
+        api: NodeApi,
+        facts: NodeFacts,
+        operations: Sequence[Operation[Any, Any]],
+    ) -> None:
+        super().__init__(node, api)
+        self._facts = facts
+        for operation in operations:
+            assert operation.route is not None
+            respond = self._write if operation.is_write else self._read
+            name = f"on_{operation.route.method.lower()}"
+            setattr(self, name, respond(operation, operation.route))
+
+    def _read(self, operation: Operation[Any, Any], route: Route) -> Responder:
+        read_body = self._body_reader(operation, route)
+        is_of_store, has_etag = route.kind == "read", "ETag" in route.headers
+
+        async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
+            body = await read_body(req)
+            if is_of_store and MIN_OFFSET in req.raw_headers:
+                await self.await_min_offset(req)
+            context = Context(self._api, self._facts, req.caller)
+            found = await operation.carry_out(context, key, body)
+            if context.has_read:
+                self.stamp_read(resp, context.offset)
+            if has_etag and found is not None:
+                resp.set_header("ETag", etag_of(found.version))
+                unwanted = req.raw_headers.get(_IF_NONE_MATCH)
+                if unwanted is not None and is_named(unwanted, found.version):
+                    resp.status = 304
+                    return
+            shown = operation.show(key, body, found)
+            if isinstance(shown, KeyNotFound):
+                answer_error(resp, shown)
+            else:
+                resp.data = orjson.dumps(shown)
+
+        return respond
+
+    def _write(self, operation: Operation[Any, Any], route: Route) -> Responder:
+        read_body = self._body_reader(operation, route)
+
+        async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
+            body = await read_body(req)
+            replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
+            context = Context(self._api, self._facts, req.caller, replicas)
+            result = await operation.carry_out(context, key, body)
+            self.stamp_write(resp, context.offset)
+            resp.data = orjson.dumps(operation.show(key, body, result))
+
+        return respond
+
+    def _body_reader(
+        self, operation: Operation[Any, Any], route: Route
+    ) -> Callable[[Request], Awaitable[Any]]:
+        """Return what reads the operation's body out of a request."""
+        if operation.takes_json:
+            decode = operation.decode or decoder(operation.body)
+
+            async def read_json(req: Request) -> Any:
+                return decode(await req.json_body(self._max_body_bytes))
+
+            return read_json
+
+        body, parameters = operation.body, route.query
+        without = None if any(each.is_required for each in parameters) else body()
+
+        async def read_query(req: Request) -> Any:
+            if without is not None and not req.query_string:
+                return without
+            return body(**query_values(parameters, req))
+
+        return read_query
+
+
+def query_values(parameters: Sequence[Parameter], req: Request) -> dict[str, object]:
+    """Return what a query has of `parameters`, by their names.
+
+    Raises:
+        InvalidRequest: one is missing, is no integer, or is given more than once.
+    """
+    values: dict[str, object] = {}
+    for parameter in parameters:
+        name, schema = parameter.name, parameter.schema
+        if schema.get("type") == "integer":
+            values[name] = integer_param(req, name, schema.get("default"))
+            continue
+        text = text_param(req, name)
+        # A choice that is left blank is none; other texts may be empty.
+        if text is not None and (text or "enum" not in schema):
+            values[name] = text
+    return values

@@ -1,0 +1,191 @@
+"""The table of the API's routes: every method of every path, and what is special to it.
+
+What operations know of their own routes comes from them. `synap.http.api.openapi.document` makes
+the description of it; a test holds it against the application's routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from synap.http.api.endpoints import api_keys, commands, replication, users
+from synap.http.api.openapi.answer_schemas import NATURAL, TEXT
+from synap.http.api.openapi.route import (
+    IF_NONE_MATCH,
+    Parameter,
+    Route,
+    delete,
+    get,
+    post,
+)
+from synap.http.api.operations.deadlines import DEADLINES
+from synap.http.api.operations.keyspace import KEYSPACE
+from synap.http.api.operations.names import NAMES
+from synap.http.api.operations.node import CLIENTS, INFO, SLOW_LOG, SLOW_LOG_RESET, STATS
+from synap.http.api.operations.operation import Operation
+from synap.http.api.operations.values import VALUES
+from synap.http.api.operations.whole_keys import WHOLE_KEYS
+
+_IF_MATCH = Parameter("If-Match", TEXT, "Only where the key has such a version", place="header")
+_TTL = Parameter("ttl", NATURAL, "Seconds from now on that the key lives")
+_LAG = (
+    Parameter("max_lag_ms", NATURAL, "How old a replica's data may be"),
+    Parameter("max_lag_entries", NATURAL, "How many entries a replica may lack"),
+)
+_VERBOSE = Parameter("verbose", TEXT, "Whether each check is named; with or without a value")
+
+
+def _routes_of(*operations: Operation[Any, Any]) -> Iterator[Route]:
+    return (operation.described() for operation in operations if operation.route is not None)
+
+
+# Routes by theme, in the order in which they are shown.
+ROUTES: dict[str, tuple[Route, ...]] = {
+    "Keys": (*_routes_of(*WHOLE_KEYS, *VALUES, *DEADLINES, *KEYSPACE),),
+    "Raw values": (
+        get(
+            "/raw/{key}", "Get a value's bytes", "Binary",
+            parameters=(IF_NONE_MATCH,), statuses=(304, 404), headers=("ETag",),
+            media_type="application/octet-stream",
+        ),
+        Route(
+            "PUT", "/raw/{key}", "Set a key to the body's bytes", "Version", "write",
+            takes_bytes=True, parameters=(_TTL, _IF_MATCH, IF_NONE_MATCH),
+            statuses=(412, 413, 422), headers=("ETag",),
+        ),
+        delete(
+            "/raw/{key}", "Delete a key on conditions", "Deleted",
+            parameters=(_IF_MATCH, IF_NONE_MATCH), statuses=(412,),
+        ),
+    ),
+    "Names": (*_routes_of(*NAMES),),
+    "Commands": (
+        post(
+            "/api/v1/command", "Carry out a command, or a batch of them, by name", "CommandAnswer",
+            body=commands.CommandBody,
+        ),
+    ),
+    "Load balancers": (
+        get("/health", "See whether the node can serve", "Health", kind="public"),
+        get("/liveness", "See whether the node is alive", "Check", kind="public"),
+        get(
+            "/readiness", "See whether the node is fit for traffic", "Check", kind="public",
+            parameters=(_VERBOSE,),
+        ),
+        get("/primary", "See whether the node takes writes", "Check", kind="public"),
+        get(
+            "/replica", "See whether the node is a replica near its master", "Check",
+            kind="public", parameters=_LAG, statuses=(400,),
+        ),
+        get(
+            "/read-only", "See whether the node's data is fresh enough for reads", "Check",
+            kind="public", parameters=_LAG, statuses=(400,),
+        ),
+    ),
+    "The node": (
+        get("/health/replication", "See how replication stands", "Replication", kind="node"),
+        *_routes_of(STATS, INFO),
+        get(
+            "/metrics", "Give the metrics of the whole node", "Text", kind="node",
+            media_type="text/plain",
+        ),
+        *_routes_of(SLOW_LOG, SLOW_LOG_RESET, CLIENTS),
+        get("/digest", "Get the checksum of the whole store", "Digest"),
+    ),
+    "Operation": (
+        post(
+            "/snapshot", "Take a snapshot", "Snapshot", kind="node", statuses=(500, 503, 507),
+            headers=("X-Synap-Offset",),
+        ),
+        get(
+            "/backup", "Stream one consistent image of the store", "Binary", statuses=(507,),
+            media_type="application/octet-stream", headers=("X-Synap-Checksum",),
+        ),
+        post(
+            "/replication/promote", "Make the node a master", "RoleTaken", kind="node",
+            body=replication.PromoteBody, is_body_optional=True, statuses=(409, 503),
+        ),
+        post(
+            "/replication/follow", "Make the node a replica of another one", "RoleTaken",
+            kind="node", body=replication.FollowBody, statuses=(409, 503),
+        ),
+        post(
+            "/replication/pause", "Have writes wait for a switchover", "PauseState", kind="node",
+            body=replication.PauseBody, is_body_optional=True, statuses=(409, 503),
+        ),
+        post(
+            "/replication/resume", "End a pause", "PauseState", kind="node", statuses=(409, 503)
+        ),
+        post(
+            "/replication/step-down", "End the reign of a paused master", "PauseState",
+            kind="node", body=replication.StepDownBody, statuses=(409, 503),
+        ),
+        post(
+            "/replication/accept", "Have a diverged replica take its master's data", "Acceptance",
+            kind="node", statuses=(409, 503),
+        ),
+    ),
+    "Accounts": (
+        post(
+            "/auth/login", "Check a name and a password", "LoggedIn", kind="read",
+            body=users.LoginBody,
+        ),
+        get("/auth/me", "See whose the credentials are", "User", statuses=(404,)),
+        get("/auth/users", "List the users", "Users"),
+        post("/auth/users", "Make a user", "Done", body=users.UserBody, statuses=(409,)),
+        get("/auth/users/{name}", "See a user", "User", statuses=(404,)),
+        delete("/auth/users/{name}", "Remove a user and his keys", "Done", statuses=(404, 409)),
+        post(
+            "/auth/users/{name}/password", "Set a user's password", "Done",
+            body=users.NewPasswordBody, statuses=(404, 409),
+        ),
+        post("/auth/users/{name}/enable", "Enable a user", "Done", statuses=(404, 409)),
+        post("/auth/users/{name}/disable", "Disable a user", "Done", statuses=(404, 409)),
+        post(
+            "/auth/users/{name}/roles", "Give a user a role", "Done",
+            body=users.RoleBody, statuses=(404, 409),
+        ),
+        delete(
+            "/auth/users/{name}/roles/{role}", "Take a role from a user", "Done",
+            statuses=(404, 409),
+        ),
+        get("/auth/roles", "List the known roles", "Roles", kind="node"),
+        get("/auth/keys", "List API keys", "Keys"),
+        post("/auth/keys", "Make an API key", "NewKey", body=api_keys.KeyBody, statuses=(409,)),
+        delete("/auth/keys/{id}", "Revoke an API key", "Done", statuses=(404, 409)),
+    ),
+    "This description": (
+        get("/openapi.json", "Get this description", "OpenApi", kind="node"),
+        get("/docs", "Get the page that shows it", "Html", kind="node", media_type="text/html"),
+        get(
+            "/docs/page.js", "Get the page's script", "Html", kind="node",
+            media_type="text/javascript",
+        ),
+        get("/docs/page.css", "Get the page's style", "Html", kind="node", media_type="text/css"),
+    ),
+}  # fmt: skip
+
+# What the fields of the bodies mean, where their names leave a question.
+FIELDS: dict[tuple[str, str], str] = {
+    ("SetBody", "value"): "Any JSON; a string is stored as its bytes, all else as its text",
+    ("SetBody", "ttl"): "Seconds from now on; 0 writes a key that is gone",
+    ("SetBody", "expiry"): "A deadline; wins over `ttl`",
+    ("SetBody", "nx"): "Only where the key is absent",
+    ("SetBody", "xx"): "Only where the key exists; excludes `nx`",
+    ("SetBody", "keepttl"): "Keep the deadline that the key has",
+    ("SetBody", "get"): "Answer with the old value as `old_value`",
+    ("SetBody", "if_version"): "Only where this is the key's version; 0 stands for an absent key",
+    ("RangeBody", "offset"): "In bytes; a hole before it is filled with NUL",
+    ("TtlBody", "ttl"): "Seconds from now on; 0 removes the key",
+    ("DestinationBody", "replace"): "For `copy`: whether an existing destination is overwritten",
+    ("PromoteBody", "force"): "Also where that loses something",
+    ("FollowBody", "master_address"): "host:port of the master's PUB socket",
+    ("FollowBody", "master_sync_address"): "host:port of its ROUTER socket; else the next port",
+    ("FollowBody", "force"): "Also where that loses something",
+    ("PauseBody", "seconds"): "Above 0, at most 60",
+    ("StepDownBody", "offset"): "Where the log must end",
+    ("StepDownBody", "master_url"): "Where clients are sent from then on",
+    ("KeyBody", "permissions"): "Within what its owner may; all of that where it is missing",
+    ("KeyBody", "allowed_ips"): "Addresses and networks that it works from; everywhere without",
+}  # fmt: skip

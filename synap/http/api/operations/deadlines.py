@@ -1,0 +1,47 @@
+"""When a key is gone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from synap.commands.keys import Expire, Persist
+from synap.commands.records import Record
+from synap.http.api.bodies import Natural, expiry_after
+from synap.http.api.openapi.route import get, post
+from synap.http.api.operations.operation import Nothing, Read, Write, named
+from synap.service.node_api import not_found, now_ms, seconds_left
+
+
+class TtlBody(msgspec.Struct, gc=False):
+    """`expire`."""
+
+    ttl: Natural
+
+
+def _ttl(key: bytes, body: Nothing, record: Record | None) -> object:
+    return not_found(key) if record is None else {"ttl": seconds_left(record)}
+
+
+DEADLINES = (
+    Write(
+        "kv.expire",
+        post("/kv/{key}/expire", "Give a key a deadline", "Result"),
+        TtlBody,
+        lambda key, body: Expire(key, expiry_after(body.ttl, now_ms())),
+        named("result"),
+    ),
+    Write(
+        "kv.persist",
+        post("/kv/{key}/persist", "Take a key's deadline away", "Result"),
+        Nothing,
+        lambda key, body: Persist(key),
+        named("result"),
+    ),
+    Read(
+        "kv.ttl",
+        get("/kv/{key}/ttl", "Get the seconds that a key has left", "Ttl", statuses=(404,)),
+        Nothing,
+        lambda context, key, body: context.look(key),
+        _ttl,
+    ),
+)

@@ -1,0 +1,131 @@
+"""Keys as names, whatever they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from synap.commands.keys import Copy, Rename
+from synap.commands.records import Record
+from synap.http.api.openapi.route import get, post
+from synap.http.api.operations.operation import (
+    Context,
+    LongRead,
+    Nothing,
+    Read,
+    Write,
+    as_it_is,
+    named,
+)
+
+
+class KeyBody(msgspec.Struct, gc=False):
+    """One key."""
+
+    key: str
+
+
+class DestinationBody(msgspec.Struct, gc=False):
+    """`rename`, `renamenx` and `copy`."""
+
+    destination: str
+    replace: bool = False
+
+    def rename(self, source: bytes, *, nx: bool) -> Rename:
+        return Rename(source, self.destination.encode(), nx)
+
+    def copy(self, source: bytes) -> Copy:
+        return Copy(source, self.destination.encode(), self.replace)
+
+
+def _kind(key: bytes, body: Nothing, record: Record | None) -> object:
+    return {"key": key.decode(), "type": "none" if record is None else "string"}
+
+
+def _existence(key: bytes, body: Nothing, record: Record | None) -> object:
+    return {"key": key.decode(), "exists": record is not None}
+
+
+def _moved(key: bytes, body: DestinationBody, success: bool) -> object:
+    return {"success": success, "source": key.decode(), "destination": body.destination}
+
+
+async def _random_key(context: Context, key: bytes, body: Nothing) -> str | None:
+    found, offset = await context.api.random_key(context.caller)
+    context.saw(offset)
+    return found
+
+
+def _usage(context: Context, key: bytes, body: Nothing) -> dict[str, Any]:
+    usage, offset = context.facts.memory_usage(context.caller, key)
+    context.saw(offset)
+    return usage
+
+
+NAMES = (
+    Read(
+        "key.type",
+        get("/key/{key}/type", "Get the kind of a key's value", "Kind"),
+        Nothing,
+        lambda context, key, body: context.look(key),
+        _kind,
+    ),
+    Read(
+        "key.exists",
+        get("/key/{key}/exists", "See whether a key exists", "Existence"),
+        Nothing,
+        lambda context, key, body: context.look(key),
+        _existence,
+    ),
+    Write(
+        "key.rename",
+        post("/key/{key}/rename", "Rename a key", "Move", statuses=(404,)),
+        DestinationBody,
+        lambda key, body: body.rename(key, nx=False),
+        _moved,
+        key_field="source",
+    ),
+    Write(
+        "key.renamenx",
+        post(
+            "/key/{key}/renamenx",
+            "Rename a key where the new name is free",
+            "Move",
+            statuses=(404,),
+        ),
+        DestinationBody,
+        lambda key, body: body.rename(key, nx=True),
+        _moved,
+        key_field="source",
+    ),
+    Write(
+        "key.copy",
+        post("/key/{key}/copy", "Copy a key", "Move", statuses=(404,)),
+        DestinationBody,
+        lambda key, body: body.copy(key),
+        _moved,
+        key_field="source",
+    ),
+    LongRead(
+        "key.randomkey",
+        get("/key/randomkey", "Get some key", "RandomKey"),
+        Nothing,
+        _random_key,
+        named("key"),
+    ),
+    Read(
+        "memory.usage",
+        get("/memory/{key}/usage", "See what a key takes up", "Usage", statuses=(404,)),
+        Nothing,
+        _usage,
+        as_it_is,
+    ),
+    Read(
+        "kv.exists",
+        None,
+        KeyBody,
+        lambda context, key, body: context.look(body.key.encode()) is not None,
+        named("exists"),
+    ),
+)

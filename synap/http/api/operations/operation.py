@@ -1,0 +1,312 @@
+"""An operation: the one place that says what a request for it is, does and answers.
+
+It can be asked for in two ways: by a route of its own, with its key in the path or the body, and by
+its name at `/api/v1/command`, with a payload. Both bring the same things to `Operation.carry_out`,
+and both show what it found; only what they show may differ. `endpoints.operations` adapts
+operations to routes, `endpoints.commands` to names, and the table of them all is in `table`.
+
+Nothing here knows Falcon: the short way through a worker takes what it needs from the same objects.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+
+from synap.auth.permissions import Caller
+from synap.commands.commands import Command
+from synap.commands.records import Record, check_key
+from synap.commands.transactions import Queued, TransactionCommand
+from synap.http.api.openapi.route import Route
+from synap.ipc.writer_client import Done
+from synap.service.node_api import NodeApi
+from synap.service.node_facts import NodeFacts
+
+BodyT = TypeVar("BodyT", bound=msgspec.Struct)
+FoundT = TypeVar("FoundT")
+
+# Long enough for any id that a client makes up, short enough to be kept for each of them.
+ClientId = Annotated[str, msgspec.Meta(max_length=256)]
+_QUEUED = {"success": True, "queued": True}
+
+
+class Nothing(msgspec.Struct, gc=False):
+    """A body of which no field counts."""
+
+
+class Context:
+    """One request: who asks, on which conditions, and what it has seen.
+
+    Attributes:
+        api: What a client may ask of the node's data.
+        facts: What the node tells of itself.
+        caller: Who asks.
+        min_replicas: How many replicas are to hold its writes.
+        offset: The newest offset that it has seen or made; 0 before any.
+        has_read: Whether it has seen the store.
+    """
+
+    __slots__ = ("api", "caller", "facts", "has_read", "min_replicas", "offset")
+
+    def __init__(
+        self, api: NodeApi, facts: NodeFacts, caller: Caller, min_replicas: int = 0
+    ) -> None:
+        self.api = api
+        self.facts = facts
+        self.caller = caller
+        self.min_replicas = min_replicas
+        self.offset = 0
+        self.has_read = False
+
+    async def write(self, command: Command, client_id: str | None = None) -> Any:
+        """Return the result of a write; see `NodeApi.write`."""
+        return self._done(await self.api.write(self.caller, command, self.min_replicas, client_id))
+
+    async def transact(self, command: TransactionCommand) -> Any:
+        """Return the result of a transaction's command; see `NodeApi.transact`."""
+        return self._done(await self.api.transact(self.caller, command, self.min_replicas))
+
+    def get(self, key: bytes) -> Record | None:
+        """Return what the key holds.
+
+        Raises:
+            KeyInvalid: it is empty or too long.
+        """
+        check_key(key)
+        record, offset = self.api.get(self.caller, key)
+        self.saw(offset)
+        return record
+
+    def look(self, key: bytes) -> Record | None:
+        """Return the same as `get` without counting it as one."""
+        check_key(key)
+        record, offset = self.api.look(self.caller, key)
+        self.saw(offset)
+        return record
+
+    def saw(self, offset: int) -> None:
+        """Note the offset that a read has seen."""
+        self.has_read = True
+        self.offset = max(self.offset, offset)
+
+    def _done(self, done: Done) -> Any:
+        self.offset = max(self.offset, done.offset)
+        return done.result
+
+
+Show = Callable[[bytes, BodyT, FoundT], object]
+"""Makes the answer of the key, the body, and what the operation found."""
+
+
+class Operation(ABC, Generic[BodyT, FoundT]):
+    """One operation, by both ways.
+
+    Attributes:
+        names: Those of the command.
+        route: Its method and path; None where there is the command alone.
+        body: What it is asked with, beside the key of a path: by a POST's route JSON, by another
+            route the parameters of the query. As it stands it is also the command's payload, with
+            the key as a field where a path has it.
+        payload: The command's payload where that is more, a subclass of `body` mostly.
+        key_field: The payload's name for the key of the path; empty where no path has a key.
+        is_queued: Whether a client's transaction may take the command.
+        decode: Decodes the JSON of the route's body where that is done in a special way.
+        show: Makes the answer of the route, for JSON. An error that it returns is answered as if it
+            was raised; so is one that it raises.
+        show_named: Makes the command's answer.
+        is_write: Whether the log's owner carries it out. Consecutive ones of a batch go to it as
+            one message.
+    """
+
+    is_write = False
+
+    def __init__(
+        self,
+        names: str,
+        route: Route | None,
+        body: type[BodyT],
+        show: Show[BodyT, FoundT],
+        *,
+        show_named: Show[BodyT, FoundT] | None = None,
+        payload: type[BodyT] | None = None,
+        key_field: str = "key",
+        is_queued: bool = False,
+        decode: Callable[[bytes], BodyT] | None = None,
+    ) -> None:
+        """
+        Args:
+            names: Apart by blanks.
+        """
+        self.names = names.split()
+        self.route = route
+        self.body = body
+        self.show = show
+        self.show_named = show_named or show
+        self.key_field = key_field if route and "{key}" in route.path and not payload else ""
+        self.is_queued = is_queued
+        self.payload = payload or self._payload()
+        self.decode = decode
+
+    @abstractmethod
+    async def carry_out(
+        self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
+    ) -> FoundT:
+        """Do it.
+
+        Args:
+            context: Learns the offset.
+            key: That of the path; b"" where no path has one.
+            body: What it is asked with.
+            client_id: The client whose transaction it may be for.
+
+        Raises:
+            SynapError: it can't be done.
+        """
+
+    @property
+    def takes_json(self) -> bool:
+        """Whether the route has a JSON body."""
+        return self.route is not None and self.route.method == "POST" and self.body is not Nothing
+
+    def described(self) -> Route:
+        """Return the route with its body, for the API's description."""
+        assert self.route is not None
+        body = self.body if self.takes_json else None
+        return msgspec.structs.replace(self.route, body=body)
+
+    def _payload(self) -> Any:
+        """Return the body with the path's key and the client's id, where there are such."""
+        fields: list[Any] = []
+        if self.key_field:
+            fields.append((self.key_field, str))
+        if self.is_queued:
+            fields.append(("client_id", ClientId | None, None))
+        if not fields:
+            return self.body
+        name = f"{self.body.__name__}Payload"
+        if self.takes_json:
+            return msgspec.defstruct(name, fields, bases=(self.body,), kw_only=True, gc=False)
+        # Where several fields are missing the first is named: before those of a query, the key.
+        for each in msgspec.structs.fields(self.body):
+            fields.append((each.name, each.type, *(() if each.required else (each.default,))))
+        return msgspec.defstruct(name, fields, gc=False)
+
+
+class Read(Operation[BodyT, FoundT]):
+    """An operation that looks into this node without waiting."""
+
+    def __init__(
+        self,
+        names: str,
+        route: Route | None,
+        body: type[BodyT],
+        find: Callable[[Context, bytes, BodyT], FoundT],
+        show: Show[BodyT, FoundT],
+        **more: Any,
+    ) -> None:
+        """
+        Args:
+            find: Looks, and tells the context the offset that it saw.
+        """
+        super().__init__(names, route, body, show, **more)
+        self._find = find
+
+    async def carry_out(
+        self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
+    ) -> FoundT:
+        return self._find(context, key, body)
+
+
+class LongRead(Operation[BodyT, FoundT]):
+    """An operation that looks into this node beside the event loop."""
+
+    def __init__(
+        self,
+        names: str,
+        route: Route | None,
+        body: type[BodyT],
+        find: Callable[[Context, bytes, BodyT], Awaitable[FoundT]],
+        show: Show[BodyT, FoundT],
+        **more: Any,
+    ) -> None:
+        """
+        Args:
+            find: As Read's.
+        """
+        super().__init__(names, route, body, show, **more)
+        self._find = find
+
+    async def carry_out(
+        self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
+    ) -> FoundT:
+        return await self._find(context, key, body)
+
+
+class Write(Operation[BodyT, Any]):
+    """An operation that comes to one command for the log's owner.
+
+    Attributes:
+        prepare: Returns the command.
+    """
+
+    is_write = True
+
+    def __init__(
+        self,
+        names: str,
+        route: Route | None,
+        body: type[BodyT],
+        prepare: Callable[[bytes, BodyT], Command],
+        show: Show[BodyT, Any],
+        **more: Any,
+    ) -> None:
+        super().__init__(names, route, body, show, **more)
+        self.prepare = prepare
+        if self.is_queued:
+            self.show_named = _unless_queued(self.show_named)
+
+    async def carry_out(
+        self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
+    ) -> Any:
+        return await context.write(self.prepare(key, body), client_id)
+
+
+class Transact(Operation[BodyT, Any]):
+    """A command that opens, ends, carries out or guards a client's transaction."""
+
+    is_write = True
+
+    def __init__(
+        self,
+        names: str,
+        body: type[BodyT],
+        prepare: Callable[[BodyT], TransactionCommand],
+        show: Show[BodyT, Any],
+    ) -> None:
+        super().__init__(names, None, body, show)
+        self._prepare = prepare
+
+    async def carry_out(
+        self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
+    ) -> Any:
+        return await context.transact(self._prepare(body))
+
+
+def as_it_is(key: bytes, body: object, found: FoundT) -> FoundT:
+    """Show what was found."""
+    return found
+
+
+def named(word: str) -> Callable[[bytes, object, object], dict[str, object]]:
+    """Return what shows what was found under one name."""
+    return lambda key, body, found: {word: found}
+
+
+def _unless_queued(show: Show[BodyT, Any]) -> Show[BodyT, Any]:
+    def show_queued(key: bytes, body: BodyT, found: Any) -> object:
+        return _QUEUED if isinstance(found, Queued) else show(key, body, found)
+
+    return show_queued

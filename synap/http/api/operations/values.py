@@ -1,0 +1,151 @@
+"""Changes to a value, and its parts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from synap.commands.records import Record, slice_range
+from synap.commands.strings import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    Append,
+    GetSet,
+    Increment,
+    SetRange,
+)
+from synap.commands.values import readable, stored_bytes
+from synap.http.api.bodies import Natural
+from synap.http.api.openapi.answer_schemas import INTEGER
+from synap.http.api.openapi.route import Parameter, get, post
+from synap.http.api.operations.operation import Nothing, Read, Write, named
+from synap.request_errors import InvalidValue
+from synap.service.node_api import not_found
+
+
+class AmountBody(msgspec.Struct, gc=False):
+    """`incr` and `decr`."""
+
+    key: str
+    amount: int = 1
+
+    def command(self, sign: int) -> Increment:
+        """Return the command that adds the amount, or takes it away.
+
+        Raises:
+            InvalidValue: it is beyond 64 bits.
+        """
+        if not INTEGER_MIN <= self.amount <= INTEGER_MAX:
+            raise InvalidValue("field 'amount': beyond 64 bits")
+        return Increment(self.key.encode(), sign * self.amount)
+
+
+class ValueBody(msgspec.Struct, gc=False):
+    """`append` and `getset`."""
+
+    value: msgspec.Raw
+
+
+class RangeBody(msgspec.Struct, gc=False):
+    """`setrange`."""
+
+    offset: Natural
+    value: msgspec.Raw
+
+    def command(self, key: bytes) -> SetRange:
+        """Return the command.
+
+        Raises:
+            InvalidValue: the offset is beyond 64 bits.
+        """
+        if self.offset > INTEGER_MAX:
+            raise InvalidValue("field 'offset': beyond 64 bits")
+        return SetRange(key, self.offset, stored_bytes(self.value))
+
+
+class SliceBody(msgspec.Struct, gc=False):
+    """`getrange`."""
+
+    start: int
+    end: int
+
+
+def _slice(key: bytes, body: SliceBody, record: Record | None) -> object:
+    if record is None:
+        return not_found(key)
+    return readable(slice_range(record.value, body.start, body.end))
+
+
+def _slice_by_name(key: bytes, body: SliceBody, record: Record | None) -> object:
+    return None if record is None else _slice(key, body, record)
+
+
+def _length(key: bytes, body: Nothing, record: Record | None) -> object:
+    return {"length": 0 if record is None else len(record.value)}
+
+
+def _old_value(key: bytes, body: ValueBody, old: bytes | None) -> object:
+    return None if old is None else readable(old)
+
+
+_RANGE = (
+    Parameter("start", INTEGER, "First byte; below 0 from the end", is_required=True),
+    Parameter("end", INTEGER, "Last byte, inclusive; below 0 from the end", is_required=True),
+)
+
+VALUES = (
+    Write(
+        "kv.incr kv.incrby",
+        post("/kv/incr", "Add to an integer", "Number"),
+        AmountBody,
+        lambda key, body: body.command(1),
+        named("value"),
+        is_queued=True,
+    ),
+    Write(
+        "kv.decr kv.decrby",
+        post("/kv/decr", "Subtract from an integer", "Number"),
+        AmountBody,
+        lambda key, body: body.command(-1),
+        named("value"),
+        is_queued=True,
+    ),
+    Write(
+        "kv.append",
+        post("/kv/{key}/append", "Append to a value", "Length"),
+        ValueBody,
+        lambda key, body: Append(key, stored_bytes(body.value)),
+        named("length"),
+    ),
+    Read(
+        "kv.getrange",
+        get(
+            "/kv/{key}/getrange", "Get a part of a value", "Text",
+            parameters=_RANGE, statuses=(404,),
+        ),
+        SliceBody,
+        lambda context, key, body: context.get(key),
+        _slice,
+        show_named=_slice_by_name,
+    ),
+    Write(
+        "kv.setrange",
+        post("/kv/{key}/setrange", "Overwrite a part of a value", "Length"),
+        RangeBody,
+        lambda key, body: body.command(key),
+        named("length"),
+    ),
+    Read(
+        "kv.strlen",
+        get("/kv/{key}/strlen", "Get a value's length in bytes", "Length"),
+        Nothing,
+        lambda context, key, body: context.look(key),
+        _length,
+    ),
+    Write(
+        "kv.getset",
+        post("/kv/{key}/getset", "Set a key and get its old value", "TextOrNull"),
+        ValueBody,
+        lambda key, body: GetSet(key, stored_bytes(body.value)),
+        _old_value,
+    ),
+)  # fmt: skip

@@ -1,0 +1,343 @@
+"""Keys as a whole: set, get, del, and the same for several keys at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import orjson
+
+from synap.commands.keys import Delete, SetMany
+from synap.commands.records import Record
+from synap.commands.strings import INTEGER_MAX, Set, SetResult
+from synap.commands.values import byte_list, readable, readable_all, stored_bytes
+from synap.http.api.bodies import Natural, checked_expiry, decoder, expiry_after
+from synap.http.api.openapi.route import IF_NONE_MATCH, Parameter, delete, get, post
+from synap.http.api.operations.operation import (
+    ClientId,
+    Context,
+    LongRead,
+    Nothing,
+    Read,
+    Write,
+    named,
+)
+from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
+from synap.service.node_api import not_found, now_ms
+
+_MS_OF_UNIT = {"seconds": 1000, "milliseconds": 1}
+# No JSON text is empty.
+_NO_VALUE = msgspec.Raw()
+
+
+class ExpiryBody(msgspec.Struct, gc=False):
+    """A deadline, from now on (`seconds`, `milliseconds`) or from 1970 on (`unix_…`)."""
+
+    type: Literal["seconds", "milliseconds", "unix_seconds", "unix_milliseconds"]
+    value: Natural
+
+    def absolute_ms(self, now_ms: int) -> int:
+        """Return the wall clock in ms that this comes to."""
+        unit = self.type.removeprefix("unix_")
+        start_ms = 0 if unit != self.type else now_ms
+        return checked_expiry(start_ms + self.value * _MS_OF_UNIT[unit], "expiry")
+
+
+class SetBody(msgspec.Struct, gc=False):
+    """`set`."""
+
+    key: str
+    value: msgspec.Raw
+    ttl: Natural | None = None
+    expiry: ExpiryBody | None = None
+    nx: bool = False
+    xx: bool = False
+    keepttl: bool = False
+    get: bool = False
+    if_version: Natural | None = None
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether the key that is there has a say, in what is written or in the answer."""
+        return self.nx or self.xx or self.keepttl or self.get or self.if_version is not None
+
+    def command(self, now_ms: Callable[[], int]) -> Set:
+        """Return the command; `now_ms` is asked only where there is a deadline."""
+        key, value = self.key.encode(), stored_bytes(self.value)
+        expiry_ms = None
+        if self.expiry is not None:
+            expiry_ms = self.expiry.absolute_ms(now_ms())
+        elif self.ttl is not None:
+            expiry_ms = expiry_after(self.ttl, now_ms())
+        if self.nx and self.xx:
+            raise FieldInvalid("fields 'nx' and 'xx' exclude each other")
+        if self.if_version is not None and self.if_version > INTEGER_MAX:
+            raise FieldInvalid("field 'if_version': beyond 64 bits")
+        return Set(key, value, expiry_ms, self.nx, self.xx, self.keepttl, self.get, self.if_version)
+
+
+def _written(key: bytes, body: SetBody, result: SetResult) -> object:
+    answer = {"success": True, "key": body.key, "written": result.written}
+    if body.get:
+        answer["old_value"] = None if result.old is None else readable(result.old)
+    return answer
+
+
+def _written_by_name(key: bytes, body: SetBody, result: SetResult) -> object:
+    answer: dict[str, object] = {"success": True}
+    if body.has_condition:
+        answer["written"] = result.written
+    if body.get:
+        answer["old_value"] = None if result.old is None else readable(result.old)
+    return answer
+
+
+class GetBody(msgspec.Struct, gc=False):
+    """`get`."""
+
+    type: Literal["string", "bytes"] = "string"
+
+
+def _value(key: bytes, body: GetBody, record: Record | None) -> object:
+    if record is None:
+        return not_found(key)
+    # The query has it as it was sent, and has no say where there is no value.
+    if body.type not in ("string", "bytes"):
+        raise InvalidRequest("parameter 'type' is neither 'string' nor 'bytes'")
+    return byte_list(record.value) if body.type == "bytes" else readable(record.value)
+
+
+def _value_by_name(key: bytes, body: GetBody, record: Record | None) -> object:
+    return None if record is None else _value(key, body, record)
+
+
+class DeletePayload(Nothing, gc=False):
+    """`kv.del`: one key, or several."""
+
+    key: str | None = None
+    keys: list[str] | None = None
+    client_id: ClientId | None = None
+
+    def command(self) -> Delete:
+        """Return the command.
+
+        Raises:
+            FieldMissing: neither is given.
+            FieldInvalid: both are.
+        """
+        if self.keys is not None:
+            if self.key is not None:
+                raise FieldInvalid("fields 'key' and 'keys' exclude each other")
+            return Delete(tuple([key.encode() for key in self.keys]))
+        if self.key is None:
+            raise FieldMissing("key")
+        return Delete((self.key.encode(),))
+
+
+def _delete(key: bytes, body: Nothing) -> Delete:
+    return body.command() if isinstance(body, DeletePayload) else Delete((key,))
+
+
+def _deleted(key: bytes, body: Nothing, number: int) -> object:
+    return {"deleted": bool(number), "key": key.decode()}
+
+
+def _deleted_by_name(key: bytes, body: Nothing, number: int) -> object:
+    assert isinstance(body, DeletePayload)
+    return {"deleted": number if body.keys is not None else bool(number)}
+
+
+class PairBody(msgspec.Struct, gc=False):
+    """One key with its value."""
+
+    key: str
+    value: msgspec.Raw
+
+
+class PairsBody(msgspec.Struct, gc=False):
+    """`mset` and `msetnx`: objects or two-element arrays."""
+
+    pairs: list[PairBody | tuple[str, msgspec.Raw]]
+
+    def stored(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the keys and the values as they are stored."""
+        return tuple([_stored_pair(pair) for pair in self.pairs])
+
+
+class _TextPair(msgspec.Struct, gc=False):
+    key: str
+    value: str
+
+
+class _TextPairs(msgspec.Struct, gc=False):
+    """A PairsBody whose values are all strings."""
+
+    pairs: list[_TextPair | tuple[str, str]]
+
+    def stored(self) -> tuple[tuple[bytes, bytes], ...]:
+        return tuple(
+            [
+                (pair[0].encode(), pair[1].encode())
+                if isinstance(pair, tuple)
+                else (pair.key.encode(), pair.value.encode())
+                for pair in self.pairs
+            ]
+        )
+
+
+class PairsPayload(msgspec.Struct, gc=False):
+    """`kv.mset` and `kv.msetnx`: pairs, or one key with its value."""
+
+    pairs: list[PairBody | tuple[str, msgspec.Raw]] | None = None
+    key: str | None = None
+    value: msgspec.Raw = _NO_VALUE
+
+    def stored(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the keys and the values as they are stored.
+
+        Raises:
+            FieldMissing: there is neither a list nor a pair.
+        """
+        if self.pairs is not None:
+            return PairsBody(self.pairs).stored()
+        if self.key is None or not self.value:
+            raise FieldMissing("pairs" if self.key is None else "value")
+        return ((self.key.encode(), stored_bytes(self.value)),)
+
+
+_Pairs = PairsBody | _TextPairs | PairsPayload
+_decode_text_pairs = msgspec.json.Decoder(_TextPairs).decode
+_decode_pairs = decoder(PairsBody)
+
+
+def decode_pairs(data: bytes) -> PairsBody | _TextPairs:
+    """Return the decoded body of mset; for its errors see `decoder`.
+
+    Most values are strings, which are decoded in one go.
+    """
+    try:
+        return _decode_text_pairs(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_pairs(data)
+
+
+def _stored_pair(pair: PairBody | tuple[str, msgspec.Raw]) -> tuple[bytes, bytes]:
+    key, value = pair if isinstance(pair, tuple) else (pair.key, pair.value)
+    return key.encode(), stored_bytes(value)
+
+
+def _set_many(key: bytes, body: _Pairs) -> SetMany:
+    return SetMany(body.stored())
+
+
+def _set_many_nx(key: bytes, body: _Pairs) -> SetMany:
+    return SetMany(body.stored(), nx=True)
+
+
+class KeysBody(msgspec.Struct, gc=False):
+    """`mget` and `mdel`."""
+
+    keys: list[str]
+
+    def encoded(self) -> tuple[bytes, ...]:
+        """Return the keys' bytes."""
+        return tuple(map(str.encode, self.keys))
+
+
+async def _get_many(context: Context, key: bytes, body: KeysBody) -> list[bytes | None]:
+    values, offset = await context.api.get_many(context.caller, body.encoded())
+    context.saw(offset)
+    return values
+
+
+def _values(key: bytes, body: KeysBody, values: list[bytes | None]) -> object:
+    return {"values": readable_all(values)}
+
+
+def _values_by_name(key: bytes, body: KeysBody, values: list[bytes | None]) -> object:
+    return {"values": [_parsed(value) for value in values]}
+
+
+def _parsed(value: bytes | None) -> object:
+    """Return a stored value as the JSON that it is, with its own text; else as a string."""
+    if value is None:
+        return None
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return readable(value)
+    return orjson.Fragment(value)
+
+
+_SHAPE = Parameter(
+    "type", {"enum": ["string", "bytes"], "default": "string"}, "How the value is shown"
+)
+
+SET = Write(
+    "kv.set",
+    post("/kv/set", "Set a key", "Written"),
+    SetBody,
+    lambda key, body: body.command(now_ms),
+    _written,
+    show_named=_written_by_name,
+    is_queued=True,
+)
+GET = Read(
+    "kv.get",
+    get(
+        "/kv/get/{key}", "Get a key's value", "Value",
+        parameters=(_SHAPE, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
+    ),
+    GetBody,
+    lambda context, key, body: context.get(key),
+    _value,
+    show_named=_value_by_name,
+)  # fmt: skip
+WHOLE_KEYS = (
+    SET,
+    GET,
+    Write(
+        "kv.del",
+        delete("/kv/del/{key}", "Delete a key", "Deleted"),
+        Nothing,
+        _delete,
+        _deleted,
+        show_named=_deleted_by_name,
+        payload=DeletePayload,
+        is_queued=True,
+    ),
+    Write(
+        "kv.mset",
+        post("/kv/mset", "Set several keys at once", "Success"),
+        PairsBody,
+        _set_many,
+        named("success"),
+        payload=PairsPayload,
+        decode=decode_pairs,
+    ),
+    Write(
+        "kv.msetnx",
+        post("/kv/msetnx", "Set several keys where none of them exists", "Success"),
+        PairsBody,
+        _set_many_nx,
+        named("success"),
+        payload=PairsPayload,
+        decode=decode_pairs,
+    ),
+    LongRead(
+        "kv.mget",
+        post("/kv/mget", "Get several values", "Values", kind="read"),
+        KeysBody,
+        _get_many,
+        _values,
+        show_named=_values_by_name,
+    ),
+    Write(
+        "kv.mdel",
+        post("/kv/mdel", "Delete several keys", "DeletedCount"),
+        KeysBody,
+        lambda key, body: Delete(body.encoded()),
+        named("deleted"),
+    ),
+)
