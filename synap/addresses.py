@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+# A node's HTTP address. No user, no path, and nothing that means something to a log or a header.
+URL_PATTERN = r"^https?://[A-Za-z0-9._:%\[\]-]{1,255}$"
 _WILDCARDS = ("0.0.0.0", "::")
 
 

@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from synap.addresses import following_port, is_loopback, join_address, split_address
+from synap.addresses import URL_PATTERN, following_port, is_loopback, join_address, split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS, NAME_PATTERN, OWN_ROLES
 
 _MIB = 1024 * 1024
@@ -93,6 +93,12 @@ def _checked_key(key: str) -> str:
     return key
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it can't be printed")
+    return text
+
+
 def _cpu_count() -> int:
     return len(os.sched_getaffinity(0))
 
@@ -105,7 +111,7 @@ class Allowed:
 
 
 Address = Annotated[str, AfterValidator(_checked_address), Allowed("host:port")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$"), Allowed("http://host:port")]
+Url = Annotated[str, StringConstraints(pattern=URL_PATTERN), Allowed("http://host:port")]
 Origins = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=_ORIGIN_PATTERN, to_lower=True)], ...],
     NoDecode,
@@ -132,6 +138,13 @@ Proxies = Annotated[
     NoDecode,
     BeforeValidator(_split_commas),
     Allowed("a list of addresses, networks as in 10.0.0.0/8, or host names"),
+]
+# It is shown on other nodes too.
+NodeId = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    AfterValidator(_printable),
+    Allowed("1 to 128 characters that can be printed"),
 ]
 UserName = Annotated[
     str,
@@ -214,7 +227,7 @@ class Server(Section):
     """Port that HTTP listens on."""
     workers: int = Field(default_factory=_cpu_count, ge=1, le=512)
     """Gunicorn workers."""
-    node_id: str = Field(default_factory=socket.gethostname, min_length=1, max_length=128)
+    node_id: NodeId = Field(default_factory=socket.gethostname)
     """Name of the node, shown on the master beside its offset and lag."""
     advertise_url: Url | None = None
     """What other nodes tell clients to reach this one, as http://host:port."""

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from synap.errors import LogError, OffsetNotRetained, OffsetUnknown, WalCorrupt
 from synap.replication.publishing.transfers import (
     LogCursor,
+    NothingQueued,
+    Queues,
     ReadableLog,
     Reader,
     Transfer,
@@ -32,8 +34,8 @@ logger = logging.getLogger(__name__)
 # Large enough that a chunk's fixed cost vanishes, small enough that a commit's write finds the
 # disk free and a replica appends it without holding up its heartbeats.
 CHUNK_BYTES = 1024 * 1024
-# Transfers at a time; more replicas than a master can feed wait with their back-off.
-MAX_TRANSFERS = 64
+# Transfers at a time: as many as there are places at the port, so that nobody takes another's.
+MAX_TRANSFERS = 192
 
 
 def tell_of_damage(error: WalCorrupt) -> None:
@@ -52,11 +54,11 @@ class _Transfer(Transfer):
         self.sequence = 0
         self.cursor: LogCursor | None = None
 
-    def read(self, log: ReadableLog) -> tuple[bytes, bool]:
+    def read(self, log: ReadableLog, chunk_bytes: int) -> tuple[bytes, bool]:
         """Return the next chunk and whether it is the last; in the reader's thread."""
         if self.cursor is None:
             self.cursor = log.cursor(self.after_offset)
-        bulk = self.cursor.next(CHUNK_BYTES)
+        bulk = self.cursor.next(chunk_bytes)
         return bulk, not bulk or self.cursor.offset >= self.until_offset
 
     def close(self) -> None:
@@ -73,17 +75,19 @@ class CatchUpService:
         log: ReadableLog,
         reader: Reader,
         send: Callable[[bytes, Chunk | Refusal, bytes | None], bool],
+        queues: Queues | None = None,
     ) -> None:
         """
         Args:
             log: The master's log.
             reader: Where it is read.
             send: Sends a message and its bulk part to a connection; False where that failed.
+            queues: What of it has not reached the connections yet; None where none can.
         """
         self._log = log
         self._reader = reader
         self._send = send
-        self._transfers: Transfers[_Transfer] = Transfers()
+        self._transfers: Transfers[_Transfer] = Transfers(queues or NothingQueued())
 
     def __len__(self) -> int:
         return len(self._transfers)
@@ -112,9 +116,11 @@ class CatchUpService:
             transfer.close()
 
     def expire(self, now_ns: int, timeout_ns: int) -> None:
-        """End the transfers that were given no credit for too long."""
+        """End the transfers that were given no credit for too long, go on with the others."""
         for transfer in self._transfers.idle(now_ns, timeout_ns):
             self.drop(transfer.peer)
+        for transfer in self._transfers:
+            self._go_on(transfer)
 
     def close(self) -> None:
         """End every transfer; the reader must be closed."""
@@ -123,16 +129,17 @@ class CatchUpService:
             self.drop(transfer.peer)
 
     def _go_on(self, transfer: _Transfer) -> None:
-        if transfer.credit and not transfer.is_reading:
-            transfer.is_reading = True
+        if self._transfers.begin_reading(transfer):
+            chunk_bytes = min(CHUNK_BYTES, self._transfers.chunk_bytes)
             self._reader.read(
-                lambda: transfer.read(self._log), lambda future: self._deliver(transfer, future)
+                lambda: transfer.read(self._log, chunk_bytes),
+                lambda future: self._deliver(transfer, future),
             )
 
     def _deliver(self, transfer: _Transfer, future: asyncio.Future[tuple[bytes, bool]]) -> None:
         if future.cancelled():
             return
-        transfer.is_reading = False
+        waiting = self._transfers.end_reading(transfer)
         error = future.exception()
         if transfer.is_over:
             transfer.close()
@@ -140,6 +147,8 @@ class CatchUpService:
             self._refuse(transfer, error)
         else:
             self._send_chunk(transfer, *future.result())
+        for each in waiting:
+            self._go_on(each)
 
     def _send_chunk(self, transfer: _Transfer, bulk: bytes, is_last: bool) -> None:
         chunk = Chunk(transfer.request, transfer.sequence, is_last)

@@ -23,8 +23,9 @@ from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
 from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
-from synap.replication.publishing.transfers import ReadableLog, Reader
+from synap.replication.publishing.transfers import ReadableLog, Reader, share_bytes
 from synap.replication.rules import messages
+from synap.replication.rules.line_limit import LineLimit
 from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.messages import (
     DIVERGED,
@@ -39,7 +40,7 @@ from synap.replication.rules.progress import NS_PER_MS
 from synap.replication.rules.roster import ReplicaProgress
 from synap.replication.transport.curve import load_keys
 from synap.replication.transport.handshakes import HandshakeLog
-from synap.replication.transport.sockets import Endpoint, Sockets
+from synap.replication.transport.sockets import ListeningEndpoint, Sockets
 from synap.shared.board import ReplicaFacts
 
 if TYPE_CHECKING:
@@ -47,10 +48,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# To everything, as replicas do.
 _SUBSCRIBED = b"\x01"
 _UNSUBSCRIBED = b"\x00"
 # A replica that waits for its turn asks so often, or every replication.reconnect_delay_ms.
 _LONGEST_WAIT_MS = 1000
+# Replicas that fell silent at once and are named in the log; the status shows all of them.
+_SILENT_LINES = 10
+# Answers that wait for a peer, beside the chunks that may.
+_UNREAD_ANSWERS_BYTES = 256 * 1024
 # A port that is open to the world hears a lot of nonsense; the log says so this often.
 _COMPLAIN_EVERY_NS = 10_000_000_000
 
@@ -137,6 +143,7 @@ class Publisher:
                 on_higher_epoch=self._hear_higher_epoch,
             ),
         )
+        self._lines = LineLimit()
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._warned_ns = -_COMPLAIN_EVERY_NS
         self._is_running = False
@@ -156,28 +163,30 @@ class Publisher:
         replication = self._replication
         self._loop = asyncio.get_running_loop()
         self._sockets = Sockets(
-            self._options.largest_streamed_bytes, self._keys, self._handshakes.note
+            self._options.largest_streamed_bytes, self._keys, self._handshakes.note, self._was_cut
         )
         self._reader = Reader()
-        interval_ms, timeout_ms = replication.heartbeat_interval_ms, self._timeout_ns // NS_PER_MS
+        timeout_ms = self._timeout_ns // NS_PER_MS
         try:
-            self._stream: Endpoint = self._sockets.bind_stream(
-                replication.replica_listen_address, interval_ms, timeout_ms, self._hear_subscription
+            self._stream: ListeningEndpoint = self._sockets.bind_stream(
+                replication.replica_listen_address, timeout_ms, self._hear_subscription
             )
-            self._sync: Endpoint = self._sockets.bind_sync(
-                replication.sync_listen_address, interval_ms, timeout_ms, self._receive
+            self._sync: ListeningEndpoint = self._sockets.bind_sync(
+                replication.sync_listen_address, timeout_ms, self._receive
             )
         except BaseException:
             self._sockets.close()
             self._reader.close()
             raise
-        self._catch_up = CatchUpService(self._log.wal, self._reader, self._send_bulk)
+        self._catch_up = CatchUpService(self._log.wal, self._reader, self._send_bulk, self._sync)
         if self._source is not None:
             self.snapshots = SnapshotService(
                 self._log.wal, self._source, self._reader, self._send_bulk,
                 wait_ms=min(replication.reconnect_delay_ms, _LONGEST_WAIT_MS),
+                queues=self._sync,
             )  # fmt: skip
         self._master.serve(self._catch_up, self.snapshots)
+        self._sockets.keep_doors()
         self._is_running = True
         self._beat_timer: asyncio.Handle = self._loop.call_soon(self._beat)
         logger.info(
@@ -205,7 +214,7 @@ class Publisher:
         """
         message = self._master.streamed(frame, time.monotonic_ns(), _wall_ms())
         # What subscribers say of themselves can be forged; a replica that said hello is known.
-        if not (self._has_subscribers or self._master.has_replicas):
+        if not (self._has_subscribers or self._master.replica_count):
             return
         bulk = frame.encoded if isinstance(message, Published) else None
         self._stream.send(encode(message, bulk))
@@ -225,7 +234,7 @@ class Publisher:
 
     def _beat(self) -> None:
         self._send_heartbeat()
-        for name in self._master.expire(time.monotonic_ns()):
+        for name in self._master.expire(time.monotonic_ns())[:_SILENT_LINES]:
             logger.warning(
                 "replica %s is silent", name, extra={"action": "disconnected", "replica": name}
             )
@@ -237,14 +246,15 @@ class Publisher:
 
     def _hear_subscription(self, parts: list[bytes], address: str) -> None:
         # A new subscriber needs a heartbeat to begin, and need not wait for the next one.
-        if parts[0].startswith(_SUBSCRIBED):
+        if parts[0] == _SUBSCRIBED:
             self._has_subscribers = True
             self._send_heartbeat()
         elif parts[0] == _UNSUBSCRIBED:
             # The last of those that get everything, as replicas do, is gone.
             self._has_subscribers = False
         elif not parts[0].startswith(_UNSUBSCRIBED):
-            self._complain(ProtocolViolation("no subscription"), address)
+            self._complain(ProtocolViolation("no subscription to the whole stream"), address)
+            self._stream.drop_sender()
 
     def _receive(self, parts: list[bytes], address: str) -> None:
         peer = parts[0]
@@ -252,6 +262,7 @@ class Publisher:
             request, _ = messages.requests.decode(parts[1:])
         except ProtocolViolation as error:
             self._complain(error, address)
+            self._sync.drop_sender()
             return
         self._master.receive(peer, address, request, time.monotonic_ns(), _wall_ms())
 
@@ -273,7 +284,8 @@ class Publisher:
             if found.cancelled() or not self._is_running:
                 return
             if found.exception() is not None:
-                logger.error("a hello can't be answered: %s", found.exception())
+                if self._lines.allows(address, time.monotonic_ns()):
+                    logger.error("a hello can't be answered: %s", found.exception())
                 self._master.give_up(peer, str(found.exception()))
                 return
             answer = self._master.welcome(
@@ -283,7 +295,8 @@ class Publisher:
             if hello.sync_address and not isinstance(answer, Diverged):
                 self._note_replica(hello, address)
             self._warn_of_twins(hello.replica, address)
-            _tell(hello, address, answer)
+            if self._lines.allows(address, time.monotonic_ns()):
+                _tell(hello, address, answer)
 
         self._reader.read(position_there, deliver)
 
@@ -312,10 +325,17 @@ class Publisher:
         self._hooks.on_higher_epoch(epoch)
 
     def _send(self, peer: bytes, message: Answer) -> bool:
+        peers = max(len(self._catch_up), self._master.replica_count)
+        if self._sync.queued_bytes(peer) >= share_bytes(peers) + _UNREAD_ANSWERS_BYTES:
+            # It asks and asks, and reads no answer.
+            return False
         return self._sync.send([peer, *encode(message)])
 
     def _send_bulk(self, peer: bytes, message: Answer, bulk: bytes | None) -> bool:
         return self._sync.send([peer, *encode(message, bulk)])
+
+    def _was_cut(self, why: str) -> None:
+        self._complain(ProtocolViolation(f"a peer was cut off: {why}"), "")
 
     def _complain(self, violation: ProtocolViolation, address: str) -> None:
         self.violations += 1
@@ -323,7 +343,7 @@ class Publisher:
         if now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
             self._complained_ns = now_ns
             logger.warning(
-                "dropped a message from %s: %s", address or "somebody", violation,
+                "a violation by %s: %s", address or "somebody", violation,
                 extra={"action": "violation", "violations": self.violations},
             )  # fmt: skip
 

@@ -26,11 +26,14 @@ from synap.errors import LogError, SnapshotInvalid, SynapError
 from synap.position import Lineage
 from synap.replication.publishing.transfers import (
     LogCursor,
+    NothingQueued,
+    Queues,
     ReadableLog,
     Reader,
     Transfer,
     Transfers,
 )
+from synap.replication.rules.line_limit import LineLimit
 from synap.replication.rules.messages import (
     BUSY,
     MAX_REIGNS,
@@ -123,6 +126,7 @@ class SnapshotService:
         *,
         wait_ms: int,
         draw: Callable[[], float] = random.random,
+        queues: Queues | None = None,
     ) -> None:
         """
         Args:
@@ -132,6 +136,7 @@ class SnapshotService:
             send: Sends a message and its bulk part to a connection; False where that failed.
             wait_ms: How long replicas wait that can't be served yet, before it is spread.
             draw: Random numbers from [0, 1) that spread it.
+            queues: What of it has not reached the connections yet; None where none can.
         """
         self.most_transfers = 0
         self._log = log
@@ -140,7 +145,8 @@ class SnapshotService:
         self._send = send
         self._wait_ms = wait_ms
         self._draw = draw
-        self._transfers: Transfers[_Transfer] = Transfers()
+        self._transfers: Transfers[_Transfer] = Transfers(queues or NothingQueued())
+        self._lines = LineLimit()
         # Who has all of it and installs it, since when.
         self._installing: dict[bytes, int] = {}
         self._shared: _Shared | None = None
@@ -168,11 +174,12 @@ class SnapshotService:
         self.most_transfers = max(self.most_transfers, len(self._transfers))
         shared.used_ns = now_ns
         self._send(peer, _offer_of(shared, transfer), None)
-        logger.info(
-            "a snapshot of offset %d goes to a replica, from byte %d of %d",
-            shared.manifest.position.offset, transfer.at_byte, shared.manifest.bytes,
-            extra={"action": "full_resync", "offset": shared.manifest.position.offset},
-        )  # fmt: skip
+        if self._lines.allows("offer", now_ns):
+            logger.info(
+                "a snapshot of offset %d goes to a replica, from byte %d of %d",
+                shared.manifest.position.offset, transfer.at_byte, shared.manifest.bytes,
+                extra={"action": "full_resync", "offset": shared.manifest.position.offset},
+            )  # fmt: skip
         self._go_on(transfer)
 
     def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
@@ -188,6 +195,8 @@ class SnapshotService:
 
     def expire(self, now_ns: int, timeout_ns: int) -> None:
         """End transfers without progress, and let a snapshot go that nobody comes back for."""
+        for transfer in self._transfers:
+            self._go_on(transfer)
         for transfer in self._transfers.idle(now_ns, timeout_ns):
             logger.warning(
                 "a replica takes no more of its snapshot, which is given up",
@@ -293,9 +302,8 @@ class SnapshotService:
             self.drop(transfer.peer)
             self._installing[transfer.peer] = transfer.moved_ns
             return
-        if not transfer.credit:
+        if not self._transfers.begin_reading(transfer):
             return
-        transfer.is_reading = True
         self._readings += 1
         self._reader.read(
             lambda: shared.read(transfer.at_byte), lambda future: self._deliver(transfer, future)
@@ -305,7 +313,8 @@ class SnapshotService:
         if future.cancelled() or self._is_closed:
             return
         self._readings -= 1
-        transfer.is_reading = False
+        for each in self._transfers.end_reading(transfer):
+            self._go_on(each)
         if transfer.is_over:
             return
         error = future.exception()

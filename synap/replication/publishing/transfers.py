@@ -2,7 +2,8 @@
 
 A transfer is an answer in chunks to one peer, as many in flight as it gave credit for. Files are
 read in one thread, one read at a time and one at most for each transfer, so that a commit never
-waits for a replica and replicas take turns.
+waits for a replica and replicas take turns. A peer may give credit for what it never took: what
+is queued for it is asked of its connection, and bounded in bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,44 @@ from synap.position import Position
 from synap.replication.rules.messages import MAX_CREDIT, Credit
 
 Read = TypeVar("Read")
+
+# Queued for all peers together, and for one of them, where few have a transfer; where many have,
+# each has its part of the first, so that those who take nothing leave enough for those who do.
+ALL_QUEUED_BYTES = 24 * 1024 * 1024
+ONE_QUEUED_BYTES = 4 * 1024 * 1024
+_LEAST_QUEUED_BYTES = 96 * 1024
+
+# Reads under way at once: how large what they bring will be is not known before.
+_MOST_READINGS = 2
+
+
+class Queues(Protocol):
+    """What was sent to peers and has not reached them yet.
+
+    `synap.replication.transport.sockets.ListeningEndpoint` is one.
+    """
+
+    def queued_bytes(self, peer: bytes) -> int:
+        """Return what is queued for a peer."""
+
+    def relieve(self) -> None:
+        """Cut off the peer that takes the least of what is queued for it."""
+
+
+class NothingQueued:
+    """The queues of a transport that holds nothing."""
+
+    def queued_bytes(self, peer: bytes) -> int:
+        """Return 0."""
+        return 0
+
+    def relieve(self) -> None:
+        """Do nothing."""
+
+
+def share_bytes(transfers: int) -> int:
+    """Return what may be queued for one peer while so many have a transfer."""
+    return max(_LEAST_QUEUED_BYTES, min(ONE_QUEUED_BYTES, ALL_QUEUED_BYTES // max(1, transfers)))
 
 
 class LogCursor(Protocol):
@@ -93,8 +132,48 @@ OneTransfer = TypeVar("OneTransfer", bound=Transfer)
 class Transfers(Generic[OneTransfer]):
     """Those under way of one kind, at most one for each connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Queues) -> None:
+        """
+        Args:
+            queues: Of the peers.
+        """
         self._by_peer: dict[bytes, OneTransfer] = {}
+        # Whom something is read for, maybe for a transfer of theirs that is over.
+        self._reading: set[bytes] = set()
+        # Those whose turn comes when one of these is done, in their order.
+        self._waiting: dict[bytes, None] = {}
+        self._queues = queues
+
+    @property
+    def chunk_bytes(self) -> int:
+        """How large a chunk is to be, so that several fit into what may be queued."""
+        return share_bytes(len(self)) // 4
+
+    def begin_reading(self, transfer: OneTransfer) -> bool:
+        """Whether the transfer's next chunk is to be read now; it counts as being read then."""
+        peer = transfer.peer
+        if not transfer.credit or transfer.is_over or peer in self._reading:
+            return False
+        if self._queues.queued_bytes(peer) >= share_bytes(len(self)):
+            return False
+        if len(self._reading) >= _MOST_READINGS:
+            self._waiting[peer] = None
+            return False
+        if sum(map(self._queues.queued_bytes, self._by_peer)) >= ALL_QUEUED_BYTES:
+            self._queues.relieve()
+            return False
+        self._reading.add(peer)
+        transfer.is_reading = True
+        return True
+
+    def end_reading(self, transfer: OneTransfer) -> list[OneTransfer]:
+        """The chunk is read; return the transfers that waited for this."""
+        transfer.is_reading = False
+        self._reading.discard(transfer.peer)
+        peers = [transfer.peer, *self._waiting]
+        self._waiting.clear()
+        found = (self._by_peer.get(peer) for peer in peers)
+        return [each for each in found if each is not None and each is not transfer]
 
     def __len__(self) -> int:
         return len(self._by_peer)

@@ -191,9 +191,9 @@ class Master:
         return self._roster.progress(self._log.position.offset, self._clock, now_ns)
 
     @property
-    def has_replicas(self) -> bool:
-        """Whether a replica is connected, as far as is known."""
-        return len(self._roster) > 0
+    def replica_count(self) -> int:
+        """Replicas that are connected, as far as is known."""
+        return len(self._roster)
 
     def twin_note(self, name: str, now_ns: int) -> str:
         """Return what is wrong where two replicas seem to have one name; empty for nothing."""

@@ -28,6 +28,7 @@ from msgspec import Meta
 from synap.errors import FrameCorrupt, FrameTruncated, ProtocolViolation
 from synap.frame import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, decode_frame
 from synap.position import HISTORY_BYTES, START, Lineage, Position
+from synap.replication.rules.peer_words import check_address, check_name, check_url, printable
 
 MAGIC = b"SYNR"
 PROTOCOL_VERSION = 1
@@ -54,7 +55,7 @@ Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=_MAX_OFFSET)]
 IntervalMs = Annotated[int, Meta(ge=1, le=_MAX_INTERVAL_MS)]
 History = Annotated[bytes, Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Word = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=2048)]
 WaitMs = Annotated[int, Meta(ge=0, le=_MAX_INTERVAL_MS)]
@@ -89,6 +90,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     sync_address: Text = ""
 
     def __post_init__(self) -> None:
+        check_name(self.replica)
+        check_url(self.url)
+        check_address(self.sync_address)
         _check_position(self.position)
         _check_lineage(self.lineage)
 
@@ -158,6 +162,9 @@ class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
     master: Name
 
+    def __post_init__(self) -> None:
+        check_name(self.master)
+
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
     """The replica's log is a beginning of the master's, which still holds what follows it.
@@ -175,6 +182,8 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
     url: Text = ""
 
     def __post_init__(self) -> None:
+        check_name(self.master)
+        check_url(self.url)
         _check_position(self.position)
         _check_lineage(self.lineage)
 
@@ -204,6 +213,10 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=34):
     position: Position = START
 
     def __post_init__(self) -> None:
+        check_name(self.reason)
+        check_url(self.url)
+        # It is shown to the operator as it is.
+        msgspec.structs.force_setattr(self, "detail", printable(self.detail))
         _check_position(self.position)
         _check_lineage(self.lineage)
 
@@ -308,6 +321,8 @@ Message = Request | Answer | Streamed
 _WITH_BULK = (Chunk, Published, SnapshotChunk)
 Direction = TypeVar("Direction")
 _encoder = msgspec.msgpack.Encoder()
+# What decoding can raise: msgspec's own, text that is no UTF-8, numbers and nesting beyond bounds.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 def encode(message: Message, bulk: bytes | None = None) -> list[bytes]:
@@ -341,8 +356,10 @@ class Codec(Generic[Direction]):
         _check_prefix(head)
         try:
             message = self._decoder.decode(memoryview(head)[len(_PREFIX) :])
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ProtocolViolation(f"a message that can't be read: {error}") from error
+        except _UNREADABLE as error:
+            raise ProtocolViolation(
+                f"a message that can't be read: {printable(str(error))}"
+            ) from error
         if (len(parts) == 2) != isinstance(message, _WITH_BULK):
             raise ProtocolViolation(f"a {type(message).__name__} of {len(parts)} parts")
         return message, parts[1] if len(parts) == 2 else b""

@@ -19,7 +19,7 @@ from synap.replication.rules.messages import Ack, Hello
 from synap.replication.rules.plan import Diverged, FullResync, Plan
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 
-# Replicas shown, those that went away among them. The longest silent one makes room.
+# Replicas shown, those that went away among them. One of these makes room, the longest silent one.
 MAX_REPLICAS = 256
 
 _STATES = frozenset(LinkState)
@@ -217,7 +217,8 @@ class Roster:
     def _make_room(self) -> None:
         if len(self._by_id) < MAX_REPLICAS:
             return
-        name = min(self._by_id, key=lambda name: self._by_id[name].heard_ns)
+        known = self._by_id
+        name = min(known, key=lambda name: (known[name].is_connected, known[name].heard_ns))
         replica = self._by_id.pop(name)
         self._ids.pop(replica.peer, None)
 
