@@ -14,13 +14,19 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 # What the disk says when it has no room, for now or for this user or process.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+# What the system says when this process, or all together, may open no more files for now.
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+# Connections that took them are cut off within moments, so what must be opened is tried again.
+_AGAIN_SECONDS = 5.0
+_AGAIN_STEP_SECONDS = 0.01
 # Buffers that one writev takes on Linux (IOV_MAX).
 _MAX_BUFFERS = 1024
 
@@ -178,7 +184,7 @@ def write_file(path: Path, content: bytes, mode: int = 0o644, files: Files = DIS
 
 def write_synced(path: Path, content: bytes, mode: int, files: Files) -> None:
     """Write a file anew and make what is in it durable; its name is not."""
-    file = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    file = opened(lambda: files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode))
     try:
         write_whole(files, file, [content])
         files.sync_all(file)
@@ -200,8 +206,20 @@ def write_all(file: int, content: bytes) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make the names in `path` durable."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = opened(lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def opened(open_file: Callable[[], int]) -> int:
+    """Open what can't be done without, a little later where no more files may be open now."""
+    deadline = time.monotonic() + _AGAIN_SECONDS
+    while True:
+        try:
+            return open_file()
+        except OSError as error:
+            if error.errno not in NO_FILES or time.monotonic() >= deadline:
+                raise
+            time.sleep(_AGAIN_STEP_SECONDS)

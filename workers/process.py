@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ def run(name: str, body: Callable[[Config], int]) -> int:
     """
     die_with_parent()
     keep_private()
+    raise_open_files()
     try:
         config = config_of_environment()
     except StartError as error:
@@ -106,6 +108,18 @@ def kill_when_orphaned(parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         # It ended before the line above.
         os._exit(EXIT_FAILED)
+
+
+def raise_open_files() -> None:
+    """Let this process and its children have open all the files that the system allows them.
+
+    A peer costs one, and what a node does for its log costs some that must be had.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Without a hard limit the kernel has one of its own, which it does not tell here.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def allow_open_files(count: int) -> None:

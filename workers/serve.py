@@ -31,6 +31,7 @@ from workers.process import (
     child_environment,
     die_with_parent,
     python_command,
+    raise_open_files,
 )
 from workers.supervisor import Supervisor
 from workers.volatile import clear, create_private, volatile_settings
@@ -56,6 +57,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
         StartError: The configuration or the machine does not allow it.
     """
     die_with_parent()
+    raise_open_files()
     path = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
     config = _checked_config(path, overrides)
     if not config.persistence.enabled:

@@ -152,8 +152,9 @@ class Snapshotter:
                 async with self._one_at_a_time:
                     await self._retire()
             if self._options.enabled and self._is_due():
-                # The error was told; the next try comes when one is due again.
-                with suppress(SynapError):
+                # The error was told; the next try comes when one is due again. Where no file could
+                # be opened, that is soon.
+                with suppress(SynapError, OSError):
                     await self.take()
 
     def _is_due(self) -> bool:
@@ -215,12 +216,16 @@ class Snapshotter:
 
     async def _run(self, job: SnapshotJob) -> SnapshotOutcome:
         began = time.monotonic()
-        process = self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=dict(self._environment),
-        )
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=dict(self._environment),
+            )
+        except OSError as error:
+            why = f"the process that takes it can't be started: {error.strerror}"
+            return SnapshotOutcome("SnapshotError", why, time.monotonic() - began)
         try:
             output, _ = await process.communicate(msgspec.json.encode(job))
         finally:

@@ -13,12 +13,16 @@ from collections.abc import Sequence
 from os import O_APPEND, O_CREAT, O_TRUNC, O_WRONLY
 from pathlib import Path
 
-from synap.disk import NO_ROOM, Files, write_whole
+from synap.disk import NO_FILES, NO_ROOM, Files, write_whole
 from synap.errors import DataDirUnusable, DiskFull, WalFailed
 from synap.wal.segment import SegmentHeader, segment_path
 from synap.wal.syncer import Syncer
 
 logger = logging.getLogger(__name__)
+
+
+class NoFileLeft(Exception):
+    """No file may be opened for now; nothing changed, and the old segment is the active one."""
 
 
 def check_link(files: Files, link: Path) -> None:
@@ -91,6 +95,7 @@ class ActiveSegment:
 
         Raises:
             DiskFull: no room; the old segment is still the active one.
+            NoFileLeft: the same, for want of a descriptor.
             WalFailed: the disk failed.
         """
         # A finished segment is durable in every mode, so that a crash can tear the last one only.
@@ -114,7 +119,12 @@ class ActiveSegment:
     def _create(self, path: Path, header: SegmentHeader) -> int:
         """Create a segment, durably; return it open for appending."""
         temporary = path.with_name(f"{self._stem}.segment.tmp")
-        file = self._files.open(temporary, O_WRONLY | O_APPEND | O_CREAT | O_TRUNC)
+        try:
+            file = self._files.open(temporary, O_WRONLY | O_APPEND | O_CREAT | O_TRUNC)
+        except OSError as error:
+            if error.errno in NO_FILES:
+                raise NoFileLeft(str(error)) from error
+            raise
         try:
             write_whole(self._files, file, [header.encode()])
             self._syncer.sync_file(file)

@@ -28,13 +28,15 @@ from synap.disk import DISK, Files
 from synap.errors import LogError, OffsetGap, OffsetUnknown, StaleEpoch, WalFailed
 from synap.frame import Frame, follows
 from synap.position import NO_HISTORY, START, Position, Reign, check_next_reign
-from synap.wal.active_segment import ActiveSegment, check_link
+from synap.wal.active_segment import ActiveSegment, NoFileLeft, check_link
 from synap.wal.cursor import Extent, Readers, WalCursor
 from synap.wal.scan import OnFrame, Recovered, cut_tail, find_end
 from synap.wal.segment import SEGMENT_HEADER_BYTES, VERSION, Border, Mark, Segment, SegmentHeader
 from synap.wal.syncer import Syncer
 
 logger = logging.getLogger(__name__)
+
+_WARN_SECONDS = 10.0
 
 __all__ = ["Files", "Mark", "Wal", "WalCursor", "WalOptions", "WalReport"]
 
@@ -101,6 +103,7 @@ class Wal:
         # Where the last append began, in the active segment; None where it was taken back, or there
         # was none. To be asked for before anything else is written.
         self._before_append: Border | None = None
+        self._warned = -_WARN_SECONDS
         # Files that are in no extent any more, oldest first. The owner adds at one end while the
         # thread that removes them takes from the other.
         self._retired: deque[Path] = deque()
@@ -248,7 +251,10 @@ class Wal:
             if segment.first_offset <= end.offset:
                 written = segment.header.history
         check_next_reign(reign, end, written)
-        self._begin_segment(reign.epoch, reign.history)
+        try:
+            self._begin_segment(reign.epoch, reign.history)
+        except NoFileLeft as error:
+            raise self._syncer.fail(error, "a reign's segment can't be begun") from error
 
     def append(self, frames: Sequence[Frame]) -> None:
         """Append `frames` by one write: all of them, or none where an error says so.
@@ -270,8 +276,9 @@ class Wal:
         size = sum(map(len, buffers))
         end = self._readers.extent.end
         is_long = end + size > self._options.segment_bytes and end > SEGMENT_HEADER_BYTES
-        if is_long or self._readers.extent.segments[-1].header.version != VERSION:
-            self._begin_segment(self.epoch, self.history)
+        is_older = self._readers.extent.segments[-1].header.version != VERSION
+        if is_long or is_older:
+            self._roll_over(may_wait=not is_older)
         before = self._readers.extent
         self._active.write(buffers, before.end)
         self._syncer.written(position.offset)
@@ -409,6 +416,26 @@ class Wal:
         segments[-1].size = end
         segments[-1].note(position, end)
         self._readers.extent = Extent(segments, end, position)
+
+    def _roll_over(self, *, may_wait: bool) -> None:
+        """Begin the next segment, or go on with this one where no file can be opened for now.
+
+        The segment is longer then, and the next append tries again.
+
+        Args:
+            may_wait: This one may hold what comes next: it is of this program's format.
+        """
+        try:
+            self._begin_segment(self.epoch, self.history)
+        except NoFileLeft as error:
+            if not may_wait:
+                raise self._syncer.fail(error, "the next segment can't be begun") from error
+            now = time.monotonic()
+            if now - self._warned >= _WARN_SECONDS:
+                self._warned = now
+                logger.warning(
+                    "the next segment of the log waits: %s", error, extra={"action": "wal_waits"}
+                )
 
     def _begin_segment(self, epoch: int, history: bytes) -> None:
         base, now_ms = self.position, time.time_ns() // 1_000_000

@@ -130,6 +130,11 @@ class FailingFiles(Files):
         self._call("sync_directory")
         super().sync_directory(path)
 
+    def open(self, path: Path, flags: int) -> int:
+        if "open" in self._errors:
+            self._call("open")
+        return super().open(path, flags)
+
     def read(self, file: int, count: int, at: int) -> bytes:
         if "read" in self._errors:
             self._call("read")

@@ -15,8 +15,8 @@ from queue import Queue
 from typing import Any
 
 import pytest
-
 from synap.http.api.openapi.operations import OPERATIONS
+
 from tests.support import HOST, Node
 
 CHROMIUM = shutil.which("chromium")

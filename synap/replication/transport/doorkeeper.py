@@ -16,7 +16,9 @@ Source: docs/protocol.md, "Bounds".
 
 from __future__ import annotations
 
+import resource
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -26,9 +28,12 @@ import zmq
 
 from synap.replication.transport.tcp_facts import Cutter, inode_of, local_port, traffic
 
-# Of each port. Above the nodes of any cluster, below what a process may have open.
+# Of each port, above the nodes of any cluster; fewer where the process may open few files.
 MAX_CONNECTIONS = 192
 MAX_SILENT = 64
+# What the process opens beside them: the store, the log, sockets of the node's other processes.
+_OWN_FILES = 96
+_LEAST_PLACES = 8
 # Connections are looked at so often; what all of them send meanwhile is not bounded.
 _TICK_MS = 50
 # Number and value of a monitor's event: of a connection that was accepted, its descriptor.
@@ -36,6 +41,17 @@ _EVENT = struct.Struct("=HI")
 
 Tell = Callable[[str], None]
 Hear = Callable[[list[bytes]], None]
+
+
+def places(files: int) -> tuple[int, int]:
+    """Return how many connections a port has room for: those that talk, and silent ones.
+
+    Args:
+        files: What the process may have open; two ports share what it does not need itself.
+    """
+    fitting = max(_LEAST_PLACES, (files - _OWN_FILES) // 2)
+    silent = min(MAX_SILENT, fitting // 4)
+    return min(MAX_CONNECTIONS, fitting - silent), silent
 
 
 class Door:
@@ -61,6 +77,9 @@ class Door:
         self._unread_bytes = unread_bytes
         self._backlog_bytes = backlog_bytes
         self._forgives = forgives
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = soft == resource.RLIM_INFINITY
+        self._most_talking, self._most_silent = places(sys.maxsize if unlimited else soft)
         self._heard: deque[int] = deque()
         self._connections: dict[int, _Connection] = {}
 
@@ -90,8 +109,10 @@ class Door:
         # In the order of their coming: of the silent ones the last may be about to speak.
         silent = [each for each in self._connections.values() if each.is_silent]
         talking = [each for each in self._connections.values() if not each.is_silent]
-        going += [(each, "it says nothing, as many others") for each in silent[:-MAX_SILENT]]
-        going += [(each, "the port is full") for each in talking[MAX_CONNECTIONS:]]
+        going += [
+            (each, "it says nothing, as many others") for each in silent[: -self._most_silent]
+        ]
+        going += [(each, "the port is full") for each in talking[self._most_talking :]]
         return going
 
     def forget(self, connection: _Connection) -> None:

@@ -279,3 +279,22 @@ def assert_refuses_everything(wal: Wal) -> None:
     with pytest.raises(WalFailed):
         wal.retract(position)
     assert wal.position == position
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE])
+def test_segment_that_can_not_be_begun_for_want_of_a_file_waits(tmp_path: Path, error: int) -> None:
+    """Cites K9: a crowded port takes the descriptors for a while, and nothing is refused."""
+    files = FailingFiles()
+    wal = open_wal(tmp_path, files=files, segment_bytes=500)
+    frames = append_frames(wal, 2)
+    files.fail("open", error)
+    for _ in range(10):
+        frames += append_frames(wal, 1)
+    assert len(segments_in(tmp_path)) == 1
+    files.heal()
+    frames += append_frames(wal, 1)
+    assert len(segments_in(tmp_path)) == 2
+    wal.close()
+    reopened = open_wal(tmp_path, segment_bytes=500)
+    assert list(reopened.frames_after(0)) == frames
+    reopened.close()

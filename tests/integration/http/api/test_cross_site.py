@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-
 from synap.http.api.openapi.operations import OPERATIONS
+
 from tests.integration.http_support import DEADLINE_SECONDS, Client, error_of, make_config, serving
 from tests.support import HOST, Answer, Node
 

@@ -75,3 +75,9 @@ async def test_subscriber_who_takes_nothing_is_cut_off_and_the_others_stay(bench
 
             await eventually(is_cut_off)
             await until_level(master, replica)
+
+
+def test_ports_of_a_process_with_few_files_have_few_places() -> None:
+    assert doorkeeper.places(65536) == (doorkeeper.MAX_CONNECTIONS, doorkeeper.MAX_SILENT)
+    assert doorkeeper.places(160) == (24, 8)
+    assert doorkeeper.places(20) == (6, 2)
