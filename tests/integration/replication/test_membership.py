@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import zmq
 
 from synap.position import Position, Reign
+from synap.replication.publishing.publisher import PublisherHooks
 from synap.replication.rules.messages import (
     Ack,
     Fetch,
@@ -32,17 +34,21 @@ OTHER_SECRET = "a secret of some other cluster, long"
 _NOTHING_SECONDS = 0.5
 
 
-class Watched:
-    """A master and what its peers brought about."""
+class Watched(Master):
+    """A master that keeps what its peers brought about."""
 
-    def __init__(self, master: Master) -> None:
-        self.master = master
+    def __init__(self, folder: Path, **settings: object) -> None:
+        super().__init__(folder, **settings)
         self.higher_epochs: list[int] = []
         self.known: dict[str, str] = {}
-        master.publisher.watch(lambda: None, self.higher_epochs.append, self.known.__setitem__)
+        self.hooks = PublisherHooks(
+            on_ack=self.hooks.on_ack,
+            on_higher_epoch=self.higher_epochs.append,
+            on_replica=self.known.__setitem__,
+        )
 
     def hello(self, name: str = "stranger", **changed: object) -> Hello:
-        log = self.master.data_dir
+        log = self.data_dir
         return Hello(name, log.position, log.lineage, "http://203.0.113.9:80", **changed)
 
 
@@ -64,7 +70,7 @@ async def take_a_snapshot(watched: Watched, stranger: Stranger) -> object:
 
 
 async def end_the_reign(watched: Watched, stranger: Stranger) -> object:
-    (reign,) = watched.master.data_dir.lineage
+    (reign,) = watched.data_dir.lineage
     made_up = Reign(reign.epoch + 7, b"x" * 16, reign.first_offset)
     stranger.say(Hello("stranger", Position(1, 1, 1), (reign, made_up)))
     await eventually(lambda: watched.higher_epochs, _NOTHING_SECONDS)
@@ -72,7 +78,7 @@ async def end_the_reign(watched: Watched, stranger: Stranger) -> object:
 
 
 async def promote_himself(watched: Watched, stranger: Stranger) -> object:
-    (reign,) = watched.master.data_dir.lineage
+    (reign,) = watched.data_dir.lineage
     made_up = Reign(reign.epoch + 1, b"y" * 16, reign.first_offset)
     stranger.say(Hello("stranger", Position(1, 1, 1), (reign, made_up), is_master=True))
     await eventually(lambda: watched.higher_epochs, _NOTHING_SECONDS)
@@ -81,17 +87,17 @@ async def promote_himself(watched: Watched, stranger: Stranger) -> object:
 
 async def fake_a_quorum(watched: Watched, stranger: Stranger) -> object:
     stranger.say(watched.hello())
-    position = watched.master.data_dir.position
+    position = watched.data_dir.position
     stranger.say(Ack(position.offset, position.epoch, "in_sync"))
-    publisher = watched.master.publisher
+    publisher = watched.publisher
     await eventually(lambda: publisher.held_offset(1) == position.offset, _NOTHING_SECONDS)
     return publisher.held_offset(1)
 
 
 async def be_on_the_roster(watched: Watched, stranger: Stranger) -> object:
     stranger.say(watched.hello())
-    await eventually(watched.master.publisher.replicas, _NOTHING_SECONDS)
-    return watched.master.publisher.replicas()
+    await eventually(watched.publisher.replicas, _NOTHING_SECONDS)
+    return watched.publisher.replicas()
 
 
 async def name_an_address_to_connect_to(watched: Watched, stranger: Stranger) -> object:
@@ -119,9 +125,11 @@ KEYS = {"plain": None, "another secret": keys_of_secret(OTHER_SECRET)}
 
 
 async def watched_master(bench: Bench, **settings: object) -> Watched:
+    bench.master_type = Watched
     master = await bench.master(**settings)
+    assert isinstance(master, Watched)
     master.set_many(10)
-    return Watched(master)
+    return master
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
@@ -129,7 +137,7 @@ async def watched_master(bench: Bench, **settings: object) -> Watched:
 async def test_open_master_serves_whoever_reaches_it(bench, attack):
     async with bench:
         watched = await watched_master(bench)
-        with Stranger(watched.master.addresses[1]) as stranger:
+        with Stranger(watched.addresses[1]) as stranger:
             assert await attack(watched, stranger)
 
 
@@ -140,13 +148,13 @@ async def test_closed_master_serves_no_stranger(bench, attack, keys):
     """Cites K2 and K7."""
     async with bench:
         watched = await watched_master(bench, replication__secret=SECRET)
-        address = watched.master.addresses[1]
+        address = watched.addresses[1]
         with (
             Stranger(address, keys=keys, seconds=_NOTHING_SECONDS) as stranger,
             pytest.raises((AssertionError, zmq.ZMQError)),
         ):
             await attack(watched, stranger)
-        publisher = watched.master.publisher
+        publisher = watched.publisher
         assert (publisher.replicas(), publisher.held_offset(1)) == ((), 0)
         assert (watched.higher_epochs, watched.known) == ([], {})
 
@@ -157,7 +165,7 @@ async def test_stream_is_heard_by_members_alone(bench, keys):
     """Cites K2 and K7: a stranger who subscribes hears neither frames nor heartbeats."""
     async with bench:
         watched = await watched_master(bench, replication__secret=SECRET)
-        address = watched.master.addresses[0]
+        address = watched.addresses[0]
         is_member = keys is not None and keys.servers == keys_of_secret(SECRET).servers
         with Stranger(address, zmq.SUB, keys, _NOTHING_SECONDS) as stranger:
             stranger.socket.setsockopt(zmq.SUBSCRIBE, b"")
@@ -165,7 +173,7 @@ async def test_stream_is_heard_by_members_alone(bench, keys):
                 await eventually(lambda: stranger.socket.poll(0))
                 return
             for _ in range(20):
-                watched.master.set_many(5)
+                watched.set_many(5)
                 await asyncio.sleep(_NOTHING_SECONDS / 20)
             assert not stranger.socket.poll(0)
 

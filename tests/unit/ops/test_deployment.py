@@ -154,7 +154,7 @@ def test_compose_nodes_share_a_secret_that_the_master_makes(services: dict[str, 
     made = services["master"]["entrypoint"][-1]
     assert made == "synap secret /cluster/secret && exec synap serve"
     # Of an empty volume the owner is that of the folder in the image.
-    folder = "install --directory --owner synap --group synap --mode 0700 /cluster"
+    folder = "install --directory --owner synap --group root --mode 0770 /cluster"
     assert folder in (ROOT / "Dockerfile").read_text()
     published = [port for name in NODES for port in services[name]["ports"]]
     assert all(port.endswith(":15500") for port in published)
