@@ -91,6 +91,10 @@ class Files:
     def remove(self, path: Path) -> None:
         path.unlink()
 
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
     def remove_tree(self, path: Path) -> None:
         shutil.rmtree(path)
 

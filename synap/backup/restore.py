@@ -13,6 +13,7 @@ can take the place for one in its own log.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -116,12 +117,16 @@ def restore(
     target = target or Target()
     if wal_dir is None and target != Target():
         raise RestoreRefused("an offset or a time to restore to needs the log: give --wal")
-    is_volume = _check_target(data_dir)
-    name = f".{data_dir.name}.restoring-{os.getpid()}"
-    work = data_dir / name if is_volume else data_dir.absolute().with_name(name)
+    is_volume = os.path.ismount(data_dir)
+    work = _work_folder(data_dir, is_volume=is_volume)
+    with suppress(OSError):
+        _clear_abandoned(work, files)
+    _check_target(data_dir, is_volume=is_volume)
+    lock = -1
     try:
         files.make_directory(work.parent)
         files.make_new_directory(work)
+        lock = _lock_folder(work)
         restored = _Restoring(source, work, now_ms, on_step, files).run(wal_dir, target)
         on_step("putting it in place")
         _put_in_place(work, data_dir, files, is_volume=is_volume)
@@ -132,6 +137,8 @@ def restore(
     finally:
         with suppress(OSError):
             files.remove_tree(work)
+        if lock >= 0:
+            os.close(lock)
     return msgspec.structs.replace(restored, data_dir=data_dir)
 
 
@@ -456,15 +463,54 @@ def _with_reign(lineage: Lineage, reign: Reign) -> Lineage:
     return (*(each for each in lineage if each.first_offset < reign.first_offset), reign)
 
 
-def _check_target(data_dir: Path) -> bool:
-    """Refuse a target that holds something; return whether it is the root of a file system."""
+def _work_folder(data_dir: Path, *, is_volume: bool) -> Path:
+    """Return the folder of this process's work, on the file system of the target."""
+    name = f".{data_dir.name}.restoring-{os.getpid()}"
+    return data_dir / name if is_volume else data_dir.absolute().with_name(name)
+
+
+def _clear_abandoned(work: Path, files: Files) -> None:
+    """Remove what restores to the same place left behind that were killed.
+
+    Raises:
+        OSError: the folder of it can't be read, or something there not be removed.
+    """
+    prefix = work.name[: work.name.rindex("-") + 1]
+    for name in files.names(work.parent):
+        if not name.startswith(prefix):
+            continue
+        with suppress(BlockingIOError):
+            # One that is at work holds its lock.
+            lock = _lock_folder(work.with_name(name))
+            try:
+                files.remove_tree(work.with_name(name))
+            finally:
+                os.close(lock)
+
+
+def _lock_folder(folder: Path) -> int:
+    """Lock `folder` for as long as the returned descriptor is open.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+    """
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _check_target(data_dir: Path, *, is_volume: bool) -> None:
+    """Refuse a target that holds something."""
     try:
         held = sorted(os.listdir(data_dir))
     except FileNotFoundError:
-        return False
+        return
     except NotADirectoryError as error:
         raise RestoreRefused(f"{data_dir} is no directory") from error
-    is_volume = os.path.ismount(data_dir)
     if is_volume:
         held = [name for name in held if name != _LOST_AND_FOUND]
     if held:
@@ -472,17 +518,24 @@ def _check_target(data_dir: Path) -> bool:
         raise RestoreRefused(
             f"{data_dir} is not empty, it holds {named}; choose another directory or move that away"
         )
-    return is_volume
 
 
 def _put_in_place(work: Path, data_dir: Path, files: Files, *, is_volume: bool) -> None:
     if is_volume:
         # The root of a file system can't be replaced. `node.json` comes last: without it no node
         # takes the rest for its own.
-        for each in sorted(work.iterdir(), key=lambda path: path.name == "node.json"):
-            files.sync_directory(work)
-            files.rename(each, data_dir / each.name)
-        files.sync_directory(data_dir)
+        moved: list[Path] = []
+        try:
+            for each in sorted(work.iterdir(), key=lambda path: path.name == "node.json"):
+                files.sync_directory(work)
+                files.rename(each, data_dir / each.name)
+                moved.append(each)
+            files.sync_directory(data_dir)
+        except OSError:
+            with suppress(OSError):
+                for each in reversed(moved):
+                    files.rename(data_dir / each.name, each)
+            raise
         return
     files.sync_directory(work)
     files.rename(work, data_dir)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -209,10 +210,21 @@ class Node:
         try:
             write_identity(self._path, identity, self._files)
         except OSError as error:
+            self._put_back()
             if error.errno in NO_ROOM:
                 raise DiskFull(f"no room on the disk for {self._path}") from error
             raise
         self.identity = identity
+
+    def _put_back(self) -> None:
+        """Have the file say what this node is, where a change got its name and may not be durable.
+
+        Else the next start would be the first to act on a change that was refused.
+        """
+        with suppress(OSError):
+            held = read_identity(self._path)
+            if msgspec.structs.replace(held, format=self.identity.format) != self.identity:
+                write_identity(self._path, self.identity, self._files)
 
 
 def read_identity(path: Path) -> NodeIdentity:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synap.disk import DISK, NO_ROOM, Files
+from synap.disk import DISK, NO_ROOM, Files, remove_if_there
 from synap.errors import (
     DataDirUnusable,
     DiskFull,
@@ -137,6 +137,9 @@ class _Recoverer:
     def run(self) -> tuple[Wal, Store]:
         began = time.monotonic()
         paths, recovery = self._paths, self.recovery
+        for path in (paths.node_file, paths.resync_file):
+            # Half of one that a crash cut off.
+            remove_if_there(path.with_name(f"{path.name}.tmp"), self._files)
         self._finish_switch()
         if paths.snapshots_dir.exists():
             clear_leftovers(paths.snapshots_dir, self._files)

@@ -55,9 +55,29 @@ def begin(paths: NodePaths, switch: ResyncSwitch, files: Files = DISK) -> None:
 
     Raises:
         OSError: the disk refuses; the old state counts.
+        DataDirUnusable: it refuses also to say so: only a start can tell which state counts.
     """
     content = msgspec.json.format(encode_json(switch), indent=2)
-    write_file(paths.resync_file, content, files=files)
+    try:
+        write_file(paths.resync_file, content, files=files)
+    except OSError:
+        _take_back(paths, files)
+        raise
+
+
+def _take_back(paths: NodePaths, files: Files) -> None:
+    """See that a decision of which it is not known whether it is durable is none.
+
+    The node goes on with the old state, and takes what would be gone if the next start switched.
+    """
+    try:
+        remove_if_there(paths.resync_file, files)
+        files.sync_directory(paths.data_dir)
+    except OSError as error:
+        raise DataDirUnusable(
+            f"{paths.resync_file} can't be written, nor removed: {error}; mend the disk, and start "
+            "the node again, which goes on with one state or the other"
+        ) from error
 
 
 def pending(paths: NodePaths) -> ResyncSwitch | None:

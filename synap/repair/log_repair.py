@@ -16,12 +16,12 @@ too: the next start rebuilds it and begins a new epoch.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
 
-from synap.disk import DISK, Files
+from synap.disk import DISK, Files, remove_if_there
 from synap.errors import RepairRefused, SnapshotInvalid, StoreError, SynapError
 from synap.node.aside import copy_file
 from synap.node.identity import lock_file, read_identity
@@ -115,25 +115,42 @@ class Repair:
         assert plan is not None, "a sound log needs no repair"
         folder = plan.directory / folder_name
         try:
+            self._clear_half_copies()
             self._files.make_new_directory(folder)
-            self._files.sync_directory(plan.directory)
-            if plan.takes_snapshot:
-                self._take_snapshot(now_ms)
-            if plan.rebuilds and self._data_dir is not None:
-                set_aside(self._data_dir / "store", self._files)
-            if plan.cut is not None:
-                self._keep_tail(plan.cut, plan.keep_bytes, folder)
-            moved = plan.moved if plan.cut is None and not plan.rebuilds else plan.moved[::-1]
-            # Newest first, the log stays a beginning of itself; oldest first, an end.
-            for path in moved:
-                self._files.rename(path, folder / path.name)
-                self._files.sync_directory(folder)
-                self._files.sync_directory(plan.directory)
-            if plan.cut is not None:
-                self._truncate(plan.cut, plan.keep_bytes)
         except OSError as error:
             raise RepairRefused(f"{error.filename or folder}: {error.strerror}") from error
+        try:
+            self._do(plan, folder, now_ms)
+        except (OSError, RepairRefused) as error:
+            with suppress(OSError):
+                # Only where it is empty.
+                self._files.remove_directory(folder)
+            if isinstance(error, RepairRefused):
+                raise
+            raise RepairRefused(f"{error.filename or folder}: {error.strerror}") from error
         return folder
+
+    def _do(self, plan: RepairPlan, folder: Path, now_ms: int) -> None:
+        self._files.sync_directory(plan.directory)
+        if plan.takes_snapshot:
+            self._take_snapshot(now_ms)
+        if plan.rebuilds and self._data_dir is not None:
+            set_aside(self._data_dir / "store", self._files)
+        if plan.cut is not None:
+            self._keep_tail(plan.cut, plan.keep_bytes, folder)
+        moved = plan.moved if plan.cut is None and not plan.rebuilds else plan.moved[::-1]
+        # Newest first, the log stays a beginning of itself; oldest first, an end.
+        for path in moved:
+            self._files.rename(path, folder / path.name)
+            self._files.sync_directory(folder)
+            self._files.sync_directory(plan.directory)
+        if plan.cut is not None:
+            self._truncate(plan.cut, plan.keep_bytes)
+
+    def _clear_half_copies(self) -> None:
+        """Remove the unfinished copies of a repair that was cut off."""
+        for path in self._directory.glob("removed-*/*.from-byte-*.tmp"):
+            remove_if_there(path, self._files)
 
     def _make_plan(self) -> RepairPlan | None:
         report = self.report

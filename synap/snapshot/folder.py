@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from synap.disk import DISK, Files, remove_if_there, write_synced
+from synap.disk import DISK, Files, remove_if_there, write_file, write_synced
 from synap.errors import SnapshotInvalid
 from synap.position import Lineage, Position, decode_json, encode_json
 
@@ -90,22 +90,28 @@ def snapshots(directory: Path) -> list[tuple[Path, Manifest]]:
     return found
 
 
-def put_in_place(temporary: Path, manifest: Manifest, files: Files = DISK) -> Path:
-    """Make a snapshot of a verified and synced image under a temporary name; return its path.
+def name_snapshot(temporary: Path, manifest: Manifest, files: Files) -> None:
+    """Make a snapshot of a verified and synced image under a temporary name.
 
-    A snapshot of the same offset is replaced.
+    One of the same offset is replaced, and neither is there where that is cut off.
 
     Raises:
         OSError: the disk refuses.
     """
-    directory = temporary.parent
-    path = snapshot_path(directory, manifest.position.offset)
-    content = msgspec.json.format(encode_json(manifest), indent=2) + b"\n"
-    write_synced(_manifest_path(temporary), content, 0o644, files)
+    path = snapshot_path(temporary.parent, manifest.position.offset)
+    write_synced(_manifest_path(temporary), _encode(manifest), 0o644, files)
     files.rename(_manifest_path(temporary), _manifest_path(path))
     files.rename(temporary, path)
-    files.sync_directory(directory)
-    return path
+    files.sync_directory(path.parent)
+
+
+def write_manifest(path: Path, manifest: Manifest, files: Files) -> None:
+    """Replace the manifest of the snapshot at `path`, in one step.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    write_file(_manifest_path(path), _encode(manifest), files=files)
 
 
 def discard(temporary: Path, files: Files = DISK) -> None:
@@ -186,16 +192,6 @@ class ReceivedImage:
         """Make it durable."""
         self._files.sync_all(self._file)
 
-    def put_in_place(self, manifest: Manifest) -> Path:
-        """Make a snapshot of it, which was verified and synced.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        path = put_in_place(self.path, manifest, self._files)
-        self.close()
-        return path
-
     def discard(self) -> None:
         """Remove it."""
         self.close()
@@ -206,6 +202,10 @@ class ReceivedImage:
         if self._file >= 0:
             self._files.close(self._file)
             self._file = -1
+
+
+def _encode(manifest: Manifest) -> bytes:
+    return msgspec.json.format(encode_json(manifest), indent=2) + b"\n"
 
 
 def _manifest_path(path: Path) -> Path:

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+import msgspec
 import zstandard
 
 from synap.disk import DISK, NO_ROOM, Files, write_whole
@@ -29,8 +30,10 @@ from synap.snapshot.folder import (
     TEMPORARY,
     Manifest,
     discard,
-    put_in_place,
+    name_snapshot,
     read_manifest,
+    snapshot_path,
+    write_manifest,
 )
 from synap.store import ImageFacts, look_into
 from synap.store.generations import DATA_FILE
@@ -82,14 +85,50 @@ def write_snapshot(
         if position.offset and position.epoch not in {reign.epoch for reign in lineage}:
             raise SnapshotError(f"epoch {position.epoch} began meanwhile; the next try names it")
         _verify(temporary, manifest, files)
-        put_in_place(temporary, manifest, files)
+        return put_in_place(temporary, manifest, files)
     except (OSError, StoreError, SnapshotError) as error:
         with suppress(OSError):
             discard(temporary, files)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise DiskFull("no room for a snapshot on the disk") from error
         raise SnapshotError(f"no snapshot could be written to {directory}: {error}") from error
-    return manifest
+
+
+def put_in_place(temporary: Path, manifest: Manifest, files: Files = DISK) -> Manifest:
+    """Make a snapshot of a verified and synced image under a temporary name.
+
+    Where there is a sound one of the same position already, its image stays, for two files can't be
+    replaced in one step; only the manifest is new. One that is not sound, or of another history, is
+    replaced.
+
+    Returns:
+        The manifest of what is there now.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    path = snapshot_path(temporary.parent, manifest.position.offset)
+    same = _named_anew(path, manifest) if path.exists() else None
+    if same is None:
+        name_snapshot(temporary, manifest, files)
+        return manifest
+    write_manifest(path, same, files)
+    discard(temporary, files)
+    return same
+
+
+def _named_anew(path: Path, manifest: Manifest) -> Manifest | None:
+    """Return `manifest` for the image at `path`; None where that is of no use for it."""
+    try:
+        held = verify_snapshot(path)
+    except SnapshotInvalid:
+        return None
+    if held.position != manifest.position:
+        return None
+    return msgspec.structs.replace(
+        manifest, bytes=held.bytes, sha256=held.sha256,
+        compression=held.compression, plain_bytes=held.plain_bytes,
+    )  # fmt: skip
 
 
 def verify_snapshot(path: Path) -> Manifest:

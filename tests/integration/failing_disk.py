@@ -29,6 +29,7 @@ class KthCallFails(Files):
     A write that fails has written a half, a tree whose removal fails has lost a file.
 
     Attributes:
+        is_armed: Whether calls count yet.
         has_failed: Whether it came to that.
         failed: What failed first.
     """
@@ -37,6 +38,7 @@ class KthCallFails(Files):
         self._left = number
         self._error = error
         self._is_for_good = length == FOR_GOOD
+        self.is_armed = True
         self.has_failed = False
         self.failed = ""
 
@@ -101,6 +103,10 @@ class KthCallFails(Files):
         self._call("remove")
         super().remove(path)
 
+    def remove_directory(self, path: Path) -> None:
+        self._call("remove_directory")
+        super().remove_directory(path)
+
     def remove_tree(self, path: Path) -> None:
         def remove_one() -> None:
             found = next((each for each in path.rglob("*") if each.is_file()), None)
@@ -115,6 +121,8 @@ class KthCallFails(Files):
         super().point_link(link, target)
 
     def _call(self, name: str, do_part: Callable[[], None] | None = None) -> None:
+        if not self.is_armed:
+            return
         self._left -= 1
         if self._left == 0 and do_part is not None:
             do_part()

@@ -22,6 +22,7 @@ from synap.node.data_dir import DataDir, Prepared
 from synap.replication.rules.messages import SnapshotOffer
 from synap.replication.rules.resync import Install, Job, Receive, Write
 from synap.snapshot.folder import Manifest, ReceivedImage
+from synap.snapshot.image import put_in_place
 from synap.wal.wal import Wal
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Installer:
 
     async def _install(self, job: Install) -> None:
         began = time.monotonic()
-        manifest = _manifest_of(job.offer)
+        manifest = manifest_of(job.offer)
         prepared = await self._in_thread(self._prepare, manifest)
         self._switching = asyncio.create_task(self._switch_in(job, prepared))
         # Half a switch is no state to stop in.
@@ -156,7 +157,8 @@ class Installer:
             image.sync()
             prepared = self._data_dir.prepare(image.path, manifest)
             try:
-                image.put_in_place(manifest)
+                put_in_place(image.path, manifest, self._data_dir.files)
+                image.close()
             except BaseException:
                 prepared.store.close(clean=False)
                 raise
@@ -197,7 +199,8 @@ def _refusals() -> Iterator[None]:
         raise _Refused(error) from error
 
 
-def _manifest_of(offer: SnapshotOffer) -> Manifest:
+def manifest_of(offer: SnapshotOffer) -> Manifest:
+    """Return the manifest of the snapshot that is offered."""
     return Manifest(
         lineage=offer.lineage,
         position=offer.position,
