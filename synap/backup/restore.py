@@ -29,10 +29,11 @@ from synap.errors import DiskFull, RestoreRefused, StoreError
 from synap.frame import Frame, encode_frame
 from synap.node.identity import NodeIdentity, new_reign, write_identity
 from synap.position import Lineage, Position, Reign
+from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import Manifest, prune, snapshot_path
 from synap.snapshot.folder import read_manifest as read_snapshot_manifest
-from synap.snapshot.image import unpack_image, write_snapshot
-from synap.store import Applied, Bulk, ImageFacts, Store, digest_image
+from synap.snapshot.image import Look, unpack_image, write_snapshot
+from synap.store import Applied, Bulk, ImageFacts, Store, digest_image, look_into
 from synap.store.generations import DATA_FILE
 from synap.wal.segment import SegmentHeader, segment_path
 from synap.wal.walk import DEFAULT_STEM, LogWalk, Walked, headers_in
@@ -185,7 +186,7 @@ class _Restoring:
             return self._place_snapshot()
         backup, _ = verify_backup(self._source)
         self._on_step("writing the image")
-        image = self._write(StoredImage(self._source), backup.lineage)
+        image = self._write(StoredImage(self._source), backup.lineage, walk_apart)
         self._on_step("comparing the digest")
         facts, digest = digest_image(snapshot_path(self._snapshots, image.position.offset))
         if (facts.keys, digest) != (backup.keys, backup.digest):
@@ -199,17 +200,17 @@ class _Restoring:
         manifest = read_snapshot_manifest(self._source)
         folder = self._work / "unpacked"
         self._files.make_new_directory(folder)
-        unpack_image(self._source, manifest, folder, self._files)
+        unpack_image(self._source, manifest, folder, self._files, look=walk_apart)
         self._on_step("writing the image")
-        image = self._write(_Unpacked(folder / DATA_FILE, manifest), manifest.lineage)
+        image = self._write(_Unpacked(folder / DATA_FILE, manifest), manifest.lineage, look_into)
         _, digest = digest_image(folder / DATA_FILE)
         self._files.remove_tree(folder)
         return image, digest, manifest.lineage
 
-    def _write(self, image: StoredImage | _Unpacked, lineage: Lineage) -> Manifest:
+    def _write(self, image: StoredImage | _Unpacked, lineage: Lineage, look: Look) -> Manifest:
         return write_snapshot(
             image, self._snapshots, lineage,
-            compress=False, now_ms=self._now_ms, files=self._files,
+            compress=False, now_ms=self._now_ms, files=self._files, look=look,
         )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from synap.node.paths import NodePaths
 from synap.node.recovery import MAP_BYTES, Recovery, recover, wal_options
 from synap.node.replay import Replay
 from synap.position import Lineage, Position, Reign
+from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import Manifest
 from synap.snapshot.image import unpack_image
 from synap.store import Applied, Bulk, Store, WriteTransaction
@@ -216,7 +217,7 @@ class DataDir:
 
         def fill(folder: Path) -> None:
             try:
-                unpack_image(image, manifest, folder, self.files)
+                unpack_image(image, manifest, folder, self.files, look=walk_apart)
             except OSError as error:
                 kind = DiskFull if error.errno in NO_ROOM else StoreUnusable
                 raise kind(f"{image} can't be unpacked to {folder}: {error}") from error

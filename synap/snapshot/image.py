@@ -10,10 +10,11 @@ snapshot is due is `snapshot_rule`'s.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +26,7 @@ import zstandard
 from synap.disk import DISK, NO_ROOM, Files, write_whole
 from synap.errors import DiskFull, SnapshotError, SnapshotInvalid, StoreError, StoreUnusable
 from synap.position import Lineage
+from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import (
     SYNC_BYTES,
     TEMPORARY,
@@ -37,6 +39,9 @@ from synap.snapshot.folder import (
 )
 from synap.store import ImageFacts, look_into
 from synap.store.generations import DATA_FILE
+
+# Tells what an image holds, or that it is none.
+Look = Callable[[Path], ImageFacts]
 
 _CHUNK_BYTES = 1024 * 1024
 # The fastest level that still halves typical values; a snapshot is read far less than written.
@@ -60,6 +65,7 @@ def write_snapshot(
     compress: bool,
     now_ms: int,
     files: Files = DISK,
+    look: Look = look_into,
 ) -> Manifest:
     """Write, verify and put in place a snapshot of what `reader` shows.
 
@@ -68,6 +74,7 @@ def write_snapshot(
         lineage: That of the log.
         compress: By Zstandard.
         now_ms: Wall clock.
+        look: `walk_apart` where `reader` shows what comes from elsewhere.
 
     Raises:
         DiskFull: there is no room; nothing changed.
@@ -84,7 +91,7 @@ def write_snapshot(
         position = manifest.position
         if position.offset and position.epoch not in {reign.epoch for reign in lineage}:
             raise SnapshotError(f"epoch {position.epoch} began meanwhile; the next try names it")
-        _verify(temporary, manifest, files)
+        _verify(temporary, manifest, files, look)
         return put_in_place(temporary, manifest, files)
     except (OSError, StoreError, SnapshotError) as error:
         with suppress(OSError):
@@ -132,7 +139,7 @@ def _named_anew(path: Path, manifest: Manifest) -> Manifest | None:
 
 
 def verify_snapshot(path: Path) -> Manifest:
-    """Read all of the snapshot at `path` and return its manifest.
+    """Read all of the snapshot at `path`, whoever wrote it, and return its manifest.
 
     A compressed one is unpacked beside itself for that time.
 
@@ -141,14 +148,19 @@ def verify_snapshot(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     try:
-        _verify(path, manifest, DISK)
+        _verify(path, manifest, DISK, walk_apart)
     except OSError as error:
         raise SnapshotInvalid(path, f"it can't be read: {error}") from error
     return manifest
 
 
-def unpack_image(path: Path, manifest: Manifest, folder: Path, files: Files = DISK) -> None:
+def unpack_image(
+    path: Path, manifest: Manifest, folder: Path, files: Files = DISK, *, look: Look = look_into
+) -> None:
     """Put the snapshot's image into `folder` as a live store, synced, and verify it on the way.
+
+    Args:
+        look: `walk_apart` where the image comes from elsewhere.
 
     Raises:
         SnapshotInvalid: size, checksum or position are not the manifest's.
@@ -158,26 +170,38 @@ def unpack_image(path: Path, manifest: Manifest, folder: Path, files: Files = DI
     target = files.open(data, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with path.open("rb") as source:
-            _unpack(path, manifest, source, _SteadyWriter(target, files))
+            writer = _SteadyWriter(target, files)
+            _unpack(path, manifest, source, writer, _most_plain_bytes(manifest, folder))
     finally:
         files.close(target)
-    _check_facts(path, manifest, data)
+    _check_facts(path, manifest, data, look)
     files.sync_directory(folder)
 
 
-def _unpack(path: Path, manifest: Manifest, source: BinaryIO, writer: _SteadyWriter) -> None:
+def _unpack(
+    path: Path, manifest: Manifest, source: BinaryIO, writer: _SteadyWriter, most_bytes: int
+) -> None:
     hashed = _Hashed(source)
     try:
         for chunk in _plain_chunks(hashed, manifest):
-            if manifest.plain_bytes and writer.count + len(chunk) > manifest.plain_bytes:
+            if writer.count + len(chunk) > most_bytes:
                 raise SnapshotInvalid(
-                    path, f"it unpacks to more than the {manifest.plain_bytes} bytes it should"
+                    path, f"it unpacks to more than the {most_bytes} bytes it should"
                 )
             writer.write(chunk)
     except zstandard.ZstdError as error:
         raise SnapshotInvalid(path, f"it can't be decompressed: {error}") from error
     _compare(path, manifest, hashed)
     writer.sync()
+
+
+def _most_plain_bytes(manifest: Manifest, folder: Path) -> int:
+    """Return how long the unpacked image may be: what its manifest says, if there is room."""
+    disk = os.statvfs(folder)
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if manifest.plain_bytes > free_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return manifest.plain_bytes or free_bytes // 2
 
 
 def _write_image(
@@ -253,17 +277,17 @@ class _Copy:
             os.close(self._write_end)
 
 
-def _verify(path: Path, manifest: Manifest, files: Files) -> None:
+def _verify(path: Path, manifest: Manifest, files: Files, look: Look) -> None:
     """Raise SnapshotInvalid unless the image at `path` is what the manifest says."""
     if manifest.compression == "none":
         with path.open("rb", buffering=0) as file:
             _compare(path, manifest, _Hashed(file))
-        _check_facts(path, manifest, path)
+        _check_facts(path, manifest, path, look)
         return
     folder = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     files.make_new_directory(folder)
     try:
-        unpack_image(path, manifest, folder, files)
+        unpack_image(path, manifest, folder, files, look=look)
     finally:
         with suppress(OSError):
             files.remove_tree(folder)
@@ -279,9 +303,9 @@ def _compare(path: Path, manifest: Manifest, hashed: _Hashed) -> None:
         raise SnapshotInvalid(path, "its checksum does not match the manifest's")
 
 
-def _check_facts(path: Path, manifest: Manifest, image: Path) -> None:
+def _check_facts(path: Path, manifest: Manifest, image: Path, look: Look) -> None:
     try:
-        facts = look_into(image)
+        facts = look(image)
     except StoreUnusable as error:
         raise SnapshotInvalid(path, error.message) from error
     if facts.applied.position != manifest.position:

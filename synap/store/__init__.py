@@ -13,6 +13,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     environment   LMDB opened, and its errors translated
     image         a whole store as one file
     upgrade       checksums for a store that a program of before wrote
+    pages         an image's pages, looked at before LMDB maps them; pure
     room          the pages' number, samples of the keys, and tidying
     bulk          many frames of the log, sorted and written at once
     reader, transaction, owner    the three handles
@@ -20,7 +21,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
 
 from synap.store.bulk import Bulk
 from synap.store.generations import MACHINE_RESTARTED, NO_STORE, is_trusted
-from synap.store.image import ImageFacts, digest_image, look_into
+from synap.store.image import ImageFacts, digest_image, look_into, walk_image
 from synap.store.layout import Applied, ScanPage, StoreFacts
 from synap.store.owner import Store
 from synap.store.reader import StoreReader
@@ -44,4 +45,5 @@ __all__ = [
     "digest_image",
     "is_trusted",
     "look_into",
+    "walk_image",
 ]

@@ -91,10 +91,11 @@ def test_snapshot_while_writing_holds_whole_frames(store: Store, folder: Path) -
     writing = threading.Thread(target=write_on)
     writing.start()
     try:
-        taken = [verify_snapshot(write(store, folder)) for _ in range(10)]
+        paths = [write(store, folder) for _ in range(10)]
     finally:
         stop.set()
         writing.join()
+    taken = [verify_snapshot(path) for path in paths]
     assert all(manifest.keys == manifest.position.offset for manifest in taken)
     assert taken[-1].position.offset > taken[0].position.offset
 
