@@ -17,6 +17,7 @@ class ChildSpec:
         name: For the log.
         command: What to execute.
         environment: The whole environment.
+        files: Descriptors that it has open too, under the same numbers.
         stop_seconds: How long it may take to end after SIGTERM.
         stop_stage: Children of a lower stage are stopped before those of a higher one.
         forwards: Signals that the supervisor passes on to it.
@@ -32,6 +33,7 @@ class ChildSpec:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    files: tuple[int, ...] = ()
     stop_seconds: float = 10.0
     stop_stage: int = 0
     forwards: frozenset[signal.Signals] = frozenset()
@@ -129,6 +131,7 @@ class Child:
             self.spec.command,
             env=self.spec.environment,
             stdin=subprocess.DEVNULL,
+            pass_fds=self.spec.files,
             process_group=0,
         )
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from synap.addresses import is_loopback, join_address, reachable_url
-from synap.config.handed import handed_config
+from synap.config.handed import hand_over
 from synap.config.loading import Config, load_config
 from synap.config.membership import check_membership, open_ports
-from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE
+from synap.config.variables import FILE_VARIABLE
 from synap.errors import ConfigInvalid
 from synap.node.identity import Node, lock_file, read_identity
 from synap.node.paths import NodePaths
@@ -84,10 +84,10 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
-        environment[HANDED_VARIABLE] = handed_config(config, path)
+        handed = hand_over(config, path, environment)
         children = (
-            _owner(paths, board, environment),
-            _http(config, environment, lambda: _may_reload(path, overrides)),
+            _owner(paths, board, environment, handed),
+            _http(config, environment, handed, lambda: _may_reload(path, overrides)),
         )
         code = Supervisor(
             children,
@@ -116,7 +116,9 @@ def _may_reload(path: Path | None, overrides: Mapping[str, Any]) -> bool:
     return True
 
 
-def _owner(paths: NodePaths, board: Board, environment: Mapping[str, str]) -> ChildSpec:
+def _owner(
+    paths: NodePaths, board: Board, environment: Mapping[str, str], handed: int
+) -> ChildSpec:
     """Return the process that owns the log: the writer, or on a replica the subscriber."""
 
     def owner_tick_ns(pid: int) -> int:
@@ -130,6 +132,7 @@ def _owner(paths: NodePaths, board: Board, environment: Mapping[str, str]) -> Ch
             name=name,
             command=python_command(f"workers.{name}"),
             environment=environment,
+            files=(handed,),
             stop_seconds=_OWNER_STOP_SECONDS,
             stop_stage=1,
             refusal_codes=frozenset({EXIT_REFUSED}),
@@ -142,12 +145,13 @@ def _owner(paths: NodePaths, board: Board, environment: Mapping[str, str]) -> Ch
 
 
 def _http(
-    config: Config, environment: Mapping[str, str], may_reload: Callable[[], bool]
+    config: Config, environment: Mapping[str, str], handed: int, may_reload: Callable[[], bool]
 ) -> ChildSpec:
     return ChildSpec(
         name="http",
         command=python_command("gunicorn", "--config", str(gunicorn_file())),
         environment=environment,
+        files=(handed,),
         stop_seconds=config.server.answer_seconds + _HTTP_STOP_SECONDS,
         stop_stage=0,
         forwards=frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}),

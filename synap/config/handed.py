@@ -1,10 +1,13 @@
 """A configuration that was checked already, handed from a node's supervisor to its children.
 
 To read and check one costs a process 0.3 s of CPU, most of it for the imports, and every second
-counts while a node starts again. So the supervisor puts the values in effect into its children's
-environment, and a child takes them as long as they are made of the same files; else, and where it
-was started by hand, it reads the configuration by itself. Either way it gets what
-`synap.config.loading` would give it now: Gunicorn's HUP sees a changed file.
+counts while a node starts again. So the supervisor puts the values in effect into a file in memory
+that its children have open, and a child takes them as long as they are made of the same files;
+else, and where it was started by hand, it reads the configuration by itself. Either way it gets
+what `synap.config.loading` would give it now: Gunicorn's HUP sees a changed file.
+
+The secrets go the same way and no other: an environment is handed on to every child of a child, and
+stands in dumps and in `/proc`. A child's own children do not get the file.
 
 Modules that a child imports take the type `Config` from `synap.config.loading` for the type checker
 alone.
@@ -25,6 +28,9 @@ from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE, PREFIX, SECRE
 if TYPE_CHECKING:
     from synap.config.loading import Config
 
+_MEMORY_FILE = "synap-config"
+# Of the command line, in whose environment a node may have been started.
+_CREDENTIALS = ("SYNAP_PASSWORD", "SYNAP_API_KEY")
 _CODE = [Path(__file__).with_name(name) for name in ("loading.py", "keys.py")]
 # Mark a path, a secret, and a table whose keys are the operator's own, among the values; no section
 # has a key of these names.
@@ -64,22 +70,56 @@ def config_of_environment(environ: Mapping[str, str] = os.environ) -> Config:
     Raises:
         ConfigInvalid: it has faults.
     """
-    handed = environ.get(HANDED_VARIABLE)
+    handed = _received(environ.get(HANDED_VARIABLE, ""))
     if handed:
-        sources, values = msgspec.json.decode(handed)
+        sources, values, secrets = msgspec.json.decode(handed)
         if sources == _sources(environ.get(FILE_VARIABLE), environ):
             return cast("Config", _decoded(values))
+        environ = {**environ, **secrets}
     return cast(
         "Config", importlib.import_module("synap.config.loading").load_config(None, None, environ)
     )
 
 
-def handed_config(
-    config: Config, path: Path | None, environ: Mapping[str, str] = os.environ
-) -> str:
-    """Return the value of HANDED_VARIABLE that hands `config`, made of the file at `path`."""
+def hand_over(config: Config, path: Path | None, environment: dict[str, str]) -> int:
+    """Write a configuration into a file in memory, and have `environment` name that.
+
+    Args:
+        config: What is handed over.
+        path: The file that it was made of, if any.
+        environment: That of the children, who must get the returned descriptor under its number;
+            every secret is taken out of it.
+    """
+    loading = importlib.import_module("synap.config.loading")
+    for name in _CREDENTIALS:
+        environment.pop(name, None)
+    names = environment.keys() & set(loading.secret_variables())
+    secrets = {name: environment.pop(name) for name in names}
     file = str(path.absolute()) if path is not None else None
-    return msgspec.json.encode([_sources(file, environ), _encoded(config)]).decode()
+    content = msgspec.json.encode(
+        [
+            _sources(file, environment),
+            _encoded(config),
+            secrets,
+        ]
+    )
+    descriptor = os.memfd_create(_MEMORY_FILE)
+    os.pwrite(descriptor, content, 0)
+    environment[HANDED_VARIABLE] = str(descriptor)
+    return descriptor
+
+
+def _received(named: str) -> bytes:
+    """Return what the file in memory holds; nothing where this process has not got it."""
+    try:
+        descriptor = int(named)
+        # In a program that was started anew, the number may stand for another file.
+        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"/memfd:{_MEMORY_FILE}"):
+            return b""
+        os.set_inheritable(descriptor, False)
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    except (ValueError, OSError):
+        return b""
 
 
 def _sources(file: str | None, environ: Mapping[str, str]) -> list[Any]:

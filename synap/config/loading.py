@@ -207,7 +207,7 @@ def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
 def _secrets_from_files(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the secrets that files hold, by the variables that they are given for."""
     found = {}
-    for variable in _secret_variables():
+    for variable in secret_variables():
         path = environ.get(variable + SECRET_FILE_SUFFIX)
         if not path:
             continue
@@ -224,7 +224,8 @@ def _secrets_from_files(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _secret_variables() -> list[str]:
+def secret_variables() -> list[str]:
+    """Return the variables of the environment that hold a secret."""
     hidden = secrets()
     short = [variable for variable, key in SHORT_NAMES.items() if key in hidden]
     return [*map(variable_of, hidden), *short]
@@ -311,7 +312,7 @@ def _holds(layer: Any, location: tuple[int | str, ...]) -> bool:
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     known = [variable_of(key) for key, _ in keys()]
-    known += [variable + SECRET_FILE_SUFFIX for variable in _secret_variables()]
+    known += [variable + SECRET_FILE_SUFFIX for variable in secret_variables()]
     return [
         f"{name}: unknown variable{_suggestion(name, known)} (from {ENVIRONMENT})"
         for name in sorted(environ)

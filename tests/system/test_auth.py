@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import HOST, Cluster, Node, eventually
+from tests.support import HOST, Cluster, Node, descendants_of, eventually
 
 PASSWORD = "correct horse"
 
@@ -92,3 +92,17 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     file.write_text(PASSWORD + "\n")
     done = synap("--user", "root", "--password-file", str(file), "digest", "--url", url)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_child_of_a_node_has_the_password_in_its_environment(tmp_path: Path) -> None:
+    environment = {"SYNAP_AUTH_ROOT_PASSWORD": PASSWORD, "SYNAP_API_KEY": "sk_told"}
+    settings = {"auth__enabled": True}
+    with Node(tmp_path / "node", "node", settings, environment) as node:
+        children = descendants_of(node.pid)
+        assert len(children) >= 3
+        for pid in children:
+            content = Path(f"/proc/{pid}/environ").read_bytes()
+            assert PASSWORD.encode() not in content
+            assert b"sk_told" not in content
+        headers = basic("root")
+        assert node.request("GET", "/stats", headers=headers).status == 200

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synap.config.handed import config_of_environment, handed_config
+from synap.config.handed import config_of_environment, hand_over
 from synap.config.loading import keys, load_config
 from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE
 
@@ -35,7 +35,9 @@ def file(tmp_path: Path) -> Path:
 
 def handed(file: Path) -> dict[str, str]:
     """Return the environment that hands what the file says."""
-    return {FILE_VARIABLE: str(file), HANDED_VARIABLE: handed_config(load_config(file), file)}
+    environ = {FILE_VARIABLE: str(file)}
+    hand_over(load_config(file), file, environ)
+    return environ
 
 
 def test_handed_config_has_every_value_and_what_follows_from_them(file: Path) -> None:
@@ -83,7 +85,8 @@ def test_handed_secret_is_in_no_representation_and_read_again_where_its_file_cha
     file = tmp_path / "password"
     file.write_text("correct horse")
     monkeypatch.setenv("SYNAP_AUTH_ROOT_PASSWORD_FILE", str(file))
-    environ = dict(os.environ) | {HANDED_VARIABLE: handed_config(load_config(None), None)}
+    environ = dict(os.environ)
+    hand_over(load_config(None), None, environ)
     password = config_of_environment(environ).auth.root.password
     assert password is not None
     assert password.get_secret_value() == "correct horse"
@@ -92,3 +95,30 @@ def test_handed_secret_is_in_no_representation_and_read_again_where_its_file_cha
     password = config_of_environment(environ).auth.root.password
     assert password is not None
     assert password.get_secret_value() == "another horse, longer"
+
+
+def test_handed_environment_has_no_secret_and_they_count_where_the_file_changed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {
+        "SYNAP_AUTH_ROOT_PASSWORD": "correct horse",
+        "SYNAP_PASSWORD": "x",
+        "SYNAP_API_KEY": "y",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    environ = {**os.environ, FILE_VARIABLE: str(file)}
+    hand_over(load_config(file), file, environ)
+    assert not secrets.keys() & environ.keys()
+    for port in (16000, 16001):
+        file.write_text(f"server: {{port: {port}}}\n")
+        config = config_of_environment(environ)
+        assert config.server.port == port
+        assert config.auth.root.password is not None
+        assert config.auth.root.password.get_secret_value() == "correct horse"
+
+
+def test_handed_number_of_another_file_is_not_read(file: Path) -> None:
+    with file.open() as other:
+        environ = {FILE_VARIABLE: str(file), HANDED_VARIABLE: str(other.fileno())}
+        assert config_of_environment(environ).server.port == 16000
