@@ -7,12 +7,21 @@ said beforehand whether that will work.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from synap.config.loading import Config
 from synap.errors import ConfigInvalid
 
+if TYPE_CHECKING:
+    from synap.config.loading import Config
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", re.ASCII)
+# Tags of DER: a version, which old certificates lack, and a time with two digits for the year.
+_VERSION_TAG, _SHORT_TIME_TAG = 0xA0, 0x17
 CLIENT_CERTIFICATE_VARIABLE = "SYNAP_CLIENT_CERT"
 
 
@@ -61,3 +70,50 @@ def client_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
     if path:
         context.load_cert_chain(path)
     return context
+
+
+def expires_at(path: Path) -> int:
+    """Return when the first of the certificates in the PEM file at `path` expires.
+
+    Returns:
+        Seconds since 1970.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it holds no certificate, or one that is none.
+    """
+    found = _CERTIFICATE.findall(path.read_text("ascii", errors="replace"))
+    if not found:
+        raise ValueError(f"{path} holds no certificate")
+    try:
+        return min(_not_after(ssl.PEM_cert_to_DER_cert(each)) for each in found)
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"{path} holds a certificate that can't be read: {error}") from error
+
+
+def _not_after(der: bytes) -> int:
+    """Return the end of a certificate's validity: RFC 5280, 4.1."""
+    _, at, _ = _element(der, 0)
+    _, at, _ = _element(der, at)
+    tag, _, end = _element(der, at)
+    # Behind the version: serial number, algorithm and issuer.
+    skipped = 3 if tag == _VERSION_TAG else 2
+    for _ in range(skipped):
+        _, _, end = _element(der, end)
+    _, at, _ = _element(der, end)
+    _, _, at = _element(der, at)
+    tag, at, end = _element(der, at)
+    text = der[at:end].decode("ascii")
+    if tag == _SHORT_TIME_TAG:
+        # Up to 2049 by two digits, by four behind that.
+        text = ("19" if text >= "50" else "20") + text
+    return int(datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp())
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Return the tag of the element of DER at `at`, and where its content begins and ends."""
+    tag, length, at = der[at], der[at + 1], at + 2
+    if length >= 0x80:
+        size = length & 0x7F
+        length, at = int.from_bytes(der[at : at + size], "big"), at + size
+    return tag, at, at + length

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from synap.replication.transport.curve import load_keys
 from synap.shared.board import Board
 from synap.shared.series import reserve_counters
 from synap.tls import check_tls
+from workers.certificate_watch import CertificateWatch
 from workers.child import ChildSpec
 from workers.health import write_address
 from workers.log_output import queued_logging
@@ -91,12 +93,18 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
         )
         code = Supervisor(
             children,
+            on_look=_certificate_look(config),
             on_stop=board.start_draining,
             stop_delay_seconds=config.server.drain_delay_ms / 1000,
         ).run()
     if not config.persistence.enabled:
         clear(paths.data_dir, paths.lock_file)
     return code
+
+
+def _certificate_look(config: Config) -> Callable[[], None] | None:
+    path = config.server.tls.cert_path
+    return None if path is None else CertificateWatch(path, time.time, time.monotonic).look
 
 
 def _checked_config(path: Path | None, overrides: Mapping[str, Any]) -> Config:

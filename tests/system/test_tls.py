@@ -18,7 +18,7 @@ import yaml
 
 from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
-from synap.tls import check_tls
+from synap.tls import check_tls, expires_at
 from tests.support import HOST, Node, children_of, eventually
 from workers.process import PARENT_VARIABLE, child_environment
 
@@ -158,3 +158,9 @@ def test_file_that_is_no_pem_is_a_fault_that_names_it(
     values[f"server.tls.{name}"] = str(tmp_path / "none.pem")
     with pytest.raises(ConfigInvalid, match=f"server.tls.{name} = {tmp_path / 'none.pem'}"):
         check_tls(load_config(None, values, environ={}))
+
+
+def test_metric_tells_when_the_certificate_expires(node: Node, authority: Authority) -> None:
+    told = node.request("GET", "/metrics").body.decode()
+    lines = [line for line in told.splitlines() if line.startswith("synap_tls_")]
+    assert [float(line.split()[1]) for line in lines] == [float(expires_at(authority.cert_path))]

@@ -10,6 +10,8 @@ import asyncio
 import platform
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 from falcon.asgi import Response
@@ -61,6 +63,7 @@ from synap.shared.series import (
     read_series,
 )
 from synap.store import StoreFacts
+from synap.tls import expires_at
 
 _NS_PER_SECOND = 1e9
 _ROLES = ("standalone", "master", "replica")
@@ -126,6 +129,11 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
 class Metrics(Resource):
     """The node's metrics."""
 
+    def __init__(self, node: LocalNode, api: NodeApi) -> None:
+        super().__init__(node, api)
+        # This worker serves with what the file holds now, whatever is put there later.
+        self._certificate_expires = _expiry_of_certificate(node.config.server.tls.cert_path)
+
     async def on_get(self, req: Request, resp: Response) -> None:
         state = NodeState.of(self._node)
         resp.content_type = CONTENT_TYPE_LATEST
@@ -134,6 +142,8 @@ class Metrics(Resource):
     def _render(self, state: NodeState) -> bytes:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(NodeCollector(state, read_series(self._node.paths.run_dir)))
+        if self._certificate_expires is not None:
+            registry.register(CertificateCollector(self._certificate_expires))
         return generate_latest(registry)
 
 
@@ -333,6 +343,32 @@ class NodeCollector(Collector):
 
     def _counter(self, name: str, meaning: str, series: Name) -> Metric:
         return CounterMetricFamily(name, meaning, self._sum(series))
+
+
+class CertificateCollector(Collector):
+    """Yields what is known of the certificate of `server.tls`."""
+
+    def __init__(self, expires: int) -> None:
+        self._expires = expires
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the look."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the one family."""
+        yield GaugeMetricFamily(
+            "synap_tls_certificate_expires_timestamp_seconds",
+            "When the certificate that is served expires, or one that comes with it.",
+            self._expires,
+        )
+
+
+def _expiry_of_certificate(path: Path | None) -> int | None:
+    """Return when it expires; None without TLS, or where the file can't be read."""
+    with suppress(OSError, ValueError):
+        return None if path is None else expires_at(path)
+    return None
 
 
 def _http_families(sums: Sums) -> Iterator[Metric]:
