@@ -22,12 +22,14 @@ from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import KeyStats, NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
-from synap.shared.board import SnapshotFacts
+from synap.shared.board import ReplicaFacts, SnapshotFacts
 from synap.shared.series import REQUESTS, Counter, read_series
 from synap.shared.slow_log import reset_slow_log, slow_entries
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "keyspace")
 DEFAULT_SLOW_ENTRIES = 128
+
+_UNHEARD = frozenset({"", LinkState.CONNECTING, LinkState.DISCONNECTED})
 
 Facts = dict[str, object]
 
@@ -349,6 +351,60 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         facts["violations_total"] = details.violations_total
         facts["replicas"] = msgspec.to_builtins(details.replicas)
     return facts
+
+
+def cluster_facts(node: LocalNode) -> Facts:
+    """Return the form of `/cluster`: every member that this node knows, itself first.
+
+    It asks nobody: a master has its roster, a replica what its master told it.
+    """
+    view, config = node.view, node.config
+    is_replica = node.role == "replica"
+    offset = node.applied_offset()
+    own = _member(config.server.node_id, config.server.own_url, node.role) | {
+        "state": (view.status or "connecting") if is_replica else view.read_only or "writable",
+        "epoch": view.epoch,
+        "offset": offset,
+        "open": replication_is_open(node),
+    }
+    if is_replica:
+        contact_ms = _ms_since(view.last_contact_ns)
+        own |= {
+            "lag_entries": lag_entries(view.master_offset, offset),
+            "lag_ms": node.lag_ms(),
+            "contact_ms": contact_ms,
+        }
+        master = _member(None, node.master_url, "master") | {
+            "state": "disconnected" if view.status in _UNHEARD else "heard",
+            "epoch": view.epoch,
+            "offset": view.master_offset,
+            "contact_ms": contact_ms,
+        }
+        others = [master]
+    else:
+        others = [_known_replica(facts) for facts in node.details.replicas]
+    return {
+        "node_id": config.server.node_id,
+        "role": node.role,
+        "members": [own, *others],
+        "unknown": "other replicas of the master, which knows them" if is_replica else None,
+    }
+
+
+def _member(node_id: str | None, url: str | None, role: str) -> Facts:
+    numbers = dict.fromkeys(("epoch", "offset", "lag_entries", "lag_ms", "contact_ms", "open"))
+    return {"node_id": node_id, "url": url or None, "role": role, "state": "", **numbers}
+
+
+def _known_replica(facts: ReplicaFacts) -> Facts:
+    # A replica does not tell which reign it is in.
+    return _member(facts.id, facts.url, "replica") | {
+        "state": facts.status,
+        "offset": facts.offset,
+        "lag_entries": facts.lag_entries,
+        "lag_ms": facts.lag_ms,
+        "contact_ms": max(0, time.time_ns() // 1_000_000 - facts.last_ack),
+    }
 
 
 def _ms_since(at_ns: int) -> int | None:

@@ -88,6 +88,14 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     done = synap("backup", "--url", url, "--output", str(backup), SYNAP_API_KEY=key)
     assert done.returncode == 0, done.stderr
     assert backup.stat().st_size
+    alone = synap("status", "--url", url, SYNAP_API_KEY=key)
+    assert "not known here: other replicas" in alone.stderr
+    master_url = f"http://{HOST}:{cluster.master.port}"
+    whole = synap("status", "--check", "--url", master_url, SYNAP_API_KEY=key)
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert "replica1" in whole.stdout
+    refused = synap("switchover", "--to", "replica1", "--url", master_url, SYNAP_API_KEY=key)
+    assert "give the URL of replica1 by --url or --hosts" in refused.stderr
     file = tmp_path / "password"
     file.write_text(PASSWORD + "\n")
     done = synap("--user", "root", "--password-file", str(file), "digest", "--url", url)

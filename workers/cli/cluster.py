@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,6 +17,13 @@ from workers.cli.http_call import post
 from workers.cli.switchover import Switchover, SwitchoverFailed
 from workers.process import EXIT_FAILED
 
+Urls = Annotated[
+    list[str] | None,
+    typer.Option("--url", help="A node's HTTP address; give it several times for several."),
+]
+Hosts = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A file with the nodes' addresses, a line each.")
+]
 NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 Force = Annotated[bool, typer.Option("--force", help="Also where that loses something.")]
 
@@ -41,7 +49,8 @@ def register(app: typer.Typer) -> None:
 
 
 def status_command(
-    url: Annotated[str, typer.Option("--url", help="Any node's HTTP address.")] = _DEFAULT_URL,
+    url: Urls = None,
+    hosts: Hosts = None,
     output: Annotated[
         Literal["table", "json"], typer.Option("--output", "-o", help="table or json.")
     ] = "table",
@@ -50,10 +59,16 @@ def status_command(
         bool, typer.Option("--check", help="Exit with 4 where a node is not as it should be.")
     ] = False,
 ) -> None:
-    """Show every node of the cluster, found from any of them."""
+    """Show every node of the cluster, found from any of them.
+
+    With credentials, only the nodes that you name are asked; the others are shown as these know
+    them.
+    """
     console = _wide_console()
+    urls = _named_urls(url, hosts)
     while True:
-        nodes = cluster_status(url)
+        found = cluster_status(urls)
+        nodes = found.nodes
         if output == "json":
             typer.echo(json.dumps([node.shown() for node in nodes]))
         else:
@@ -62,6 +77,8 @@ def status_command(
             console.print(_table(nodes))
             for name in (node.node for node in nodes if node.open):
                 console.print(f"{name}: {_OPEN}", highlight=False, markup=False)
+        if found.unknown:
+            typer.echo(f"not known here: {found.unknown}", err=True)
         if not watch:
             break
         time.sleep(_WATCH_SECONDS)
@@ -108,7 +125,8 @@ def follow_command(
 
 def switchover_command(
     to: Annotated[str, typer.Option("--to", metavar="REPLICA", help="Its name or URL.")],
-    url: Annotated[str, typer.Option("--url", help="Any node's HTTP address.")] = _DEFAULT_URL,
+    url: Urls = None,
+    hosts: Hosts = None,
     timeout: Annotated[
         float, typer.Option(min=0.5, max=60, help="Longest pause of the writes, in seconds.")
     ] = 10.0,
@@ -117,10 +135,20 @@ def switchover_command(
         typer.Option(metavar="HOST:PORT", help="Its PUB socket, where not on its URL's host."),
     ] = None,
 ) -> None:
-    """Make REPLICA the master with no write lost, and have every other node follow it."""
-    switchover = Switchover(http_call, timeout_seconds=timeout, tell=typer.echo)
+    """Make REPLICA the master with no write lost, and have every other node follow it.
+
+    With credentials, every node must be named: they go nowhere else.
+    """
+    first, *others = _named_urls(url, hosts)
+    switchover = Switchover(
+        http_call,
+        timeout_seconds=timeout,
+        tell=typer.echo,
+        named=others,
+        asks_told=not http_call.has_credentials(),
+    )
     try:
-        moved = switchover.run(url.rstrip("/"), to.rstrip("/"), address)
+        moved = switchover.run(first, to.rstrip("/"), address)
     except SwitchoverFailed as error:
         typer.echo(f"synap: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
@@ -132,6 +160,18 @@ def switchover_command(
         typer.echo(f"{name} does not follow {moved.master.id}: {why}", err=True)
     if moved.strays:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _named_urls(urls: list[str] | None, hosts: Path | None) -> list[str]:
+    """Return the nodes that the operator named, each once.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    lines = [] if hosts is None else hosts.read_text(encoding="utf-8").splitlines()
+    listed = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    named = [*(urls or []), *listed] or [_DEFAULT_URL]
+    return list(dict.fromkeys(url.rstrip("/") for url in named))
 
 
 def _tell(taken: dict[str, Any]) -> None:

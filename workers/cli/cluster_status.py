@@ -1,22 +1,26 @@
-"""How a whole cluster stands, found from any of its nodes.
+"""How a whole cluster stands, found from the nodes that the operator names.
 
-A replica names its master's URL, a master its replicas'. Every node that can be found is asked
-itself; one that does not answer is shown as the master, or the node that was asked, knows it.
+Each of these tells by `GET /cluster` what it knows of all: a master of its replicas, a replica of
+its master. What a node tells of itself wins over what others tell of it. Nodes that were told and
+not named are asked themselves only where the command has no credentials: else these would go
+wherever a node says, or the question would be refused.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from synap.addresses import host_of_url, reachable_url
-from workers.cli.http_call import CallFailed, get
+from workers.cli.http_call import CallFailed, CallRefused, get, has_credentials
 
 _ANSWER_SECONDS = 2.0
 _THREADS = 16
+# A replica tells its master, which tells the others.
+_ROUNDS = 2
+_MASTER = "master"
 UNREACHABLE = "unreachable"
 
 
@@ -29,7 +33,7 @@ class NodeStatus:
         url: Where it was asked, or was said to be; empty where nobody knows that.
         role: `master`, `replica` or `standalone`.
         state: The link's state on a replica; on others `writable`, why they take no writes, or
-            `unreachable`.
+            `heard` where a replica alone tells of its master; `unreachable`.
         epoch: The newest reign; None where it is unknown.
         offset: Where its log ends; None where it is unknown.
         lag_entries: Entries that a replica lacks; None on others.
@@ -59,25 +63,52 @@ class NodeStatus:
         return asdict(self)
 
 
-def cluster_status(url: str) -> list[NodeStatus]:
-    """Return the nodes of the cluster that the node at `url` belongs to, the master first.
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """What was found.
+
+    Attributes:
+        nodes: The master first.
+        unknown: What none of the nodes that answered knows; empty for nothing.
+    """
+
+    nodes: list[NodeStatus]
+    unknown: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """One node's answer: itself, and those it knows."""
+
+    own: NodeStatus
+    others: list[NodeStatus]
+    unknown: str
+
+
+def cluster_status(urls: Sequence[str]) -> ClusterStatus:
+    """Return the nodes of the cluster that the nodes at `urls` belong to.
+
+    Args:
+        urls: Of nodes that may have the credentials; at least one.
 
     Raises:
-        CallFailed: that node does not answer.
+        CallFailed: none of them answers.
     """
-    asked = _ask(url)
-    if asked["role"] != "replica":
-        return _from_master(url, asked)
-    own = _row_of(url, asked)
-    master_url = url_seen_from(url, asked.get("master_url") or "")
-    try:
-        master = _ask(master_url) if master_url else None
-    except CallFailed:
-        master = None
-    if master is None:
-        return [NodeStatus("", master_url, "master", UNREACHABLE), own]
-    rows = _from_master(master_url, master)
-    return rows if own.node in {row.node for row in rows} else [*rows, own]
+    answers = _ask_all(urls)
+    told = [answer for answer in answers if isinstance(answer, _Told)]
+    if not told:
+        raise next(answer for answer in answers if isinstance(answer, CallFailed))
+    silent = [
+        NodeStatus("", url, "", UNREACHABLE)
+        for url, answer in zip(urls, answers, strict=True)
+        if isinstance(answer, CallFailed)
+    ]
+    found = _merged(told)
+    if not has_credentials():
+        found, told = _found_by_asking(found, told)
+    is_whole = any(not answer.unknown for answer in told)
+    rows = sorted([*found, *silent], key=lambda row: (row.role != _MASTER, row.node))
+    return ClusterStatus(rows, "" if is_whole else told[0].unknown)
 
 
 def digests(urls: Sequence[str]) -> list[dict[str, Any]]:
@@ -90,47 +121,58 @@ def digests(urls: Sequence[str]) -> list[dict[str, Any]]:
         return list(threads.map(lambda url: get(url, "/digest"), urls))
 
 
-def _ask(url: str) -> dict[str, Any]:
-    return get(url, "/health/replication", _ANSWER_SECONDS)
-
-
-def _from_master(url: str, master: dict[str, Any]) -> list[NodeStatus]:
-    known = master.get("replicas", [])
-    with ThreadPoolExecutor(_THREADS) as threads:
-        replicas = list(threads.map(lambda facts: _replica_row(url, master, facts), known))
-    return [_row_of(url, master), *replicas]
-
-
-def _replica_row(master_url: str, master: dict[str, Any], facts: dict[str, Any]) -> NodeStatus:
-    url = url_seen_from(master_url, facts["url"])
-    try:
-        answer = _ask(url) if url else None
-    except CallFailed:
-        answer = None
-    if answer is not None and answer.get("node_id") == facts["id"]:
-        return _row_of(url, answer)
-    contact_ms = max(0, int(time.time() * 1000) - facts["last_ack"])
-    state = facts["status"] if not url else UNREACHABLE
-    return NodeStatus(
-        facts["id"], url, "replica", state, None,
-        facts["offset"], facts["lag_entries"], facts["lag_ms"], contact_ms,
-    )  # fmt: skip
-
-
-def _row_of(url: str, facts: dict[str, Any]) -> NodeStatus:
-    if facts["role"] == "replica":
-        return NodeStatus(
-            facts["node_id"], url, "replica", facts["status"], facts["epoch"],
-            facts["local_offset"], facts["lag_entries"], facts["lag_ms"],
-            facts["last_contact_ms"], facts.get("open", False),
-        )  # fmt: skip
-    state = facts["read_only"] or "writable"
-    return NodeStatus(
-        facts["node_id"], url, facts["role"], state, facts["epoch"], facts["current_offset"],
-        open=facts.get("open", False),
-    )  # fmt: skip
-
-
 def url_seen_from(asked_url: str, url: str) -> str:
     """Return `url` with the host of `asked_url` where it names a wildcard address."""
     return reachable_url(url, host_of_url(asked_url))
+
+
+def _ask_all(urls: Sequence[str]) -> list[_Told | CallFailed]:
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(_ask, urls))
+
+
+def _ask(url: str) -> _Told | CallFailed:
+    try:
+        answer = get(url, "/cluster", _ANSWER_SECONDS)
+    except CallFailed as error:
+        return error
+    own, *others = (_row_of(url, member) for member in answer["members"])
+    return _Told(replace(own, url=url), others, answer["unknown"] or "")
+
+
+def _row_of(asked_url: str, member: dict[str, Any]) -> NodeStatus:
+    facts = {name: member[name] for name in ("role", "state", "epoch", "offset", "contact_ms")}
+    facts |= {name: member[name] for name in ("lag_entries", "lag_ms")}
+    url = url_seen_from(asked_url, member["url"] or "")
+    return NodeStatus(node=member["node_id"] or "", url=url, open=bool(member["open"]), **facts)
+
+
+def _merged(told: Sequence[_Told]) -> list[NodeStatus]:
+    """Return each node once, as itself tells if it does."""
+    found = {answer.own.node: answer.own for answer in told}
+    for row in (row for answer in told for row in answer.others if row.node):
+        found.setdefault(row.node, row)
+    rows = list(found.values())
+    # A replica does not know its master's name.
+    if not any(row.role != "replica" for row in rows):
+        rows += [row for answer in told for row in answer.others if not row.node][:1]
+    return rows
+
+
+def _found_by_asking(
+    found: list[NodeStatus], told: list[_Told]
+) -> tuple[list[NodeStatus], list[_Told]]:
+    """Ask the nodes that were told, and those that the master tells; without credentials."""
+    asked = {answer.own.url for answer in told}
+    lost: set[str] = set()
+    for _ in range(_ROUNDS):
+        rows = [row for row in found if row.url and row.url not in asked]
+        for row, answer in zip(rows, _ask_all([row.url for row in rows]), strict=True):
+            asked.add(row.url)
+            if isinstance(answer, _Told):
+                # At an old address there may be another node by now.
+                told = [*told, answer] if answer.own.node == row.node or not row.node else told
+            elif not isinstance(answer, CallRefused):
+                lost.add(row.url)
+        found = _merged(told)
+    return [replace(row, state=UNREACHABLE) if row.url in lost else row for row in found], told

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from synap.login_environment import HINT, login_headers
-from synap.tls import client_context
+from synap.tls import CLIENT_CERTIFICATE_VARIABLE, client_context
 
 # A node answers when the work is done, which takes minutes where the store is large.
 _TIMEOUT_SECONDS = 3600.0
@@ -21,6 +23,15 @@ class CallFailed(OSError):
 
 class CallRefused(CallFailed):
     """The node answered, and with an error."""
+
+
+def has_credentials(environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether the calls show the node who asks.
+
+    Raises:
+        ConfigInvalid: as `login_headers`.
+    """
+    return bool(login_headers(environ) or environ.get(CLIENT_CERTIFICATE_VARIABLE))
 
 
 def post(

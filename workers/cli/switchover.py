@@ -16,7 +16,7 @@ Source: docs/protocol.md, "Switchover".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -95,6 +95,8 @@ class Switchover:
         *,
         timeout_seconds: float,
         tell: Callable[[str], None],
+        named: Sequence[str] = (),
+        asks_told: bool = True,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -103,12 +105,18 @@ class Switchover:
             http: Reaches the nodes.
             timeout_seconds: How long writes may pause, and how long the replica gets before that.
             tell: Gets a sentence for each step.
+            named: URLs of more nodes that the operator knows.
+            asks_told: Whether nodes are asked where others say that they are. Credentials must not
+                go there.
             now: Monotonic clock in seconds.
             sleep: Waits between two looks.
         """
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._tell = tell
+        self._named = named
+        self._asks_told = asks_told
+        self._known: dict[str, str] = {}
         self._now = now
         self._sleep = sleep
 
@@ -125,12 +133,14 @@ class Switchover:
             SwitchoverFailed: it was not done, or stopped between two steps.
             CallFailed: a node that is needed does not answer; writes go on.
         """
+        self._know(url, to)
         old, facts = self._find_master(url)
-        members = [Member(each["id"], url_seen_from(old.url, each["url"])) for each in facts]
+        members = [self._member(old, each) for each in facts]
         new = next((each for each in members if to in (each.id, each.url)), None)
         if new is None:
             known = ", ".join(each.id for each in members) or "none"
             raise SwitchoverFailed(f"{to} is no replica of {old.id}; its replicas are: {known}")
+        self._check_named([new, *members])
         self._await_close(old, new)
         began = self._now()
         offset = self._fence(old, new)
@@ -141,10 +151,45 @@ class Switchover:
         strays = self._repoint(new, others, address, int(taken["epoch"]))
         return Moved(new, offset, int(taken["epoch"]), away_seconds, strays)
 
+    def _know(self, url: str, to: str) -> None:
+        """Ask the nodes that the operator named who they are: he may know them by other URLs."""
+        named = [*self._named, *([to] if "://" in to else [])]
+        for each in dict.fromkeys(each for each in named if each != url):
+            try:
+                self._known[self._status(each)["node_id"]] = each
+            except CallFailed as error:
+                self._tell(str(error))
+
+    def _member(self, old: Member, facts: dict[str, Any]) -> Member:
+        told = url_seen_from(old.url, facts["url"]) if self._asks_told else ""
+        return Member(facts["id"], self._known.get(facts["id"]) or told)
+
+    def _check_named(self, members: Sequence[Member]) -> None:
+        """Refuse, before anything is done, where a node can't be told to follow."""
+        lacking = list(dict.fromkeys(each.id for each in members if not each.url))
+        if lacking and not self._asks_told:
+            raise SwitchoverFailed(
+                f"your credentials go only to nodes that you name: give the URL of "
+                f"{', '.join(lacking)} by --url or --hosts, too"
+            )
+
+    def _master_url(self, url: str, told: str) -> str:
+        """Return where the master is that the replica at `url` told of."""
+        if self._asks_told:
+            return url_seen_from(url, told)
+        for each in self._known.values():
+            if self._status(each)["role"] == "master":
+                return each
+        raise SwitchoverFailed(
+            f"your credentials go only to nodes that you name: give the master's URL by --url or "
+            f"--hosts, too; {url} says that it is {told or 'unknown'}"
+        )
+
     def _find_master(self, url: str) -> tuple[Member, list[dict[str, Any]]]:
         facts = self._status(url)
         if facts["role"] == "replica":
-            url = url_seen_from(url, facts.get("master_url") or "")
+            self._known[facts["node_id"]] = url
+            url = self._master_url(url, facts.get("master_url") or "")
             if not url:
                 raise SwitchoverFailed(f"{facts['node_id']} does not know where its master is")
             facts = self._status(url)

@@ -30,7 +30,15 @@ _LOGIN = "/auth/login"
 _GUARDED_WITHIN = ("/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/auth/")
 # What whoever may read the node may have; of all others they want `admin`.
 _READABLE = frozenset(
-    {"/health/replication", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", METRICS}
+    {
+        "/health/replication",
+        "/cluster",
+        "/openapi.json",
+        "/docs",
+        "/docs/page.js",
+        "/docs/page.css",
+        METRICS,
+    }
 )
 
 

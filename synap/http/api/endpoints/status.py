@@ -16,7 +16,7 @@ from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.service.node_facts import replication_facts
+from synap.service.node_facts import cluster_facts, replication_facts
 from synap.shared.board import BoardView
 
 
@@ -25,6 +25,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     health = Health(node, api)
     app.add_route("/health", health)
     app.add_route("/health/replication", health, suffix="replication")
+    app.add_route("/cluster", health, suffix="cluster")
     app.add_route("/digest", Digest(node, api))
 
 
@@ -49,6 +50,9 @@ class Health(Resource):
 
     async def on_get_replication(self, req: Request, resp: Response) -> None:
         resp.data = orjson.dumps(replication_facts(self._node))
+
+    async def on_get_cluster(self, req: Request, resp: Response) -> None:
+        resp.data = orjson.dumps(cluster_facts(self._node))
 
     def _reasons(self, view: BoardView) -> list[str]:
         reasons = []

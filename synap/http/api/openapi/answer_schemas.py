@@ -54,6 +54,18 @@ _OPERATIONS = made_of(gets=NATURAL, sets=NATURAL, dels=NATURAL, hits=NATURAL, mi
 _KEY_STATS = made_of(
     total_keys=NATURAL, total_memory_bytes=NATURAL, operations=_OPERATIONS, hit_rate=NUMBER
 )
+_MEMBER = made_of(
+    node_id=_OR_TEXT,
+    url=_OR_TEXT,
+    role=ROLE,
+    state=TEXT,
+    epoch=or_null(NATURAL),
+    offset=or_null(NATURAL),
+    lag_entries=or_null(NATURAL),
+    lag_ms=or_null(NATURAL),
+    contact_ms=or_null(NATURAL),
+    open=or_null(BOOLEAN),
+)
 _REPLICATION = with_optional(
     made_of(role=ROLE, node_id=TEXT, url=TEXT, history=TEXT, epoch=INTEGER, read_only=_OR_TEXT),
     current_offset=NATURAL,
@@ -165,6 +177,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Check": _CHECK,
     "Replication": _REPLICATION,
+    "Cluster": made_of(node_id=TEXT, role=ROLE, members=list_of(_MEMBER), unknown=_OR_TEXT),
     "Stats": made_of(
         server=OBJECT,
         memory=made_of(used_bytes=NATURAL, limit_bytes=NATURAL, policy=TEXT, evicted_total=NATURAL),

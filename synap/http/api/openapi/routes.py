@@ -85,6 +85,7 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     ),
     "The node": (
         get("/health/replication", "See how replication stands", "Replication", kind="node"),
+        get("/cluster", "List the members that the node knows", "Cluster", kind="node"),
         *_routes_of(STATS, INFO),
         get(
             "/metrics", "Give the metrics of the whole node", "Text", kind="node",

@@ -93,7 +93,7 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     *(
         (f"GET {path}", {}, None)
         for path in (
-            "/health", "/liveness", "/primary", "/read-only", "/health/replication",
+            "/health", "/liveness", "/primary", "/read-only", "/health/replication", "/cluster",
             "/stats", "/info", "/metrics", "/slowlog", "/clients", "/digest", "/openapi.json",
             "/docs", "/docs/page.js", "/docs/page.css", "/auth/me", "/auth/roles",
         )
