@@ -57,11 +57,14 @@ class Caller:
         name: The user's; "" for one who did not say.
         permissions: What he has by himself.
         within: Somebody whose permissions bound these: a key's owner.
+        id: Tells him apart from others of his name: an earlier user, another key of his.
         is_limited: Whether there is anything that he may not do. Paths that many requests take
             test this first.
     """
 
-    __slots__ = ("_fitting", "_on_refusal", "is_limited", "name", "permissions", "within")
+    __slots__ = (
+        "_fitting", "_on_refusal", "id", "is_limited", "name", "permissions", "within",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -69,12 +72,14 @@ class Caller:
         permissions: Iterable[Permission],
         within: Caller | None = None,
         on_refusal: Callable[[str, Action], None] | None = None,
+        id: str = "",
     ) -> None:
         """
         Args:
             on_refusal: Told the resource and the action of what is refused.
         """
         self.name = name
+        self.id = id
         self._on_refusal = on_refusal
         self.permissions = tuple(permissions)
         self.within = within

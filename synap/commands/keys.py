@@ -52,7 +52,9 @@ class Delete(BaseCommand, frozen=True, tag=2):
         return removed
 
     def needs(self) -> Iterable[Need]:
-        return map(deleting, self.keys)
+        if self.if_version is None:
+            return map(deleting, self.keys)
+        return [need for key in self.keys for need in (reading(key), deleting(key))]
 
     def counted(self, result: int) -> tuple[int, int]:
         return 0, max(result, 0)
@@ -82,7 +84,7 @@ class Expire(BaseCommand, frozen=True, tag=7):
         return True
 
     def needs(self) -> Iterable[Need]:
-        return (writing(self.key),)
+        return reading(self.key), writing(self.key)
 
     def counted(self, result: bool) -> tuple[int, int]:
         # A deadline that had passed counts as one, too: the result tells no difference.
@@ -108,7 +110,7 @@ class Persist(BaseCommand, frozen=True, tag=8):
         return True
 
     def needs(self) -> Iterable[Need]:
-        return (writing(self.key),)
+        return reading(self.key), writing(self.key)
 
     def counted(self, result: bool) -> tuple[int, int]:
         return (1, 0) if result else (0, 0)
@@ -139,7 +141,8 @@ class SetMany(BaseCommand, frozen=True, tag=9):
         return True
 
     def needs(self) -> Iterable[Need]:
-        return [writing(key) for key, _ in self.pairs]
+        written = [writing(key) for key, _ in self.pairs]
+        return [reading(key) for key, _ in self.pairs] + written if self.nx else written
 
     def counted(self, result: bool) -> tuple[int, int]:
         return (len(self.pairs), 0) if result else (0, 0)
@@ -170,7 +173,8 @@ class Rename(BaseCommand, frozen=True, tag=10):
         return True
 
     def needs(self) -> Iterable[Need]:
-        return reading(self.source), deleting(self.source), writing(self.destination)
+        seen = (reading(self.destination),) if self.nx else ()
+        return reading(self.source), deleting(self.source), writing(self.destination), *seen
 
     def counted(self, result: bool) -> tuple[int, int]:
         return (0, 0) if self.source == self.destination else (1, 1)
@@ -200,7 +204,8 @@ class Copy(BaseCommand, frozen=True, tag=11):
         return True
 
     def needs(self) -> Iterable[Need]:
-        return reading(self.source), writing(self.destination)
+        seen = () if self.replace else (reading(self.destination),)
+        return reading(self.source), writing(self.destination), *seen
 
     def counted(self, result: bool) -> tuple[int, int]:
         return (0, 0) if self.source == self.destination else (1, 0)

@@ -101,7 +101,8 @@ class Set(BaseCommand, frozen=True, tag=1):
         return SetResult(True, keyspace.put(key, value, expiry_ms), old)
 
     def needs(self) -> Iterable[Need]:
-        return (reading(self.key), writing(self.key)) if self.get else (writing(self.key),)
+        tells = self.get or self.nx or self.xx or self.if_version is not None
+        return (reading(self.key), writing(self.key)) if tells else (writing(self.key),)
 
     def counted(self, result: SetResult) -> tuple[int, int]:
         return (1, 0) if result.written else (0, 0)
@@ -156,7 +157,7 @@ class Append(BaseCommand, frozen=True, tag=4):
         return len(old) + len(self.value)
 
     def needs(self) -> Iterable[Need]:
-        return (writing(self.key),)
+        return reading(self.key), writing(self.key)
 
     def counted(self, result: int) -> tuple[int, int]:
         return 1, 0
@@ -192,7 +193,7 @@ class SetRange(BaseCommand, frozen=True, tag=5):
         return len(new)
 
     def needs(self) -> Iterable[Need]:
-        return (writing(self.key),)
+        return reading(self.key), writing(self.key)
 
     def counted(self, result: int) -> tuple[int, int]:
         return (1, 0) if self.value else (0, 0)

@@ -18,7 +18,15 @@ import msgspec
 
 from synap.commands.commands import Command, Result
 from synap.commands.keys import Delete
-from synap.commands.keyspace import COMMAND_BYTES, Keyspace, Limits, Trial, check_value, live
+from synap.commands.keyspace import (
+    COMMAND_BYTES,
+    Keyspace,
+    Limits,
+    Need,
+    Trial,
+    check_value,
+    live,
+)
 from synap.commands.records import check_key
 from synap.commands.strings import Increment, Set, SetResult
 from synap.frame import DEL, KEYS, SET, Entry
@@ -139,6 +147,16 @@ class Queue(_Request, frozen=True, tag=45):
         return self.command.size
 
 
+class Pending(_Request, frozen=True, tag=46):
+    """Tell what the queued commands need; the result is a PendingNeeds. Nothing changes."""
+
+    def act(
+        self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
+    ) -> PendingNeeds:
+        queued = transactions.queued_of(self.client)
+        return PendingNeeds(tuple(need for command in queued for need in command.needs()))
+
+
 class Queued(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     """The command waits for its Exec."""
 
@@ -154,7 +172,17 @@ class Executed(msgspec.Struct, frozen=True, array_like=True, tag=3):
     results: tuple[tuple[str, int], ...] | None
 
 
-TransactionCommand = Multi | Exec | Discard | Watch | Unwatch | Queue
+class PendingNeeds(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """What somebody needs who carries out what is queued.
+
+    Attributes:
+        needs: Of all commands, in their order; nothing where no transaction is open.
+    """
+
+    needs: tuple[Need, ...]
+
+
+TransactionCommand = Multi | Exec | Discard | Watch | Unwatch | Queue | Pending
 
 
 class _Open:
@@ -210,7 +238,7 @@ class Transactions:
 
     def evaluate(
         self, command: Command | TransactionCommand, keyspace: Keyspace, now_ms: int, limits: Limits
-    ) -> Result | Queued | Executed:
+    ) -> Result | Queued | Executed | PendingNeeds:
         """Carry out a command or what a client asks of its transaction.
 
         See BaseCommand. The result is True where a docstring above names no other one.

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from synap.commands.commands import Command, Result
-from synap.commands.transactions import Executed, Queued, TransactionCommand
+from synap.commands.transactions import Executed, PendingNeeds, Queued, TransactionCommand
 from synap.errors import ProtocolViolation, SynapError
 
 _LENGTH = struct.Struct("<I")
@@ -57,7 +57,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
 
     id: int
     offset: int
-    result: Result | Queued | Executed = None
+    result: Result | Queued | Executed | PendingNeeds = None
     error: str = ""
     message: str = ""
 

@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import msgspec
 
 from synap.commands.commands import Command, Result
-from synap.commands.transactions import Executed, Queued, TransactionCommand
+from synap.commands.transactions import Executed, PendingNeeds, Queued, TransactionCommand
 from synap.errors import (
     OutcomeUnknown,
     ProtocolViolation,
@@ -49,7 +49,7 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     """
 
     offset: int
-    result: Result | Queued | Executed
+    result: Result | Queued | Executed | PendingNeeds
 
 
 class Waiter(Protocol):

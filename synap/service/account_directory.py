@@ -71,7 +71,8 @@ class AccountDirectory:
         if kept is not None and kept[0].version == record.version:
             return kept
         user = decode_user(record.value)
-        found = Found(user, record.version), self.caller_for(username, self.permissions_of(user))
+        caller = self.caller_for(username, self.permissions_of(user), id=f"user {user.id}")
+        found = Found(user, record.version), caller
         _keep(self._users, key, found)
         return found
 
@@ -140,6 +141,7 @@ class AccountDirectory:
         permissions: Iterable[Permission],
         within: Caller | None = None,
         label: str = "",
+        id: str = "",
     ) -> Caller:
         """Return a caller whose refusals are in the audit log, under `label` or his name."""
         shown = label or name
@@ -147,11 +149,12 @@ class AccountDirectory:
         def on_refusal(resource: str, action: str) -> None:
             audit.forbidden(shown, resource, action)
 
-        return Caller(name, permissions, within, on_refusal)
+        return Caller(name, permissions, within, on_refusal, id)
 
     def _caller_of_key(self, key: ApiKey, owner: Caller) -> Caller:
         permissions = owner.permissions if key.permissions is None else key.permissions
-        return self.caller_for(key.owner, permissions, owner, f"{key.owner} (key {key.id})")
+        label = f"{key.owner} (key {key.id})"
+        return self.caller_for(key.owner, permissions, owner, label, f"key {key.id}")
 
 
 Kept = TypeVar("Kept")

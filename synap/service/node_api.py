@@ -32,7 +32,15 @@ from synap.commands.records import (
     ttl_seconds,
 )
 from synap.commands.strings import Increment, Set
-from synap.commands.transactions import Queue, TransactionCommand, Watch
+from synap.commands.transactions import (
+    Discard,
+    Exec,
+    Pending,
+    PendingNeeds,
+    Queue,
+    TransactionCommand,
+    Watch,
+)
 from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
 from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
@@ -165,8 +173,12 @@ class NodeApi:
     ) -> Done:
         """Open, end, carry out or guard the caller's transaction.
 
+        What is carried out is looked at once more: since it was queued, the caller may have lost
+        what it needs. It is then discarded.
+
         Args:
-            caller: Who asks. The client ids of one caller mean nothing to another one.
+            caller: Who asks. The client ids of one caller mean nothing to another one, also where
+                both are keys of one user.
             command: What to do, with the id that the client gave itself.
             min_replicas: As for `write`.
 
@@ -179,7 +191,30 @@ class NodeApi:
             for key in command.keys:
                 caller.require_read(key)
         owned = msgspec.structs.replace(command, client=_owner(caller, command.client))
+        if isinstance(command, Exec) and caller.is_limited:
+            await self._require_queued(caller, owned.client)
         return await self._execute(owned, min_replicas)
+
+    async def _require_queued(self, caller: Caller, client: str) -> None:
+        """Raise Forbidden unless the caller may do what he has queued; it ends then."""
+        pending = (await self._execute(Pending(client), 0)).result
+        assert isinstance(pending, PendingNeeds)
+        try:
+            for action, resource in pending.needs:
+                caller.require(action, resource)
+        except Forbidden:
+            await self._execute(Discard(client), 0)
+            raise
+
+    def require_for(self, caller: Caller, command: Command) -> None:
+        """Raise Forbidden unless the caller may do what `command` does; for before a body is read.
+
+        Raises:
+            ReadOnlyReplica: this node is a replica.
+        """
+        if caller.is_limited:
+            caller.require_for(command)
+        self.require_writable()
 
     def submit(self, caller: Caller, command: Set, waiter: Waiter) -> None:
         """Hand a SET over as `write` does and let `waiter` have the outcome.
@@ -252,15 +287,16 @@ class NodeApi:
             KeyInvalid: one is empty or too long.
         """
         check_keys(keys)
-        if len(keys) > _MANY_KEYS:
-            values, offset = await self._node.read_in_thread(StoreReader.get_many, keys, now_ms())
+        # What he may not read is not looked at, so that no time or memory tells of it.
+        wanted = [
+            key for key in dict.fromkeys(keys) if not caller.is_limited or caller.may_read(key)
+        ]
+        if len(wanted) > _MANY_KEYS:
+            read, offset = await self._node.read_in_thread(StoreReader.get_many, wanted, now_ms())
         else:
-            values, offset = self._node.reader().get_many(keys, now_ms())
-        if caller.is_limited:
-            values = [
-                value if caller.may_read(key) else None
-                for key, value in zip(keys, values, strict=True)
-            ]
+            read, offset = self._node.reader().get_many(wanted, now_ms())
+        found = dict(zip(wanted, read, strict=True))
+        values = [found.get(key) for key in keys]
         touch = self._node.touch
         if touch is not None:
             for key, value in zip(keys, values, strict=True):
@@ -402,7 +438,7 @@ def seconds_left(record: Record) -> int | None:
 
 def _owner(caller: Caller, client_id: str) -> str:
     """Return the client id as the log's owner knows it, apart from those of other callers."""
-    return f"{caller.name}\0{client_id}"
+    return f"{caller.name}\0{caller.id}\0{client_id}"
 
 
 def not_found(key: bytes) -> KeyNotFound:

@@ -46,6 +46,7 @@ class NodeFacts:
 
     async def stats(self, caller: Caller) -> tuple[Facts, int]:
         """Return the content of `/stats`, and the offset that it belongs to."""
+        caller.require("admin", b"node:stats")
         stats = await self._api.stats(caller)
         config, view, details = self._node.config, self._node.view, self._node.details
         facts: Facts = {
@@ -83,6 +84,7 @@ class NodeFacts:
         Raises:
             InvalidRequest: there is no such section.
         """
+        caller.require("admin", b"node:info")
         if section is not None and section.lower() not in SECTIONS:
             raise InvalidRequest(f"parameter 'section' is not one of {', '.join(SECTIONS)}")
         stats = await self._api.stats(caller)

@@ -48,6 +48,9 @@ class RawValue(Resource):
     async def on_put(self, req: Request, resp: Response, key: bytes) -> None:
         expiry_ms = _expiry_ms(req)
         wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
+        is_conditional = wanted is not None or unwanted is not None
+        # Whoever may not gets to know nothing of the key, on a replica as on a master.
+        self._api.require_for(req.caller, Set(key, b"", if_version=0 if is_conditional else None))
         value = await req.body(self._max_body_bytes)
         for _ in range(_ATTEMPTS):
             nx, xx, if_version = self._condition(req, key, wanted, unwanted)
@@ -67,6 +70,8 @@ class RawValue(Resource):
 
     async def on_delete(self, req: Request, resp: Response, key: bytes) -> None:
         wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
+        is_conditional = wanted is not None or unwanted is not None
+        self._api.require_for(req.caller, Delete((key,), 0 if is_conditional else None))
         for _ in range(_ATTEMPTS):
             if_version = None
             if wanted is not None or unwanted is not None:
@@ -99,7 +104,6 @@ class RawValue(Resource):
         return False, False, version
 
     def _version(self, req: Request, key: bytes) -> int:
-        self._api.require_writable()
         record, _ = self._api.look(req.caller, key)
         return 0 if record is None else record.version
 
