@@ -1,15 +1,21 @@
 # The image of a node: `synap serve` as PID 1, as a user without rights, data in /data.
 # ops/docker-build.sh builds it and sets the labels' values.
 ARG PYTHON_VERSION=3.13
+# The base by its content, as @sha256:…; empty takes what the tag names now.
+ARG PYTHON_DIGEST=
 
-FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+FROM python:${PYTHON_VERSION}-slim-bookworm${PYTHON_DIGEST} AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt gunicorn.conf.py README.md LICENSE ./
+COPY ops/image-requirements.txt ./
+# Wheels only, each by its hash: where one is missing for this platform, pip says so here.
+RUN pip download --no-cache-dir --disable-pip-version-check --quiet \
+        --no-deps --only-binary :all: --require-hashes --requirement image-requirements.txt --dest /wheels
+COPY pyproject.toml gunicorn.conf.py README.md LICENSE ./
 COPY synap synap
 COPY workers workers
-# Wheels only: where one is missing for this platform, pip says so here, and a compiler is wanted.
+# The build backend is one of these wheels too.
 RUN pip wheel --no-cache-dir --disable-pip-version-check --quiet \
-        --constraint constraints.txt --wheel-dir /wheels .
+        --no-index --find-links /wheels --no-deps --wheel-dir /wheels .
 # Some of the wheels carry their compilers' symbols: a quarter of the image.
 # hadolint ignore=DL3008,DL3013
 RUN apt-get update \
@@ -20,7 +26,7 @@ RUN apt-get update \
         --no-index --find-links /wheels synap \
     && find /opt/synap -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 
-FROM python:${PYTHON_VERSION}-slim-bookworm
+FROM python:${PYTHON_VERSION}-slim-bookworm${PYTHON_DIGEST}
 # A new volume takes owner and mode of /data: a container under any other user with group 0 can write
 # to it too. What the node makes in it is its own user's alone.
 RUN groupadd --gid 10001 synap \

@@ -3,8 +3,9 @@
 Builds the image of a node: synap:VERSION and synap:latest.
 
 .DESCRIPTION
-The same as ops/docker-build.sh, for PowerShell. PYTHON_VERSION in the environment chooses the base
-(3.13), and DOCKER the program (docker).
+The same as ops/docker-build.sh, for PowerShell, without SBOM and provenance. In the environment,
+PYTHON_VERSION chooses the base (3.13), PYTHON_DIGEST (sha256:…) pins it, and DOCKER names the program
+(docker).
 
 .PARAMETER Version
 The image's tag; the project's own version where it is not given.
@@ -39,10 +40,12 @@ if (Get-Command git -ErrorAction SilentlyContinue) {
     }
 }
 $python = if ($env:PYTHON_VERSION) { $env:PYTHON_VERSION } else { '3.13' }
+$digest = if ($env:PYTHON_DIGEST) { "@$($env:PYTHON_DIGEST)" } else { '' }
 $created = (Get-Date).ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ')
 
 & $engine build `
     --build-arg "PYTHON_VERSION=$python" `
+    --build-arg "PYTHON_DIGEST=$digest" `
     --build-arg "VERSION=$Version" `
     --build-arg "REVISION=$revision" `
     --build-arg "CREATED=$created" `

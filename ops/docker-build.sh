@@ -3,8 +3,11 @@
 #
 #   ops/docker-build.sh [VERSION]
 #
-# VERSION is the project's own where it is not given. PYTHON_VERSION chooses the base (3.13), and
-# DOCKER names the program: docker, else podman where only that is installed.
+# VERSION is the project's own where it is not given. PYTHON_VERSION chooses the base (3.13),
+# PYTHON_DIGEST (sha256:…) pins it by its content, and DOCKER names the program: docker, else podman
+# where only that is installed. Where the program can keep them, the image gets a list of what is in
+# it (SBOM) and of how it was built (provenance): Docker with buildx and the image store of
+# containerd. SYNAP_ATTEST=1 refuses to build without.
 #
 # Exit codes: 0 built; 1 not built; 2 wrong use.
 set -euo pipefail
@@ -40,8 +43,20 @@ fi
 format=()
 case $(basename "$engine") in podman*) format=(--format docker) ;; esac
 
-"$engine" build "${format[@]}" \
+# Docker's older image store can't hold what is attested beside an image.
+build=(build)
+if "$engine" buildx version >/dev/null 2>&1 &&
+    "$engine" info --format '{{.DriverStatus}}' 2>/dev/null | grep -q containerd; then
+    build=(buildx build --load --sbom=true --provenance=mode=max)
+elif [ -n "${SYNAP_ATTEST:-}" ]; then
+    fail 1 "$engine can't keep SBOM and provenance: it wants buildx, and the image store of containerd"
+else
+    echo "docker-build: without SBOM and provenance, which $engine can't keep here" >&2
+fi
+
+"$engine" "${build[@]}" "${format[@]}" \
     --build-arg "PYTHON_VERSION=${PYTHON_VERSION:-3.13}" \
+    --build-arg "PYTHON_DIGEST=${PYTHON_DIGEST:+@$PYTHON_DIGEST}" \
     --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" \
     --build-arg "CREATED=$(date -u +%Y-%m-%dT%H:%M:%SZ)" \

@@ -79,9 +79,11 @@ def test_image_is_built_in_two_stages_and_runs_the_node_as_pid_1() -> None:
     build, last = re.split(r"^FROM .*$", lines, flags=re.MULTILINE)[1:]
     assert (
         re.findall(r"^FROM (\S+)", lines, re.MULTILINE)
-        == ["python:${PYTHON_VERSION}-slim-bookworm"] * 2
+        == ["python:${PYTHON_VERSION}-slim-bookworm${PYTHON_DIGEST}"] * 2
     )
+    assert "--require-hashes --requirement image-requirements.txt" in build
     assert "pip wheel" in build
+    assert build.count("--no-index --find-links /wheels") == 2
     assert "apt-get" not in last
     for claim in (
         "--owner synap --group root --mode 0770 /data", 'ENTRYPOINT ["synap"]',
