@@ -42,8 +42,9 @@ _config = config_of_environment()
 _log = configure(_config, "http")
 _limits = HttpLimits.of(_config)
 _tls = _config.server.tls
-# Beside its clients a worker has the store, the owner's socket, the board and the like open.
-allow_open_files(_limits.max_connections + 256)
+# Beside its clients, and those that shake hands yet, a worker has the store, the owner's socket,
+# the board and the like open.
+allow_open_files(_limits.max_connections * 5 // 4 + 512)
 
 wsgi_app = "synap.http.api.app:create_app_from_environment()"
 proc_name = f"synap {_config.server.node_id}"

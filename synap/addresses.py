@@ -5,10 +5,12 @@ Pure: nothing is resolved or opened here.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 # A node's HTTP address. No user, no path, and nothing that means something to a log or a header.
 URL_PATTERN = r"^https?://[A-Za-z0-9._:%\[\]-]{1,255}$"
+# One IPv6 customer mostly has a whole network of these first bits.
+_CLIENT_BITS_OF_IPV6 = 64
 _WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -61,6 +63,28 @@ def reachable_address(address: str, host: str) -> str:
     """Return `address` with `host` in place of a wildcard address; as `reachable_url`."""
     named, port = split_address(address)
     return join_address(host, port) if named in _WILDCARDS and host else address
+
+
+def plain_address(text: str) -> str:
+    """Return an address in its usual form, IPv4 in IPv6 as IPv4; "" where it is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def client_group(address: str) -> str:
+    """Return what all addresses of one client have in common: of IPv6, the first 64 bits.
+
+    Args:
+        address: As `plain_address` returns it.
+    """
+    if ":" not in address:
+        return address
+    network = ip_network((ip_address(address), _CLIENT_BITS_OF_IPV6), strict=False)
+    return str(network.network_address)
 
 
 def is_loopback(host: str) -> bool:

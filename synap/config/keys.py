@@ -238,7 +238,9 @@ class Server(Section):
     transaction_timeout_secs: int = Field(60, ge=1, le=86_400)
     """Silence after which a client's open transaction ends."""
     max_connections: int = Field(1000, ge=1, le=1_000_000)
-    """Open connections of one worker; beyond it the longest idle ones make room, or it is 503."""
+    """Open connections of one worker; beyond it those that wait for their clients make room."""
+    max_connections_per_address: int = Field(500, ge=0, le=1_000_000)
+    """Those of one address, and half of all at most; 0, or a trusted proxy, is without limit."""
     request_timeout_secs: int = Field(60, ge=1, le=86_400)
     """How long a request may take to come in whole."""
     idle_timeout_secs: int = Field(75, ge=1, le=86_400)

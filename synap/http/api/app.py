@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synap.config.handed import config_of_environment
 from synap.http.api import errors, fast_path
-from synap.http.api.auth_guard import Guard
+from synap.http.api.auth_guard import PUBLIC, Guard
 from synap.http.api.credentials import Credentials
 from synap.http.api.cross_site import Cors, SiteGuard
 from synap.http.api.endpoints import (
@@ -93,6 +93,7 @@ def create_app(config: Config) -> App:
             *_cors(config),
         ],
     )
+    app.trusted_proxies, app.probe_paths = proxies, PUBLIC
     errors.install(app, local)
     api = NodeApi(local, client)
     if fast_path.is_possible(config):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from synap.http.api.trusted_proxies import TrustedProxies, plain_address
+from synap.addresses import plain_address
+from synap.http.api.trusted_proxies import TrustedProxies
 
 
 def client_address(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import falcon.asgi
 
 from synap.http.server.framing import WHOLE_ANSWER
+from synap.http.server.places import Addresses
 
 RequestT = TypeVar("RequestT", bound=falcon.asgi.Request)
 ResponseT = TypeVar("ResponseT", bound=falcon.asgi.Response)
@@ -29,9 +30,13 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
 
     Attributes:
         fast_path: The short way for some requests, for a server that has one for it; None for none.
+        trusted_proxies: Addresses that many clients come from.
+        probe_paths: What load balancers ask for, which is answered also where there is no room.
     """
 
     fast_path: Any = None
+    trusted_proxies: Addresses = ()
+    probe_paths: frozenset[str] = frozenset()
 
     async def __call__(  # type: ignore[override]
         self, scope: Any, receive: Any, send: Any

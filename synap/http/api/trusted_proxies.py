@@ -11,7 +11,9 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from synap.addresses import plain_address
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +85,6 @@ class TrustedProxies:
                     extra={"action": "trusted_proxy"},
                 )  # fmt: skip
         self._resolved = frozenset().union(*(known for known, _ in self._names.values()))
-
-
-def plain_address(text: str) -> str:
-    """Return an address in its usual form, IPv4 in IPv6 as IPv4; "" where it is none."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return ""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
 
 
 def _addresses_of(name: str) -> frozenset[str]:

@@ -43,6 +43,7 @@ class Acceptor:
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
         worker_slot: WorkerSlot,
+        max_handshakes: int,
     ) -> None:
         """
         Args:
@@ -52,6 +53,7 @@ class Acceptor:
             handshake_seconds: How long a TLS handshake may take.
             worker_slot: Tells how many connections this worker has, and whether another has
                 clearly fewer.
+            max_handshakes: TLS handshakes under way; the oldest make room for new ones.
         """
         self._listening = listening
         self._make_protocol = make_protocol
@@ -60,7 +62,9 @@ class Acceptor:
         self._slot = worker_slot
         self._has_yielded = False
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._max_handshakes = max_handshakes
+        # In the order in which they began.
+        self._opening: dict[asyncio.Task[None], None] = {}
         self._pause: asyncio.TimerHandle | None = None
         listening.setblocking(False)
         self._resume()
@@ -86,8 +90,12 @@ class Acceptor:
             self._wait(error)
             return False
         task = self._loop.create_task(self._open(accepted))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening[task] = None
+        task.add_done_callback(self._forget)
+        if self._tls is not None and len(self._opening) > self._max_handshakes:
+            oldest = next(iter(self._opening))
+            del self._opening[oldest]
+            oldest.cancel()
         return True
 
     def accept_share(self) -> None:
@@ -108,6 +116,9 @@ class Acceptor:
             if not self.accept():
                 break
 
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._opening.pop(task, None)
+
     async def _open(self, accepted: socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
@@ -120,6 +131,9 @@ class Acceptor:
             # A handshake that failed, or a client that is gone again.
             logger.debug("a connection did not come to be: %s", error)
             accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
 
     def _wait(self, error: OSError) -> None:
         logger.error(

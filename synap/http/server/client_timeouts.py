@@ -28,8 +28,8 @@ class ClientTimeouts:
     """
 
     __slots__ = (
-        "_body", "_body_since", "_clock", "_lingering_since", "_stalled_since", "_unread_bytes",
-        "since",
+        "_body", "_body_since", "_clock", "_lingering_since", "_read_by", "_stalled_since",
+        "_unread_bytes", "since",
     )  # fmt: skip
 
     def __init__(self, clock: Clock) -> None:
@@ -42,6 +42,8 @@ class ClientTimeouts:
         # None exactly where nothing waited, or where it was told to have read enough.
         self._unread_bytes = 0
         self._stalled_since: int | None = None
+        # Tick by which it must have read enough; None where nothing waits.
+        self._read_by: int | None = None
         # None until the connection lingers. A close does not take it back.
         self._lingering_since: int | None = None
 
@@ -51,23 +53,35 @@ class ClientTimeouts:
 
     def forgive_stall(self) -> None:
         """Note that the client has read enough of what waited for it."""
-        self._stalled_since = None
+        self._stalled_since = self._read_by = None
+
+    def unread_since(self) -> int:
+        """Return since which tick the client has read nothing of what waits for it."""
+        return self.since if self._stalled_since is None else self._stalled_since
+
+    def works_since(self) -> int | None:
+        """Return since which tick a request is under way; None where that is not long."""
+        is_long = self._clock.tick - self.since > self._clock.ticks.work_grace
+        return self.since if is_long else None
 
     def is_stalled(self, unread_bytes: int) -> bool:
-        """Return whether the client has read nothing for too long of what waits for it.
+        """Return whether the client reads too slowly, or nothing, of what waits for it.
 
         Args:
             unread_bytes: What waits, in the transport's buffer.
         """
-        tick = self._clock.tick
+        tick, ticks = self._clock.tick, self._clock.ticks
         if not unread_bytes:
-            self._stalled_since = None
-        elif self._stalled_since is None or unread_bytes < self._unread_bytes:
+            self._stalled_since = self._read_by = None
+            return False
+        if self._stalled_since is None or unread_bytes < self._unread_bytes:
             self._stalled_since = tick
-        elif tick - self._stalled_since > self._clock.ticks.write:
-            return True
+        if self._read_by is None:
+            self._read_by = tick + ticks.request + unread_bytes // ticks.read_bytes
+        elif unread_bytes > self._unread_bytes:
+            self._read_by += (unread_bytes - self._unread_bytes) // ticks.read_bytes
         self._unread_bytes = unread_bytes
-        return False
+        return tick - self._stalled_since > ticks.write or tick > self._read_by
 
     def has_lingered(self) -> bool:
         """Return whether a connection that lingers did so for long enough."""

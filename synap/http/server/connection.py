@@ -14,6 +14,7 @@ import asyncio
 from collections import deque
 from typing import Any, Protocol
 
+from synap.addresses import plain_address
 from synap.http.server import framing
 from synap.http.server.client_timeouts import ClientTimeouts
 from synap.http.server.connection_state import (
@@ -33,6 +34,9 @@ from synap.http.server.framing import ErrorResponse
 from synap.http.server.head_cache import HeadCache
 from synap.http.server.limits import HttpLimits, Ticks
 from synap.http.server.request_parser import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestParser
+
+# Requests of one connection that are begun in one turn of the loop: others have theirs between.
+MAX_BEGUN_IN_TURN = 2
 
 
 class FastPath(Protocol):
@@ -61,9 +65,13 @@ class Server(Protocol):
     starter: Starter
     requests: int
     is_draining: bool
+    probes_app: Any
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a new connection in; return False where there is no room for it."""
+    def next_number(self) -> int:
+        """Return a new connection's number; later ones have higher ones."""
+
+    def admit(self, connection: Connection, address: str) -> bool:
+        """Count a new connection in; return False where it may only ask what probes do."""
 
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
@@ -73,6 +81,7 @@ class Connection(asyncio.Protocol):
     """The protocol object of one accepted connection.
 
     Attributes:
+        number: Tells which of two came later.
         state: How far it is on its way to its end.
         exchange: The request that the application works on.
         flow: Which side waits for the other.
@@ -91,11 +100,13 @@ class Connection(asyncio.Protocol):
         self._app = server.app
         self._fast_path = server.fast_path
         self._start = server.starter.start
+        self.number = server.next_number()
 
         # Where it stands. A state is never taken back, and only the transitions below set it. In
         # LINGERING no request is here; those that are here in CLOSED are not begun any more.
         self.state: State = LEAVING if server.is_draining else OPEN
         self.timeouts = ClientTimeouts(server)
+        self._is_evicted = False
 
         # What comes in: bytes that no request was read from yet. Empty where `state.is_deaf`;
         # outside of `_feed_unread` there are none unless the socket is not read.
@@ -103,13 +114,14 @@ class Connection(asyncio.Protocol):
 
         # Order: `exchange` first, then the queue. Nothing waits where nothing runs, but for a
         # turn of the loop, or for a client that reads too slowly. A refusal is the last of all.
+        self._begun_in_turn = 0
         self.exchange: Exchange | DeferredAnswer | None = None
         self._queue: deque[Exchange | ErrorResponse] = deque()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or refuse at once where the process has no room."""
+        """Begin; where the process has no room, with what load balancers ask for alone."""
         self.transport = transport  # type: ignore[assignment]
         self.flow = FlowControl(self.transport)
         server = self.server
@@ -120,8 +132,10 @@ class Connection(asyncio.Protocol):
             server.limits.max_body_bytes,
             server.head_cache,
         )
-        if not server.admit(self):
-            self._refuse(framing.OVERLOADED)
+        client = transport.get_extra_info("peername")
+        address = plain_address(client[0]) if isinstance(client, tuple) else ""
+        if not server.admit(self, address):
+            self._app, self._fast_path = server.probes_app, None
 
     def data_received(self, data: bytes) -> None:
         """Parse, and answer what can be answered without a wait."""
@@ -146,6 +160,7 @@ class Connection(asyncio.Protocol):
             and self._fast_path.take(data, self)
         ):
             return
+        self._begun_in_turn = 0
         if len(data) > SLICE_BYTES:
             self._unread = data
             self._feed_unread()
@@ -243,14 +258,16 @@ class Connection(asyncio.Protocol):
 
         While leaving it waits for the end of this read too, so that it is known which is the last.
         """
-        is_leaving = self.state.is_leaving
-        if self.exchange is None and not (self._queue or self.flow.is_writing_paused or is_leaving):
+        is_leaving, has_had_turn = self.state.is_leaving, self._begun_in_turn >= MAX_BEGUN_IN_TURN
+        if self.exchange is None and not (
+            self._queue or self.flow.is_writing_paused or is_leaving or has_had_turn
+        ):
             self._run(exchange)
             return
         self._queue.append(exchange)
         if self._is_full():
             self._update_reading()
-        if is_leaving:
+        if is_leaving or has_had_turn:
             self.loop.call_soon(self.advance)
 
     def _submit_unfinished(self) -> None:
@@ -268,7 +285,10 @@ class Connection(asyncio.Protocol):
 
     def _run(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.server.requests += 1
+        self._begun_in_turn += 1
+        server = self.server
+        server.requests += 1
+        self.timeouts.since = server.tick
         try:
             coroutine = self._app(exchange.scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -283,9 +303,11 @@ class Connection(asyncio.Protocol):
         finished = self.exchange
         if finished is not None and finished.stage == COMPLETE:
             self._leave(finished)
+        self._begun_in_turn = 0
         while (
             self._queue
             and self.exchange is None
+            and self._begun_in_turn < MAX_BEGUN_IN_TURN
             and not self.flow.is_writing_paused
             and self.state is not CLOSED
         ):
@@ -294,6 +316,8 @@ class Connection(asyncio.Protocol):
                 self._answer_refusal(following)
             else:
                 self._run(following)
+        if self._queue and self.exchange is None and not self.flow.is_writing_paused:
+            self.loop.call_soon(self.advance)
         self._resume_input()
 
     def _leave(self, exchange: Exchange | DeferredAnswer) -> None:
@@ -425,6 +449,48 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         self.state = CLOSED
 
+    # Its place
+
+    def waits_since(self) -> int | None:
+        """Return since which tick the place is kept for nothing; None where it is not.
+
+        The client is silent, owes the rest of a body, or does not read what is there for it.
+        """
+        exchange, reader = self.exchange, self._reader
+        if exchange is None and not self._queue:
+            return self.timeouts.since
+        if self.flow.is_writing_paused:
+            return self.timeouts.unread_since()
+        owes_body = reader.phase == IN_BODY and not self.flow.is_reading_paused
+        is_first = exchange is None or exchange is reader.incoming
+        return self.timeouts.since if owes_body and is_first else None
+
+    def works_since(self) -> int | None:
+        """Return since which tick a request is under way; None where that is not long.
+
+        A client that sent more of them at once need not have all answered first.
+        """
+        if self._queue or self._unread:
+            return self.timeouts.since
+        return self.timeouts.works_since()
+
+    def evict(self) -> None:
+        """Give the place to another client, with a word where one can be said."""
+        self._is_evicted = True
+        exchange = self.exchange
+        if self.transport.get_write_buffer_size():
+            self.abort()
+        else:
+            if exchange is not None and exchange.stage < STREAMING:
+                is_owed = exchange.has_more_body
+                refusal = framing.OVERLOADED if is_owed else framing.EVICTED
+                self.transport.write(refusal.encode(self.server.date_line))
+            self.close()
+        if exchange is not None:
+            exchange.lose_client()
+        if isinstance(exchange, Exchange) and exchange.task is not None:
+            exchange.task.cancel()
+
     # Time
 
     def awaits_client(self) -> bool:
@@ -435,7 +501,8 @@ class Connection(asyncio.Protocol):
         """Hold the client to its time. Called once in each tick."""
         timeouts, reader = self.timeouts, self._reader
         unread_bytes = self.transport.get_write_buffer_size()
-        if timeouts.is_stalled(unread_bytes) or timeouts.has_lingered():
+        is_over = self._is_evicted or timeouts.has_lingered()
+        if is_over or timeouts.is_stalled(unread_bytes):
             self.abort()
         elif self.state is LINGERING or self.state is CLOSED:
             return

@@ -324,7 +324,8 @@ class Exchange:
         """Learn that the application returned, or what it raised."""
         if error is None and self.stage == COMPLETE:
             return
-        if isinstance(error, ClientDisconnected) and (self.is_disconnected or self._is_body_cut):
+        is_gone = self.is_disconnected or self._is_body_cut
+        if is_gone and isinstance(error, ClientDisconnected | asyncio.CancelledError):
             error = None
         if error is not None:
             logger.error(

@@ -195,4 +195,9 @@ HEADERS_TOO_LARGE = ErrorResponse(
     431, "headers_too_large", "The headers are over the limit of 16 KiB or of 100 fields."
 )
 INTERNAL_ERROR = ErrorResponse(500, "internal_error", "The server failed to answer this request.")
+EVICTED = ErrorResponse(
+    503,
+    "overloaded",
+    "The server needed this connection for others; what became of the request is not known.",
+)
 OVERLOADED = ErrorResponse(503, "overloaded", "The server has too many connections.", True)

@@ -10,7 +10,6 @@ cancelling a timer of its own; a timeout is therefore late by up to one tick, ne
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import select
 import ssl
@@ -24,6 +23,7 @@ from synap.http.server.connection import Connection, FastPath
 from synap.http.server.eager_tasks import make_starter
 from synap.http.server.head_cache import HeadCache
 from synap.http.server.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
+from synap.http.server.places import Places, ProbesOnly
 from synap.shared.connection_counts import ConnectionCounts, WorkerSlot
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,10 @@ TICK_SECONDS = 0.25
 # How long the accept queue is emptied for before the listeners close.
 BACKLOG_SECONDS = 0.1
 
-# The part of the connections that is closed at once where a new one finds no room, so that the
-# search for the ones idle longest is not paid for each.
-EVICTED_PART = 32
+
+# TLS handshakes at once, as a part of the connections.
+HANDSHAKES_PART = 4
+_LEAST_HANDSHAKES = 16
 
 
 class HttpServer:
@@ -75,7 +76,14 @@ class HttpServer:
         self.is_draining = False
         self._is_closed = False
         self.date_line = b""
-        self.connections: set[Connection] = set()
+        self._places = Places(
+            limits.max_connections,
+            limits.max_connections_of_address,
+            getattr(app, "trusted_proxies", ()),
+        )
+        self.connections = self._places.connections
+        self.probes_app = ProbesOnly(app)
+        self._connected = 0
         self._slot = worker_slot or ConnectionCounts().worker_slot(0)
         self._date_second = 0
         self._acceptors: list[Acceptor] = []
@@ -93,33 +101,29 @@ class HttpServer:
             tls,
             self.limits.head_seconds,
             self._slot,
+            max(_LEAST_HANDSHAKES, self.limits.max_connections // HANDSHAKES_PART),
         )
         self._has_tls = self._has_tls or tls is not None
         self._acceptors.append(acceptor)
         self._sockets.append(listening)
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a new connection in; return False where there is no room for it."""
-        has_room = len(self.connections) < self.limits.max_connections or self._make_room()
-        self.connections.add(connection)
+    def next_number(self) -> int:
+        """Return a new connection's number; later ones have higher ones."""
+        self._connected += 1
+        return self._connected
+
+    def admit(self, connection: Connection, address: str) -> bool:
+        """Count a new connection in; see `Places.admit`."""
+        has_room = self._places.admit(connection, address)
         self._slot.connections = len(self.connections)
         return has_room
 
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
-        self.connections.discard(connection)
+        self._places.forget(connection)
         self._slot.connections = len(self.connections)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
-
-    def _make_room(self) -> bool:
-        """Close the connections that have waited longest for their client."""
-        waiting = [connection for connection in self.connections if connection.awaits_client()]
-        count = 1 + self.limits.max_connections // EVICTED_PART
-        longest = heapq.nsmallest(count, waiting, key=lambda connection: connection.timeouts.since)
-        for connection in longest:
-            connection.close()
-        return bool(longest)
 
     def _on_timer(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_timer)

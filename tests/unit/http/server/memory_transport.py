@@ -11,7 +11,7 @@ from synap.http.server.connection import Connection
 from synap.http.server.server import TICK_SECONDS, HttpServer
 
 HIGH_WATER_BYTES = 64 * 1024
-_TURNS = 12
+_TURNS = 30
 _DATE = re.compile(rb"\r\ndate: [^\r]+")
 
 

@@ -12,7 +12,16 @@ class CountedClock:
     def __init__(self) -> None:
         self.tick = 100
         self.ticks = Ticks(
-            head=10, body=20, request=60, idle=75, write=30, linger=2, idle_grace=4, fresh_grace=6
+            read_bytes=100,
+            head=10,
+            body=20,
+            request=60,
+            idle=75,
+            write=30,
+            linger=2,
+            idle_grace=4,
+            fresh_grace=6,
+            work_grace=2,
         )
 
 
@@ -51,11 +60,32 @@ def test_client_that_reads_a_little_is_not_stalled() -> None:
     timeouts = ClientTimeouts(clock)
     for unread_bytes in (500, 400, 300):
         assert not timeouts.is_stalled(unread_bytes)
-        clock.tick += 30
-    clock.tick += 1
+        clock.tick += 15
+    clock.tick += 16
     assert timeouts.is_stalled(300)
     timeouts.forgive_stall()
     assert not timeouts.is_stalled(300)
+
+
+def test_client_that_reads_a_little_for_ever_is_stalled_in_the_end() -> None:
+    clock = CountedClock()
+    timeouts = ClientTimeouts(clock)
+    for unread_bytes in range(1000, 993, -1):
+        assert not timeouts.is_stalled(unread_bytes)
+        clock.tick += 10
+    # The time of a request, and a tick for each 100 bytes.
+    assert not timeouts.is_stalled(993)
+    clock.tick += 1
+    assert timeouts.is_stalled(992)
+
+
+def test_request_is_under_way_for_long_after_its_grace() -> None:
+    clock = CountedClock()
+    timeouts = ClientTimeouts(clock)
+    clock.tick += 2
+    assert timeouts.works_since() is None
+    clock.tick += 1
+    assert timeouts.works_since() == 100
 
 
 def test_connection_that_does_not_linger_has_never_lingered() -> None:

@@ -209,7 +209,8 @@ def cuts(request: bytes, count: int) -> list[list[bytes]]:
 
 async def differing(request: bytes, ways: list[list[bytes]], expected: Any) -> list[Any]:
     """Return the ways to read a request whose outcome is not the expected one."""
-    server = HttpServer(App(), HttpLimits(max_body_bytes=100, max_connections=10**6))
+    limits = HttpLimits(max_body_bytes=100, max_connections=10**6, max_connections_of_address=10**6)
+    server = HttpServer(App(), limits)
     wrong = []
     for batch in itertools.batched(ways, 256) if hasattr(itertools, "batched") else [ways]:
         clients = [(Client(server), reads) for reads in batch]
@@ -675,13 +676,77 @@ async def test_new_connection_is_refused_where_all_others_are_at_work() -> None:
     for client in busy:
         await client.send(b"GET /hold HTTP/1.1" + HOST + b"\r\n")
     late = Client(server)
-    assert (late.received, late.transport.state) == (refusal(framing.OVERLOADED), "ended")
+    await late.send(b"GET /a HTTP/1.1" + HOST + b"\r\n")
+    assert late.received.startswith(b"HTTP/1.1 503 ")
+    assert late.received.endswith(framing.OVERLOADED.body())
+    assert late.transport.state == "ended"
     app.release()
     await settle()
     assert [client.received for client in busy] == [answers(b"GET /hold 0")] * 2
     server.close()
 
 
+@in_loop
+async def test_probe_is_answered_where_all_others_are_at_work() -> None:
+    app = App()
+    app.probe_paths = frozenset({"/probe"})
+    server = HttpServer(app, HttpLimits(max_connections=2))
+    busy = [Client(server) for _ in range(2)]
+    for client in busy:
+        await client.send(b"GET /hold HTTP/1.1" + HOST + b"\r\n")
+    silent = [Client(server) for _ in range(20)]
+    probe = Client(server)
+    await probe.send(b"GET /probe HTTP/1.1" + HOST + b"\r\n")
+    assert probe.received == answers(b"GET /probe 0")
+    assert [client.transport.state for client in busy] == ["open", "open"]
+    assert sum(client.transport.state == "open" for client in silent) < 8
+    server.close()
+
+
+@in_loop
+async def test_request_that_was_long_under_way_loses_its_place() -> None:
+    server = HttpServer(App(), HttpLimits(max_connections=2))
+    busy = [Client(server) for _ in range(2)]
+    for client in busy:
+        await client.send(b"GET /hold HTTP/1.1" + HOST + b"\r\n")
+        await pass_seconds(server, 1)
+    late = Client(server)
+    await late.send(b"GET /a HTTP/1.1" + HOST + b"\r\n")
+    assert late.received == answers(b"GET /a 0")
+    assert busy[0].received == refusal(framing.EVICTED)
+    assert [client.transport.state for client in busy] == ["ended", "open"]
+    server.close()
+
+
+@in_loop
+async def test_client_that_owes_a_body_loses_its_place_to_a_new_one() -> None:
+    server = HttpServer(App(), HttpLimits(max_connections=2))
+    waits, half = Client(server), Client(server)
+    await waits.send(
+        b"PUT /a HTTP/1.1" + HOST + b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    )
+    await pass_seconds(server, 0.5)
+    await half.send(b"PUT /a HTTP/1.1" + HOST + b"Content-Length: 9\r\n\r\n12")
+    for owing in (waits, half):
+        Client(server)
+        await settle()
+        assert owing.transport.state != "open"
+    server.close()
+
+
+@in_loop
+async def test_client_that_does_not_read_loses_its_place_to_a_new_one() -> None:
+    server = HttpServer(App(), HttpLimits(max_connections=1))
+    deaf = Client(server, is_reading=False)
+    await deaf.send(b"GET /flood HTTP/1.1" + HOST + b"\r\n")
+    late = Client(server)
+    await late.send(b"GET /a HTTP/1.1" + HOST + b"\r\n")
+    assert late.received == answers(b"GET /a 0")
+    assert deaf.transport.state == "cut"
+    server.close()
+
+
+# Leaving
 # Leaving
 
 

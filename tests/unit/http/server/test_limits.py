@@ -19,6 +19,7 @@ def test_limits_are_those_of_the_configuration() -> None:
     }
     limits = HttpLimits.of(load_config(None, values, environ={}))
     assert (limits.max_body_bytes, limits.max_connections) == (1024 * 1024, 7)
+    assert limits.max_connections_of_address == 3
     assert (limits.head_seconds, limits.request_seconds, limits.idle_seconds) == (3, 3, 5)
 
 
