@@ -10,6 +10,7 @@
     │   ├── KeyNotFound            there is no such key
     │   ├── KeyExists              the destination is taken
     │   ├── ValueTooLarge          over kv_store.max_value_size_bytes
+    │   ├── AnswerTooLarge         the answer would take too much memory
     │   ├── AccountNotFound        there is no such user, role or API key
     │   ├── AccountConflict        the account can't be changed like this
     │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
@@ -99,6 +100,12 @@ class RecordCorrupt(CommandError):
             f"what is stored for key {key.decode(errors='backslashreplace')!r} is damaged on this "
             "node, and is not given out; another node may have it"
         )
+
+
+class AnswerTooLarge(CommandError):
+    """The answer would be too large; ask for less at once (server.worker_memory_mb)."""
+
+    reason = "answer_too_large"
 
 
 class AccountNotFound(CommandError):

@@ -241,6 +241,8 @@ class Server(Section):
     """Open connections of one worker; beyond it those that wait for their clients make room."""
     max_connections_per_address: int = Field(500, ge=0, le=1_000_000)
     """Those of one address, and half of all at most; 0, or a trusted proxy, is without limit."""
+    worker_memory_mb: int = Field(256, ge=16, le=1_048_576)
+    """Memory in MiB that clients may have one worker hold: bodies, requests, answers under way."""
     request_timeout_secs: int = Field(60, ge=1, le=86_400)
     """How long a request may take to come in whole."""
     idle_timeout_secs: int = Field(75, ge=1, le=86_400)
@@ -254,6 +256,16 @@ class Server(Section):
     trusted_proxies: Proxies = ()
     """Addresses of proxies whose X-Forwarded-For, -Proto and -Host are believed."""
     tls: Tls = Tls()
+
+    @property
+    def held_bytes(self) -> int:
+        """What a worker holds of bodies, requests and answers; making one takes as much again."""
+        return self.worker_memory_mb * 2**20 // 2
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """The most that one answer may hold of values, but for the largest value, which fits."""
+        return self.worker_memory_mb * 2**20 // 8
 
     @property
     def own_url(self) -> str:

@@ -46,7 +46,14 @@ from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
 from synap.ipc.writer_client import Done, Waiter, WriterClient
 from synap.node.identity import lock_file
-from synap.request_errors import CommandDisabled, Forbidden, InvalidRequest, KeyInvalid, KeyNotFound
+from synap.request_errors import (
+    AnswerTooLarge,
+    CommandDisabled,
+    Forbidden,
+    InvalidRequest,
+    KeyInvalid,
+    KeyNotFound,
+)
 from synap.service.local_node import LocalNode
 from synap.shared.series import Counter
 from synap.store import StoreReader
@@ -59,6 +66,8 @@ MAX_PAGE_VISITED = 20_000
 _MAX_LIST_PAGES = 50
 # Reads of more keys than this are done beside the event loop: about a millisecond on it.
 _MANY_KEYS = 500
+# What the store keeps beside a value, at most.
+_STORED_WITH_VALUE_BYTES = 64
 
 _GETS, _HITS, _MISSES = int(Counter.GETS), int(Counter.HITS), int(Counter.MISSES)
 _SETS, _DELS = int(Counter.SETS), int(Counter.DELS)
@@ -135,6 +144,16 @@ class NodeApi:
     def __init__(self, node: LocalNode, client: WriterClient) -> None:
         self._node = node
         self._client = client
+        config = node.config
+        self._max_answer_bytes: int = max(
+            config.server.max_answer_bytes,
+            config.kv_store.max_value_size_bytes + _STORED_WITH_VALUE_BYTES,
+        )
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """The most that one answer may hold of values: the largest value fits in any case."""
+        return self._max_answer_bytes
 
     async def write(
         self,
@@ -285,18 +304,28 @@ class NodeApi:
 
         Raises:
             KeyInvalid: one is empty or too long.
+            AnswerTooLarge: the values have too many bytes together.
         """
         check_keys(keys)
-        # What he may not read is not looked at, so that no time or memory tells of it.
-        wanted = [
-            key for key in dict.fromkeys(keys) if not caller.is_limited or caller.may_read(key)
-        ]
+        # Each is read once. What he may not read is not looked at, so that no time or memory tells
+        # of it.
+        wanted = list(dict.fromkeys(keys))
+        if caller.is_limited:
+            wanted = [key for key in wanted if caller.may_read(key)]
+        limit = self._max_answer_bytes
         if len(wanted) > _MANY_KEYS:
-            read, offset = await self._node.read_in_thread(StoreReader.get_many, wanted, now_ms())
+            found, offset = await self._node.read_in_thread(
+                StoreReader.get_many, wanted, now_ms(), limit
+            )
         else:
-            read, offset = self._node.reader().get_many(wanted, now_ms())
-        found = dict(zip(wanted, read, strict=True))
-        values = [found.get(key) for key in keys]
+            found, offset = self._node.reader().get_many(wanted, now_ms(), limit)
+        if len(wanted) == len(keys):
+            values = found
+        else:
+            by_key = dict(zip(wanted, found, strict=True))
+            values = [by_key.get(key) for key in keys]
+            if sum(len(value) for value in values if value is not None) > limit:
+                raise AnswerTooLarge
         touch = self._node.touch
         if touch is not None:
             for key, value in zip(keys, values, strict=True):

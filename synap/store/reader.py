@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ import lmdb
 
 from synap.commands.records import NEVER, Record, is_live
 from synap.frame import ACCOUNTS, KEYS, REQUESTS
+from synap.request_errors import AnswerTooLarge
 from synap.store import generations, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in
@@ -84,15 +86,28 @@ class StoreReader:
             return None, _unpack_applied(head)[1]
         return decode_record(key, raw), _unpack_applied(head)[1]
 
-    def get_many(self, keys: Iterable[bytes], now_ms: int) -> tuple[list[bytes | None], int]:
+    def get_many(
+        self, keys: Iterable[bytes], now_ms: int, max_bytes: int = sys.maxsize
+    ) -> tuple[list[bytes | None], int]:
         """Return the value of each key, and the applied offset at which all of them are seen.
 
         A value is None where the key is missing or expired.
+
+        Raises:
+            AnswerTooLarge: they have more than `max_bytes` together.
         """
         keys = list(keys)
         with self._environment.reading() as transaction:
             get, database = transaction.get, self._keys
-            raws = [get(key, None, database) for key in keys]
+            raws: list[bytes | None] = []
+            left_bytes = max_bytes
+            for key in keys:
+                raw = get(key, None, database)
+                raws.append(raw)
+                if raw is not None:
+                    left_bytes -= len(raw)
+                    if left_bytes < 0:
+                        raise AnswerTooLarge
             offset = _read_offset(transaction)
         records = [
             None if raw is None else decode_record(key, raw)

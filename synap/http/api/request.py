@@ -179,5 +179,5 @@ App = FalconApp[Request, Response]
 
 def _too_large(limit_bytes: int) -> falcon.HTTPContentTooLarge:
     return falcon.HTTPContentTooLarge(
-        description=f"the body is over {limit_bytes} bytes (server.max_request_size_mb)"
+        description=f"the body is over the limit of {limit_bytes} bytes"
     )

@@ -23,7 +23,13 @@ from synap.http.api.operations.operation import Context, Operation
 from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
 from synap.http.api.resource import MIN_OFFSET, Resource
-from synap.request_errors import CommandUnknown, FieldInvalid, FieldMissing, KeyNotFound
+from synap.request_errors import (
+    AnswerTooLarge,
+    CommandUnknown,
+    FieldInvalid,
+    FieldMissing,
+    KeyNotFound,
+)
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
@@ -144,12 +150,14 @@ class CommandEndpoint(Resource):
             envelope = _success(one, payload)
         resp.data = orjson.dumps(envelope)
 
-    async def _answer_all(self, context: Context, commands: list[OneCommand]) -> list[object]:
+    async def _answer_all(
+        self, context: Context, commands: list[OneCommand]
+    ) -> list[orjson.Fragment]:
         """Carry the commands out in their order; consecutive writes go as one message."""
-        results: list[object] = []
+        results: list[orjson.Fragment] = []
         writes: list[OneCommand] = []
         for one in commands:
-            if not _reads(one):
+            if not (_reads(one) or _answers_value(one)):
                 writes.append(one)
                 continue
             results += await self._write_all(context, writes)
@@ -157,16 +165,22 @@ class CommandEndpoint(Resource):
             results.append(await self._answer_one(context, one))
         return results + await self._write_all(context, writes)
 
-    async def _write_all(self, context: Context, writes: list[OneCommand]) -> list[dict[str, Any]]:
+    async def _write_all(self, context: Context, writes: list[OneCommand]) -> list[orjson.Fragment]:
         # All are handed over in one turn of the loop, and `WriterClient` sends a turn's as one.
         answers = [self._answer_one(context, one) for one in writes]
         return list(await asyncio.gather(*answers))
 
-    async def _answer_one(self, context: Context, one: OneCommand) -> dict[str, Any]:
+    async def _answer_one(self, context: Context, one: OneCommand) -> orjson.Fragment:
+        """Return the envelope, encoded: what a batch takes up is known by that."""
         try:
-            return _success(one, await _answer(context, one))
+            if context.answer_bytes > self._api.max_answer_bytes:
+                raise AnswerTooLarge
+            envelope = _success(one, await _answer(context, one))
         except SynapError as error:
-            return _refusal(one, self._told(error))
+            envelope = _refusal(one, self._told(error))
+        text = orjson.dumps(envelope)
+        context.answer_bytes += len(text)
+        return orjson.Fragment(text)
 
     def _told(self, error: SynapError) -> str:
         """Return the error's message behind the prefix of its kind."""
@@ -208,6 +222,12 @@ async def _answer(context: Context, one: OneCommand) -> object:
 
 def _reads(one: OneCommand) -> bool:
     return one.command in BY_NAME and not BY_NAME[one.command].is_write
+
+
+def _answers_value(one: OneCommand) -> bool:
+    """Say whether a write may answer with a value, so that many must not be under way at once."""
+    is_set = one.command == "kv.set" and b'"get"' in bytes(one.payload)
+    return is_set or one.command == "kv.getset"
 
 
 def _payload_of(one: OneCommand) -> bytes:

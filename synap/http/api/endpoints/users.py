@@ -58,6 +58,9 @@ class RoleBody(msgspec.Struct, gc=False):
     role: str
 
 
+# More than a name and a password need, of whoever it is.
+MAX_LOGIN_BYTES = 4096
+
 _login_body = bodies.decoder(LoginBody)
 _user_body = bodies.decoder(UserBody)
 _new_password_body = bodies.decoder(NewPasswordBody)
@@ -96,7 +99,7 @@ class Login(AccountResource):
         self._credentials = credentials
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await self.read_body(req, _login_body)
+        body = _login_body(await req.json_body(MAX_LOGIN_BYTES))
         caller, user = await self._credentials.log_in(
             body.username, body.password, audit.address_of_request.get(), is_session=True
         )

@@ -47,9 +47,12 @@ class Context:
         min_replicas: How many replicas are to hold its writes.
         offset: The newest offset that it has seen or made; 0 before any.
         has_read: Whether it has seen the store.
+        answer_bytes: What the answers of a batch take up so far.
     """
 
-    __slots__ = ("api", "caller", "facts", "has_read", "min_replicas", "offset")
+    __slots__ = (
+        "answer_bytes", "api", "caller", "facts", "has_read", "min_replicas", "offset",
+    )  # fmt: skip
 
     def __init__(
         self, api: NodeApi, facts: NodeFacts, caller: Caller, min_replicas: int = 0
@@ -60,6 +63,7 @@ class Context:
         self.min_replicas = min_replicas
         self.offset = 0
         self.has_read = False
+        self.answer_bytes = 0
 
     async def write(self, command: Command, client_id: str | None = None) -> Any:
         """Return the result of a write; see `NodeApi.write`."""
