@@ -15,8 +15,8 @@ from queue import Queue
 from typing import Any
 
 import pytest
-from synap.http.api.openapi.operations import OPERATIONS
 
+from synap.http.api.openapi.routes import ROUTES as DESCRIBED
 from tests.support import HOST, Node
 
 CHROMIUM = shutil.which("chromium")
@@ -34,7 +34,7 @@ BODY = {
 }  # fmt: skip
 ROUTES = [
     {"method": operation.method, "path": re.sub(r"{\w+}", "some", operation.path)}
-    for operations in OPERATIONS.values()
+    for operations in DESCRIBED.values()
     for operation in operations
     if operation.method != "GET"
 ]

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from synap.http.api.openapi.operations import OPERATIONS
 
+from synap.http.api.openapi.routes import ROUTES as DESCRIBED
 from tests.integration.http_support import DEADLINE_SECONDS, Client, error_of, make_config, serving
 from tests.support import HOST, Answer, Node
 
@@ -21,7 +21,7 @@ LISTED = "https://app.example"
 
 CHANGING = [
     (operation.method, re.sub(r"{\w+}", "some", operation.path))
-    for operations in OPERATIONS.values()
+    for operations in DESCRIBED.values()
     for operation in operations
     if operation.method != "GET"
 ]
