@@ -5,7 +5,8 @@ stored hash and the password under a secret of this process, so that a client wh
 password with every request is hashed once; a new password has a new hash, and with it the old
 one's entry is of no use any more. Requests with the same credentials wait for one hash. At most one
 hash runs on the whole node, at a low priority, and few requests wait for one, of one address fewer:
-a flood of wrong passwords costs at most one core's idle time, and does not shut others out.
+a flood of wrong passwords costs at most one core's idle time. Whose turn it is says `login_queue`,
+so that it does not shut others out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import hmac
 import os
 import secrets
 import threading
-from collections import Counter, OrderedDict
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,12 +26,10 @@ from typing import TypeVar
 
 from synap.auth.passwords import hash_password, verify_password
 from synap.request_errors import TooManyLogins
+from synap.service.login_queue import LoginQueue, Place
 
 Result = TypeVar("Result")
 
-# Requests of one worker that wait for a hash, in all and from one address.
-MAX_WAITING = 8
-MAX_WAITING_OF_ADDRESS = 3
 _MAX_REMEMBERED = 1024
 # Below everything that serves.
 _NICENESS = 5
@@ -49,7 +49,9 @@ class PasswordChecks:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
-        self._waiting: Counter[str] = Counter()
+        self._queue = LoginQueue()
+        self._turns: dict[Place, asyncio.Future[None]] = {}
+        self._is_busy = False
 
     def start(self) -> None:
         """Make the thread; the node's lock is opened with it."""
@@ -67,7 +69,7 @@ class PasswordChecks:
         Raises:
             TooManyLogins: too many wait already.
         """
-        return await self._run(address, lambda: hash_password(password))
+        return await self._run(address, "", lambda: hash_password(password))
 
     def remembers(self, username: str, password: str, *, stored: str | None) -> bool:
         """Say whether the password was found right before."""
@@ -102,32 +104,65 @@ class PasswordChecks:
             return False
         running = self._running.get(digest)
         if running is None:
-            work = self._run(address, lambda: _verify(password, stored, plain))
+            work = self._run(address, username, lambda: _verify(password, stored, plain))
             running = self._running[digest] = asyncio.ensure_future(work)
-            running.add_done_callback(lambda done: self._remember(digest, done))
+            running.add_done_callback(lambda done: self._remember(digest, address, done))
         return await asyncio.shield(running)
 
-    def _remember(self, digest: bytes, done: asyncio.Future[bool]) -> None:
+    def _remember(self, digest: bytes, address: str, done: asyncio.Future[bool]) -> None:
         del self._running[digest]
         if done.cancelled() or done.exception() is not None:
             return
+        if not done.result():
+            self._queue.note_failure(address, time.monotonic())
         remembered = self._right if done.result() else self._wrong
         remembered[digest] = None
         if len(remembered) > _MAX_REMEMBERED:
             remembered.popitem(last=False)
 
-    async def _run(self, address: str, work: Callable[[], Result]) -> Result:
-        waiting = self._waiting
-        if waiting.total() >= MAX_WAITING or waiting[address] >= MAX_WAITING_OF_ADDRESS:
-            raise TooManyLogins
-        waiting[address] += 1
+    async def _run(self, address: str, username: str, work: Callable[[], Result]) -> Result:
+        await self._await_turn(address, username)
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, self._alone, work)
         finally:
-            waiting[address] -= 1
-            if not waiting[address]:
-                del waiting[address]
+            self._end_turn()
+
+    async def _await_turn(self, address: str, username: str) -> None:
+        """Wait until nobody else hashes and it is this one's turn, which takes the thread.
+
+        Raises:
+            TooManyLogins: too many wait already, or others came who go before.
+        """
+        place, displaced = self._queue.join(address, username, time.monotonic())
+        if displaced is not None and not self._turns[displaced].done():
+            self._turns[displaced].set_exception(TooManyLogins())
+        if place is None:
+            raise TooManyLogins
+        turn = self._turns[place] = asyncio.get_running_loop().create_future()
+        self._give_turn()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._end_turn()
+            raise
+        finally:
+            self._queue.leave(place)
+            del self._turns[place]
+
+    def _end_turn(self) -> None:
+        self._is_busy = False
+        self._queue.end_turn()
+        self._give_turn()
+
+    def _give_turn(self) -> None:
+        """Let the next one have the thread, where it is free."""
+        while not self._is_busy and (place := self._queue.next(time.monotonic())) is not None:
+            turn = self._turns[place]
+            if not turn.done():
+                self._is_busy = True
+                turn.set_result(None)
 
     def _alone(self, work: Callable[[], Result]) -> Result:
         """Do `work` while no other worker of the node hashes."""

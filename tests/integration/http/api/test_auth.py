@@ -13,7 +13,7 @@ from falcon.inspect import inspect_compiled_router
 
 from synap.http.api.app import create_app
 from synap.http.api.auth_guard import METRICS, PUBLIC
-from synap.service.password_checks import MAX_WAITING_OF_ADDRESS
+from synap.service.login_queue import MAX_WAITING_OF_ADDRESS
 from tests.integration.http_support import Client, error_of, make_config
 from tests.support import Answer, Node, eventually
 
