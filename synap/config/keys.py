@@ -259,8 +259,8 @@ class Server(Section):
 
     @property
     def held_bytes(self) -> int:
-        """What a worker holds of bodies, requests and answers; making one takes as much again."""
-        return self.worker_memory_mb * 2**20 // 2
+        """What a worker holds of bodies, requests and answers; the rest is for making them."""
+        return self.worker_memory_mb * 2**20 * 3 // 8
 
     @property
     def max_answer_bytes(self) -> int:

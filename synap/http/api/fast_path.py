@@ -98,6 +98,10 @@ class FastPath:
         self._observer = observer
         self._vary = f"vary: Origin{LINE_END}" if sites.answers_vary else ""
 
+    def pause(self, is_paused: bool) -> None:
+        """Take nothing, or take again."""
+        self._by_tail = {} if is_paused else self.heads.by_tail
+
     def take(self, data: bytes, client: Client) -> bool:
         """Answer a read that is one whole request, or see to it that it will be.
 

@@ -32,8 +32,12 @@ from synap.http.server.exchange import COMPLETE, JOINED_BODY_BYTES, STREAMING, E
 from synap.http.server.flow_control import BODY_BUFFER_BYTES, FlowControl
 from synap.http.server.framing import ErrorResponse
 from synap.http.server.head_cache import HeadCache
+from synap.http.server.held_memory import SMALL_BYTES, HeldMemory
 from synap.http.server.limits import HttpLimits, Ticks
 from synap.http.server.request_parser import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestParser
+
+# What may be held for a connection that has requests waiting, before it is read on.
+MOST_QUEUED_BYTES = 128 * 1024
 
 # Requests of one connection that are begun in one turn of the loop: others have theirs between.
 MAX_BEGUN_IN_TURN = 2
@@ -48,6 +52,9 @@ class FastPath(Protocol):
 
     def take(self, data: bytes, client: Connection) -> bool:
         """Answer a read that is one whole request, or see to it; return False for any other."""
+
+    def pause(self, is_paused: bool) -> None:
+        """Take nothing, or take again."""
 
 
 class Server(Protocol):
@@ -66,6 +73,7 @@ class Server(Protocol):
     requests: int
     is_draining: bool
     probes_app: Any
+    memory: HeldMemory
 
     def next_number(self) -> int:
         """Return a new connection's number; later ones have higher ones."""
@@ -81,6 +89,7 @@ class Connection(asyncio.Protocol):
     """The protocol object of one accepted connection.
 
     Attributes:
+        held_bytes: What is held for the client, as far as that counts.
         number: Tells which of two came later.
         state: How far it is on its way to its end.
         exchange: The request that the application works on.
@@ -107,6 +116,11 @@ class Connection(asyncio.Protocol):
         self.state: State = LEAVING if server.is_draining else OPEN
         self.timeouts = ClientTimeouts(server)
         self._is_evicted = False
+        self._memory = server.memory
+        self.held_bytes = 0
+        self._holds_no_more = False
+        # Of long answers that the client has not read to their ends.
+        self._unread_answers_bytes = self._last_answer_bytes = 0
 
         # What comes in: bytes that no request was read from yet. Empty where `state.is_deaf`;
         # outside of `_feed_unread` there are none unless the socket is not read.
@@ -187,6 +201,7 @@ class Connection(asyncio.Protocol):
         """Tell whoever waits that the client is gone."""
         self._become_closed()
         self._queue.clear()
+        self._hold_no_more()
         self.server.forget(self)
         if self.exchange is not None:
             self.exchange.lose_client()
@@ -200,6 +215,9 @@ class Connection(asyncio.Protocol):
         """Go on with what `pause_writing` held back."""
         self.timeouts.forgive_stall()
         self.flow.resume_writing()
+        # Nearly all has left: of the last one the rest keeps the whole.
+        self._unread_answers_bytes = min(self._unread_answers_bytes, self._last_answer_bytes)
+        self.note_held()
         self.loop.call_soon(self.advance)
 
     # Input
@@ -221,12 +239,15 @@ class Connection(asyncio.Protocol):
             self._settle(self._reader.feed(data[position:end]))
             position = end
         self._unread = b"" if self.state.is_deaf else data[position:]
+        self.note_held()
         self._update_reading()
 
     def _is_full(self) -> bool:
         incoming = self._reader.incoming
         buffered_bytes = 0 if incoming is None else incoming.buffered_bytes
-        return self.flow.is_full(len(self._queue), buffered_bytes)
+        is_full = self.flow.is_full(len(self._queue), buffered_bytes)
+        has_much = bool(self._queue) and self.held_bytes > MOST_QUEUED_BYTES
+        return is_full or has_much or self._memory.is_tight
 
     def _update_reading(self) -> None:
         """Read from the socket if, and only if, what comes has a place."""
@@ -258,7 +279,8 @@ class Connection(asyncio.Protocol):
 
         While leaving it waits for the end of this read too, so that it is known which is the last.
         """
-        is_leaving, has_had_turn = self.state.is_leaving, self._begun_in_turn >= MAX_BEGUN_IN_TURN
+        is_leaving = self.state.is_leaving
+        has_had_turn = self._begun_in_turn >= MAX_BEGUN_IN_TURN or self._memory.is_tight
         if self.exchange is None and not (
             self._queue or self.flow.is_writing_paused or is_leaving or has_had_turn
         ):
@@ -281,6 +303,7 @@ class Connection(asyncio.Protocol):
             exchange.is_submitted = True
             self.submit(exchange)
         if exchange.buffered_bytes >= BODY_BUFFER_BYTES:
+            self.note_held()
             self._update_reading()
 
     def _run(self, exchange: Exchange) -> None:
@@ -308,6 +331,7 @@ class Connection(asyncio.Protocol):
             self._queue
             and self.exchange is None
             and self._begun_in_turn < MAX_BEGUN_IN_TURN
+            and not self._memory.is_tight
             and not self.flow.is_writing_paused
             and self.state is not CLOSED
         ):
@@ -316,7 +340,8 @@ class Connection(asyncio.Protocol):
                 self._answer_refusal(following)
             else:
                 self._run(following)
-        if self._queue and self.exchange is None and not self.flow.is_writing_paused:
+        can_go_on = not (self.flow.is_writing_paused or self._memory.is_tight)
+        if self._queue and self.exchange is None and can_go_on:
             self.loop.call_soon(self.advance)
         self._resume_input()
 
@@ -356,6 +381,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join((head, last_line, b"\r\n\r\n", body)))
         else:
             self.transport.writelines((head, last_line, b"\r\n\r\n", body))
+            self.note_answer(len(body))
 
     def release(self, deferred: DeferredAnswer) -> None:
         """Go on behind the answer in a held place."""
@@ -449,7 +475,55 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         self.state = CLOSED
 
-    # Its place
+    # What it holds, and its place
+
+    def has_input(self) -> bool:
+        """Return whether something waits here to be begun or read."""
+        return bool(self._queue) or self.flow.is_reading_paused
+
+    def note_answer(self, body_bytes: int) -> None:
+        """Note that a long answer was written: it is held as a whole until all of it was read."""
+        self._last_answer_bytes = body_bytes
+        self._unread_answers_bytes += body_bytes
+        self.note_held()
+
+    def note_held(self) -> None:
+        """Tell what is held for the client; cut it off where all have far too much."""
+        if self._holds_no_more or self._is_evicted:
+            return
+        unread_bytes = self.transport.get_write_buffer_size()
+        if not unread_bytes:
+            self._unread_answers_bytes = 0
+        held = len(self._unread) + max(unread_bytes, self._unread_answers_bytes)
+        incoming, exchange = self._reader.incoming, self.exchange
+        if incoming is not None:
+            held += incoming.fed_bytes
+        if isinstance(exchange, Exchange) and exchange is not incoming:
+            held += exchange.fed_bytes
+        for each in self._queue:
+            if isinstance(each, Exchange) and each is not incoming:
+                held += each.fed_bytes + _head_bytes(each)
+        if held < SMALL_BYTES:
+            held = 0
+        grown, self.held_bytes = held - self.held_bytes, held
+        if grown:
+            self._memory.change(grown)
+            if grown > 0 and self._memory.is_over and self.state is not CLOSED:
+                self.abort()
+
+    def _hold_no_more(self) -> None:
+        self._holds_no_more = True
+        self._memory.change(-self.held_bytes)
+        self.held_bytes = 0
+
+    def holds_since(self) -> int | None:
+        """Return since which tick something is held that the client could do without."""
+        if self._is_evicted:
+            return None
+        if self.transport.get_write_buffer_size():
+            return self.timeouts.unread_since()
+        owes = self._reader.phase == IN_BODY or bool(self._queue) or bool(self._unread)
+        return self.timeouts.since if owes else None
 
     def waits_since(self) -> int | None:
         """Return since which tick the place is kept for nothing; None where it is not.
@@ -500,6 +574,7 @@ class Connection(asyncio.Protocol):
     def check(self) -> None:
         """Hold the client to its time. Called once in each tick."""
         timeouts, reader = self.timeouts, self._reader
+        self.note_held()
         unread_bytes = self.transport.get_write_buffer_size()
         is_over = self._is_evicted or timeouts.has_lingered()
         if is_over or timeouts.is_stalled(unread_bytes):
@@ -516,6 +591,12 @@ class Connection(asyncio.Protocol):
                 self._refuse(framing.HEAD_TIMEOUT)
         elif timeouts.is_silent(reader.has_begun, self.state.is_leaving):
             self.close()
+
+
+def _head_bytes(exchange: Exchange) -> int:
+    """Return about what a request's head takes up."""
+    fields = exchange.scope["headers"]
+    return 1024 + sum(len(name) + len(value) + 64 for name, value in fields)
 
 
 def _base_scope(transport: asyncio.Transport) -> dict[str, Any]:

@@ -58,6 +58,9 @@ class Output(Protocol):
     def expects_more(self) -> bool:
         """Return whether a request that follows is here already, in whole or in part."""
 
+    def note_answer(self, body_bytes: int) -> None:
+        """Learn that a long answer was written."""
+
     def body_taken(self) -> None:
         """Learn that the application took what was buffered of the body."""
 
@@ -76,6 +79,7 @@ class Exchange:
         is_plain: HTTP/1.1, kept alive, and not HEAD: most answers to such need no closer look.
         is_submitted: Handed to the connection before its body was whole.
         buffered_bytes: Of the body, not yet taken by the application.
+        fed_bytes: Of the body, as far as it has come.
         task: Goes on with the application where it waited.
     """
 
@@ -92,6 +96,7 @@ class Exchange:
         "_unsent_bytes",
         "buffered_bytes",
         "expects_continue",
+        "fed_bytes",
         "has_more_body",
         "is_disconnected",
         "is_plain",
@@ -107,7 +112,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.stage = UNANSWERED
         self.task: asyncio.Task[None] | None = None
-        self.buffered_bytes = 0
+        self.buffered_bytes = self.fed_bytes = 0
         self.has_more_body = False
         self.expects_continue = False
         self.is_plain = False
@@ -129,6 +134,7 @@ class Exchange:
         else:
             self._chunks.append(body)
         self.buffered_bytes += len(body)
+        self.fed_bytes += len(body)
         self._tell()
 
     def end_body(self) -> None:
@@ -238,6 +244,8 @@ class Exchange:
             if answer is not None:
                 output.transport.write(answer)
                 self.stage = COMPLETE
+                if len(body) > JOINED_BODY_BYTES:
+                    output.note_answer(len(body))
                 if self.task is not None or self._news is not None:
                     self._complete()
                 return
@@ -258,6 +266,7 @@ class Exchange:
             self._output.transport.write(head + body)
         else:
             self._output.transport.writelines((head, body))
+            self._output.note_answer(len(body))
         self._complete()
 
     def _write_part(self, body: bytes, has_more: bool) -> None:

@@ -39,6 +39,7 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
         max_connections: Open connections of the process; those that wait for their clients make
             room for new ones.
         max_connections_of_address: Those of one client's address; 0 for any number.
+        held_bytes: What all clients together may make the process hold.
         head_seconds: From a request's first byte to the end of its head; 408 beyond it.
         body_seconds: In which a body must bring another KiB, or its end; 408 beyond it.
         request_seconds: From a body's first byte to its end; 408 beyond it.
@@ -51,6 +52,7 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 10 * 1024 * 1024
     max_connections: int = 1000
     max_connections_of_address: int = 500
+    held_bytes: int = 96 * 1024 * 1024
     head_seconds: float = HEAD_SECONDS
     body_seconds: float = 20.0
     request_seconds: float = 60.0
@@ -69,6 +71,7 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
             max_connections_of_address=min(
                 server.max_connections_per_address, max(1, server.max_connections // 2)
             ),
+            held_bytes=server.held_bytes,
             head_seconds=min(HEAD_SECONDS, request_seconds),
             request_seconds=request_seconds,
             idle_seconds=server.idle_timeout_secs,

@@ -125,15 +125,16 @@ class Places:
         count = 1 + self._max_connections // EVICTED_PART
         longest = heapq.nsmallest(count, waiting) or heapq.nsmallest(1, working)
         for _, _, each in longest:
-            self._evict(each)
+            self.evict(each)
         return bool(longest)
 
     def _evict_probed(self) -> None:
         oldest = next(iter(self._probed))
         del self._probed[oldest]
-        self._evict(oldest)
+        self.evict(oldest)
 
-    def _evict(self, connection: Connection) -> None:
+    def evict(self, connection: Connection) -> None:
+        """Have a connection give its place up."""
         self._evicted.add(connection)
         self._leave_group(connection)
         connection.evict()

@@ -10,6 +10,7 @@ cancelling a timer of its own; a timeout is therefore late by up to one tick, ne
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import select
 import ssl
@@ -22,6 +23,7 @@ from synap.http.server.acceptor import Acceptor
 from synap.http.server.connection import Connection, FastPath
 from synap.http.server.eager_tasks import make_starter
 from synap.http.server.head_cache import HeadCache
+from synap.http.server.held_memory import HeldMemory
 from synap.http.server.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
 from synap.http.server.places import Places, ProbesOnly
 from synap.shared.connection_counts import ConnectionCounts, WorkerSlot
@@ -82,6 +84,7 @@ class HttpServer:
             getattr(app, "trusted_proxies", ()),
         )
         self.connections = self._places.connections
+        self.memory = HeldMemory(limits.held_bytes, self._on_memory)
         self.probes_app = ProbesOnly(app)
         self._connected = 0
         self._slot = worker_slot or ConnectionCounts().worker_slot(0)
@@ -125,6 +128,34 @@ class HttpServer:
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
+    def _on_memory(self, is_tight: bool) -> None:
+        """Begin nothing while too much is held; go on with everything when it is not."""
+        if self.fast_path is not None:
+            self.fast_path.pause(is_tight)
+        if is_tight:
+            return
+        # The newest first: under such a load the others have most likely asked for too much.
+        waiting = [each for each in self.connections if each.has_input()]
+        for connection in sorted(waiting, key=lambda each: each.number, reverse=True):
+            self.loop.call_soon(connection.advance)
+
+    def _relieve_memory(self) -> None:
+        """Evict those that have held something longest for nothing, where too much is held."""
+        if not self.memory.is_tight:
+            return
+        holding = [
+            (since, each.number, each)
+            for each in self.connections
+            if each.held_bytes and (since := each.holds_since()) is not None
+        ]
+        heapq.heapify(holding)
+        # What they hold is free when they are gone; so much at once that it lasts for a while.
+        excess = self.memory.held_bytes - self.limits.held_bytes // 2
+        while holding and excess > 0:
+            oldest = heapq.heappop(holding)[2]
+            excess -= oldest.held_bytes
+            self._places.evict(oldest)
+
     def _on_timer(self) -> None:
         self._timer = self.loop.call_later(TICK_SECONDS, self._on_timer)
         self.on_tick()
@@ -135,6 +166,7 @@ class HttpServer:
         self._refresh_date()
         for connection in tuple(self.connections):
             connection.check()
+        self._relieve_memory()
 
     def _refresh_date(self) -> None:
         second = int(time.time())

@@ -39,6 +39,9 @@ class Counted:
         self.heads: HeadCache = fast_path.heads
         self.taken = 0
 
+    def pause(self, is_paused: bool) -> None:
+        self._fast_path.pause(is_paused)
+
     def take(self, data: bytes, client: Any) -> bool:
         is_taken: bool = self._fast_path.take(data, client)
         self.taken += is_taken
