@@ -11,12 +11,14 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import uvloop
 
 from synap.config.loading import Config, load_config
@@ -159,6 +161,22 @@ def open_board(config: Config) -> Iterator[Board]:
         yield board
     finally:
         board.close()
+
+
+def replica_view(**facts: object) -> BoardView:
+    """Return what a replica shows that has all that its master has."""
+    now_ns = time.monotonic_ns()
+    view = BoardView(
+        role="replica",
+        status="in_sync",
+        generation=1,
+        last_contact_ns=now_ns,
+        heartbeat_ns=60_000_000_000,
+        tick_ns=now_ns,
+        master_url="http://master.example:15500",
+        first_sync_done=True,
+    )
+    return msgspec.structs.replace(view, **facts)
 
 
 def make_generation(config: Config, offset: int, **values: str) -> int:

@@ -292,24 +292,30 @@ def _script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("restore", "--from", "nothing", "--data-dir", "data"), "nothing"),
-        (("inspect", "pyproject.toml"), "is no backup, no snapshot and no segment of a log"),
+        (("restore", "--from", "nothing", "--data-dir", "FOLDER"), "nothing"),
+        (
+            ("inspect", str(ROOT / "pyproject.toml")),
+            "is no backup, no snapshot and no segment of a log",
+        ),
         (("inspect", "nothing"), "nothing"),
         (("wal", "check", "nothing"), "there is no folder nothing"),
         (("wal", "show", "nothing"), "there is no folder nothing"),
         (("wal", "repair", "nothing"), "there is no folder nothing"),
         (("store", "rebuild", "--data-dir", "nothing"), "nothing is no data directory"),
-        (("backup", "--url", "nonsense", "--output", "b"), "http://host:port"),
+        (("backup", "--url", "nonsense", "--output", "FOLDER/b"), "http://host:port"),
     ],
 )
-def test_command_given_nonsense_says_so_in_one_line(arguments: tuple[str, ...], words: str) -> None:
-    ended = synap(*arguments)
+def test_command_given_nonsense_says_so_in_one_line(
+    arguments: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    ended = synap(*(each.replace("FOLDER", str(tmp_path)) for each in arguments))
     assert ended.returncode == 1
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 
 def test_restore_to_a_time_that_is_none_names_the_forms(tmp_path: Path) -> None:
-    ended = synap("restore", "--from", "x", "--data-dir", "y", "--wal", "z", "--to-time", "noon")
+    folders = ("--data-dir", str(tmp_path / "y"), "--wal", str(tmp_path / "z"))
+    ended = synap("restore", "--from", "x", *folders, "--to-time", "noon")
     assert ended.returncode == 2
     assert "ISO 8601" in ended.stderr

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import pytest
 
-from synap.config.loading import load_config
+from synap.config.loading import Config, load_config
 from synap.http.api.request import App
 from synap.http.server.head_cache import HeadCache
 from tests.integration.http_support import (
     DEADLINE_SECONDS,
+    make_config,
+    make_generation,
     offset_of,
+    open_board,
+    replica_view,
     serving,
 )
 from tests.support import HOST, Answer, Node
@@ -134,14 +141,21 @@ def _counting(counted: list[Counted]) -> Any:
     return prepare
 
 
-@pytest.fixture(scope="module")
-def ways(http_node: Node) -> Iterator[Ways]:
-    config = load_config(None, {k: str(v) for k, v in http_node.settings.items()}, environ={})
+@contextmanager
+def both_ways(config: Config) -> Iterator[Ways]:
+    """Serve the application alone, and ask it by either way."""
     counted: list[Counted] = []
     with serving(config, _counting(counted)) as client:
         ways = Ways(client.port, counted[0])
         yield ways
         ways.close()
+
+
+@pytest.fixture(scope="module")
+def ways(http_node: Node) -> Iterator[Ways]:
+    config = load_config(None, {k: str(v) for k, v in http_node.settings.items()}, environ={})
+    with both_ways(config) as ways:
+        yield ways
 
 
 VALUES = ["v" * 64, "", "ü€😀", '"\\\n\x00', 17, 1.5, None, True, [1, {"a": "b"}]]
@@ -285,6 +299,22 @@ def test_short_way_counts_what_the_long_one_counts(ways: Ways) -> None:
     short = all_by(lambda *request: ways.send(*request))
     assert short == all_by(ways.long)
     assert set(short.values()) == {1.0}
+
+
+def test_read_at_a_replica_names_its_lag_by_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
+    config = make_config(tmp_path)
+    make_generation(config, offset=5, a="x")
+    with open_board(config) as board, both_ways(config) as ways:
+        for behind_ms, path in ((0, "/kv/get/a"), (2000, "/kv/get/a"), (2000, "/kv/get/none")):
+            since_ns = time.monotonic_ns() - behind_ms * 1_000_000 if behind_ms else 0
+            board.publish(replica_view(lag_since_ns=since_ns))
+            short, long = ways.short("GET", path), ways.long("GET", path)
+            assert shape(short) == shape(long)
+            lags = [int(answer.headers["x-synap-lag-ms"]) for answer in (short, long)]
+            assert behind_ms <= lags[0] <= lags[1] <= behind_ms * 10
 
 
 def test_request_ids_of_the_short_way_differ(ways: Ways) -> None:
