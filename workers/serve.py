@@ -20,7 +20,6 @@ from synap.node.identity import Node, lock_file, read_identity
 from synap.node.paths import NodePaths
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import Board
-from synap.shared.series import reserve_counters
 from synap.tls import check_tls
 from workers.certificate_watch import CertificateWatch
 from workers.child import ChildSpec
@@ -78,7 +77,6 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     check_ports(
         _listened_addresses(config, node), "choose another in the configuration", _HANDOVER_SECONDS
     )
-    reserve_counters(paths.counters_file)
     board = Board(paths.board_file)
     # What an earlier run left on it must not speak for this one. A new file would need room.
     board.clear()

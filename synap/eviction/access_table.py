@@ -12,15 +12,13 @@ ones, and nothing else can go wrong.
 
 The cell behind the last one is the clock, which the log's owner alone moves on, so that a use needs
 no look at a clock. It is monotonic and goes on from where it was when the node is started again.
-The file is in the run directory and reserved in full, so that a full disk can't turn a use into a
-SIGBUS. Policies that need no access times have no table.
+Policies that need no access times have no table.
 """
 
 from __future__ import annotations
 
 import logging
 import mmap
-import os
 from collections.abc import Callable
 from pathlib import Path
 from random import random
@@ -28,6 +26,7 @@ from typing import Literal
 from zlib import crc32
 
 from synap.eviction.rules import COUNT_CHANCES, FIRST_COUNT, MAX_COUNT, Policy, decayed_count
+from synap.shared.node_file import map_node_file, own_memory
 
 logger = logging.getLogger(__name__)
 
@@ -94,13 +93,13 @@ class AccessTable:
         # By order and size: one that a change of the configuration left behind is never misread.
         path = folder / f"access-{order}-{bits}"
         try:
-            return cls(_map(path, size), order)
+            return cls(map_node_file(path, size), order)
         except OSError as error:
             logger.warning(
                 "%s can't be shared (%s); reads do not count for eviction", path, error.strerror,
                 extra={"action": "access_table"},
             )  # fmt: skip
-            return cls(mmap.mmap(-1, size), order)
+            return cls(own_memory(size), order)
 
     def tick(self, now_ns: int) -> None:
         """Move the clock on; for the log's owner alone.
@@ -124,15 +123,6 @@ def cell_bits(limit_bytes: int) -> int:
     """Return the binary logarithm of the number of cells for a store of that limit."""
     bits = (limit_bytes // _STORE_BYTES_PER_CELL).bit_length() - 1
     return min(max(bits, _FEWEST_CELL_BITS), _MOST_CELL_BITS)
-
-
-def _map(path: Path, size: int) -> mmap.mmap:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(file, 0, size)
-        return mmap.mmap(file, size)
-    finally:
-        os.close(file)
 
 
 def _recency(cells: memoryview, clock_at: int) -> tuple[Touch, Touch, Coldness]:

@@ -42,7 +42,6 @@ class NodePaths:
         writer_socket: Where the log's owner takes writes.
         admin_socket: Where it takes requests for its own work, such as a snapshot.
         board_file: Status of the log's owner, in shared memory.
-        counters_file: Operation counts of all HTTP workers, in shared memory.
     """
 
     data_dir: Path
@@ -59,7 +58,6 @@ class NodePaths:
     writer_socket: Path
     admin_socket: Path
     board_file: Path
-    counters_file: Path
 
     @property
     def wal_dir(self) -> Path:
@@ -86,7 +84,6 @@ class NodePaths:
             writer_socket=run_dir / "writer.sock",
             admin_socket=run_dir / "admin.sock",
             board_file=run_dir / "board",
-            counters_file=run_dir / "counters",
         )
 
     def create(self) -> None:

@@ -30,7 +30,8 @@ from synap.node.paths import NodePaths
 from synap.replication.rules.lag import lag_ms
 from synap.service.rates import Rates
 from synap.shared.board import Board, BoardView, NodeDetails
-from synap.shared.series import Counter, Counters, Series
+from synap.shared.counters import Counters, read_counters
+from synap.shared.series import Series
 from synap.shared.slow_log import SlowLog
 from synap.store import StoreReader
 
@@ -79,10 +80,10 @@ class LocalNode:
         """Open what the node's other processes share; the store is opened when it is there."""
         self.paths.create()
         self._board = Board(self.paths.board_file)
-        self._counters = Counters(self.paths.counters_file)
+        self._counters = Counters(self.paths.run_dir)
         self.series = Series(self.paths.run_dir)
         self.slow_log = SlowLog(self.paths.run_dir)
-        self.rates = Rates(self.total)
+        self.rates = Rates(self.totals)
         self.rates.start()
         kv_store = self.config.kv_store
         self._access = AccessTable.of(
@@ -151,9 +152,9 @@ class LocalNode:
             time.monotonic_ns(), view.lag_since_ns, view.last_contact_ns, view.heartbeat_ns
         )
 
-    def total(self, counter: Counter) -> int:
-        """Return a count over all workers of the node."""
-        return self._counters.total(counter)
+    def totals(self) -> list[int]:
+        """Return the counts over all workers of the node, by `Counter`."""
+        return read_counters(self.paths.run_dir)
 
     def reader(self) -> StoreReader:
         """Return the live store for reading.

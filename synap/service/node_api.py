@@ -55,7 +55,7 @@ from synap.request_errors import (
     KeyNotFound,
 )
 from synap.service.local_node import LocalNode
-from synap.shared.series import Counter
+from synap.shared.counters import Counter
 from synap.store import StoreReader
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
@@ -442,11 +442,10 @@ class NodeApi:
         """Return the counts of keys, bytes and operations, which tell of all keys."""
         caller.require("read", b"kv:*")
         keys, used_bytes, offset = await self._node.read_in_thread(_measure)
-        total = self._node.total
+        totals = self._node.totals()
         return KeyStats(
-            keys, used_bytes,
-            total(Counter.GETS), total(Counter.HITS), total(Counter.MISSES),
-            total(Counter.SETS), total(Counter.DELS), offset,
+            keys, used_bytes, totals[_GETS], totals[_HITS], totals[_MISSES], totals[_SETS],
+            totals[_DELS], offset,
         )  # fmt: skip
 
     def count(self, command: Command | TransactionCommand, result: Any) -> None:

@@ -23,6 +23,7 @@ from synap.service.local_node import LocalNode
 from synap.service.node_api import KeyStats, NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
 from synap.shared.board import ReplicaFacts, SnapshotFacts
+from synap.shared.counters import Counter
 from synap.shared.series import REQUESTS, Counter, read_series
 from synap.shared.slow_log import reset_slow_log, slow_entries
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from synap.shared.series import Counter
+from synap.shared.counters import Counter
 
 _INTERVAL_SECONDS = 1.0
 # What a rate is the mean of.
@@ -16,13 +16,13 @@ _SAMPLES = 11
 class Rates:
     """Operations a second over the last ten seconds, or since the start where that is shorter."""
 
-    def __init__(self, total: Callable[[Counter], int]) -> None:
+    def __init__(self, totals: Callable[[], Sequence[int]]) -> None:
         """
         Args:
-            total: Tells a count over all workers.
+            totals: Tells the counts over all workers, by `Counter`.
         """
-        self._total = total
-        self._samples: deque[tuple[float, dict[Counter, int]]] = deque(maxlen=_SAMPLES)
+        self._totals = totals
+        self._samples: deque[tuple[float, Sequence[int]]] = deque(maxlen=_SAMPLES)
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -38,7 +38,7 @@ class Rates:
 
     def sample(self, now: float) -> None:
         """Look at the counts at `now`, in seconds."""
-        self._samples.append((now, {counter: self._total(counter) for counter in Counter}))
+        self._samples.append((now, self._totals()))
 
     def per_second(self, counter: Counter) -> float:
         """Return the rate of one count; 0.0 before the second look."""

@@ -17,8 +17,6 @@ The last 8 bytes of the view's place are a word of the supervisor's: not 0 while
 
 from __future__ import annotations
 
-import mmap
-import os
 import struct
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -26,8 +24,8 @@ from zlib import crc32
 
 import msgspec
 
-from synap.disk import reserve
-from synap.errors import DataDirUnusable, SynapError
+from synap.errors import SynapError
+from synap.shared.node_file import map_needed_file
 
 _VIEW_BYTES = 4096
 _DRAINING_AT = _VIEW_BYTES - 8
@@ -215,18 +213,7 @@ class Board:
         Raises:
             DataDirUnusable: the run directory has no room for it.
         """
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(file).st_size != _VIEW_BYTES + _DETAILS_BYTES:
-                os.ftruncate(file, _VIEW_BYTES + _DETAILS_BYTES)
-            reserve(file, _VIEW_BYTES + _DETAILS_BYTES)
-            self._map = mmap.mmap(file, _VIEW_BYTES + _DETAILS_BYTES)
-        except OSError as error:
-            raise DataDirUnusable(
-                f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
-            ) from error
-        finally:
-            os.close(file)
+        self._map = map_needed_file(path, _VIEW_BYTES + _DETAILS_BYTES)
         self._memory = memoryview(self._map)
         self._view = _Area(self._memory[:_DRAINING_AT], BoardView)
         self.view = self._view.read

@@ -4,6 +4,8 @@ Numbered files of one size, `<name>-0`, `<name>-1` and so on, of which a process
 that is free. The claim is a lock on the open file, which the kernel drops when the process ends,
 however it ends. The next one finds what the last one left, so there are never more files than there
 were processes at the same time, and nothing that was counted is lost.
+
+The other way to share memory is one file that all map: see `node_file`.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import fcntl
 import logging
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from synap.disk import reserve
 from synap.errors import SynapError
+from synap.shared.node_file import own_memory
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +68,17 @@ def claimed_paths(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-*"))
 
 
+def claimed_contents(folder: Path, name: str, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of each of them, as it is now.
+
+    One of another size is left out: another process makes it just now.
+    """
+    for path in claimed_paths(folder, name):
+        content = path.read_bytes()
+        if len(content) == size:
+            yield int(path.name.rpartition("-")[2]), content
+
+
 def _map(file: int, path: Path, size: int) -> mmap.mmap:
     try:
         if os.fstat(file).st_size != size:
@@ -77,4 +92,4 @@ def _map(file: int, path: Path, size: int) -> mmap.mmap:
             "%s can't be shared (%s); what this process counts there is not shown", path,
             error.strerror, extra={"action": "claim"},
         )  # fmt: skip
-        return mmap.mmap(-1, size)
+        return own_memory(size)

@@ -7,8 +7,9 @@ that is a moment old makes a share a little less even.
 
 from __future__ import annotations
 
-import mmap
 import os
+
+from synap.shared.node_file import own_memory
 
 # More workers than this share slots, and then their connections a little less evenly.
 _SLOTS = 64
@@ -21,7 +22,7 @@ class ConnectionCounts:
     """The slots of one arbiter's workers; made before the first of them is forked."""
 
     def __init__(self) -> None:
-        self._cells = memoryview(mmap.mmap(-1, 8 * _SLOT_CELLS * _SLOTS)).cast("Q")
+        self._cells = memoryview(own_memory(8 * _SLOT_CELLS * _SLOTS)).cast("Q")
 
     def worker_slot(self, number: int) -> WorkerSlot:
         """Take a slot, in the worker's process.

@@ -13,8 +13,6 @@ Source: the generic cell rate algorithm, ITU-T I.371, as a virtual scheduling.
 
 from __future__ import annotations
 
-import mmap
-import os
 import secrets
 from hashlib import blake2b
 from ipaddress import ip_address
@@ -22,8 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.disk import reserve
-from synap.errors import DataDirUnusable
+from synap.shared.node_file import map_needed_file
 
 _CELLS = 1 << 16
 _CELL_BYTES = 8
@@ -67,7 +64,8 @@ class RateLimiter:
         self._step_ns = max(1, _SECOND_NS // requests_per_second)
         self._burst_ns = self._step_ns * burst_size
         size = _CELLS * _CELL_BYTES + _KEY_BYTES
-        self._memory = _map(path, size)
+        key = secrets.token_bytes(_KEY_BYTES)
+        self._memory = map_needed_file(path, size, tail=key)
         self._cells = memoryview(self._memory)[: _CELLS * _CELL_BYTES].cast("Q")
         self._key = bytes(self._memory[-_KEY_BYTES:])
 
@@ -108,36 +106,3 @@ def _client_name(address: str) -> bytes:
 
 def _seconds(ns: int) -> int:
     return -(-ns // _SECOND_NS)
-
-
-def _map(path: Path, size: int) -> mmap.mmap:
-    """Map the file; the first process to come fills in the key, before others can open it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        if not path.exists():
-            file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                reserve(file, size)
-                os.pwrite(file, secrets.token_bytes(_KEY_BYTES), size - _KEY_BYTES)
-            finally:
-                os.close(file)
-            _link_new(part, path)
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            return mmap.mmap(file, size)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise DataDirUnusable(
-            f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
-        ) from error
-
-
-def _link_new(part: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(part)
-    except FileExistsError:
-        # Another worker was first.
-        pass
-    finally:
-        part.unlink()

@@ -1,8 +1,8 @@
 """Counts and distributions of all processes of a node, kept where reading them costs nobody a wait.
 
-Each process maps a file of its own (see `claims`), in which a series gets a slot when it is first
-counted. Counting is an addition in memory. Whoever reads sums the files, those of ended processes
-too, so that a sum never falls while the run directory is there.
+Each process maps a file of its own (see `claimed_file`), in which a series gets a slot when it is
+first counted. Counting is an addition in memory. Whoever reads sums the files, those of ended
+processes too, so that a sum never falls while the run directory is there.
 
     at      size  field
     0          8  number of slots in use
@@ -16,19 +16,12 @@ too, so that a sum never falls while the run directory is there.
 
 from __future__ import annotations
 
-import enum
-import errno
-import fcntl
-import mmap
-import os
 import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
-from synap.disk import reserve
-from synap.errors import DataDirUnusable, SynapError
-from synap.shared.claimed_file import ClaimedFile, claimed_paths
+from synap.shared.claimed_file import ClaimedFile, claimed_contents
 
 # Durations are in ns, bounds from 100 µs to 10 s.
 DURATION_BOUNDS_NS = tuple(
@@ -55,6 +48,7 @@ _SLOTS = 512
 _SLOT_BYTES = 256
 _NAME_BYTES = 112
 _CELLS = (_SLOT_BYTES - _NAME_BYTES) // 8
+_FILE_BYTES = _SLOT_BYTES * (1 + _SLOTS)
 _SEPARATOR = "\x1f"
 
 
@@ -68,7 +62,7 @@ class Series:
 
     def __init__(self, folder: Path) -> None:
         """Claim a file in `folder`, the run directory."""
-        self._file = ClaimedFile(folder, _FILE, _SLOT_BYTES * (1 + _SLOTS))
+        self._file = ClaimedFile(folder, _FILE, _FILE_BYTES)
         self._memory = memoryview(self._file.memory)
         self.cells = self._memory.cast("Q")
         self._slots = dict(_slots_of(self._memory))
@@ -115,13 +109,10 @@ class Series:
 def read_series(folder: Path) -> dict[Name, list[int]]:
     """Return the cells of every series, summed over all processes: the sum, then the counts."""
     sums: dict[Name, list[int]] = {}
-    for path in claimed_paths(folder, _FILE):
-        content = memoryview(path.read_bytes())
-        if len(content) != _SLOT_BYTES * (1 + _SLOTS):
-            # Another process makes it just now.
-            continue
-        cells = content.cast("Q")
-        for name, at in _slots_of(content):
+    for _, content in claimed_contents(folder, _FILE, _FILE_BYTES):
+        memory = memoryview(content)
+        cells = memory.cast("Q")
+        for name, at in _slots_of(memory):
             mine = cells[at : at + _CELLS].tolist()
             known = sums.get(name)
             sums[name] = (
@@ -138,92 +129,3 @@ def _slots_of(memory: memoryview) -> list[tuple[Name, int]]:
         name = bytes(memory[at : at + _NAME_BYTES]).rstrip(b"\0").decode()
         found.append((tuple(name.split(_SEPARATOR)), (at + _NAME_BYTES) // 8))
     return found
-
-
-# More rows than Gunicorn has workers, with those of a reload that still drain.
-_ROWS = 1024
-_COLUMNS = 16
-_ROW_BYTES = _COLUMNS * 8
-
-
-class Counter(enum.IntEnum):
-    """A column; its number is its place in the row."""
-
-    GETS = 0
-    SETS = 1
-    DELS = 2
-    HITS = 3
-    MISSES = 4
-
-
-class Counters:
-    """One process's row, and the sums of all rows.
-
-    A process makes one of these and keeps it: closing any descriptor of the file would drop the
-    record lock.
-
-    Attributes:
-        row: This process's numbers, by `Counter`. Add to them in place.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Map the file and claim a row.
-
-        Raises:
-            SynapError: every row is taken.
-            DataDirUnusable: the run directory has no room for the file.
-        """
-        self._file = _open(path)
-        self._map = mmap.mmap(self._file, _ROWS * _ROW_BYTES)
-        self._cells = memoryview(self._map).cast("Q")
-        try:
-            row = self._claim()
-        except SynapError:
-            self.close()
-            raise
-        self.row = self._cells[row * _COLUMNS : (row + 1) * _COLUMNS]
-
-    def total(self, counter: Counter) -> int:
-        """Return the sum of one column over all rows, those of ended workers included."""
-        return sum(self._cells[counter::_COLUMNS])
-
-    def close(self) -> None:
-        """Give the row back; its numbers stay in the sums."""
-        if hasattr(self, "row"):
-            self.row.release()
-        self._cells.release()
-        self._map.close()
-        os.close(self._file)
-
-    def _claim(self) -> int:
-        for row in range(_ROWS):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, row * _ROW_BYTES)
-                return row
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-        raise SynapError(f"all {_ROWS} rows of counters are taken")
-
-
-def reserve_counters(path: Path) -> None:
-    """Make the file of a node's counters where it is missing.
-
-    Raises:
-        DataDirUnusable: the run directory has no room for it.
-    """
-    os.close(_open(path))
-
-
-def _open(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(file).st_size < _ROWS * _ROW_BYTES:
-            os.ftruncate(file, _ROWS * _ROW_BYTES)
-        reserve(file, _ROWS * _ROW_BYTES)
-    except OSError as error:
-        os.close(file)
-        raise DataDirUnusable(
-            f"{path} can't be made: {error.strerror}; make room or set SYNAP_RUN_DIR"
-        ) from error
-    return file

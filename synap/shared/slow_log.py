@@ -1,7 +1,7 @@
 """The requests that took long, the newest of each HTTP worker, for `/slowlog`.
 
-Each worker has a ring of its own in shared memory (see `claims`), so that any of them can tell of
-all and none waits for another. An entry outlives its worker, and the node; the machine not.
+Each worker has a ring of its own in shared memory (see `claimed_file`), so that any of them can
+tell of all and none waits for another. An entry outlives its worker, and the node; the machine not.
 
     at    size  field
     0        8  entries that were ever written here
@@ -24,7 +24,7 @@ from zlib import crc32
 
 import msgspec
 
-from synap.shared.claimed_file import ClaimedFile, claimed_paths
+from synap.shared.claimed_file import ClaimedFile, claimed_contents, claimed_paths
 
 _FILE = "slowlog"
 _ENTRIES = 128
@@ -95,10 +95,8 @@ class SlowLog:
 def slow_entries(folder: Path) -> list[SlowEntry]:
     """Return what all workers keep, newest first."""
     found = []
-    for path in claimed_paths(folder, _FILE):
-        content = path.read_bytes()
-        if len(content) == _FILE_BYTES:
-            found += _entries_of(content, int(path.name.rpartition("-")[2]))
+    for number, content in claimed_contents(folder, _FILE, _FILE_BYTES):
+        found += _entries_of(content, number)
     return sorted(found, key=lambda entry: (entry.timestamp_ms, entry.id), reverse=True)
 
 

@@ -4,39 +4,38 @@ import multiprocessing
 import os
 from pathlib import Path
 
-from synap.shared.series import Counter, Counters
+from synap.shared.counters import Counter, Counters, read_counters
 
 
-def _count(path: Path, times: int) -> None:
-    counters = Counters(path)
+def _count(folder: Path, times: int) -> None:
+    counters = Counters(folder)
     for _ in range(times):
         counters.row[Counter.GETS] += 1
     os._exit(0)
 
 
-def _run(path: Path, times: int) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_count, args=(path, times))
+def _run(folder: Path, times: int) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_count, args=(folder, times))
     process.start()
     process.join(30)
     assert process.exitcode == 0
 
 
 def test_total_sums_rows_of_living_and_ended_processes(tmp_path: Path) -> None:
-    path = tmp_path / "counters"
-    counters = Counters(path)
+    counters = Counters(tmp_path)
     counters.row[Counter.GETS] += 5
     counters.row[Counter.HITS] += 1
-    _run(path, 1000)
-    _run(path, 1000)
-    assert counters.total(Counter.GETS) == 2005
-    assert counters.total(Counter.HITS) == 1
-    assert counters.total(Counter.SETS) == 0
+    _run(tmp_path, 1000)
+    _run(tmp_path, 1000)
+    totals = read_counters(tmp_path)
+    assert totals[Counter.GETS] == 2005
+    assert totals[Counter.HITS] == 1
+    assert totals[Counter.SETS] == 0
     counters.close()
 
 
 def test_row_of_an_ended_process_goes_on_counting(tmp_path: Path) -> None:
-    path = tmp_path / "counters"
-    _run(path, 10)
-    counters = Counters(path)
+    _run(tmp_path, 10)
+    counters = Counters(tmp_path)
     assert counters.row[Counter.GETS] == 10
     counters.close()

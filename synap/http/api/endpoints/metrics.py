@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,11 +54,11 @@ from synap.service.node_api import NodeApi
 from synap.service.node_facts import replication_is_open
 from synap.service.node_processes import named_pids
 from synap.shared.board import BoardView, NodeDetails, ReplicaFacts
+from synap.shared.counters import Counter
 from synap.shared.series import (
     COUNT_BOUNDS,
     DURATION_BOUNDS_NS,
     REQUESTS,
-    Counter,
     Name,
     read_series,
 )
@@ -84,7 +84,7 @@ class NodeState(msgspec.Struct, frozen=True):
         applied_offset: Last offset in the store.
         lag_ms: How old a replica's data may be.
         limit_bytes: The memory limit; 0 without one.
-        counts: Operations of all workers.
+        counts: Operations of all workers, by `Counter`.
         store: What the store takes up; None while it can't be read.
         is_open: Replication serves whoever reaches its ports.
     """
@@ -96,7 +96,7 @@ class NodeState(msgspec.Struct, frozen=True):
     applied_offset: int
     lag_ms: int
     limit_bytes: int
-    counts: dict[Counter, int]
+    counts: Sequence[int]
     store: StoreFacts | None
     is_open: bool
 
@@ -115,7 +115,7 @@ class NodeState(msgspec.Struct, frozen=True):
             applied_offset=node.applied_offset(),
             lag_ms=node.lag_ms(),
             limit_bytes=node.config.kv_store.max_memory_mb * 1024 * 1024,
-            counts={counter: node.total(counter) for counter in Counter},
+            counts=node.totals(),
             store=store,
             is_open=replication_is_open(node),
         )

@@ -79,7 +79,7 @@ def test_masters_address_that_would_split_the_answer_is_in_its_body_alone(
     config: Config, url: str
 ) -> None:
     with open_board(config) as board, serving(config) as client:
-        board.publish(_replica(master_url=url))
+        board.publish(replica_view(master_url=url))
         for path in ("/kv/set", "/kv/set", "/kv/incr"):
             answer = client.post(path, {"key": "a", "value": 1})
             assert error_of(answer)[0] == 421

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from synap import __version__
 from synap.http.api.endpoints.metrics import NodeCollector, NodeState
 from synap.shared.board import BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
-from synap.shared.series import Counter
+from synap.shared.counters import Counter
 from tests.integration.http_support import Client, make_config, open_board, serving
 from tests.support import Node, children_of, eventually
 
@@ -161,7 +161,7 @@ def test_node_without_a_store_still_has_metrics(tmp_path: Path) -> None:
 def collected(role: str, view: BoardView, details: NodeDetails) -> dict[str, Metric]:
     state = NodeState(
         name="n1", role=role, view=view, details=details, applied_offset=view.applied_offset,
-        lag_ms=1500, limit_bytes=0, counts=dict.fromkeys(Counter, 0), store=None,
+        lag_ms=1500, limit_bytes=0, counts=[0] * len(Counter), store=None, is_open=False,
     )  # fmt: skip
     return {family.name: family for family in NodeCollector(state, {}).collect()}
 
