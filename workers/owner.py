@@ -26,12 +26,12 @@ from synap.ipc.admin_socket import AdminServer
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.owner.owner_metrics import FrameCounter, OwnerSeries, TimedFiles
+from synap.owner.owner_metrics import FrameCounter, TimedFiles
 from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
 from synap.owner.stale_readers import StaleReaders
 from synap.shared.board import Board
-from synap.shared.series import Series
+from synap.shared.series import Count, Series
 from workers.ports import check_ports
 from workers.process import (
     EXIT_CLEAN,
@@ -82,6 +82,7 @@ class OwnerParts:
         board: The node's; this process alone writes to it.
         snapshots: Takes the node's snapshots.
         fail: Ends the owner by an error.
+        count: Counts what happens, in the owner's series.
     """
 
     config: Config
@@ -90,6 +91,7 @@ class OwnerParts:
     board: Board
     snapshots: Snapshotter
     fail: Callable[[BaseException], None]
+    count: Count
 
 
 Build = Callable[[OwnerParts], Awaitable[Engine]]
@@ -116,9 +118,10 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
     )  # fmt: skip
     board = Board(paths.board_file)
     snapshots = _snapshotter(config, paths, data_dir)
-    engine = await build(OwnerParts(config, paths, data_dir, board, snapshots, exit_signal.fail))
+    parts = OwnerParts(config, paths, data_dir, board, snapshots, exit_signal.fail, series.count)
+    engine = await build(parts)
     roles = RoleChange(config, data_dir, _owner_hooks(config, board, exit_signal, engine))
-    work = OwnerWork(paths, data_dir, snapshots, roles, engine, OwnerSeries(series, board))
+    work = OwnerWork(paths, data_dir, snapshots, roles, engine)
     stop_on_signals(asyncio.get_running_loop(), exit_signal.leave)
     is_clean = False
     try:
@@ -202,12 +205,10 @@ class OwnerWork:
         snapshots: Snapshotter,
         roles: RoleChange,
         engine: Engine,
-        series: OwnerSeries,
     ) -> None:
         self._snapshots = snapshots
         self._roles = roles
         self._engine = engine
-        self._series = series
         self._stale_readers = StaleReaders(data_dir)
         self._admin = AdminServer(self._handle)
         self._socket = paths.admin_socket
@@ -215,14 +216,12 @@ class OwnerWork:
     async def start(self) -> None:
         """Begin, on the running loop."""
         self._stale_readers.start()
-        self._series.start()
         await self._snapshots.start()
         await self._admin.start(self._socket)
 
     async def stop(self) -> None:
         """End; what is under way is given up."""
         self._stale_readers.stop()
-        self._series.stop()
         await self._admin.stop()
         await self._snapshots.stop()
 

@@ -117,6 +117,7 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
         data_dir,
         ReplicaBoard(parts.board, data_dir, master_address, snapshots.facts),
         applied_time_ms=data_dir.applied.time_ms,
+        count=parts.count,
         installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
     )
     return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail)

@@ -127,9 +127,9 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
     """Build the engine of a master or a standalone node."""
     config, data_dir = parts.config, parts.data_dir
     await _check_peers(config, parts.paths, data_dir)
-    publisher = (
-        Publisher(config, data_dir, parts.snapshots) if data_dir.node.role == "master" else None
-    )
+    publisher = None
+    if data_dir.node.role == "master":
+        publisher = Publisher(config, data_dir, parts.snapshots, count=parts.count)
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir))
     return WriterEngine(parts.paths, writer, publisher, _predecessor_notice(config, data_dir))
 
@@ -153,8 +153,9 @@ def _build_writer(
     )
     status = WriterStatus(parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts)
     return Writer(
-        data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail
-    )
+        data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail,
+        count=parts.count,
+    )  # fmt: skip
 
 
 async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> None:

@@ -70,7 +70,6 @@ class Evictor:
     Attributes:
         limit_bytes: The limit; 0 is none.
         used_bytes: Used pages when they were last measured.
-        evicted_total: Keys that were evicted.
         is_tight: Whether the next turn could pass the limit, so that `before_turn` must be asked.
         is_refusing: Whether commands must pass `refuses`.
     """
@@ -107,7 +106,6 @@ class Evictor:
         self._tidied_keys = -1
         self._rested_bytes = 0
         self.limit_bytes = limit_bytes
-        self.evicted_total = 0
         self.used_bytes = 0
         self.is_tight = bool(limit_bytes)
         self.is_refusing = False
@@ -145,14 +143,12 @@ class Evictor:
                 self._refuse(size)
         return Removal(expired, evicted)
 
-    def after_turn(self, entries: Sequence[Entry], written_bytes: int, evicted: int) -> None:
+    def after_turn(self, entries: Sequence[Entry], written_bytes: int) -> None:
         """Note what a turn has committed.
 
         Args:
             written_bytes: Bytes of its values.
-            evicted: Keys that it removed because they were chosen.
         """
-        self.evicted_total += evicted
         # Values have pages of their own above half a page: never more than double their bytes.
         self._free_bytes -= len(entries) * _PAGES_PER_ENTRY_BYTES + 2 * written_bytes
         self.is_tight = bool(self.limit_bytes) and (self._free_bytes <= 0 or self.is_refusing)

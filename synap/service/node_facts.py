@@ -24,7 +24,18 @@ from synap.service.node_api import KeyStats, NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
 from synap.shared.board import ReplicaFacts, SnapshotFacts
 from synap.shared.counters import Counter
-from synap.shared.series import REQUESTS, Counter, read_series
+from synap.shared.series import (
+    CATCH_UPS,
+    EVICTED,
+    EXPIRED,
+    FAILED_HANDSHAKES,
+    FULL_RESYNCS,
+    REQUESTS,
+    VIOLATIONS,
+    Sums,
+    read_series,
+    sum_of,
+)
 from synap.shared.slow_log import reset_slow_log, slow_entries
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "keyspace")
@@ -49,6 +60,7 @@ class NodeFacts:
         """Return the content of `/stats`, and the offset that it belongs to."""
         caller.require("admin", b"node:stats")
         stats = await self._api.stats(caller)
+        sums = await self._sums()
         config, view, details = self._node.config, self._node.view, self._node.details
         facts: Facts = {
             "server": self._server(),
@@ -56,9 +68,9 @@ class NodeFacts:
                 "used_bytes": stats.total_memory_bytes,
                 "limit_bytes": config.kv_store.max_memory_mb * 1024 * 1024,
                 "policy": config.kv_store.eviction_policy,
-                "evicted_total": details.evicted_total,
+                "evicted_total": sum_of(sums, EVICTED),
             },
-            "kv": stats.shown() | {"expired_total": details.expired_total, "rates": self._rates()},
+            "kv": stats.shown() | {"expired_total": sum_of(sums, EXPIRED), "rates": self._rates()},
             "persistence": {
                 "wal_bytes": details.wal_bytes,
                 "wal_segments": details.wal_segments,
@@ -71,7 +83,7 @@ class NodeFacts:
                 "snapshot_error": details.snapshots.error or None,
                 "read_only": view.read_only or None,
             },
-            "replication": replication_facts(self._node),
+            "replication": _replication_facts(self._node, sums),
         }
         return facts, stats.offset
 
@@ -160,6 +172,13 @@ class NodeFacts:
         size = self._node.reader().size_of(key, record).stored_bytes
         return {"key": key.decode(), "bytes": size, "human": human_bytes(size)}, offset
 
+    async def replication(self) -> Facts:
+        """Return the content of `/health/replication`, which is open to all."""
+        return _replication_facts(self._node, await self._sums())
+
+    async def _sums(self) -> Sums:
+        return await asyncio.to_thread(read_series, self._node.paths.run_dir)
+
     async def _connections(self) -> list[TcpConnection]:
         port = self._node.config.server.port
         return await asyncio.to_thread(connections_on, port, worker_pids())
@@ -238,8 +257,7 @@ class NodeFacts:
         }
 
     async def _info_stats(self, stats: KeyStats) -> Facts:
-        details, rate = self._node.details, self._node.rates.per_second
-        sums = await asyncio.to_thread(read_series, self._node.paths.run_dir)
+        rate, sums = self._node.rates.per_second, await self._sums()
         requests = sum(sum(cells[1:]) for name, cells in sums.items() if name[0] == REQUESTS)
         each_second = rate(Counter.GETS) + rate(Counter.SETS) + rate(Counter.DELS)
         return {
@@ -247,10 +265,10 @@ class NodeFacts:
             "instantaneous_ops_per_sec": round(each_second),
             "keyspace_hits": stats.hits,
             "keyspace_misses": stats.misses,
-            "expired_keys": details.expired_total,
-            "evicted_keys": details.evicted_total,
-            "sync_full": details.full_resyncs_total,
-            "sync_partial_ok": details.catch_ups_total,
+            "expired_keys": sum_of(sums, EXPIRED),
+            "evicted_keys": sum_of(sums, EVICTED),
+            "sync_full": sum_of(sums, FULL_RESYNCS),
+            "sync_partial_ok": sum_of(sums, CATCH_UPS),
         }
 
     def _info_replication(self) -> Facts:
@@ -319,11 +337,11 @@ def replication_is_open(node: LocalNode) -> bool:
     return node.role != "standalone" and node.config.replication.is_open
 
 
-def replication_facts(node: LocalNode) -> dict[str, object]:
+def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
     """Return the form of `/health/replication`, by role."""
     view, details = node.view, node.details
     offset = node.applied_offset()
-    facts: dict[str, object] = {
+    facts: Facts = {
         "role": node.role,
         "node_id": node.config.server.node_id,
         "url": node.config.server.own_url,
@@ -334,7 +352,7 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         "read_only": view.read_only or None,
         "encrypted": node.config.replication.proves_membership,
         "open": replication_is_open(node),
-        "handshakes_failed_total": details.handshakes_failed_total,
+        "handshakes_failed_total": sum_of(sums, FAILED_HANDSHAKES),
     }
     if node.role == "replica":
         return facts | {
@@ -351,7 +369,7 @@ def replication_facts(node: LocalNode) -> dict[str, object]:
         }
     facts["current_offset"] = offset
     if node.role == "master":
-        facts["violations_total"] = details.violations_total
+        facts["violations_total"] = sum_of(sums, VIOLATIONS)
         facts["replicas"] = msgspec.to_builtins(details.replicas)
     return facts
 

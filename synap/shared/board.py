@@ -119,40 +119,25 @@ class NodeDetails(msgspec.Struct, frozen=True):
         wal_first_offset: Oldest offset in the log.
         wal_damage: What of its files was found damaged; empty for nothing.
         last_fsync_ms: Wall clock of the newest sync of the log; 0 for none.
-        expired_total: Keys that this owner removed because their time had come.
         master_address: The master's PUB address, on a replica.
         last_sync_ms: Wall clock at which this replica last had all that its master had.
         link_note: What an operator should know of the link; empty for nothing.
         replicas: On a master, every replica that was heard since its start.
-        evicted_total: Keys that this owner removed to make room.
         used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
         limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
-        handshakes_failed_total: Connections of replication that did not come to be, since this
-            owner's start.
-        violations_total: On a master, messages to its replication ports that it dropped.
-        gaps_total: Holes that this owner saw in the master's stream.
-        full_resyncs_total: Snapshots of the master that this owner put in the place of its store.
-        catch_ups_total: Times that this owner began to fetch what it lacked from the master's log.
     """
 
     wal_bytes: int = 0
     wal_segments: int = 0
     wal_first_offset: int = 1
     last_fsync_ms: int = 0
-    expired_total: int = 0
     master_address: str = ""
     last_sync_ms: int = 0
     link_note: str = ""
     replicas: tuple[ReplicaFacts, ...] = ()
     snapshots: SnapshotFacts = SnapshotFacts()
-    evicted_total: int = 0
     used_bytes: int = 0
     limit_bytes: int = 0
-    handshakes_failed_total: int = 0
-    violations_total: int = 0
-    gaps_total: int = 0
-    full_resyncs_total: int = 0
-    catch_ups_total: int = 0
     wal_damage: str = ""
 
 

@@ -20,6 +20,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from synap.shared.claimed_file import ClaimedFile, claimed_contents
 
@@ -43,6 +44,17 @@ OVERFLOW: Name = ("overflow",)
 # First word of the names of these series; method, route and status code follow.
 REQUESTS = "http_request"
 
+# Counted by the log's owner.
+FSYNC: Name = ("wal_fsync",)
+BATCH: Name = ("wal_batch",)
+EXPIRED: Name = ("expired",)
+EVICTED: Name = ("evicted",)
+GAPS: Name = ("replication_gaps",)
+FULL_RESYNCS: Name = ("replication_resyncs", "full")
+CATCH_UPS: Name = ("replication_resyncs", "catch_up")
+FAILED_HANDSHAKES: Name = ("replication_handshakes_failed",)
+VIOLATIONS: Name = ("replication_violations",)
+
 _FILE = "series"
 _SLOTS = 512
 _SLOT_BYTES = 256
@@ -50,6 +62,16 @@ _NAME_BYTES = 112
 _CELLS = (_SLOT_BYTES - _NAME_BYTES) // 8
 _FILE_BYTES = _SLOT_BYTES * (1 + _SLOTS)
 _SEPARATOR = "\x1f"
+
+
+Sums = dict[Name, list[int]]
+
+
+class Count(Protocol):
+    """Counts what happens: `Series.count`."""
+
+    def __call__(self, name: Name, count: int = 1, /) -> None:
+        """Add to a series that is a mere sum."""
 
 
 class Series:
@@ -77,7 +99,7 @@ class Series:
                 at = self._slots[name] = self._add(name)
         return at
 
-    def count(self, name: Name, count: int = 1) -> None:
+    def count(self, name: Name, count: int = 1, /) -> None:
         """Add to a series that is a mere sum."""
         self.cells[self.slot(name)] += count
 
@@ -106,9 +128,9 @@ class Series:
         return (at + _NAME_BYTES) // 8
 
 
-def read_series(folder: Path) -> dict[Name, list[int]]:
+def read_series(folder: Path) -> Sums:
     """Return the cells of every series, summed over all processes: the sum, then the counts."""
-    sums: dict[Name, list[int]] = {}
+    sums: Sums = {}
     for _, content in claimed_contents(folder, _FILE, _FILE_BYTES):
         memory = memoryview(content)
         cells = memory.cast("Q")
@@ -119,6 +141,12 @@ def read_series(folder: Path) -> dict[Name, list[int]]:
                 mine if known is None else [a + b for a, b in zip(known, mine, strict=True)]
             )
     return sums
+
+
+def sum_of(sums: Sums, name: Name) -> int:
+    """Return the sum of a series' values; 0 where nothing was counted."""
+    cells = sums.get(name)
+    return cells[0] if cells else 0
 
 
 def _slots_of(memory: memoryview) -> list[tuple[Name, int]]:

@@ -33,6 +33,7 @@ from synap.eviction.evictor import NOTHING, Evictor, Removal
 from synap.ipc.admin_messages import PauseCommand, PauseState
 from synap.ipc.worker_connection import WriterConnection
 from synap.node.data_dir import DataDir
+from synap.shared.series import EVICTED, EXPIRED, Count
 from synap.store import WriteTransaction
 from synap.writer.inbox import Inbox
 from synap.writer.pause import Pause
@@ -91,6 +92,7 @@ class Writer:
         publisher: FramePublisher | None,
         evictor: Evictor | None,
         on_failure: Callable[[BaseException], None],
+        count: Count,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -101,6 +103,7 @@ class Writer:
             publisher: Where frames go; None on a standalone node.
             evictor: Keeps the memory limit; None without one.
             on_failure: Called once when the writer can't go on: the process must end.
+            count: Counts the keys that go by themselves.
             clock: Wall clock in seconds.
         """
         self._data_dir = data_dir
@@ -108,6 +111,7 @@ class Writer:
         self._publisher = publisher
         self._evictor = evictor
         self._on_failure = on_failure
+        self._count = count
         self._clock = clock
         self.transactions = Transactions(options.transaction_timeout_seconds, time.monotonic)
         self._held = QuorumAnswers(options.quorum, publisher)
@@ -261,9 +265,11 @@ class Writer:
             transaction.abort()
             raise
         self._end(transaction, now_ms)
-        self._status.expired_total += len(removal.expired)
+        if removal:
+            self._count(EXPIRED, len(removal.expired))
+            self._count(EVICTED, evicted)
         if self._evictor is not None:
-            self._evictor.after_turn(transaction.entries, value_bytes, evicted)
+            self._evictor.after_turn(transaction.entries, value_bytes)
 
     def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
         """Remove keys as a DEL entry each; return how many evicted ones were there."""

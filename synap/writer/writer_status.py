@@ -15,13 +15,6 @@ from synap.shared.board import Board, BoardView, NodeDetails, ReplicaFacts, Snap
 class FramePublisher(Protocol):
     """What the writer needs of the replication side. Nothing here may block."""
 
-    violations: int
-    """Messages that were dropped."""
-
-    @property
-    def handshakes_failed(self) -> int:
-        """Connections that did not come to be."""
-
     def publish(self, frame: Frame) -> None:
         """Send a committed frame to whoever listens."""
 
@@ -33,11 +26,7 @@ class FramePublisher(Protocol):
 
 
 class WriterStatus:
-    """Shows a writer's view and details.
-
-    Attributes:
-        expired_total: Keys that the writer removed because their time had come; it counts on.
-    """
+    """Shows a writer's view and details."""
 
     def __init__(
         self,
@@ -63,7 +52,6 @@ class WriterStatus:
         self._publisher = publisher
         self._evictor = evictor
         self._snapshots = snapshots
-        self.expired_total = 0
 
     def show(self, read_only: str, heir_url: str) -> None:
         """Show what requests need to know.
@@ -104,13 +92,9 @@ class WriterStatus:
                 wal_first_offset=wal.first_offset,
                 wal_damage=wal.damage,
                 last_fsync_ms=wal.last_sync_ms,
-                expired_total=self.expired_total,
-                evicted_total=evictor.evicted_total if evictor is not None else 0,
                 used_bytes=evictor.used_bytes if evictor is not None else 0,
                 limit_bytes=evictor.limit_bytes if evictor is not None else 0,
                 replicas=publisher.replicas() if publisher is not None else (),
                 snapshots=self._snapshots(),
-                handshakes_failed_total=publisher.handshakes_failed if publisher is not None else 0,
-                violations_total=publisher.violations if publisher is not None else 0,
             )
         )

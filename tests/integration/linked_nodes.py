@@ -6,6 +6,7 @@ import asyncio
 import functools
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,6 +30,7 @@ from synap.replication.rules.messages import Hello, Message, Welcome, answers, e
 from synap.replication.rules.progress import LinkState
 from synap.replication.transport.curve import Keys
 from synap.shared.board import ReplicaFacts
+from synap.shared.series import Name
 from tests.support import HOST, free_ports
 
 DEADLINE_SECONDS = 20.0
@@ -69,6 +71,13 @@ def _ignore(name: str, address: str) -> None:
     """Let a replica join unnoticed."""
 
 
+class Counted(Counter[Name]):
+    """What was counted, as an owner's series would have it."""
+
+    def count(self, name: Name, count: int = 1, /) -> None:
+        self[name] += count
+
+
 class OneNode:
     """A log that can be closed and opened again."""
 
@@ -81,6 +90,7 @@ class OneNode:
         )
         self.paths = NodePaths.of(self.config)
         self.paths.create()
+        self.counted = Counted()
 
     def open_log(self) -> None:
         node = Node.load_or_create(self.config, self.paths)
@@ -136,7 +146,7 @@ class Master(OneNode):
         self.open_log()
 
     async def start(self) -> None:
-        self.publisher = Publisher(self.config, self.data_dir)
+        self.publisher = Publisher(self.config, self.data_dir, count=self.counted.count)
         await self.publisher.start(self.hooks)
 
     async def stop(self) -> None:
@@ -195,6 +205,7 @@ class Replica(OneNode):
             self.data_dir,
             self,
             applied_time_ms=self.data_dir.applied.time_ms,
+            count=self.counted.count,
             draw=lambda: 0.0,
             installer=self.installer(),
         )

@@ -19,11 +19,12 @@ from synap.node.data_dir import DataDir
 from synap.replication.publishing.publisher import Publisher
 from synap.replication.rules.progress import LinkState
 from synap.shared.board import Board, BoardView, ReplicaFacts, SnapshotFacts
+from synap.shared.series import Count
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
 from synap.writer.writer_status import FramePublisher, WriterStatus
 from tests.integration import linked_nodes
-from tests.integration.linked_nodes import Replica, eventually
+from tests.integration.linked_nodes import Counted, Replica, eventually
 
 # How long a `WritingMaster` waits for replicas.
 TIMEOUT_MS = 300
@@ -31,9 +32,6 @@ TIMEOUT_MS = 300
 
 class Listener:
     """A publisher that keeps the frames."""
-
-    violations = 0
-    handshakes_failed = 0
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -52,6 +50,7 @@ def build_writer(
     publisher: FramePublisher | None = None,
     evictor: Evictor | None = None,
     on_failure: Callable[[BaseException], object] = pytest.fail,
+    count: Count | None = None,
     clock: Callable[[], float] = time.time,
     role: str = "master",
     turn_bytes: int = 65536,
@@ -69,6 +68,7 @@ def build_writer(
         publisher=publisher,
         evictor=evictor,
         on_failure=on_failure,
+        count=count or Counted().count,
         clock=clock,
     )
 
@@ -92,7 +92,7 @@ class WritingMaster(linked_nodes.Master):
     def __init__(self, folder: Path, min_replicas: int = 0, hold_seconds: float = 5.0) -> None:
         super().__init__(folder)
         self._board = Board(self.paths.board_file)
-        self.publisher = Publisher(self.config, self.data_dir)
+        self.publisher = Publisher(self.config, self.data_dir, count=self.counted.count)
         self.writer = build_writer(
             self.data_dir, self._board, publisher=self.publisher, sweep_interval_ms=50,
             quorum=Quorum(min_replicas, TIMEOUT_MS), hold_seconds=hold_seconds,

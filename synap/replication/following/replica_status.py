@@ -39,15 +39,10 @@ class ReplicaBoard:
         self._snapshots = snapshots
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
-        self._state = LinkState.CONNECTING
-        self._generation = data_dir.store.generation
-        self._full_resyncs = 0
-        self._catch_ups = 0
 
     def show(self, status: FollowerStatus) -> None:
         """Show `status`, and now and then the details."""
         now_ns = time.monotonic_ns()
-        self._count(status.state)
         self._board.publish(
             BoardView(
                 role="replica",
@@ -71,13 +66,6 @@ class ReplicaBoard:
             self._detailed_ns, self._detailed = now_ns, detailed
             self._show_details(status, now_ns)
 
-    def _count(self, state: LinkState) -> None:
-        """Count what begins or ended since the last look."""
-        generation = self._data_dir.store.generation
-        self._full_resyncs += generation != self._generation
-        self._catch_ups += state is LinkState.CATCHING_UP and state is not self._state
-        self._state, self._generation = state, generation
-
     def _show_details(self, status: FollowerStatus, now_ns: int) -> None:
         wal = self._data_dir.wal
         last_sync_ms = 0
@@ -95,9 +83,5 @@ class ReplicaBoard:
                 last_sync_ms=last_sync_ms,
                 link_note=note,
                 snapshots=self._snapshots(),
-                handshakes_failed_total=status.handshakes_failed,
-                gaps_total=status.gaps,
-                full_resyncs_total=self._full_resyncs,
-                catch_ups_total=self._catch_ups,
             )
         )

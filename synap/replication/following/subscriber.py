@@ -22,8 +22,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from synap.errors import DiskFull, HandshakeFailed, MemoryLimit, ReplicationError
 from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
@@ -34,6 +32,7 @@ from synap.replication.rules.resync import Install, Job
 from synap.replication.transport.curve import Keys, MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.transport.sockets import Endpoint, Sockets
+from synap.shared.series import CATCH_UPS, FAILED_HANDSHAKES, FULL_RESYNCS, GAPS, Count
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
@@ -86,6 +85,7 @@ class Subscriber:
         board: StatusBoard,
         *,
         applied_time_ms: int,
+        count: Count,
         draw: Callable[[], float] = random.random,
         installer: JobTaker | None = None,
     ) -> None:
@@ -95,6 +95,7 @@ class Subscriber:
             log: This node's log, open; the subscriber alone appends to it.
             board: Where the status goes.
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
+            count: Counts gaps, fetches, full resyncs and failed handshakes.
             draw: Random numbers from [0, 1) for the back-off.
             installer: Does the disk's part of a full resync; without it there is none.
 
@@ -108,6 +109,7 @@ class Subscriber:
         self._stream_address = replication.master_address
         self._sync_address = replication.master_sync_address
         self._board = board
+        self._count = count
         self._draw = draw
         self._follower = Follower(
             log,
@@ -188,7 +190,7 @@ class Subscriber:
     async def _follow(self) -> str | None:
         """Follow on one link; return why it ended, or None where `stop` was called."""
         link = self._link = _Link(
-            self._follower, self._settled, self._wake.set, self._handshakes, self._master_keys
+            self._follower, self._settled, self._wake.set, self._note_handshake, self._master_keys
         )
         try:
             link.open(
@@ -234,6 +236,10 @@ class Subscriber:
         self._submit()
         self._show()
 
+    def _note_handshake(self, failed: FailedHandshake) -> None:
+        self._handshakes.note(failed)
+        self._count(FAILED_HANDSHAKES)
+
     def _submit(self) -> None:
         jobs = self._follower.jobs
         if jobs and self._installer is not None:
@@ -243,6 +249,7 @@ class Subscriber:
     def _job_done(self, job: Job, is_good: bool) -> None:
         self._follower.done(job, is_good, time.monotonic_ns())
         if isinstance(job, Install) and is_good:
+            self._count(FULL_RESYNCS)
             # HTTP workers reopen by what the board shows.
             self._show()
         self._link.send_soon()
@@ -252,12 +259,16 @@ class Subscriber:
         self._wake.set()
 
     def _show(self) -> None:
-        status = msgspec.structs.replace(
-            self._follower.status(time.monotonic_ns()), handshakes_failed=self._handshakes.total
-        )
+        status = self._follower.status(time.monotonic_ns())
         shown, self._shown = self._shown, status
         if shown is None or (shown.state, shown.note) != (status.state, status.note):
             _tell(status)
+            was_behind = shown is not None and shown.state is LinkState.CATCHING_UP
+            if status.state is LinkState.CATCHING_UP and not was_behind:
+                self._count(CATCH_UPS)
+        if self._follower.gaps:
+            self._count(GAPS, self._follower.gaps)
+            self._follower.gaps = 0
         self._board.show(status)
 
 
@@ -274,7 +285,7 @@ class _Link:
         follower: Follower,
         show: Callable[[], None],
         wake: Callable[[], None],
-        handshakes: HandshakeLog,
+        note_handshake: Callable[[FailedHandshake], None],
         master_keys: MasterKeys,
     ) -> None:
         """
@@ -282,12 +293,12 @@ class _Link:
             follower: Decides what to do with what arrives.
             show: Called when that may have changed the status.
             wake: Called when the link has failed; the next `tick` says why.
-            handshakes: Keeps those that failed.
+            note_handshake: Told of each that failed.
             master_keys: The master's key is the current one of these, or another one.
         """
         self.hint = ""
         self.wants_other_key = False
-        self._handshakes = handshakes
+        self._note_handshake = note_handshake
         self._master_keys = master_keys
         self._follower = follower
         self._show = show
@@ -342,7 +353,7 @@ class _Link:
             self._sockets = None
 
     def _handshake_failed(self, failed: FailedHandshake) -> None:
-        self._handshakes.note(failed)
+        self._note_handshake(failed)
         if self._failure is not None:
             return
         self.hint = failed.reason

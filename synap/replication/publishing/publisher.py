@@ -39,9 +39,10 @@ from synap.replication.rules.plan import CatchUp, Diverged, Plan
 from synap.replication.rules.progress import NS_PER_MS
 from synap.replication.rules.roster import ReplicaProgress
 from synap.replication.transport.curve import load_keys
-from synap.replication.transport.handshakes import HandshakeLog
+from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.transport.sockets import ListeningEndpoint, Sockets
 from synap.shared.board import ReplicaFacts
+from synap.shared.series import FAILED_HANDSHAKES, VIOLATIONS, Count
 
 if TYPE_CHECKING:
     from synap.config.loading import Config
@@ -102,13 +103,19 @@ class Publisher:
     """
 
     def __init__(
-        self, config: Config, log: PublishedLog, snapshots: SnapshotSource | None = None
+        self,
+        config: Config,
+        log: PublishedLog,
+        snapshots: SnapshotSource | None = None,
+        *,
+        count: Count,
     ) -> None:
         """
         Args:
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
             snapshots: Its snapshots; without them nobody gets a full resync.
+            count: Counts failed handshakes and violations.
 
         Raises:
             ConfigInvalid: The file of the secret key can't be used, or the node asks clients for
@@ -117,6 +124,7 @@ class Publisher:
         check_membership(config)
         replication, server = config.replication, config.server
         self.violations = 0
+        self._count = count
         self._handshakes = HandshakeLog("with a peer")
         self._keys = load_keys(config)
         self._replication = replication
@@ -163,7 +171,7 @@ class Publisher:
         replication = self._replication
         self._loop = asyncio.get_running_loop()
         self._sockets = Sockets(
-            self._options.largest_streamed_bytes, self._keys, self._handshakes.note, self._was_cut
+            self._options.largest_streamed_bytes, self._keys, self._handshake_failed, self._was_cut
         )
         self._reader = Reader()
         timeout_ms = self._timeout_ns // NS_PER_MS
@@ -222,11 +230,6 @@ class Publisher:
     def replicas(self) -> tuple[ReplicaFacts, ...]:
         """Return every replica that was heard since the start, by name."""
         return tuple(map(_facts, self._master.replicas(time.monotonic_ns())))
-
-    @property
-    def handshakes_failed(self) -> int:
-        """Connections that did not come to be."""
-        return self._handshakes.total
 
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
@@ -337,8 +340,13 @@ class Publisher:
     def _was_cut(self, why: str) -> None:
         self._complain(ProtocolViolation(f"a peer was cut off: {why}"), "")
 
+    def _handshake_failed(self, failed: FailedHandshake) -> None:
+        self._handshakes.note(failed)
+        self._count(FAILED_HANDSHAKES)
+
     def _complain(self, violation: ProtocolViolation, address: str) -> None:
         self.violations += 1
+        self._count(VIOLATIONS)
         now_ns = time.monotonic_ns()
         if now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
             self._complained_ns = now_ns

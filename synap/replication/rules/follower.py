@@ -112,6 +112,7 @@ class Follower:
         outbox: Requests to send, oldest first; the caller takes them out.
         jobs: What the disk must do for a full resync, oldest first; the caller takes them out and
             tells `done` what became of each.
+        gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
     """
 
     def __init__(self, log: ReplicaLog, options: FollowerOptions, applied_time_ms: int) -> None:
@@ -122,6 +123,7 @@ class Follower:
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
         """
         self.outbox: list[Request] = []
+        self.gaps = 0
         self._log = log
         self._options = options
 
@@ -292,7 +294,6 @@ class Follower:
             synced_ns=self._lag.synced_ns,
             heartbeat_ns=self._interval_ns,
             has_synced=self._log.has_synced,
-            gaps=self._lag.gaps,
         )
 
     # Transitions: each forgets what its stage must not keep, and nothing else sets the stage.
@@ -387,7 +388,7 @@ class Follower:
         if beat.last_offset > max(self._lag.master_offset, offset):
             self._lag.hear_unseen(beat.last_offset, beat.clock_ms, now_ns)
             if self._stage is _Stage.JOINED:
-                self._lag.gaps += 1
+                self.gaps += 1
         else:
             # A catch-up may have gone ahead of heartbeats that wait in the queue.
             self._lag.reach(beat.last_offset)
@@ -409,7 +410,7 @@ class Follower:
                 continue
             expected = max(self._lag.master_offset, self._log.position.offset) + 1
             if frame.first_offset > expected and self._stage is _Stage.JOINED:
-                self._lag.gaps += 1
+                self.gaps += 1
             self._lag.hear(frame.last_offset, now_ns)
             self._buffer.keep(frame)
 

@@ -79,8 +79,6 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         synced_ns: When (monotonic) this replica last had all that its master had; 0 for never.
         heartbeat_ns: Time between two heartbeats.
         has_synced: Whether its data was ever a whole state of its master.
-        gaps: Times that the stream showed a hole.
-        handshakes_failed: Connections that did not come to be, since the subscriber began.
     """
 
     state: LinkState
@@ -96,5 +94,3 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     synced_ns: int
     heartbeat_ns: int
     has_synced: bool
-    gaps: int
-    handshakes_failed: int = 0

@@ -86,7 +86,6 @@ class Lag:
     Attributes:
         master_offset: Last offset that the master is known to have.
         synced_ns: When the replica last had all that its master had; 0 for never.
-        gaps: Times that the stream showed a hole.
     """
 
     def __init__(self, applied_time_ms: int) -> None:
@@ -96,7 +95,6 @@ class Lag:
         """
         self.master_offset = 0
         self.synced_ns = 0
-        self.gaps = 0
         self._applied_time_ms = applied_time_ms
         self._clock = OffsetClock()
 

@@ -27,7 +27,9 @@ from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.shared.board import Board
+from synap.shared.series import EVICTED, EXPIRED
 from synap.store import Store
+from tests.integration.linked_nodes import Counted
 from tests.integration.writers import Listener, build_writer, running
 
 MIB = 1024 * 1024
@@ -61,9 +63,10 @@ class Bench(Listener):
             self.data_dir.store, POLICIES[policy], LIMIT_BYTES, access=self.access, random=Random(1)
         )
         self.now = 1_000_000.0
+        self.counted = Counted()
         self.writer = build_writer(
             self.data_dir, self.board, publisher=self, turn_bytes=TURN_BYTES, on_failure=_fail,
-            evictor=self.evictor, clock=lambda: self.now,
+            evictor=self.evictor, clock=lambda: self.now, count=self.counted.count,
         )  # fmt: skip
 
     def used_bytes(self) -> int:
@@ -142,7 +145,7 @@ def test_limit_holds_under_a_stream_of_new_keys(bench: Bench, tmp_path: Path) ->
 
     highest = uvloop.run(scenario())
     assert LIMIT_BYTES * 0.95 < highest <= LIMIT_BYTES + SLACK_BYTES
-    assert bench.evictor.evicted_total == len(bench.removed()) > 3000
+    assert bench.counted[EVICTED] == len(bench.removed()) > 3000
     # A key, its deadline and what is around them take 276 bytes: half of the pages is in use.
     assert bench.data_dir.store.facts().keys * 276 > LIMIT_BYTES * 0.5
     assert bench.board.details().limit_bytes == LIMIT_BYTES
@@ -163,7 +166,7 @@ def test_volatile_policy_spares_keys_without_a_ttl_and_then_refuses(bench: Bench
             await together(client, list(expiring))
             kept = await fill(client, bench)
             assert isinstance((await together(client, [Delete((kept[0],))]))[0], Done)
-            assert bench.evictor.evicted_total == 1000
+            assert bench.counted[EVICTED] == 1000
             assert {key[:3] for key in bench.removed()[:-1]} == {b"ttl"}
             found, _ = bench.data_dir.store.reader().get_many(kept[1:], 0)
             assert None not in found
@@ -189,7 +192,7 @@ def test_noeviction_refuses_growth_alone_and_reads_go_on(bench: Bench) -> None:
             refused = [isinstance(outcome, MemoryLimit) for outcome in outcomes]
             assert refused == [True, False, True, False, False]
             assert bench.data_dir.store.reader().get(kept[1])[0] is not None
-            assert bench.evictor.evicted_total == 0
+            assert bench.counted[EVICTED] == 0
             assert bench.used_bytes() <= LIMIT_BYTES + SLACK_BYTES
 
     uvloop.run(scenario())
@@ -251,7 +254,7 @@ def test_expired_keys_go_before_others(bench: Bench) -> None:
 
     uvloop.run(scenario())
     assert {key[:3] for key in bench.removed()} == {b"ttl"}
-    assert bench.evictor.evicted_total == 0
+    assert bench.counted[EVICTED] == 0
 
 
 def test_large_values_are_evicted_by_their_pages(
@@ -298,7 +301,7 @@ def test_limit_holds_where_keys_split_pages_in_waves(tmp_path: Path, seed: int) 
         for each in range(first, number):
             transaction.put(new_key(each), VALUE, 2_000_000_000 + each)
         transaction.commit()
-        evictor.after_turn(transaction.entries, (number - first) * len(VALUE), len(removal))
+        evictor.after_turn(transaction.entries, (number - first) * len(VALUE))
         highest = max(highest, store.facts().used_bytes)
     store.close(clean=False)
     assert LIMIT_BYTES * 0.95 < highest <= LIMIT_BYTES + SLACK_BYTES
@@ -320,7 +323,7 @@ def test_lru_hit_rate_is_near_that_of_an_exact_one(tmp_path: Path, skew: float, 
     )
     weights = list(itertools.accumulate(1 / rank**skew for rank in range(1, 40_001)))
     asked = random.choices(range(40_000), cum_weights=weights, k=100_000)
-    hits = 0
+    hits = evicted = 0
     held: list[int] = []
     for number in asked:
         key = new_key(number)
@@ -329,15 +332,16 @@ def test_lru_hit_rate_is_near_that_of_an_exact_one(tmp_path: Path, skew: float, 
             access.touch(key)
             continue
         removal = evictor.before_turn(0).evicted if evictor.is_tight else ()
+        evicted += len(removal)
         transaction = store.begin()
-        for evicted in removal:
-            transaction.remove(evicted)
+        for each in removal:
+            transaction.remove(each)
         transaction.put(key, VALUE[:64], 0)
         transaction.commit()
-        evictor.after_turn(transaction.entries, 64, len(removal))
+        evictor.after_turn(transaction.entries, 64)
         held.append(store.room(random).size().keys)
     exact = _exact_lru_hits(asked, capacity=sum(held[-2000:]) // 2000)
-    assert evictor.evicted_total > 5000
+    assert evicted > 5000
     assert abs(hits - exact) / len(asked) < 0.05
     access.close()
     store.close(clean=False)
@@ -391,6 +395,7 @@ def test_clock_set_ahead_expires_what_is_due_and_nothing_else(bench: Bench) -> N
             assert isinstance(done, Done)
             await asyncio.sleep(0.05)
             assert bench.removed() == [b"hour"]
+            assert bench.counted == {EXPIRED: 1, EVICTED: 0}
             assert bench.data_dir.store.facts().keys == 3
 
     uvloop.run(scenario())

@@ -25,6 +25,7 @@ from synap.replication.rules.messages import (
     encode,
 )
 from synap.replication.transport.curve import Keys, keys_of_secret
+from synap.shared.series import FAILED_HANDSHAKES
 from tests.integration.linked_nodes import Bench, Master, Stranger, eventually, on_loop, until_level
 from tests.support import HOST, free_ports
 
@@ -186,7 +187,7 @@ async def test_replica_with_the_secret_is_served(bench):
         master.set_many(50)
         replica = await bench.replica(master, replication__secret=SECRET)
         await until_level(master, replica)
-        assert replica.status.handshakes_failed == 0
+        assert replica.counted[FAILED_HANDSHAKES] == 0
 
 
 @on_loop
@@ -197,7 +198,7 @@ async def test_replica_with_another_secret_is_told_so(bench):
         replica = await bench.replica(master, replication__secret=OTHER_SECRET)
         told = "another replication.secret"
         await eventually(lambda: replica.statuses and told in replica.status.note)
-        await eventually(lambda: master.publisher.handshakes_failed > 0)
+        await eventually(lambda: master.counted[FAILED_HANDSHAKES] > 0)
         assert master.publisher.replicas() == ()
 
 

@@ -14,6 +14,7 @@ import zmq
 from synap.addresses import split_address
 from synap.replication.rules.messages import Ack, Chunk, Credit, Fetch, Refusal, encode, read_frames
 from synap.replication.rules.progress import LinkState
+from synap.shared.series import CATCH_UPS, GAPS, VIOLATIONS
 from tests.integration.linked_nodes import OneNode, Stranger, eventually, on_loop, until_level
 from tests.support import HOST
 
@@ -101,7 +102,7 @@ async def test_lost_stream_frames_are_fetched(bench, lost_share):
         began = time.monotonic()
         await until_level(master, replica)
         assert time.monotonic() - began < 5
-        assert replica.status.gaps > 0
+        assert replica.counted[GAPS] > 0
 
 
 @on_loop
@@ -126,11 +127,13 @@ async def test_replica_restart_resumes_where_it_stood(bench):
         master.set_many(50)
         await until_level(master, replica)
         await replica.stop()
+        before = replica.counted[CATCH_UPS]
         replica.close_log()
         master.set_many(150)
         replica.open_log()
         await replica.start()
         await until_level(master, replica)
+        assert replica.counted[CATCH_UPS] == before + 1
         assert len(master.publisher.replicas()) == 1
 
 
@@ -287,6 +290,7 @@ async def test_garbage_at_both_ports_is_counted_and_harms_nothing(bench):
             await eventually(is_noise_counted)
             master.set_many(20)
             await until_level(master, replica)
+        assert master.counted[VIOLATIONS] == master.publisher.violations
 
 
 @on_loop
@@ -347,7 +351,7 @@ async def test_forged_end_of_subscriptions_keeps_no_frame_from_a_replica(bench):
         await eventually(lambda: master.publisher.violations == 1)
         master.set_many(20)
         await until_level(master, replica)
-        assert replica.status.gaps == 0
+        assert replica.counted[GAPS] == 0
         writer.close()
 
 

@@ -22,6 +22,7 @@ from synap.replication.publishing import snapshot_service
 from synap.replication.publishing.publisher import Publisher
 from synap.replication.rules.messages import SnapshotChunk
 from synap.replication.rules.progress import LinkState
+from synap.shared.series import FULL_RESYNCS
 from synap.snapshot.folder import ReceivedImage, snapshots
 from tests.integration import linked_nodes
 from tests.integration.linked_nodes import (
@@ -44,7 +45,9 @@ class Master(linked_nodes.Master):
     async def start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
         self.snapshots = Snapshotter(self.config, self.paths, self.data_dir, COMMAND, environment)
-        self.publisher = Publisher(self.config, self.data_dir, self.snapshots)
+        self.publisher = Publisher(
+            self.config, self.data_dir, self.snapshots, count=self.counted.count
+        )
         await self.snapshots.start()
         await self.publisher.start(self.hooks)
 
@@ -111,6 +114,7 @@ async def test_empty_replica_behind_a_shrunk_log_gets_the_snapshot_and_what_foll
         )
         assert replica.data_dir.lineage == master.data_dir.lineage
         assert replica.value(b"after") == b"the snapshot"
+        assert replica.counted[FULL_RESYNCS] == 1
         await replica.restart()
         await until_level(master, replica)
         assert replica.data_dir.recovery.source == "store"

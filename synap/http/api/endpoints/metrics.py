@@ -36,17 +36,6 @@ from synap.http.api.endpoints.metric_families import (
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.node.procfs import process_facts
-from synap.owner.owner_metrics import (
-    BATCH,
-    CATCH_UPS,
-    EVICTED,
-    EXPIRED,
-    FAILED_HANDSHAKES,
-    FSYNC,
-    FULL_RESYNCS,
-    GAPS,
-    VIOLATIONS,
-)
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.service.local_node import LocalNode
@@ -56,11 +45,22 @@ from synap.service.node_processes import named_pids
 from synap.shared.board import BoardView, NodeDetails, ReplicaFacts
 from synap.shared.counters import Counter
 from synap.shared.series import (
+    BATCH,
+    CATCH_UPS,
     COUNT_BOUNDS,
     DURATION_BOUNDS_NS,
+    EVICTED,
+    EXPIRED,
+    FAILED_HANDSHAKES,
+    FSYNC,
+    FULL_RESYNCS,
+    GAPS,
     REQUESTS,
+    VIOLATIONS,
     Name,
+    Sums,
     read_series,
+    sum_of,
 )
 from synap.store import StoreFacts
 from synap.tls import expires_at
@@ -70,8 +70,6 @@ _ROLES = ("standalone", "master", "replica")
 # What stops writes on a master, in the words of the errors. Others appear when they do.
 _READ_ONLY_REASONS = ("disk_full", "memory_limit", "stale_epoch")
 _LINK_DOWN = frozenset({"", LinkState.CONNECTING, LinkState.DISCONNECTED, LinkState.DIVERGED})
-
-Sums = dict[Name, list[int]]
 
 
 class NodeState(msgspec.Struct, frozen=True):
@@ -321,7 +319,7 @@ class NodeCollector(Collector):
             "synap_replication_resyncs",
             "Snapshots that a replica took in, and times that it fetched from its master's log.",
             ("kind",),
-            {(name[1],): self._sum(name) for name in (FULL_RESYNCS, CATCH_UPS)},
+            {(name[1],): sum_of(self._sums, name) for name in (FULL_RESYNCS, CATCH_UPS)},
         )
         yield self._counter(
             "synap_replication_gaps", "Holes that a replica saw in its master's stream.", GAPS
@@ -337,12 +335,8 @@ class NodeCollector(Collector):
             VIOLATIONS,
         )
 
-    def _sum(self, name: Name) -> int:
-        cells = self._sums.get(name)
-        return cells[0] if cells else 0
-
     def _counter(self, name: str, meaning: str, series: Name) -> Metric:
-        return CounterMetricFamily(name, meaning, self._sum(series))
+        return CounterMetricFamily(name, meaning, sum_of(self._sums, series))
 
 
 class CertificateCollector(Collector):

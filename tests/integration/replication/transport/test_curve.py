@@ -17,6 +17,7 @@ from synap.position import START
 from synap.replication.rules.messages import Hello, encode
 from synap.replication.rules.progress import LinkState
 from synap.replication.transport.curve import MasterKeys, load_keys
+from synap.shared.series import FAILED_HANDSHAKES
 from tests.integration.key_ring import KeyRing
 from tests.integration.linked_nodes import eventually, on_loop, until_level
 from tests.integration.tap import Tap
@@ -118,8 +119,8 @@ async def test_replicas_with_keys_follow_a_master_with_keys(bench, ring):
         await until_level(master, direct, patient)
         master.set_many(50, b"x" * 10_000)
         await until_level(master, direct, patient)
-        assert direct.status.handshakes_failed == 0
-        assert patient.status.handshakes_failed >= 2
+        assert direct.counted[FAILED_HANDSHAKES] == 0
+        assert patient.counted[FAILED_HANDSHAKES] >= 2
 
 
 @on_loop
@@ -156,7 +157,7 @@ async def test_replica_whose_key_is_not_allowed_gets_nothing_and_says_why(bench,
             f"the master does not allow this node's public key {ring.public['stranger']}; "
             "add it to replication.curve.allowed_keys there"
         )
-        await eventually(lambda: master.publisher.handshakes_failed >= 4)
+        await eventually(lambda: master.counted[FAILED_HANDSHAKES] >= 4)
         assert replica.status.master_offset == 0
         assert master.publisher.replicas() == ()
         told = [each.message for each in caplog.records if "with a peer failed" in each.message]
@@ -172,8 +173,8 @@ async def test_replica_with_a_wrong_master_key_gets_nothing_and_says_why(bench, 
         replica = await bench.replica(master, **ring.settings("r", "other", "m"))
         await eventually(lambda: replica.has_state(LinkState.DISCONNECTED))
         assert "is not among replication.curve.server_key here" in replica.status.note
-        assert master.publisher.handshakes_failed > 0
-        assert replica.status.handshakes_failed > 0
+        assert master.counted[FAILED_HANDSHAKES] > 0
+        assert replica.counted[FAILED_HANDSHAKES] > 0
         assert master.publisher.replicas() == ()
 
 
@@ -186,7 +187,7 @@ async def test_plain_replica_of_an_encrypted_master_gets_nothing_and_says_why(be
         await eventually(lambda: replica.has_state(LinkState.DISCONNECTED))
         assert "uses CurveZMQ" in replica.status.note
         assert "replication.curve" in replica.status.note
-        await eventually(lambda: master.publisher.handshakes_failed > 0)
+        await eventually(lambda: master.counted[FAILED_HANDSHAKES] > 0)
         assert replica.status.last_contact_ns == 0
 
 
@@ -197,7 +198,7 @@ async def test_encrypted_replica_of_a_plain_master_says_why(bench, ring):
         master = await bench.master()
         replica = await bench.replica(master, **ring.settings("r", "m", "m"))
         await eventually(lambda: replica.has_state(LinkState.DISCONNECTED))
-        await eventually(lambda: master.publisher.handshakes_failed > 0)
+        await eventually(lambda: master.counted[FAILED_HANDSHAKES] > 0)
         assert replica.status.note
         assert master.publisher.replicas() == ()
 
@@ -223,9 +224,9 @@ async def test_stranger_is_sent_no_message_on_either_channel(bench, ring, keys):
                 each.connect(f"tcp://{address}")
             for _ in range(20):
                 sync.send_multipart(encode(Hello("stranger", START)))
-            before = master.publisher.handshakes_failed
+            before = master.counted[FAILED_HANDSHAKES]
             master.set_many(20)
-            await eventually(lambda: master.publisher.handshakes_failed >= before + 2)
+            await eventually(lambda: master.counted[FAILED_HANDSHAKES] >= before + 2)
             await until_level(master, replica)
             beats = len(replica.statuses)
             await eventually(lambda: len(replica.statuses) > beats + 10)
