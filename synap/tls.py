@@ -12,12 +12,9 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from synap.config.keys import Config
 from synap.errors import ConfigInvalid
-
-if TYPE_CHECKING:
-    from synap.config.loading import Config
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", re.ASCII)
 # Tags of DER: a version, which old certificates lack, and a time with two digits for the year.

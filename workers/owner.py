@@ -42,7 +42,7 @@ from workers.process import (
 )
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 # What was answered is on its way before the owner ends.
 _LEAVE_SECONDS = 0.05

@@ -27,7 +27,7 @@ from workers.log_output import queued_logging
 if TYPE_CHECKING:
     import asyncio
 
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1

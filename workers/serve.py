@@ -12,7 +12,8 @@ from typing import Any
 
 from synap.addresses import is_loopback, join_address, reachable_url
 from synap.config.handed import hand_over
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.config.membership import check_membership, open_ports
 from synap.config.variables import FILE_VARIABLE
 from synap.errors import ConfigInvalid

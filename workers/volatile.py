@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from synap.config.loading import Config
+from synap.config.keys import Config
 from synap.errors import DataDirUnusable
 from synap.node.paths import check_private
 

@@ -35,7 +35,7 @@ from workers.owner import OwnerParts, own_log
 from workers.process import run
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """The configuration of a node. Nothing is imported here: a child of a node starts without pydantic.
 
-keys             every key by section: its type, limits and default
-loading          where values come from, and what is wrong with them
+keys             every key by section: its type, limits and default; the values of a node
+checks           what given values must be, made of `keys`; the part that needs pydantic
+loading          where values come from, and how faults are told
 handed           a checked configuration, handed from a supervisor to its children
 membership       whether a node may replicate as it is configured
 variables        names of the environment's variables

@@ -8,9 +8,6 @@ what `synap.config.loading` would give it now: Gunicorn's HUP sees a changed fil
 
 The secrets go the same way and no other: an environment is handed on to every child of a child, and
 stands in dumps and in `/proc`. A child's own children do not get the file.
-
-Modules that a child imports take the type `Config` from `synap.config.loading` for the type checker
-alone.
 """
 
 from __future__ import annotations
@@ -19,49 +16,31 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import msgspec
 
+from synap.config.keys import Config, Secret
 from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE, PREFIX, SECRET_FILE_SUFFIX
-
-if TYPE_CHECKING:
-    from synap.config.loading import Config
 
 _MEMORY_FILE = "synap-config"
 # Of the command line, in whose environment a node may have been started.
 _CREDENTIALS = ("SYNAP_PASSWORD", "SYNAP_API_KEY")
-_CODE = [Path(__file__).with_name(name) for name in ("loading.py", "keys.py")]
-# Mark a path, a secret, and a table whose keys are the operator's own, among the values; no section
-# has a key of these names.
-_PATH, _SECRET, _TABLE = "path:", "secret:", "table:"
+_CODE = [Path(__file__).with_name(name) for name in ("loading.py", "checks.py", "keys.py")]
 
 
-class Secret:
-    """A secret, which no representation shows; as pydantic's."""
+class _Handed(msgspec.Struct, frozen=True, array_like=True):
+    """Values, and what a child needs where they are no longer what the files say.
 
-    __slots__ = ("_value",)
+    Attributes:
+        sources: Tells whether they are.
+        config: The values, which are read after that: other code may have other keys.
+        secrets: What was taken out of the environment.
+    """
 
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "Secret('**********')"
-
-    def get_secret_value(self) -> str:
-        """Return what nobody is to see."""
-        return self._value
-
-
-class Values:
-    """One section: the attributes that the section of a `Config` has, properties among them."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        vars(self).update(values)
-
-    def model_copy(self, *, update: Mapping[str, Any]) -> Values:
-        """Return a copy with some values changed, as that of a section does."""
-        return Values({**vars(self), **update})
+    sources: list[list[str | int]]
+    config: msgspec.Raw
+    secrets: dict[str, str]
 
 
 def config_of_environment(environ: Mapping[str, str] = os.environ) -> Config:
@@ -72,13 +51,12 @@ def config_of_environment(environ: Mapping[str, str] = os.environ) -> Config:
     """
     handed = _received(environ.get(HANDED_VARIABLE, ""))
     if handed:
-        sources, values, secrets = msgspec.json.decode(handed)
-        if sources == _sources(environ.get(FILE_VARIABLE), environ):
-            return cast("Config", _decoded(values))
-        environ = {**environ, **secrets}
-    return cast(
-        "Config", importlib.import_module("synap.config.loading").load_config(None, None, environ)
-    )
+        given = msgspec.json.decode(handed, type=_Handed)
+        if given.sources == _sources(environ.get(FILE_VARIABLE), environ):
+            return msgspec.json.decode(given.config, type=Config, dec_hook=_decoded)
+        environ = {**environ, **given.secrets}
+    load_config = importlib.import_module("synap.config.loading").load_config
+    return cast(Config, load_config(None, None, environ))
 
 
 def hand_over(config: Config, path: Path | None, environment: dict[str, str]) -> int:
@@ -96,13 +74,8 @@ def hand_over(config: Config, path: Path | None, environment: dict[str, str]) ->
     names = environment.keys() & set(loading.secret_variables())
     secrets = {name: environment.pop(name) for name in names}
     file = str(path.absolute()) if path is not None else None
-    content = msgspec.json.encode(
-        [
-            _sources(file, environment),
-            _encoded(config),
-            secrets,
-        ]
-    )
+    values = msgspec.Raw(msgspec.json.encode(config, enc_hook=_encoded))
+    content = msgspec.json.encode(_Handed(_sources(file, environment), values, secrets))
     descriptor = os.memfd_create(_MEMORY_FILE)
     os.pwrite(descriptor, content, 0)
     environment[HANDED_VARIABLE] = str(descriptor)
@@ -122,7 +95,7 @@ def _received(named: str) -> bytes:
         return b""
 
 
-def _sources(file: str | None, environ: Mapping[str, str]) -> list[Any]:
+def _sources(file: str | None, environ: Mapping[str, str]) -> list[list[str | int]]:
     """Return what tells whether the files are still those that the values were made of."""
     secrets = [
         Path(environ[name])
@@ -130,7 +103,7 @@ def _sources(file: str | None, environ: Mapping[str, str]) -> list[Any]:
         if name.startswith(PREFIX) and name.endswith(SECRET_FILE_SUFFIX)
     ]
     paths = [*_CODE, *([Path(file)] if file else []), *secrets]
-    found: list[list[Any]] = []
+    found: list[list[str | int]] = []
     for path in paths:
         try:
             facts = path.stat()
@@ -141,36 +114,9 @@ def _sources(file: str | None, environ: Mapping[str, str]) -> list[Any]:
     return found
 
 
-def _encoded(value: Any) -> Any:
-    if isinstance(value, Path):
-        return {_PATH: str(value)}
-    if hasattr(value, "get_secret_value"):
-        return {_SECRET: value.get_secret_value()}
-    if isinstance(value, tuple):
-        return [_encoded(each) for each in value]
-    if isinstance(value, dict):
-        return {_TABLE: {key: _encoded(each) for key, each in value.items()}}
-    fields = getattr(type(value), "model_fields", None)
-    if fields is None:
-        return value
-    classes = [each for each in type(value).__mro__ if each.__module__.startswith("synap.")]
-    derived = [name for each in classes for name in vars(each) if _is_property(each, name)]
-    return {name: _encoded(getattr(value, name)) for name in (*fields, *derived)}
+def _encoded(value: Path | Secret) -> str:
+    return value.get_secret_value() if isinstance(value, Secret) else str(value)
 
 
-def _is_property(owner: type, name: str) -> bool:
-    return isinstance(vars(owner)[name], property)
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(map(_decoded, value))
-    if not isinstance(value, dict):
-        return value
-    if _PATH in value:
-        return Path(value[_PATH])
-    if _SECRET in value:
-        return Secret(value[_SECRET])
-    if _TABLE in value:
-        return {key: _decoded(each) for key, each in value[_TABLE].items()}
-    return Values({name: _decoded(part) for name, part in value.items()})
+def _decoded(kind: type, text: str) -> Path | Secret:
+    return Secret(text) if kind is Secret else Path(text)

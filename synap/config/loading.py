@@ -16,8 +16,9 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
+import msgspec
 import yaml
 from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -32,17 +33,8 @@ from pydantic_settings import (
 
 from synap.addresses import split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
-from synap.config.keys import (
-    CONTRADICTION,
-    Allowed,
-    Auth,
-    KvStore,
-    Logging,
-    Persistence,
-    RateLimit,
-    Replication,
-    Server,
-)
+from synap.config.checks import CONTRADICTION, model_of, values_of
+from synap.config.keys import Allowed, Config, Secret
 from synap.config.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
 from synap.errors import ConfigInvalid
 
@@ -62,39 +54,15 @@ SHORT_NAMES = {
 }
 
 
-class Config(BaseSettings):
-    """A node's whole configuration, frozen.
+class _Sources(BaseSettings):
+    """What the whole configuration's model is derived from.
 
     It reads nothing by itself: `load_config` puts the layers together.
     """
 
     model_config = SettingsConfigDict(
-        extra="forbid",
-        frozen=True,
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        use_attribute_docstrings=True,
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
     )
-
-    server: Server = Server()
-    data_dir: Path = Path("data")
-    """Where the node keeps everything."""
-    kv_store: KvStore = KvStore()
-    persistence: Persistence = Persistence()
-    replication: Replication = Replication()
-    auth: Auth = Auth()
-    rate_limit: RateLimit = RateLimit()
-    logging: Logging = Logging()
-
-    @property
-    def wal_path(self) -> Path:
-        """The link to the active segment, also where `persistence.wal.path` is not given."""
-        return self.persistence.wal.path or self.data_dir / "wal" / "synap.wal"
-
-    @property
-    def snapshots_dir(self) -> Path:
-        """The snapshots' folder, also where `persistence.snapshot.directory` is not given."""
-        return self.persistence.snapshot.directory or self.data_dir / "snapshots"
 
     @classmethod
     def settings_customise_sources(
@@ -107,6 +75,9 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only what the constructor is given."""
         return (init_settings,)
+
+
+_MODEL = cast(type[_Sources], model_of(Config, _Sources))
 
 
 def load_config(
@@ -136,7 +107,7 @@ def load_config(
         _merge(values, layer)
     faults = _unknown_variables(environ)
     try:
-        config = Config(**values)
+        config = values_of(_MODEL(**values))
     except ValidationError as error:
         faults += [_describe(details, layers) for details in _reported(error)]
         raise ConfigInvalid(faults) from error
@@ -147,7 +118,7 @@ def load_config(
     return config
 
 
-def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def keys(section: type[BaseModel] = _MODEL, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield every key with its field, in the order of the sections, as `server.port`."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -176,10 +147,14 @@ def allowed_values(field: FieldInfo) -> str:
 
 def render(config: Config) -> str:
     """Return the effective values as YAML."""
-    values = config.model_dump(mode="json")
+    values = msgspec.json.decode(msgspec.json.encode(config, enc_hook=_shown))
     values["persistence"]["wal"]["path"] = str(config.wal_path)
     values["persistence"]["snapshot"]["directory"] = str(config.snapshots_dir)
     return yaml.safe_dump(values, sort_keys=False)
+
+
+def _shown(value: Path | Secret) -> str:
+    return "**********" if isinstance(value, Secret) else str(value)
 
 
 def secrets() -> list[str]:
@@ -199,7 +174,7 @@ def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
     }
     known = {variable_of(key) for key, _ in keys()}
     named.update({name: environ[name] for name in known & environ.keys()})
-    source = EnvSettingsSource(Config)
+    source = EnvSettingsSource(_MODEL)
     source.env_vars = {name.lower(): value for name, value in named.items()}
     return source()
 

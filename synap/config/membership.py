@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from synap.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 
 def check_membership(config: Config) -> None:

@@ -33,7 +33,7 @@ from synap.store import Applied, Bulk, Store, WriteTransaction
 from synap.wal.wal import Wal
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 # How long a new owner waits for one that was killed to be gone.
 _HANDOVER_SECONDS = 5.0

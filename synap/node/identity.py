@@ -24,7 +24,7 @@ from synap.node.paths import NodePaths
 from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign, decode_json, encode_json
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 Role = Literal["standalone", "master", "replica"]
 

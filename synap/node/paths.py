@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from synap.errors import DataDirUnusable
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 # The longest socket name below the run directory, with some room; the limit is 107 bytes.
 _LONGEST_RUN_DIR = 80

@@ -46,7 +46,7 @@ from synap.wal.segment import opened, read_header, segment_path, segment_paths
 from synap.wal.wal import Mark, Wal, WalOptions
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from synap.config.membership import check_membership
 from synap.errors import ForceWanted, RoleError, SynapError
 from synap.ipc.admin_messages import AdminCommand, Follow, Promote, RoleTaken
@@ -21,16 +23,17 @@ from synap.replication.rules.progress import LinkState, is_silent
 from synap.shared.board import BoardView
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 logger = logging.getLogger(__name__)
 
 
 def config_with_master(config: Config, pub_address: str, sync_address: str) -> Config:
     """Return `config` with another master to follow."""
-    addresses = {"master_address": pub_address, "master_sync_address": sync_address}
-    replication = config.replication.model_copy(update=addresses)
-    return config.model_copy(update={"replication": replication})
+    replication = msgspec.structs.replace(
+        config.replication, master_address=pub_address, master_sync_address=sync_address
+    )
+    return msgspec.structs.replace(config, replication=replication)
 
 
 def promotion_losses(view: BoardView, now_ns: int) -> list[str]:

@@ -32,7 +32,7 @@ from synap.snapshot.job import SnapshotJob, SnapshotOutcome
 from synap.snapshot.schedule import SnapshotPolicy, is_due
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from synap.shared.slow_log import SlowLog
 from synap.store import StoreReader
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")

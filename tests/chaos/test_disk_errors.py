@@ -19,7 +19,8 @@ import pytest
 import uvloop
 
 from synap.commands.strings import Set
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.errors import DiskFull, OutcomeUnknown, WriterUnavailable
 from synap.ipc.writer_client import WriterClient
 from synap.node.data_dir import DataDir

@@ -21,7 +21,8 @@ from urllib.parse import quote
 import msgspec
 import uvloop
 
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.http.api.app import create_app
 from synap.http.api.request import App
 from synap.http.server.lifespan import Lifespan

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from workers.cli.app import app
 
 

@@ -16,7 +16,8 @@ import pytest
 import uvloop
 import zmq
 
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.frame import Frame
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node

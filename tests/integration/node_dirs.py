@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synap.backup.archive import take_backup
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths

@@ -44,7 +44,7 @@ from synap.service.node_api import NodeApi
 from synap.service.password_checks import PasswordChecks
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 # Headers of answers that pages of the named origins may read, beside those that they always may.
 _EXPOSED = (

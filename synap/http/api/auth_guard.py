@@ -19,7 +19,7 @@ from synap.request_errors import NotAuthenticated
 from synap.service import audit
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 # Everybody's: load balancers have no credentials.
 PUBLIC = frozenset({"/health", "/liveness", "/readiness", "/primary", "/replica", "/read-only"})

@@ -26,7 +26,7 @@ from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import CrossOrigin, HostNotAllowed
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 ORIGIN = b"origin"
 SITE = b"sec-fetch-site"

@@ -35,7 +35,7 @@ from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi, not_found, now_ms
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 _GET = b"GET /kv/get/"
 _SET = b"POST /kv/set"

@@ -20,7 +20,7 @@ from synap.request_errors import RateLimited
 from synap.shared.rate_limiter import RateLimiter
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 _EXEMPT = frozenset(path.encode() for path in PUBLIC)
 

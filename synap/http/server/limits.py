@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 # While draining: how long a silent connection is kept. A busy client's next request is on its way
 # within the first; one that was only just accepted gets the second to say what it wants.

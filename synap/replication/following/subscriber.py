@@ -35,7 +35,7 @@ from synap.replication.transport.sockets import Endpoint, Sockets
 from synap.shared.series import CATCH_UPS, FAILED_HANDSHAKES, FULL_RESYNCS, GAPS, Count
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 logger = logging.getLogger(__name__)
 

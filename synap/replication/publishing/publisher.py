@@ -45,7 +45,7 @@ from synap.shared.board import ReplicaFacts
 from synap.shared.series import FAILED_HANDSHAKES, VIOLATIONS, Count
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from synap.disk import sync_directory, write_all
 from synap.errors import ConfigInvalid, StartError
 
 if TYPE_CHECKING:
-    from synap.config.loading import Config
+    from synap.config.keys import Config
 
 _FIELD = "replication.curve.secret_key_file"
 # A key, and whatever white space an editor put behind it.

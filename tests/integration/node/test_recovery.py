@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.errors import DataDirUnusable, StoreUnusable, WalCorrupt
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node, new_reign

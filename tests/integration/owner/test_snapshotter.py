@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.errors import DiskFull, SnapshotError
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node

@@ -16,7 +16,8 @@ import pytest
 import uvloop
 
 from synap.commands.strings import Set
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.disk import DISK, Files
 from synap.errors import DiskFull, OutcomeUnknown, StoreUnusable, WalFailed, WriterUnavailable
 from synap.frame import SET, Entry, encode_frame

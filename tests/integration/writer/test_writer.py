@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 
@@ -14,7 +15,8 @@ from synap.commands.commands import Command
 from synap.commands.keys import Delete, Expire, SetMany
 from synap.commands.strings import Append, GetSet, Increment, Set, SetResult
 from synap.commands.transactions import Exec, Executed, Multi, Queue, Watch
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.disk import Files
 from synap.frame import DEL
 from synap.ipc.messages import Answer, Decoder, Request, encode
@@ -316,9 +318,9 @@ def _nothing_to_see(call: str) -> None:
 def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
     """In mode `always`: neither readers nor replicas nor whoever asked, for all of a turn."""
     persistence = config.persistence
-    wal = persistence.wal.model_copy(update={"fsync_mode": "always"})
-    persistence = persistence.model_copy(update={"wal": wal})
-    config = config.model_copy(update={"persistence": persistence})
+    wal = msgspec.structs.replace(persistence.wal, fsync_mode="always")
+    persistence = msgspec.structs.replace(persistence, wal=wal)
+    config = msgspec.structs.replace(config, persistence=persistence)
     paths = NodePaths.of(config)
     paths.create()
     files = WatchedFiles()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
-from pydantic import SecretStr
 
-from synap.config.loading import SHORT_NAMES, Config, allowed_values, keys, load_config, render
+from synap.config.keys import Config, Secret, Section
+from synap.config.loading import SHORT_NAMES, allowed_values, keys, load_config, render
 from synap.config.membership import check_membership
 from synap.config.variables import variable_of
 from synap.errors import ConfigInvalid
@@ -85,7 +90,7 @@ def test_config_short_variable_sets_its_key(variable: str, key: str) -> None:
     found: Any = load(environ={variable: value})
     for name in key.split("."):
         found = getattr(found, name)
-    assert (found.get_secret_value() if isinstance(found, SecretStr) else str(found)) == value
+    assert (found.get_secret_value() if isinstance(found, Secret) else str(found)) == value
 
 
 def test_config_file_named_by_the_environment_is_read(tmp_path: Path) -> None:
@@ -344,8 +349,21 @@ def test_documentation_lists_every_key_with_default_and_values() -> None:
         r"^\| `([a-z_.]+)` \| (.*?) \| (.*?) \| (.*?) \|$", DOCUMENTATION.read_text(), re.M
     )
     documented = {key: (words, about) for key, _, words, about in rows}
-    expected = {key: (allowed_values(field), field.description) for key, field in keys()}
+    descriptions = dict(described())
+    expected = {key: (allowed_values(field), descriptions[key]) for key, field in keys()}
     assert documented == expected
+
+
+def described(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every key with the docstring below it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    for key, text in itertools.pairwise(tree.body):
+        if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr):
+            yield prefix + ast.unparse(key.target), ast.literal_eval(text.value)
+    for name, kind in get_type_hints(section).items():
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from described(kind, f"{prefix}{name}.")
 
 
 def test_documentation_names_every_default() -> None:

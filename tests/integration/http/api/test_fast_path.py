@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from synap.config.loading import Config, load_config
+from synap.config.keys import Config
+from synap.config.loading import load_config
 from synap.http.api.request import App
 from synap.http.server.head_cache import HeadCache
 from tests.integration.http_support import (

@@ -4,9 +4,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from synap.config.loading import Config
+from synap.config.keys import Config
 from synap.shared.board import BoardView
 from tests.integration.http_support import (
     error_of,
@@ -107,8 +108,8 @@ def test_lag_grows_while_nothing_is_heard(config: Config) -> None:
 
 def test_min_offset_waits_until_it_is_applied(config: Config) -> None:
     make_generation(config, offset=5, a="old")
-    patient = config.replication.model_copy(update={"read_wait_ms": 15_000})
-    config = config.model_copy(update={"replication": patient})
+    patient = msgspec.structs.replace(config.replication, read_wait_ms=15_000)
+    config = msgspec.structs.replace(config, replication=patient)
     with (
         open_board(config) as board,
         serving(config) as client,

@@ -10,7 +10,7 @@ import falcon.testing
 import pytest
 
 from synap import errors, request_errors
-from synap.config.loading import Config
+from synap.config.keys import Config
 from synap.errors import SynapError
 from synap.http.api.errors import STATUS, body_of, install, status_of
 from synap.http.api.request import App, Request
