@@ -17,8 +17,8 @@ import uvloop
 import zmq
 
 from synap.config.keys import Config
-from synap.config.loading import load_config
-from synap.frame import Frame
+from synap.config.loading import Config, load_config
+from synap.frame import VERSION, Frame
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
@@ -304,5 +304,5 @@ class Stranger:
         return answers.decode(self.socket.recv_multipart())
 
     async def hello(self, name: str = "stranger") -> None:
-        self.socket.send_multipart(encode(Hello(name, START)))
+        self.socket.send_multipart(encode(Hello(name, START, format=VERSION)))
         assert isinstance((await self.answer())[0], Welcome)

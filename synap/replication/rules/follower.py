@@ -25,7 +25,7 @@ from synap.errors import (
     ProtocolViolation,
     StaleEpoch,
 )
-from synap.frame import Frame
+from synap.frame import VERSION, Frame
 from synap.position import NO_HISTORY, Lineage
 from synap.replication.rules import messages, plan
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
@@ -426,7 +426,10 @@ class Follower:
         lineage = self._log.lineage[-messages.MAX_REIGNS :]
         position = self._log.position
         own = self._options
-        hello = Hello(own.replica, position, lineage, own.url, sync_address=own.sync_address)
+        hello = Hello(
+            own.replica, position, lineage, own.url,
+            sync_address=own.sync_address, format=VERSION,
+        )  # fmt: skip
         self.outbox.append(hello)
 
     def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from synap.errors import ProtocolViolation
-from synap.frame import Frame
+from synap.frame import VERSION, Frame
 from synap.position import Lineage, Position
 from synap.replication.rules import messages
 from synap.replication.rules.lag import OffsetClock
@@ -277,6 +277,9 @@ class Master:
             url = self._options.url
             self._hooks.send(peer, Refusal(DIVERGED, "this node has heard of the reign", url=url))
             return
+        if hello.format < VERSION:
+            self._hooks.send(peer, Refusal(messages.NEEDS_UPGRADE, _needs_upgrade(hello.format)))
+            return
         self._greeting.add(peer)
         self._hooks.look_up(peer, address, hello)
 
@@ -319,3 +322,10 @@ class Master:
             reason, detail, common_offset=common_offset, url=self._options.url,
             lineage=log.lineage[-MAX_REIGNS:], position=log.position,
         )  # fmt: skip
+
+
+def _needs_upgrade(known: int) -> str:
+    return (
+        f"this node writes version {VERSION} of the log's format and the replica reads {known}: "
+        "install the version of this node there; what the replica holds stays"
+    )

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from synap.errors import FrameCorrupt, FrameTruncated, ProtocolViolation
-from synap.frame import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, decode_frame
+from synap.frame import FIRST_VERSION, HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, decode_frame
 from synap.position import HISTORY_BYTES, START, Lineage, Position
 from synap.replication.rules.peer_words import check_address, check_name, check_url, printable
 
@@ -67,6 +67,7 @@ DIVERGED = "diverged"
 HELLO_WANTED = "hello_wanted"
 BUSY = "busy"
 WAIT = "wait"
+NEEDS_UPGRADE = "needs_upgrade"
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -80,6 +81,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
         is_master: It is a master that was promoted and tells the one before it so; it follows
             nobody.
         sync_address: Where its ROUTER socket would be if it were a master; may be empty.
+        format: The newest version of frames that it reads; programs before the second say none.
     """
 
     replica: Name
@@ -88,6 +90,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     url: Text = ""
     is_master: bool = False
     sync_address: Text = ""
+    format: int = FIRST_VERSION
 
     def __post_init__(self) -> None:
         check_name(self.replica)
@@ -192,8 +195,8 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=34):
     """The master does not do what was asked.
 
     Attributes:
-        reason: NEEDS_FULL_RESYNC, DIVERGED, HELLO_WANTED, WAIT or BUSY; an unknown word is like
-            BUSY.
+        reason: NEEDS_FULL_RESYNC, DIVERGED, HELLO_WANTED, WAIT, NEEDS_UPGRADE or BUSY; an unknown
+            word is like BUSY.
         detail: A sentence for the operator.
         request: The transfer that it is about; 0 for the link as a whole.
         common_offset: With DIVERGED the last offset that both logs may agree on.

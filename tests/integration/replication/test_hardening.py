@@ -5,13 +5,26 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+import msgspec
 import zmq
 
 from synap.position import START
-from synap.replication.rules.messages import Ack, Chunk, Credit, Fetch, Heartbeat, Published, encode
+from synap.replication.rules.messages import (
+    Ack,
+    Chunk,
+    Credit,
+    Fetch,
+    Heartbeat,
+    Hello,
+    Published,
+    encode,
+)
 from synap.replication.rules.progress import LinkState
 from tests.integration.linked_nodes import Stranger, eventually, on_loop, until_level
 from tests.integration.tap import Tap
+
+# What stands before a message's fields: magic and version.
+MAGIC_BYTES = 5
 
 
 @on_loop
@@ -114,3 +127,22 @@ async def test_two_replicas_of_one_name_are_named_on_the_master(bench, tmp_path,
         master.set_many(20)
         await eventually(lambda: replica.data_dir.position.offset == 20)
         assert replica.data_dir.position != START
+
+
+@on_loop
+async def test_replica_of_a_program_that_does_not_read_the_frames_is_told_so(bench):
+    """Cites P7: its hello ends before the field that says what it reads."""
+    async with bench:
+        master = await bench.master()
+        master.set(b"key", b"value")
+        with Stranger(master.addresses[1]) as old:
+            (whole,) = encode(Hello("old", START))
+            magic, fields = whole[:MAGIC_BYTES], msgspec.msgpack.decode(whole[MAGIC_BYTES:])
+            for head in (whole, magic + msgspec.msgpack.encode(fields[:-1])):
+                old.socket.send_multipart([head])
+                assert (await old.answer())[0].reason == "needs_upgrade"
+            old.say(Fetch(1, 0, 1, 4))
+            assert (await old.answer())[0].reason == "hello_wanted"
+        assert not master.publisher.replicas()
+        replica = await bench.replica(master)
+        await until_level(master, replica)
