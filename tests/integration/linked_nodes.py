@@ -17,7 +17,7 @@ import uvloop
 import zmq
 
 from synap.config.keys import Config
-from synap.config.loading import Config, load_config
+from synap.config.loading import load_config
 from synap.frame import VERSION, Frame
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synap.errors import LinkLost, ProtocolViolation
+from synap.frame import VERSION
 from synap.position import Reign
 from synap.replication.rules import follower
 from synap.replication.rules.messages import (
@@ -45,7 +46,7 @@ def test_first_heartbeat_leads_to_a_hello_with_the_position():
     """Cites J1."""
     bench = Bench(held=3)
     bench.beat(10)
-    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, "")]
+    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, format=VERSION)]
 
 
 def test_welcome_leads_to_a_fetch_up_to_the_first_kept_frame():
@@ -152,7 +153,7 @@ def test_new_history_in_a_heartbeat_leads_to_a_new_hello():
     bench.join(3)
     bench.settle()
     bench.beat(3, FOREIGN)
-    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, "")]
+    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, format=VERSION)]
 
 
 def test_damaged_frame_in_the_stream_is_a_violation():
