@@ -14,10 +14,18 @@ from __future__ import annotations
 
 from synap.commands.accounts import ChangeAccounts
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
-from synap.commands.strings import Append, GetSet, Increment, Set, SetRange, SetResult
+from synap.commands.strings import (
+    Append,
+    GetSet,
+    Increment,
+    IncrementFloat,
+    Set,
+    SetRange,
+    SetResult,
+)
 
 Command = (
-    Set | Delete | Increment | Append | SetRange | GetSet
+    Set | Delete | Increment | IncrementFloat | Append | SetRange | GetSet
     | Expire | Persist | SetMany | Rename | Copy | Flush | ChangeAccounts
 )  # fmt: skip
 Result = SetResult | int | bool | bytes | None

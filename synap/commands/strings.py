@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 
 import msgspec
 
@@ -26,6 +28,9 @@ INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Above what any float takes that was stored here, 327 bytes.
+_MAX_FLOAT_BYTES = 512
 
 
 class SetResult(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
@@ -141,6 +146,45 @@ class Increment(BaseCommand, frozen=True, tag=3):
         return COMMAND_BYTES + len(self.key)
 
 
+class IncrementFloat(BaseCommand, frozen=True, tag=13):
+    """Add to a number (0 where absent), keeping its TTL; the result is the sum as it is stored.
+
+    That is the shortest decimal which stands for the sum, without an exponent and without zeros at
+    its end.
+
+    Source: Redis, INCRBYFLOAT. Numbers have 64 bits here; what is added are the decimals that they
+    are written as, so that 0.1 and 0.2 make 0.3.
+    """
+
+    key: bytes
+    amount: float
+
+    def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bytes:
+        """Carry it out; see BaseCommand."""
+        check_key(self.key)
+        record = live(keyspace, self.key, now_ms)
+        old = 0.0 if record is None else _parse_float(record.value)
+        total = math.nan
+        if math.isfinite(self.amount):
+            total = float(Decimal(repr(old)) + Decimal(repr(self.amount)))
+        if not math.isfinite(total):
+            raise InvalidValue("the sum is not a number of 64 bits")
+        text = _float_text(total)
+        check_value(len(text), limits)
+        keyspace.put(self.key, text, NEVER if record is None else record.expiry_ms)
+        return text
+
+    def needs(self) -> Iterable[Need]:
+        return reading(self.key), writing(self.key)
+
+    def counted(self, result: bytes) -> tuple[int, int]:
+        return 1, 0
+
+    @property
+    def size(self) -> int:
+        return COMMAND_BYTES + len(self.key)
+
+
 class Append(BaseCommand, frozen=True, tag=4):
     """Add bytes at the end (of nothing where absent), keeping the TTL; the result is the length."""
 
@@ -232,3 +276,18 @@ def _parse_integer(text: bytes) -> int:
     if _INTEGER.fullmatch(text) is None or not INTEGER_MIN <= int(text) <= INTEGER_MAX:
         raise InvalidValue("the value is not a decimal integer of 64 bits")
     return int(text)
+
+
+def _parse_float(text: bytes) -> float:
+    if len(text) <= _MAX_FLOAT_BYTES and _FLOAT.fullmatch(text):
+        number = float(text)
+        if math.isfinite(number):
+            return number
+    raise InvalidValue("the value is not a decimal number of 64 bits")
+
+
+def _float_text(number: float) -> bytes:
+    text = format(Decimal(repr(number)), "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return b"0" if text == "-0" else text.encode()

@@ -23,7 +23,7 @@ GOOD_BODY = b'{"key":"malformed","value":1}'
 # Endpoints that take a body.
 BODY_PATHS = (
     "/kv/set", "/kv/mset", "/kv/msetnx", "/kv/mget", "/kv/mdel", "/kv/incr", "/kv/decr",
-    "/kv/a/append", "/kv/a/setrange", "/kv/a/getset", "/kv/a/expire",
+    "/kv/incrbyfloat", "/kv/a/append", "/kv/a/setrange", "/kv/a/getset", "/kv/a/expire",
     "/key/a/rename", "/key/a/renamenx", "/key/a/copy", "/replication/follow",
 )  # fmt: skip
 

@@ -103,6 +103,7 @@ WRITES: list[tuple[str, dict[str, object]]] = [
     ("kv.del", {"keys": ["k"]}),
     ("kv.incr", {"key": "k"}),
     ("kv.decr", {"key": "k", "client_id": "c"}),
+    ("kv.incrbyfloat", {"key": "k", "amount": 1}),
     ("kv.mset", {"pairs": [["k", 1]]}),
     ("kv.msetnx", {"key": "k", "value": 1}),
     ("kv.mdel", {"keys": ["k"]}),

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,15 @@ from synap.commands.commands import Command
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.keyspace import Limits
 from synap.commands.records import is_live, slice_range, ttl_seconds
-from synap.commands.strings import Append, GetSet, Increment, Set, SetRange, SetResult
+from synap.commands.strings import (
+    Append,
+    GetSet,
+    Increment,
+    IncrementFloat,
+    Set,
+    SetRange,
+    SetResult,
+)
 from synap.frame import Entry
 from synap.position import Position
 from synap.request_errors import CommandError
@@ -116,6 +125,19 @@ class Model:
             raise Refused("invalid_value")
         self.write(c.key, str(total).encode(), row[1] if row else None)
         return total
+
+    def increment_float(self, c: IncrementFloat) -> object:
+        row = self.visible(c.key)
+        text = row[0].decode("latin-1") if row else "0"
+        if not re.fullmatch(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?", text):
+            raise Refused("invalid_value")
+        # Exact, while the code adds decimals: the same for amounts of few binary digits.
+        total = float(Fraction(text) + Fraction(c.amount))
+        texts = (f"{total:.{digits}f}" for digits in range(400))
+        value = next(text for text in texts if float(text) == total).encode()
+        self.fit(value)
+        self.write(c.key, value, row[1] if row else None)
+        return value
 
     def append(self, c: Append) -> object:
         row = self.visible(c.key)
@@ -220,6 +242,7 @@ commands = st.one_of(
     st.builds(Delete, st.lists(keys, max_size=3).map(tuple), st.none()),
     st.builds(Delete, st.lists(keys, max_size=2).map(tuple), versions),
     st.builds(Increment, keys, amounts),
+    st.builds(IncrementFloat, keys, st.sampled_from([0.5, -3.0, 1e300, -0.25])),
     st.builds(Append, keys, values),
     st.builds(SetRange, keys, st.integers(-1, LIMIT), values),
     st.builds(GetSet, keys, values),

@@ -19,7 +19,7 @@ from synap.commands.accounts import ChangeAccounts
 from synap.commands.commands import Command
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.keyspace import BaseCommand
-from synap.commands.strings import Append, GetSet, Increment, Set, SetRange
+from synap.commands.strings import Append, GetSet, Increment, IncrementFloat, Set, SetRange
 from synap.config.account_limits import OWN_ROLES
 from synap.request_errors import Forbidden
 
@@ -159,6 +159,7 @@ COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
     ),
     (Delete((b"a", b"b")), {("delete", b"kv:a"), ("delete", b"kv:b")}),
     (Increment(b"a", 1), {("read", b"kv:a"), ("write", b"kv:a")}),
+    (IncrementFloat(b"a", 1.5), {("read", b"kv:a"), ("write", b"kv:a")}),
     (Append(b"a", b"1"), {("read", b"kv:a"), ("write", b"kv:a")}),
     (SetRange(b"a", 0, b"1"), {("read", b"kv:a"), ("write", b"kv:a")}),
     (GetSet(b"a", b"1"), {("read", b"kv:a"), ("write", b"kv:a")}),

@@ -1,5 +1,6 @@
 """Commands evaluated on a dict: one behaviour a test."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -21,7 +22,15 @@ from synap.commands.keys import (
 )
 from synap.commands.keyspace import COMMAND_BYTES, MAX_EXPIRY_MS, Limits
 from synap.commands.records import MAX_KEY_BYTES, NEVER, Record, is_live
-from synap.commands.strings import Append, GetSet, Increment, Set, SetRange, SetResult
+from synap.commands.strings import (
+    Append,
+    GetSet,
+    Increment,
+    IncrementFloat,
+    Set,
+    SetRange,
+    SetResult,
+)
 from synap.request_errors import (
     CommandError,
     InvalidRequest,
@@ -472,6 +481,7 @@ def test_change_accounts_of_too_long_a_record_changes_nothing() -> None:
         (Delete((b"k", b"none", b"j")), (0, 2)),
         (Delete((b"k",), if_version=7), (0, 0)),
         (Increment(b"k", 1), (1, 0)),
+        (IncrementFloat(b"k", 1.5), (1, 0)),
         (Append(b"k", b"v"), (1, 0)),
         (SetRange(b"k", 1, b"v"), (1, 0)),
         (SetRange(b"k", 1, b""), (0, 0)),
@@ -515,3 +525,61 @@ def test_size_of_a_command_is_that_of_its_keys_and_values(
     command: Command, payload_bytes: int
 ) -> None:
     assert command.size == COMMAND_BYTES + payload_bytes
+
+
+@pytest.mark.parametrize(
+    ("stored", "amount", "total"),
+    [
+        (b"10.50", 0.1, b"10.6"),
+        (b"0.1", 0.2, b"0.3"),
+        (b"5.0e3", 200.0, b"5200"),
+        (b"3", 1.5, b"4.5"),
+        (b"-3", 3.0, b"0"),
+        (b"-0", -0.0, b"0"),
+        (b".5", 0.5, b"1"),
+        (b"+1.", 1e-7, b"1.0000001"),
+        (b"0", 1e22, b"10000000000000000000000"),
+        (b"0", 5e-324, b"0." + b"0" * 323 + b"5"),
+    ],
+)
+def test_increment_float_stores_the_shortest_decimal(
+    stored: bytes, amount: float, total: bytes
+) -> None:
+    keys = Keys(k=stored)
+    limits = Limits(max_value_bytes=400)
+    assert IncrementFloat(b"k", amount).evaluate(keys, NOW, limits) == total
+    assert keys.value(b"k") == total
+    assert IncrementFloat(b"k", 0.0).evaluate(keys, NOW, limits) == total
+
+
+def test_increment_float_keeps_the_deadline_and_counts_from_0() -> None:
+    keys = keys_with_ttl()
+    assert keys.run(IncrementFloat(b"k", 0.5)) == b"7.5"
+    assert keys.expiry_ms(b"k") == LATER
+    assert keys.run(IncrementFloat(b"new", 2.5)) == b"2.5"
+    assert keys.expiry_ms(b"new") == NEVER
+
+
+@pytest.mark.parametrize(
+    ("stored", "amount"),
+    [
+        *[
+            (text, 1.0)
+            for text in (b"", b"x", b" 1", b"1 ", b"1\n", b"1_0", b"0x1", b"nan", b"inf", b"1e999")
+        ],
+        (b"1", math.nan),
+        (b"1", math.inf),
+        (b"1e308", 1.7e308),
+        (b"1" * 513, 1.0),
+    ],
+)
+def test_increment_float_of_no_number_or_to_none_is_refused(stored: bytes, amount: float) -> None:
+    keys = Keys(k=stored)
+    with pytest.raises(InvalidValue):
+        keys.run(IncrementFloat(b"k", amount))
+    assert keys.value(b"k") == stored
+
+
+def test_increment_float_to_a_decimal_over_the_limit_is_refused() -> None:
+    with pytest.raises(ValueTooLarge):
+        Keys(k=b"1").run(IncrementFloat(b"k", 1e300))

@@ -122,6 +122,7 @@ SCHEMAS: dict[str, Schema] = {
     "DeletedCount": made_of(deleted=NATURAL),
     "Values": made_of(values=list_of(_OR_TEXT)),
     "Number": made_of(value=INTEGER),
+    "Float": made_of(value=NUMBER),
     "Length": made_of(length=NATURAL),
     "Text": TEXT,
     "TextOrNull": _OR_TEXT,

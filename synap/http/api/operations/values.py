@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import orjson
 
 from synap.commands.records import Record, slice_range
 from synap.commands.strings import (
@@ -11,6 +12,7 @@ from synap.commands.strings import (
     Append,
     GetSet,
     Increment,
+    IncrementFloat,
     SetRange,
 )
 from synap.commands.values import readable, stored_bytes
@@ -37,6 +39,17 @@ class AmountBody(msgspec.Struct, gc=False):
         if not INTEGER_MIN <= self.amount <= INTEGER_MAX:
             raise InvalidValue("field 'amount': beyond 64 bits")
         return Increment(self.key.encode(), sign * self.amount)
+
+
+class FloatAmountBody(msgspec.Struct, gc=False):
+    """`incrbyfloat`."""
+
+    key: str
+    amount: float
+
+
+def _number(key: bytes, body: FloatAmountBody, text: bytes) -> object:
+    return {"value": orjson.Fragment(text)}
 
 
 class ValueBody(msgspec.Struct, gc=False):
@@ -108,6 +121,13 @@ VALUES = (
         lambda key, body: body.command(-1),
         named("value"),
         is_queued=True,
+    ),
+    Write(
+        "kv.incrbyfloat",
+        post("/kv/incrbyfloat", "Add to a number", "Float"),
+        FloatAmountBody,
+        lambda key, body: IncrementFloat(body.key.encode(), body.amount),
+        _number,
     ),
     Write(
         "kv.append",

@@ -172,6 +172,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/kv/mdel"): {"keys": ["guarded"]},
     ("POST", "/kv/incr"): {"key": "guarded"},
     ("POST", "/kv/decr"): {"key": "guarded"},
+    ("POST", "/kv/incrbyfloat"): {"key": "guarded", "amount": 0.5},
     ("POST", "/kv/{key:kv_key}/append"): {"value": "x"},
     ("POST", "/kv/{key:kv_key}/setrange"): {"offset": 0, "value": "x"},
     ("POST", "/kv/{key:kv_key}/getset"): {"value": "x"},

@@ -84,6 +84,7 @@ ROWS: list[tuple[str, object, object]] = [
     ("kv.incrby", {"key": "{k}a", "amount": 5}, {"value": 6}),
     ("kv.decr", {"key": "{k}none"}, {"value": -1}),
     ("kv.decrby", {"key": "{k}a", "amount": 5}, {"value": -4}),
+    ("kv.incrbyfloat", {"key": "{k}a", "amount": 0.25}, {"value": 1.25}),
     ("kv.mset", {"key": "{k}one", "value": 1}, {"success": True}),
     ("kv.msetnx", {"pairs": [["{k}n", 1], ["{k}a", 1]]}, {"success": False}),
     ("kv.msetnx", {"pairs": [["{k}n", 1]]}, {"success": True}),

@@ -181,6 +181,23 @@ def test_incr_of_text_or_beyond_64_bits_is_400_and_changes_nothing(
     assert client.read(key) == str(2**63 - 1)
 
 
+def test_incrbyfloat_answers_the_number_that_it_stored(client: Client, key: str) -> None:
+    client.put(key, "10.50", ttl=1000)
+    answer = client.post("/kv/incrbyfloat", {"key": key, "amount": 0.1})
+    assert answer.body == b'{"value":10.6}'
+    assert client.read(key) == "10.6"
+    assert client.get(f"/kv/{key}/ttl").json()["ttl"] > 900
+
+
+@pytest.mark.parametrize("amount", [b"1e400", b"1" + b"0" * 400, b"NaN", b'"nan"', b"null"])
+def test_incrbyfloat_by_no_finite_number_is_refused(
+    client: Client, key: str, amount: bytes
+) -> None:
+    body = b'{"key":"' + key.encode() + b'","amount":' + amount + b"}"
+    assert client.post("/kv/incrbyfloat", body).status in (400, 422)
+    assert client.get(f"/kv/get/{key}").status == 404
+
+
 def test_append_setrange_strlen_count_bytes(client: Client, key: str) -> None:
     assert client.get(f"/kv/{key}/strlen").json() == {"length": 0}
     assert client.post(f"/kv/{key}/append", {"value": "ü"}).json() == {"length": 2}

@@ -79,6 +79,7 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("POST /kv/mget", {}, {"keys": ["a", "none"]}),
     ("POST /kv/incr", {}, {"key": "a", "amount": 5}),
     ("POST /kv/decr", {}, {"key": "a"}),
+    ("POST /kv/incrbyfloat", {}, {"key": "a", "amount": 0.5}),
     ("GET /kv/scan", {}, {"limit": 1, "pattern": "*"}),
     ("GET /kv/stats", {}, None),
     ("GET /key/randomkey", {}, None),
