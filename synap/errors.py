@@ -353,7 +353,7 @@ class RoleError(SynapError):
 
 
 class ForceWanted(RoleError):
-    """The change of role would lose something; say force to have it done all the same."""
+    """The change of role would lose something; use --force (over HTTP `force`) to do it anyway."""
 
     reason = "force_wanted"
 
@@ -383,7 +383,7 @@ class LinkLost(ReplicationError):
 
 
 class HandshakeFailed(ReplicationError):
-    """The connection to the master did not come to be; its keys are not what they should be."""
+    """The connection to the master failed; its keys are not what they should be."""
 
     reason = "handshake_failed"
 

@@ -145,7 +145,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def position(self) -> Position:
-        """The position just behind this frame."""
+        """The position just after this frame."""
         return Position(self.epoch, self.last_offset, self.rolling)
 
     @property
@@ -177,17 +177,17 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
             entry, at = entry_at(data, at)
             yield entry
         if at != len(data):
-            raise FrameCorrupt(f"{len(data) - at} bytes behind the last entry")
+            raise FrameCorrupt(f"{len(data) - at} bytes after the last entry")
 
 
 def entry_at(data: bytes, at: int) -> tuple[Entry, int]:
     """Return the entry at byte `at` of a payload, and where it ends.
 
     Raises:
-        FrameCorrupt: it is not well formed, or ends behind the payload.
+        FrameCorrupt: it is not well formed, or ends after the payload.
     """
     if at + ENTRY_BYTES > len(data):
-        raise FrameCorrupt("an entry ends behind the frame")
+        raise FrameCorrupt("an entry ends after the frame")
     kind, space, key_bytes, value_bytes, number = ENTRY.unpack_from(data, at)
     operation = kind & ~HAS_FIELDS
     key_at = at + ENTRY_BYTES
@@ -196,7 +196,7 @@ def entry_at(data: bytes, at: int) -> tuple[Entry, int]:
     if operation not in _OPERATIONS or space not in SPACES:
         raise FrameCorrupt(f"entry with operation {kind}, space {space}")
     if end > len(data):
-        raise FrameCorrupt("an entry ends behind the frame")
+        raise FrameCorrupt("an entry ends after the frame")
     fields: tuple[tuple[int, bytes], ...] = ()
     if kind & HAS_FIELDS:
         fields, end = _fields_at(data, end)
@@ -360,9 +360,9 @@ def _fields_at(data: bytes, at: int) -> tuple[tuple[tuple[int, bytes], ...], int
             fields.append((name, data[at : at + size]))
             at += size
     except struct.error as error:
-        raise FrameCorrupt("an entry's fields end behind the frame") from error
+        raise FrameCorrupt("an entry's fields end after the frame") from error
     if at != end or end > len(data):
-        raise FrameCorrupt("an entry's fields end behind their length")
+        raise FrameCorrupt("an entry's fields end after their length")
     return tuple(fields), end
 
 

@@ -21,7 +21,7 @@ UNASKED = bytes(4)
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A place in the log, just behind the entry `offset`.
+    """A place in the log, just after the entry `offset`.
 
     Attributes:
         epoch: Number of the reign that wrote the entry; 0 before the first entry.
@@ -106,7 +106,7 @@ def _history_of(text: str) -> bytes:
 
 
 def check_next_reign(reign: Reign, end: Position, history: bytes | None) -> None:
-    """Check that `reign` may write behind `end`: it begins there, or goes on.
+    """Check that `reign` may write after `end`: it begins there, or goes on.
 
     Args:
         end: Where the log ends.

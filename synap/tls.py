@@ -102,7 +102,7 @@ def _not_after(der: bytes) -> int:
     tag, at, end = _element(der, at)
     text = der[at:end].decode("ascii")
     if tag == _SHORT_TIME_TAG:
-        # Up to 2049 by two digits, by four behind that.
+        # Up to 2049 by two digits, by four after that.
         text = ("19" if text >= "50" else "20") + text
     return int(datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp())
 

@@ -168,7 +168,7 @@ def configure(config: Config, process: str) -> QueuedHandler:
 
     Args:
         config: Says which format and from which level on.
-        process: What the process is, as `writer`; shown behind the node's id.
+        process: What the process is, as `writer`; shown after the node's id.
     """
     handler = QueuedHandler(sys.stderr.fileno())
     name = f"{config.server.node_id}/{process}"

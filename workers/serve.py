@@ -40,7 +40,7 @@ from workers.volatile import clear, create_private, volatile_settings
 
 logger = logging.getLogger(__name__)
 
-# Gunicorn's workers drain first; this is for it to end by itself behind them.
+# Gunicorn's workers drain first; this is for it to end by itself after them.
 _HTTP_STOP_SECONDS = 2.0
 # The owner writes out what LMDB has not yet.
 _OWNER_STOP_SECONDS = 30.0

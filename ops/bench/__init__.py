@@ -4,5 +4,5 @@
 
 `__main__` runs the groups of rows, each a module of its own with a function `run(settings)` that
 returns a `Section`; `report` prints sections and keeps them in docs/benchmarks.md. A number stands
-in a section only where every answer behind it was checked.
+in a section only where every answer after it was checked.
 """

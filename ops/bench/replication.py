@@ -28,7 +28,7 @@ _REPLICAS = 3
 _LOADS = ((1000, 1), (10_000, 50))
 _PROBE_PAUSE_SECONDS = 0.02
 _DEADLINE_SECONDS = 300
-# A log that is cut right behind the newest snapshot, so that an empty replica needs it.
+# A log that is cut right after the newest snapshot, so that an empty replica needs it.
 _CUT_LOG = {
     "persistence.snapshot.enabled": False,
     "persistence.snapshot.max_snapshots": 1,
@@ -53,7 +53,7 @@ def run(settings: Settings) -> Section:
         f"requests are in it. {_LOADS[1][0]:,} entries a second come by MSETs of {_LOADS[1][1]} "
         "keys. Entries replicated are MSETs of 50 by one client, until the digests of all four "
         "nodes are equal. A full resync is from the start of an empty replica's processes until "
-        "it is healthy and has the digest of its master, whose log begins behind its snapshot."
+        "it is healthy and has the digest of its master, whose log begins after its snapshot."
     )
     return Section(TITLE, text, HEADER, rows, faults)
 
@@ -224,7 +224,7 @@ def _resync(folder: Path, settings: Settings) -> list[tuple[str, ...]]:
     keys = settings.stored
     with _Cluster(folder, 0, dict(_CUT_LOG)) as cluster:
         fill(cluster.master, 0, keys)
-        _await(lambda: _cuts_log(cluster.master), "the log is not cut behind the snapshot")
+        _await(lambda: _cuts_log(cluster.master), "the log is not cut after the snapshot")
         times = []
         for _ in range(settings.rounds):
             began = time.monotonic()

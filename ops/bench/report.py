@@ -89,7 +89,7 @@ def with_section(text: str, title: str, section: str) -> str:
 
 
 def _around(text: str, title: str) -> tuple[str, str]:
-    """Return what stands before and behind the section `title`; all and nothing without it."""
+    """Return what stands before and after the section `title`; all and nothing without it."""
     pattern = rf"^## {re.escape(title)}\n.*?(?=^## |\Z)"
     found = re.search(pattern, text, re.DOTALL | re.MULTILINE)
     if found is None:

@@ -5,8 +5,8 @@
     key/<SHA-256 of the key>  ApiKey
 
 Unknown fields are ignored, so that a node can read what a newer one wrote. A key belongs to one
-user and can do no more than he; a user is told apart from an earlier one of the same name by his
-id. The root user is not here: the configuration has him.
+user and can do no more than the user; a user is told apart from an earlier one of the same name by
+the id. The root user is not here: the configuration has it.
 
 Pure: passwords are hashed in `synap.auth.passwords`, records read in
 `synap.service.account_directory`.
@@ -47,8 +47,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         id: Random; another one where a user is made again under an old name.
         password_hash: As `synap.auth.passwords.hash_password` wrote it.
         roles: Names of roles; one that the configuration does not know allows nothing.
-        is_admin: Whether he may do everything, whatever his roles.
-        enabled: Whether he and his keys may do anything.
+        is_admin: Whether this user may do everything, whatever the roles.
+        enabled: Whether the user and the user's keys may do anything.
         created_ms: Wall clock in ms.
     """
 
@@ -61,7 +61,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int = 0
 
     def shown(self) -> dict[str, object]:
-        """Return what others may see of him."""
+        """Return what others may see of the user."""
         return {
             "username": self.username,
             "roles": self.roles,
@@ -76,7 +76,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: The first characters of its hash.
         name: What its owner calls it.
-        owner: The user whom it belongs to, and his id.
+        owner: The user whom it belongs to, and the user's id.
         permissions: What it may do, within what its owner may; None for all of that.
         allowed_ips: Networks that it works from; none for everywhere.
         created_ms: Wall clock in ms.
@@ -139,7 +139,7 @@ def id_of_record(record: bytes) -> str:
 
 
 def permissions_of(user: User, roles: Mapping[str, Sequence[Permission]]) -> tuple[Permission, ...]:
-    """Return everything that a user is allowed, also while he is disabled.
+    """Return everything that a user is allowed, also while disabled.
 
     Args:
         roles: The roles of the configuration; Synap's own are known here.

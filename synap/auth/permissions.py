@@ -51,14 +51,14 @@ ROLES: dict[str, tuple[Permission, ...]] = {
 
 
 class Caller:
-    """Somebody who asks, and what he may do.
+    """Somebody who asks, and what they may do.
 
     Attributes:
         name: The user's; "" for one who did not say.
-        permissions: What he has by himself.
+        permissions: What they have by themselves.
         within: Somebody whose permissions bound these: a key's owner.
-        id: Tells him apart from others of his name: an earlier user, another key of his.
-        is_limited: Whether there is anything that he may not do. Paths that many requests take
+        id: Tells the caller apart from others of the name: an earlier user, another key.
+        is_limited: Whether there is anything that they may not do. Paths that many requests take
             test this first.
     """
 

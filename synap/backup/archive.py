@@ -126,7 +126,7 @@ class Backup:
         self.close()
 
     def next_chunk(self) -> bytes:
-        """Return the next bytes; b"" behind the last ones.
+        """Return the next bytes; b"" after the last ones.
 
         Raises:
             OSError, ValueError: the file can't be read, or is closed.

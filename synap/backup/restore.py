@@ -281,7 +281,7 @@ class _Replay:
         image, target = self._image, self._target
         if target.offset is not None and target.offset < image.position.offset:
             raise RestoreRefused(
-                f"{self._path.name} holds offset {image.position.offset} already, which is behind "
+                f"{self._path.name} holds offset {image.position.offset} already, which is after "
                 f"{target.offset}; take an older backup"
             )
         if target.time_ms is not None and target.time_ms < image.time_ms:
@@ -332,7 +332,7 @@ class _Replay:
                 self._reigns.append(reign)
             yield each
             if each.frame.last_offset == self._target.offset:
-                # What comes behind need not even be sound.
+                # What comes after need not even be sound.
                 return
         self._check_end(walk)
 

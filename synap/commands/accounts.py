@@ -45,7 +45,7 @@ class ChangeAccounts(BaseCommand, frozen=True, tag=32):
         return True
 
     def needs(self) -> Iterable[Need]:
-        # Whoever may change his own account only, the resources of accounts let in by rules of
+        # Whoever may change their own account only, the resources of accounts let in by rules of
         # their own.
         return (("admin", b"auth:accounts"),)
 

@@ -52,7 +52,7 @@ def _translate_one(pattern: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _translate_class(pattern: bytes, at: int) -> tuple[bytes, int]:
-    """As `_translate_one`, for the class that begins behind a `[`; it may lack its `]`."""
+    """As `_translate_one`, for the class that begins after a `[`; it may lack its `]`."""
     negated = pattern[at : at + 1] == b"^"
     at += negated
     accepted = bytearray(256)

@@ -60,7 +60,7 @@ def ttl_seconds(record: Record, now_ms: int) -> int | None:
 def slice_range(value: bytes, start: int, end: int) -> bytes:
     """Return the bytes from `start` to `end`, both inclusive; negative ones count from the end.
 
-    A start before the value is its first byte, an end behind it its last; a range that is
+    A start before the value is its first byte, an end after it its last; a range that is
     then empty gives no bytes.
 
     Source: Redis, GETRANGE.

@@ -213,7 +213,7 @@ class Server(Section, frozen=True):
 
     @property
     def answer_seconds(self) -> int:
-        """The longest that an answer may take behind its request: a write's wait, and a little."""
+        """The longest that an answer may take after its request: a write's wait, and a little."""
         return math.ceil(self.write_timeout_ms / 1000) + 2
 
 

@@ -7,7 +7,7 @@ where it was set. `docs/configuration.md` lists the same keys for operators.
 
 A variable of the environment is SYNAP_<SECTION>__<KEY>, with one more `__` for each level; the few
 short names in `SHORT_NAMES` mean the same as the long ones, which win over them. A variable of a
-secret with _FILE behind it names a file that holds the secret. No message shows a secret.
+secret with _FILE after it names a file that holds the secret. No message shows a secret.
 """
 
 from __future__ import annotations

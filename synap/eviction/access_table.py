@@ -10,7 +10,7 @@ ones, and nothing else can go wrong.
     recency     clock of the last use, in hundredths of a second
     frequency   minute of the last use (24 bits), logarithmic counter of uses (8 bits)
 
-The cell behind the last one is the clock, which the log's owner alone moves on, so that a use needs
+The cell after the last one is the clock, which the log's owner alone moves on, so that a use needs
 no look at a clock. It is monotonic and goes on from where it was when the node is started again.
 Policies that need no access times have no table.
 """

@@ -317,7 +317,7 @@ class DataDir:
 
 
 def reign_at_end(lineage: Lineage, end: Position, epoch: int) -> Reign:
-    """Return the reign that writes behind `end`.
+    """Return the reign that writes after `end`.
 
     Raises:
         StaleEpoch: it is another one than that of `epoch`.

@@ -147,7 +147,7 @@ class Node:
             self._keep(msgspec.structs.replace(self.identity, has_synced=False))
 
     def begin_reign(self, after_offset: int) -> Reign:
-        """Begin a new epoch behind `after_offset`, where this node's log ends, durably.
+        """Begin a new epoch after `after_offset`, where this node's log ends, durably.
 
         Reigns of the lineage that wrote nothing up to there are dropped; their numbers stay used.
         Where somebody had asked for one of them, the new one stands for it.
@@ -160,7 +160,7 @@ class Node:
         return reign
 
     def promote(self, after_offset: int, addresses: tuple[str, str] | None) -> Reign:
-        """Become a master in a new reign behind `after_offset`, where the log ends, durably.
+        """Become a master in a new reign after `after_offset`, where the log ends, durably.
 
         Args:
             after_offset: Last offset of the log.

@@ -18,7 +18,7 @@ _PROC = Path("/proc")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ESTABLISHED = "01"
-# Places in /proc/<pid>/stat behind the name, from the process's state on.
+# Places in /proc/<pid>/stat after the name, from the process's state on.
 _PARENT, _USER_TICKS, _SYSTEM_TICKS, _STARTED_TICKS, _RESIDENT_PAGES = 1, 11, 12, 19, 21
 
 

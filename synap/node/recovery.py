@@ -1,7 +1,7 @@
 """Opening a node's log after whatever happened to it: which files count, and how far they lead.
 
-    the live store is trusted           it, and the frames behind it
-    it is not                           the newest snapshot that verifies, and the frames behind it
+    the live store is trusted           it, and the frames after it
+    it is not                           the newest snapshot that verifies, and the frames after it
     there is no snapshot                the log from its first frame
     files of another history            put aside, before anything else
     a full resync was being switched in it is finished first
@@ -319,7 +319,7 @@ class _Recoverer:
             self._put_segments_aside(image.offset + 1, f"they end before {image}, the snapshot")
             wal = self._open_wal(image)
         if wal.first_offset > image.offset + 1:
-            return f"the log begins at {wal.first_offset}, behind offset {image.offset}"
+            return f"the log begins at {wal.first_offset}, after offset {image.offset}"
         if not _is_on(wal, image):
             return f"it stands at {image}, where the log does not"
         return ""
@@ -337,7 +337,7 @@ class _Recoverer:
             if not needed or not (is_before or is_hole):
                 raise
             self._put_segments_aside(
-                needed, f"they are not needed behind the snapshot at {image}, and {error.detail}"
+                needed, f"they are not needed after the snapshot at {image}, and {error.detail}"
             )
             self._open_wal(image)
 

@@ -68,7 +68,7 @@ class Replay:
 
     def _take(self, frame: Frame, history: bytes) -> None:
         if self._bulk.bytes >= self._bulk_bytes:
-            # The mark is a hint for the next start; the one behind the last frame is exact.
+            # The mark is a hint for the next start; the one after the last frame is exact.
             self._commit(Mark(0, 0))
         self._bulk.add(frame)
         self._next_offset += frame.count

@@ -37,9 +37,9 @@ class ResyncSwitch(msgspec.Struct, frozen=True):
 
     Attributes:
         generation: The live store's generation that the snapshot was unpacked to.
-        position: Where the snapshot stands; the log begins behind it.
+        position: Where the snapshot stands; the log begins after it.
         lineage: The reigns of the master's log.
-        kept_after: Entries of the old log behind this offset are put aside; None for none.
+        kept_after: Entries of the old log after this offset are put aside; None for none.
         old_generation: The live store to put aside with them; 0 for none.
     """
 

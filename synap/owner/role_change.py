@@ -140,7 +140,7 @@ class RoleChange:
         addresses = node.master_addresses(self._config) if node.role == "replica" else None
         await self._change(lambda: node.promote(self._data_dir.position.offset, addresses))
         logger.warning(
-            "this node is the master from now on, in epoch %d behind offset %d",
+            "this node is the master from now on, in epoch %d after offset %d",
             self._epoch(), self._data_dir.position.offset,
             extra={"action": "promoted", "epoch": self._epoch(), "lost": losses},
         )  # fmt: skip
@@ -176,7 +176,8 @@ class RoleChange:
     def _refuse_unless(self, is_forced: bool, losses: list[str]) -> None:
         if losses and not is_forced:
             raise ForceWanted(
-                f"{'; '.join(losses)}. Nothing was changed; say force to have it done all the same"
+                f"{'; '.join(losses)}. Nothing was changed; use --force (over HTTP `force`) to do "
+                "it anyway"
             )
 
     def _check(self, *checks: Callable[[], None]) -> None:

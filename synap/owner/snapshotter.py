@@ -6,7 +6,7 @@ the owner's loop nor its interpreter lock waits for it.
 
 The log is kept back to the second newest snapshot, so that the newest one may turn out to be
 damaged, and so that a copy of the data directory that takes a while has a snapshot and the log
-behind it.
+after it.
 """
 
 from __future__ import annotations

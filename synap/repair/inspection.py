@@ -133,7 +133,7 @@ def _segment(path: Path) -> Inspection:
             Fact("epoch", None if header is None else header.epoch),
             Fact("history", history),
             Fact("created_ms", None if header is None else header.created_ms),
-            Fact("behind", None if header is None else str(header.base)),
+            Fact("after", None if header is None else str(header.base)),
             Fact("bytes", seen.size),
             Fact("bad_place", words_for(bad)),
         ),

@@ -5,7 +5,7 @@
     the live store is ahead of the bad place    the same, with a snapshot of the store taken first
     a snapshot is, and no log goes on from it   all segments are moved aside; the node goes on from
                                                 the snapshot
-    neither                                     the log is cut at the bad place; what is behind it
+    neither                                     the log is cut at the bad place; what is after it
                                                 is moved aside
 
 Nothing is deleted: what is removed lies in `removed-<time>` beside the segments, where a node
@@ -47,7 +47,7 @@ class RepairPlan(msgspec.Struct, frozen=True):
         keep_bytes: How much of it stays.
         cover: Where the state stands that makes up for what goes; None where there is none.
         takes_snapshot: That state is the live store's, of which a snapshot is taken first.
-        lost_after: Entries behind this offset are lost as far as there were any; None where
+        lost_after: Entries after this offset are lost as far as there were any; None where
             nothing is.
         rebuilds: The live store is put out of use.
     """
@@ -193,7 +193,7 @@ class Repair:
         )
 
     def _cover(self, sound_offset: int) -> tuple[Position | None, bool]:
-        """Return the furthest state behind `sound_offset`, and whether it is the live store's."""
+        """Return the furthest state after `sound_offset`, and whether it is the live store's."""
         if self._data_dir is None:
             return None, False
         best: Position | None = None

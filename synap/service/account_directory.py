@@ -62,7 +62,7 @@ class AccountDirectory:
         self._keys: dict[bytes, tuple[Found[ApiKey], Caller, Caller]] = {}
 
     def user(self, username: str) -> tuple[Found[User], Caller] | None:
-        """Return a stored user and what he may do; None where there is none."""
+        """Return a stored user and what they may do; None where there is none."""
         key = user_record(username)
         (record,) = self._node.reader().get_accounts((key,))
         kept = self._users.get(key)
@@ -100,7 +100,7 @@ class AccountDirectory:
         return found.account, caller
 
     def owner_of(self, key: ApiKey) -> Caller | None:
-        """Return what a key's owner may do; None where he is removed or disabled."""
+        """Return what a key's owner may do; None where the owner is removed or disabled."""
         if key.owner == self.root_name:
             return self.root if key.owner_id == "" else None
         found = self.user(key.owner)
@@ -132,7 +132,7 @@ class AccountDirectory:
         return [(key, record, decode_api_key(record.value)) for key, record in records], offset
 
     def permissions_of(self, user: User) -> tuple[Permission, ...]:
-        """Return everything that a user is allowed, also while he is disabled."""
+        """Return everything that a user is allowed, also while disabled."""
         return permissions_of(user, self.roles)
 
     def caller_for(
@@ -143,7 +143,7 @@ class AccountDirectory:
         label: str = "",
         id: str = "",
     ) -> Caller:
-        """Return a caller whose refusals are in the audit log, under `label` or his name."""
+        """Return a caller whose refusals are in the audit log, under `label` or by name."""
         shown = label or name
 
         def on_refusal(resource: str, action: str) -> None:

@@ -1,7 +1,7 @@
 """Who is next to have a password checked: fair between addresses and users, guessers last.
 
 Pure. A check takes long and one runs at a time, so whoever asks for many keeps others waiting.
-Those of an address that was wrong lately come behind those of others; among equals, the user and
+Those of an address that was wrong lately come after those of others; among equals, the user and
 then the address that has had no turn for longest is next. Where all places are taken, whoever
 would come last goes.
 """
@@ -65,7 +65,7 @@ class LoginQueue:
             username: Whose password it is said to be.
 
         Returns:
-            The place, None where there is none; whoever lost his to it, None where nobody did.
+            The place, None where there is none; whoever lost theirs to it, None where nobody did.
         """
         group = client_group(address)
         taken = sum(each.group == group for each in self._waiting) + (group == self._current)
@@ -86,7 +86,7 @@ class LoginQueue:
             self._waiting.remove(place)
 
     def next(self, now: float) -> Place | None:
-        """Return whose turn it is, and take him out; None where nobody waits."""
+        """Return whose turn it is, and take them out; None where nobody waits."""
         if not self._waiting:
             return None
         place = min(self._waiting, key=lambda each: self._rank(each, now))

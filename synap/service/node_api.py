@@ -78,7 +78,7 @@ class Page(msgspec.Struct, frozen=True):
 
     Attributes:
         keys: In the order of their bytes.
-        cursor: Where the next page begins; None behind the last one.
+        cursor: Where the next page begins; None after the last one.
         offset: The applied offset that the page shows.
     """
 
@@ -215,7 +215,7 @@ class NodeApi:
         return await self._execute(owned, min_replicas)
 
     async def _require_queued(self, caller: Caller, client: str) -> None:
-        """Raise Forbidden unless the caller may do what he has queued; it ends then."""
+        """Raise Forbidden unless the caller may do what was queued; it ends then."""
         pending = (await self._execute(Pending(client), 0)).result
         assert isinstance(pending, PendingNeeds)
         try:
@@ -307,8 +307,8 @@ class NodeApi:
             AnswerTooLarge: the values have too many bytes together.
         """
         check_keys(keys)
-        # Each is read once. What he may not read is not looked at, so that no time or memory tells
-        # of it.
+        # Each is read once. What the caller may not read is not looked at, so that no time or
+        # memory tells of it.
         wanted = list(dict.fromkeys(keys))
         if caller.is_limited:
             wanted = [key for key in wanted if caller.may_read(key)]
@@ -490,7 +490,7 @@ def _back_up(reader: StoreReader, node: LocalNode) -> Backup:
 
 
 def _seen_by(caller: Caller) -> Callable[[bytes], bool] | None:
-    """Return what tells whether the caller may read a key; None where he may read all."""
+    """Return what tells whether the caller may read a key; None where that is all of them."""
     return caller.may_read if caller.is_limited else None
 
 

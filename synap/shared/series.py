@@ -79,7 +79,7 @@ class Series:
 
     Attributes:
         cells: All numbers of the file. A slot's first cell, at the place that `slot` tells, is the
-            sum, and those behind it are the counts. Add to them in place.
+            sum, and those after it are the counts. Add to them in place.
     """
 
     def __init__(self, folder: Path) -> None:

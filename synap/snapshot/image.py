@@ -238,7 +238,7 @@ def _chunks(stream: _Counted, *, compress: bool) -> Iterator[bytes]:
 
 
 class _Copy:
-    """The image as a stream, written by a thread of its own; `facts` are there behind its end."""
+    """The image as a stream, written by a thread of its own; `facts` are there after its end."""
 
     def __init__(self, reader: Imaged) -> None:
         self._reader = reader

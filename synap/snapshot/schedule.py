@@ -33,7 +33,7 @@ def is_due(
     """Return whether a snapshot is due.
 
     Args:
-        entries: Those in the log behind the newest snapshot.
+        entries: Those in the log after the newest snapshot.
         seconds: Time since the last one was begun, or tried.
         last_took_seconds: How long that one took.
         is_urgent: The log does not lead on from the newest snapshot.

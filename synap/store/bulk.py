@@ -82,7 +82,7 @@ class Bulk:
         self.last = frame
         self.entries += frame.count
         self.bytes += len(frame.encoded)
-        # Where a payload is compressed, its entries still stand behind so many bytes of header.
+        # Where a payload is compressed, its entries still stand after so many bytes of header.
         self._encoded.append(
             bytes(HEADER_BYTES) + frame.payload if frame.is_compressed else frame.encoded
         )
@@ -94,7 +94,7 @@ class Bulk:
         environment: Environment,
         apply_other: Callable[[Entry, int], None],
     ) -> int:
-        """Carry the frames out, and let go of them; return the offset behind the last entry.
+        """Carry the frames out, and let go of them; return the offset after the last entry.
 
         Args:
             apply_other: Carries out at once what is no SET or DEL of a user's key, given the entry
@@ -111,7 +111,7 @@ class Bulk:
         try:
             piles = self._deal(data, ends, apply_other)
         except struct.error as error:
-            raise FrameCorrupt("an entry ends behind the frame") from error
+            raise FrameCorrupt("an entry ends after the frame") from error
         _Writing(transaction, environment).write(data, piles)
         return self._first_offset + self.entries
 
@@ -149,7 +149,7 @@ class Bulk:
                         for each in piles:
                             _forget(data, each, entry.key)
             if at != frame_end:
-                raise FrameCorrupt(f"{frame_end - at} bytes behind the last entry")
+                raise FrameCorrupt(f"{frame_end - at} bytes after the last entry")
             end = frame_end
             first_offset += count
         return piles
@@ -175,7 +175,7 @@ class Bulk:
 
 
 class _Writing:
-    """The writing of dealt entries: pile after pile, the keys of each behind those before it."""
+    """The writing of dealt entries: pile after pile, the keys of each after those before it."""
 
     def __init__(self, transaction: lmdb.Transaction[bytes], environment: Environment) -> None:
         self._transaction = transaction
@@ -247,7 +247,7 @@ def _put_in_order(
     """
     _, written = cursor.putmulti(zip(keys, values, strict=False), append=append)
     if written != len(keys):
-        # LMDB leaves out, without a word, what is not behind the last key where it appends.
+        # LMDB leaves out, without a word, what is not after the last key where it appends.
         raise StoreError(f"{len(keys) - written} of {len(keys)} keys were not written")
 
 

@@ -120,7 +120,7 @@ def _check_records(cursor: lmdb.Cursor[Any], is_first: bool) -> int:
     for raw, record in cursor.iternext():
         key = bytes(raw)
         if not before < key or len(key) > MAX_KEY_BYTES:
-            raise PagesUnsound(f"the record behind key {before!r} is not in its place")
+            raise PagesUnsound(f"the record after key {before!r} is not in its place")
         if not is_first:
             check_record(key, record)
         before = key
@@ -138,7 +138,7 @@ def _check_expiry(
         key = entry[DEADLINE_BYTES:]
         is_there = before < entry and not nothing and key and keys.set_key(key)
         if not is_there or entry != DEADLINE.pack(_expiry_in(keys.value(), is_first)) + key:
-            raise PagesUnsound(f"its index of deadlines is wrong behind {before!r}")
+            raise PagesUnsound(f"its index of deadlines is wrong after {before!r}")
         before = entry
         count += 1
     if count != expiring:

@@ -53,7 +53,7 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
     """How far the log is in the store.
 
     Attributes:
-        position: Just behind the last applied entry.
+        position: Just after the last applied entry.
         segment: First offset of the WAL segment that holds its frame.
         byte_position: Where in that segment the next frame begins.
         time_ms: The master's wall clock in that frame.

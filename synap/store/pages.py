@@ -5,7 +5,7 @@ page that two others name ends the process, or spoils the store with a later wri
 from elsewhere is walked here first, by the layout below and by nothing of LMDB's. An image has no
 free pages, so each of its pages must be reached, and only once.
 
-    at   size  page                          at   size  meta (behind a page's head)
+    at   size  page                          at   size  meta (after a page's head)
      0      8  its own number                 0      4  magic
      8      2  unused                         4      4  version
     10      2  what it is: _BRANCH and so on  8      8  address, unused

@@ -154,7 +154,7 @@ class StoreReader:
 
         Args:
             prefix: What they begin with.
-            cursor: Only keys behind this one, which need not exist any more; None for all.
+            cursor: Only keys after this one, which need not exist any more; None for all.
             limit: At most so many keys, at least 1.
             pattern: A glob that they match.
             max_visited: Look at most at so many keys, at least 1.

@@ -31,7 +31,7 @@ class WriteTransaction:
     also becomes an entry, and it applies entries of the log, where none does.
 
     Attributes:
-        entries: The effects so far, in order; the first gets the offset behind the store's.
+        entries: The effects so far, in order; the first gets the offset after the store's.
     """
 
     __slots__ = (

@@ -45,7 +45,7 @@ def scan(
     Args:
         cursor: On the keys, of a transaction with buffers, so that values aren't copied.
         prefix: What the keys begin with.
-        after: Only keys behind this one, which need not exist; None for all.
+        after: Only keys after this one, which need not exist; None for all.
         limit: At most so many keys.
         pattern: A glob that they match; None for all.
         max_visited: Look at most at so many keys, live and matching or not.

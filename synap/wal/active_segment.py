@@ -66,7 +66,7 @@ class ActiveSegment:
             raise
 
     def write(self, buffers: Sequence[bytes], size: int) -> None:
-        """Append all of `buffers` behind byte `size`, or nothing.
+        """Append all of `buffers` after byte `size`, or nothing.
 
         Raises:
             DiskFull: no room; what was written of them is cut off.

@@ -57,7 +57,7 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
         return self.segments[index] if index >= 0 else None
 
     def segment_after(self, segment: Segment) -> Segment | None:
-        """Return the one that follows; None behind the last."""
+        """Return the one that follows; None after the last."""
         index = bisect_right(self.segments, segment.first_offset, key=_first_offset)
         return self.segments[index] if index < len(self.segments) else None
 
@@ -78,7 +78,7 @@ class Readers:
         self.files = files
         self.extent = extent
         self.furthest_offset = 0
-        # Where damage was found, and the first offset behind it that is given out; 0 for none.
+        # Where damage was found, and the first offset after it that is given out; 0 for none.
         self._damage = ""
         self._sound_offset = 0
         # Held while something is read; the owner takes it only to retract and to retire.
@@ -135,7 +135,7 @@ class Readers:
         """Return where the frame that ends with `offset` ends, and in which segment.
 
         Raises:
-            OffsetNotRetained: the log begins behind `offset`.
+            OffsetNotRetained: the log begins after `offset`.
             OffsetUnknown: no frame ends there.
             WalCorrupt: the log is damaged there.
             WalFailed: it can't be read.

@@ -286,7 +286,7 @@ class LogScan:
             border = Border(base, SEGMENT_HEADER_BYTES)
         else:
             reading = SegmentScan(self._files, segment, Border(end, 0), segment.size)
-            reading.stop(f"it begins behind {base}, the log before it ends at {end}")
+            reading.stop(f"it begins after {base}, the log before it ends at {end}")
             return reading
         segment.keep(border)
         return SegmentScan(self._files, segment, border, segment.size)

@@ -54,7 +54,7 @@ _BORDER_SPACING_BYTES = 64 * 1024
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A place in the files just behind a frame.
+    """A place in the files just after a frame.
 
     Attributes:
         segment: First offset of the segment; 0 before the first segment.
@@ -70,7 +70,7 @@ class Border(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         position: Where the log stands there.
-        at: The byte behind it in the segment.
+        at: The byte after it in the segment.
     """
 
     position: Position
@@ -151,7 +151,7 @@ class Segment:
                 insort(self._borders, border, key=_border_at)
 
     def forget_behind(self, at: int) -> None:
-        """Drop what is known behind byte `at`."""
+        """Drop what is known after byte `at`."""
         with self._lock:
             del self._borders[bisect_right(self._borders, at, key=_border_at) :]
 

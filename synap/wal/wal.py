@@ -317,7 +317,7 @@ class Wal:
 
         Raises:
             OffsetNotRetained: offset + 1 is no longer in the log.
-            OffsetUnknown: no frame ends there: it is inside one, or behind the log's end.
+            OffsetUnknown: no frame ends there: it is inside one, or after the log's end.
         """
         return WalCursor(self._readers, offset)
 
@@ -333,7 +333,7 @@ class Wal:
             None where no frame of the log ends there.
 
         Raises:
-            OffsetNotRetained: the log begins behind `offset`.
+            OffsetNotRetained: the log begins after `offset`.
         """
         try:
             return self._readers.locate(offset)[1].position
@@ -379,7 +379,7 @@ class Wal:
         """Remove the files of retired segments, oldest first; in any one thread.
 
         Raises:
-            OSError: one can't be removed; it and those behind it are tried again the next time.
+            OSError: one can't be removed; it and those after it are tried again the next time.
         """
         while self._retired:
             # Each is gone for good before the next one goes: a crash leaves no hole.
@@ -400,7 +400,7 @@ class Wal:
             self._active.close()
 
     def _check_order(self, frames: Sequence[Frame]) -> Position:
-        """Return the position behind `frames`, which must continue the log."""
+        """Return the position after `frames`, which must continue the log."""
         position, epoch = self.position, self.epoch
         for frame in frames:
             if frame.epoch < epoch:

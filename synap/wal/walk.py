@@ -73,7 +73,7 @@ class LogReport(msgspec.Struct, frozen=True):
         directory: Their folder.
         stem: What their names begin with.
         segments: Those up to the bad place, oldest first.
-        unread: Those behind it.
+        unread: Those after it.
         position: Behind the last sound frame; where the first segment begins without one.
         bad: The first bad place; None where all is sound.
     """

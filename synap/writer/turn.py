@@ -66,7 +66,7 @@ class Pending:
         return self._count
 
     def add(self, connection: WriterConnection, requests: list[Request]) -> None:
-        """Put `requests`, a list of this one's own from now on, behind the others."""
+        """Put `requests`, a list of this one's own from now on, after the others."""
         self._count += len(requests)
         if self._parts and self._parts[-1][0] is connection:
             self._parts[-1][1].extend(requests)

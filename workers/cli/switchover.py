@@ -152,7 +152,7 @@ class Switchover:
         return Moved(new, offset, int(taken["epoch"]), away_seconds, strays)
 
     def _know(self, url: str, to: str) -> None:
-        """Ask the nodes that the operator named who they are: he may know them by other URLs."""
+        """Ask the nodes that the operator named who they are; their own URLs may be others."""
         named = [*self._named, *([to] if "://" in to else [])]
         for each in dict.fromkeys(each for each in named if each != url):
             try:

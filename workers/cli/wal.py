@@ -249,5 +249,5 @@ def _plan_lines(plan: RepairPlan) -> list[str]:
     if plan.lost_after is None:
         lines.append("no entry would be lost")
     else:
-        lines.append(f"every entry behind offset {plan.lost_after} would be lost on this node")
+        lines.append(f"every entry after offset {plan.lost_after} would be lost on this node")
     return lines

@@ -77,7 +77,7 @@ class Guard:
         """Let the request through to its resource where the caller may have that.
 
         Raises:
-            Forbidden: he may not.
+            Forbidden: they may not.
         """
         wanted = needs(req.uri_template or "", self._public)
         if wanted is not None and req.method != "OPTIONS":

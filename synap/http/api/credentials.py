@@ -69,9 +69,10 @@ class Credentials:
 
         Args:
             username: His name.
-            password: What he says is his password.
+            password: What they say is their password.
             address: The client's.
-            is_session: Whether he says that he begins now, which the audit log tells in any case.
+            is_session: Whether the caller says that a session begins now, which the audit log tells
+                in any case.
 
         Raises:
             NotAuthenticated: they fit nobody, or somebody who is disabled.

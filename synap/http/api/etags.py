@@ -27,7 +27,7 @@ class Tags(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         is_any: It is `*`: whatever exists.
         strong: Tags that are compared byte for byte.
-        weak: Those behind `W/`, which stand for the same content at most.
+        weak: Those after `W/`, which stand for the same content at most.
     """
 
     is_any: bool = False

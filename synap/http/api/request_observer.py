@@ -1,6 +1,6 @@
 """What is noted of each request: counts and durations, its id, the slow log, the access log.
 
-One step behind every responder, for all of it, so that a request pays for one. It runs when the
+One step after every responder, for all of it, so that a request pays for one. It runs when the
 answer is made and before it is sent: the time of a streamed answer ends where its stream begins.
 What the server refuses before there is a request (a malformed head, say) does not come by here.
 """

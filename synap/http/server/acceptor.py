@@ -129,7 +129,7 @@ class Acceptor:
             )
         except OSError as error:
             # A handshake that failed, or a client that is gone again.
-            logger.debug("a connection did not come to be: %s", error)
+            logger.debug("a connection failed: %s", error)
             accepted.close()
         except asyncio.CancelledError:
             accepted.close()

@@ -322,7 +322,7 @@ class Connection(asyncio.Protocol):
             self._leave(exchange)
 
     def advance(self) -> None:
-        """Go on behind a finished answer. Called by the loop, never inside a task."""
+        """Go on after a finished answer. Called by the loop, never inside a task."""
         finished = self.exchange
         if finished is not None and finished.stage == COMPLETE:
             self._leave(finished)
@@ -384,7 +384,7 @@ class Connection(asyncio.Protocol):
             self.note_answer(len(body))
 
     def release(self, deferred: DeferredAnswer) -> None:
-        """Go on behind the answer in a held place."""
+        """Go on after the answer in a held place."""
         self._leave(deferred)
         if self._queue or self.flow.is_reading_paused:
             self.loop.call_soon(self.advance)
@@ -420,7 +420,7 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def _finish(self, exchange: Exchange | DeferredAnswer) -> None:
-        """Close behind the last answer; where the client may still be sending, not at once."""
+        """Close after the last answer; where the client may still be sending, not at once."""
         self._queue.clear()
         if self.state is CLOSED:
             return
@@ -452,7 +452,7 @@ class Connection(asyncio.Protocol):
     # Transitions: each forgets what its state must not keep.
 
     def start_leaving(self) -> None:
-        """Close behind the current request, or when the client has stayed silent."""
+        """Close after the current request, or when the client has stayed silent."""
         if self.state is OPEN:
             self.state = LEAVING
         elif self.state is DEAF:

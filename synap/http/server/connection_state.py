@@ -22,17 +22,17 @@ class State(Enum):
 
     Attributes:
         is_deaf: Nothing that comes is read as a request any more.
-        is_leaving: An answer that no further request waits behind is the last one, and says so.
+        is_leaving: An answer that no further request waits after is the last one, and says so.
     """
 
     # Requests are read and answered.
     OPEN = 1, False, False
-    # The worker drains: requests are read, and the connection closes behind those that are here.
+    # The worker drains: requests are read, and the connection closes after those that are here.
     LEAVING = 2, False, True
     # The last request is here, because it asked for the close or what followed was refused. Its
     # answer ends the connection by itself; those before it are answers like any other.
     DEAF = 3, True, False
-    # Nothing more is read, and the connection closes behind the requests that are here.
+    # Nothing more is read, and the connection closes after the requests that are here.
     DEAF_LEAVING = 4, True, True
     # Everything is answered, and the answers' end was sent; what comes is read away for a while.
     LINGERING = 5, True, True

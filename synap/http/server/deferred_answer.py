@@ -38,7 +38,7 @@ class DeferredAnswer:
     """One answer that is still to come. The request's body is whole.
 
     Attributes:
-        keep_alive: The connection stays open behind the answer.
+        keep_alive: The connection stays open after the answer.
         stage: COMPLETE once it was sent.
         is_disconnected: The client is gone.
     """

@@ -25,7 +25,7 @@ Scope = dict[str, Any]
 # Stages of an answer, in order.
 UNANSWERED, HEAD_HELD, STREAMING, COMPLETE = range(4)
 
-# Bodies up to this are copied behind their head into one buffer; longer ones go beside it.
+# Bodies up to this are copied after their head into one buffer; longer ones go beside it.
 JOINED_BODY_BYTES = 16 * 1024
 
 
@@ -72,7 +72,7 @@ class Exchange:
     """The state of one request and its answer.
 
     Attributes:
-        keep_alive: The connection stays open behind the answer; settled when its head is written.
+        keep_alive: The connection stays open after the answer; settled when its head is written.
         stage: How far the answer is.
         has_more_body: The end of the request's body has not come.
         expects_continue: The client waits for `100 Continue` before it sends the body.

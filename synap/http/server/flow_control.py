@@ -39,7 +39,7 @@ class FlowControl:
         """Return whether what is read next would have no place.
 
         Args:
-            waiting: Requests behind the one that the application works on.
+            waiting: Requests after the one that the application works on.
             buffered_bytes: Of the body that is being read, not yet taken by the application.
         """
         return (

@@ -28,7 +28,7 @@ class KnownHead(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         headers: As ASGI has them.
-        content_length: Bytes of the body behind it.
+        content_length: Bytes of the body after it.
         is_hot: The application's short way may take requests with these headers.
     """
 
@@ -61,7 +61,7 @@ class HeadCache:
             content_length: The body's length that they tell.
         """
         start, end = data.find(VERSION), data.find(BLANK_LINE) + len(BLANK_LINE)
-        # With the announced body and nothing else behind the first blank line, it was one request.
+        # With the announced body and nothing else after the first blank line, it was one request.
         is_alone = len(data) - end == content_length and data.startswith(_METHODS)
         if not is_alone or not 0 <= start < end or end - start > MAX_TAIL_BYTES:
             return

@@ -177,7 +177,7 @@ class HttpServer:
     async def drain(self, timeout_seconds: float) -> int:
         """Stop accepting, let every request end, and close the connections.
 
-        A connection closes behind its current answer, which says so. Silent ones close after a
+        A connection closes after its current answer, which says so. Silent ones close after a
         short grace (`IDLE_GRACE_SECONDS`), so that a request that is on its way is not cut.
 
         Returns:

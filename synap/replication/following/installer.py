@@ -80,7 +80,7 @@ class Installer:
             self._image.close()
 
     def submit(self, jobs: Iterable[Job]) -> None:
-        """Take jobs, to be done in their order behind those that were taken before."""
+        """Take jobs, to be done in their order after those that were taken before."""
         for job in jobs:
             self._jobs.put_nowait(job)
 

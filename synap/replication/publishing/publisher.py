@@ -279,7 +279,7 @@ class Publisher:
             except OffsetNotRetained:
                 return None
             except WalCorrupt as error:
-                # The log begins behind it from now on, which is what the answer goes by.
+                # The log begins after it from now on, which is what the answer goes by.
                 tell_of_damage(error)
                 return None
 

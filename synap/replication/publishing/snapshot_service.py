@@ -1,7 +1,7 @@
 """Serving full resyncs: the newest snapshot in chunks, to replicas that give credit.
 
 A few replicas at a time read one shared snapshot, the others are told to wait. Its file is held
-open and the log behind it by a cursor, so that neither goes while a transfer runs, nor for a while
+open and the log after it by a cursor, so that neither goes while a transfer runs, nor for a while
 after: a replica whose link broke comes back for the rest, and one that has it all for what follows.
 No transaction of the live store is held.
 
@@ -67,7 +67,7 @@ class SnapshotSource(Protocol):
 
 
 class _Shared:
-    """A snapshot that transfers read, and the log behind it."""
+    """A snapshot that transfers read, and the log after it."""
 
     def __init__(self, path: Path, manifest: Manifest, log: ReadableLog) -> None:
         """Pin both; in the reader's thread.
@@ -189,7 +189,7 @@ class SnapshotService:
             self._go_on(transfer)
 
     def drop(self, peer: bytes) -> None:
-        """End what a connection has here: its transfer, or its hold on the log behind it."""
+        """End what a connection has here: its transfer, or its hold on the log after it."""
         self._installing.pop(peer, None)
         self._transfers.take_out(peer)
 
@@ -229,7 +229,7 @@ class SnapshotService:
     def _is_good_for(self, shared: _Shared, fetch: FetchSnapshot) -> bool:
         offset = shared.manifest.position.offset
         if offset + 1 < self._log.first_offset:
-            # The log behind it was found damaged since.
+            # The log after it was found damaged since.
             return False
         if offset < min(fetch.at_least, self._log.position.offset):
             return False

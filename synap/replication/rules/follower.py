@@ -469,7 +469,7 @@ class Follower:
             if self._stage is _Stage.GREETED:
                 self._mend(refusal, now_ns)
         elif refusal.reason == messages.HELLO_WANTED:
-            # One hello answers any number of these: the ones behind it meet the stage GREETED.
+            # One hello answers any number of these: the ones after it meet the stage GREETED.
             if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
                 self._greet(now_ns)
         elif self._stage is _Stage.GREETED:

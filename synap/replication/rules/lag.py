@@ -75,7 +75,7 @@ class OffsetClock:
             del self._times_ns[:count]
 
     def since_ns(self, offset: int) -> int:
-        """Return since when an entry behind `offset` is known; 0 where none is."""
+        """Return since when an entry after `offset` is known; 0 where none is."""
         at = bisect_right(self._offsets, offset)
         return self._times_ns[at] if at < len(self._offsets) else 0
 
@@ -141,5 +141,5 @@ class Lag:
             self.synced_ns = now_ns
 
     def since_ns(self, applied_offset: int) -> int:
-        """Return since when an entry behind `applied_offset` is known; 0 where none is."""
+        """Return since when an entry after `applied_offset` is known; 0 where none is."""
         return self._clock.since_ns(applied_offset)

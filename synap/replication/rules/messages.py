@@ -101,7 +101,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """A replica asks for the frames behind `after_offset`.
+    """A replica asks for the frames after `after_offset`.
 
     Attributes:
         request: Number that the chunks repeat; higher than in the replica's fetches before.
@@ -271,7 +271,7 @@ class SnapshotOffer(msgspec.Struct, frozen=True, array_like=True, tag=36):
         _check_position(self.position)
         _check_lineage(self.lineage)
         if not self.lineage or self.at_byte > self.size:
-            raise ValueError("an offer of no lineage, or of bytes behind its end")
+            raise ValueError("an offer of no lineage, or of bytes after its end")
 
 
 class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=37):

@@ -55,7 +55,7 @@ def retry_delay_ms(attempt: int, base_ms: int, random: float) -> float:
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """Entries that must be fetched: those behind `after_offset`, up to `until_offset`."""
+    """Entries that must be fetched: those after `after_offset`, up to `until_offset`."""
 
     after_offset: int
     until_offset: int

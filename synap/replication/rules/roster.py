@@ -35,7 +35,7 @@ class ReplicaProgress(msgspec.Struct, frozen=True):
         address: Where its connection comes from.
         url: Where clients reach it; may be empty.
         offset: Last offset in its WAL that it told.
-        lag_entries: How many entries of the master's log are behind that.
+        lag_entries: How many entries of the master's log are after that.
         lag_ms: Age of the oldest of them, by this master's clock.
         status: In the words of the HTTP contract.
         last_ack_ms: Wall clock at which it was last heard.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from synap.config.keys import Config
 
 _FIELD = "replication.curve.secret_key_file"
-# A key, and whatever white space an editor put behind it.
+# A key, and whatever white space an editor put after it.
 _LARGEST_FILE_BYTES = 64
 # Tell the derived keys apart, and from whatever else might be derived from the same secret.
 _LISTENING, _CONNECTING = b"synap listens", b"synap connects"

@@ -39,7 +39,7 @@ _LOG_EVERY_NS = 10_000_000_000
 
 
 class FailedHandshake(msgspec.Struct, frozen=True):
-    """One connection that did not come to be.
+    """One connection that failed.
 
     Attributes:
         reason: A sentence for the operator of this node.
@@ -86,7 +86,7 @@ def answer_zap(
     """Decide on a peer that has proven its key.
 
     Args:
-        parts: ZeroMQ's request for the mechanism CURVE, behind its routing id.
+        parts: ZeroMQ's request for the mechanism CURVE, after its routing id.
         allowed: Keys of 32 bytes.
 
     Returns:

@@ -9,7 +9,7 @@ another call has looked. So every wake-up reads until nothing is left, or asks t
 and so does whoever has sent something.
 
 With keys both channels are encrypted (CurveZMQ). Every socket has a monitor, so that a connection
-that does not come to be is seen, encrypted or not. What peers of a listening end may cost is
+that fails is seen, encrypted or not. What peers of a listening end may cost is
 bounded by `doorkeeper`, and by whoever asks `ListeningEndpoint.queued_bytes` before it sends.
 """
 
@@ -33,7 +33,7 @@ from synap.replication.transport.tcp_facts import Cutter, inode_of, local_port, 
 
 logger = logging.getLogger(__name__)
 
-# What a protocol message has at most, and the two that ROUTER puts before and XPUB behind it. The
+# What a protocol message has at most, and the two that ROUTER puts before and XPUB after it. The
 # rest of a longer message is thrown away as it comes.
 _MAX_PARTS = 4
 # What CurveZMQ adds to a part: its command's name, the nonce, the box's tag, the flags.
@@ -47,7 +47,7 @@ _SUBSCRIBER_BYTES = 2048
 # What one peer of the sync channel may send before the node has read it: several of the longest
 # messages that there are.
 _UNREAD_BYTES = 128 * 1024
-# How far a peer of the stream may be behind. All of them share what is queued, so this is also what
+# How far a peer of the stream may be after. All of them share what is queued, so this is also what
 # all of them together cost.
 STREAM_BACKLOG_BYTES = 32 * 1024 * 1024
 # Peers send little to a master, and what they send waits better at their end.
@@ -99,7 +99,7 @@ class Endpoint:
             socket: Bound or connected; the endpoint owns it from now on.
             receive: Called with each message's parts and, on a master, the peer's address.
             settle: Called after the last message of a wake-up; None where there is nothing to do.
-            max_parts: Parts behind these are thrown away.
+            max_parts: Parts after these are thrown away.
         """
         self.dropped = 0
         self._max_parts = max_parts
@@ -132,7 +132,7 @@ class Endpoint:
         """Read everything at hand, up to a bound after which it calls itself again."""
         self._is_drain_due = False
         if self._socket.closed or not int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
-            # Mostly so behind a message that was sent, and cheaper to ask than to fail.
+            # Mostly so after a message that was sent, and cheaper to ask than to fail.
             return
         count = 0
         while count < _WAKE_UP_MESSAGES and not self._socket.closed:
@@ -144,7 +144,7 @@ class Endpoint:
             try:
                 self._hand_over(parts, last)
             except Exception:
-                # Whatever one message does, those behind it are other peers'.
+                # Whatever one message does, those after it are other peers'.
                 self._complain()
         if count < _WAKE_UP_MESSAGES:
             self._drained()

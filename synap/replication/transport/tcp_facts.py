@@ -96,7 +96,7 @@ class Cutter:
         os.close(self._null)
 
     def _let_go(self) -> None:
-        # Held any longer, the connection would stay open behind ZeroMQ's back.
+        # Held any longer, the connection would stay open after ZeroMQ's back.
         os.dup2(self._null, self._spare, inheritable=False)
 
 

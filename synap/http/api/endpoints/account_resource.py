@@ -47,7 +47,7 @@ class AccountResource(Resource):
         """Return the name of the caller's own account.
 
         Raises:
-            Forbidden: he has none.
+            Forbidden: the caller has none.
         """
         if caller is ANONYMOUS:
             caller.require("read", b"auth:me")
@@ -55,5 +55,5 @@ class AccountResource(Resource):
 
 
 def is_by_password(caller: Caller) -> bool:
-    """Say whether the caller is the user himself, and not one of his keys."""
+    """Say whether the caller is the user, and not one of the user's keys."""
     return caller.within is None

@@ -1,6 +1,6 @@
 """`/auth/keys`: API keys.
 
-A user makes keys that may do no more than he, and sees and revokes his own; whoever has `admin` on
+Users make keys that may do no more than they, and see and revoke their own; whoever has `admin` on
 `auth:keys` those of all. A key itself makes and revokes none without that, so that one for reading
 writes nothing.
 """

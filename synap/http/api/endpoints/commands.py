@@ -183,7 +183,7 @@ class CommandEndpoint(Resource):
         return orjson.Fragment(text)
 
     def _told(self, error: SynapError) -> str:
-        """Return the error's message behind the prefix of its kind."""
+        """Return the error's message after the prefix of its kind."""
         message = error.message
         if isinstance(error, FieldMissing):
             message = f"Missing '{error.field}' field"

@@ -326,7 +326,7 @@ class NodeCollector(Collector):
         )
         yield self._counter(
             "synap_replication_handshakes_failed",
-            "Connections of replication that did not come to be.",
+            "Connections of replication that failed.",
             FAILED_HANDSHAKES,
         )
         yield self._counter(

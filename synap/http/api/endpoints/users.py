@@ -1,8 +1,8 @@
 """`/auth/login`, `/auth/me`, `/auth/users…`, `/auth/roles`: users and what they may do.
 
-Nobody gives others what he does not have, or changes somebody who may do more than he. Nobody takes
-his own rights away, and the root user is the configuration's, so that there is always somebody left
-who may do everything.
+Nobody gives others what they do not have, or changes somebody who may do more than they. Nobody
+takes their own rights away, and the root user is the configuration's, so that there is always
+somebody left who may do everything.
 """
 
 from __future__ import annotations
@@ -254,11 +254,11 @@ class Users(AccountResource):
     def _changeable(
         self, caller: Caller, name: bytes, *, takes_away: bool = False, is_own: bool = False
     ) -> tuple[User, int]:
-        """Return a user whom the caller may change, and his record's version.
+        """Return a user whom the caller may change, and the record's version.
 
         Args:
             takes_away: Whether rights are taken away, which nobody does to himself.
-            is_own: Whether the user changes what is his own business.
+            is_own: Whether users may change this of their own account.
         """
         username = name.decode()
         if not is_own:
@@ -266,7 +266,7 @@ class Users(AccountResource):
         if username == self._directory.root_name:
             raise _root(username)
         if takes_away and caller.name == username:
-            raise AccountConflict("nobody takes his own rights away; let another administrator")
+            raise AccountConflict("nobody takes their own rights away; let another administrator")
         found = self._directory.user(username)
         if found is None:
             raise _no_user(username)

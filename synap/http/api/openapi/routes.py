@@ -136,7 +136,9 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         get("/auth/users", "List the users", "Users"),
         post("/auth/users", "Make a user", "Done", body=users.UserBody, statuses=(409,)),
         get("/auth/users/{name}", "See a user", "User", statuses=(404,)),
-        delete("/auth/users/{name}", "Remove a user and his keys", "Done", statuses=(404, 409)),
+        delete(
+            "/auth/users/{name}", "Remove a user and the user's keys", "Done", statuses=(404, 409)
+        ),
         post(
             "/auth/users/{name}/password", "Set a user's password", "Done",
             body=users.NewPasswordBody, statuses=(404, 409),
