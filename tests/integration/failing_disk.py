@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from synap.disk import Files
+from tests.chaos.length import IS_LONG
 
 # The disk fails once, or it fails from then on, as a process that ends there sees it.
 ONCE = "once"
 FOR_GOOD = "for good"
 
+_KINDS = [(error, length) for error in (errno.ENOSPC, errno.EIO) for length in (ONCE, FOR_GOOD)]
+
 every_failure = pytest.mark.parametrize(
     ("error", "length"),
-    [(error, length) for error in (errno.ENOSPC, errno.EIO) for length in (ONCE, FOR_GOOD)],
+    _KINDS,
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else value,
 )
 
@@ -132,12 +135,15 @@ class KthCallFails(Files):
 
 
 def every_disk(error: int, length: str, at_least: int) -> Iterator[tuple[int, KthCallFails]]:
-    """Yield k and a disk whose k-th call fails, for each k up to the last call that is made.
+    """Yield k and a disk whose k-th call fails, for k up to the last call that is made.
+
+    With `make chaos` that is each k for each kind of failure; else the four kinds share them.
 
     Args:
         at_least: The work must make so many calls, else the test tries nothing.
     """
-    for number in count(1):
+    first, step = (1, 1) if IS_LONG else (1 + _KINDS.index((error, length)), len(_KINDS))
+    for number in count(first, step):
         disk = KthCallFails(number, error, length)
         yield number, disk
         if not disk.has_failed:

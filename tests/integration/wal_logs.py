@@ -130,10 +130,10 @@ class FailingFiles(Files):
         self._call("sync_directory")
         super().sync_directory(path)
 
-    def open(self, path: Path, flags: int) -> int:
+    def open(self, path: Path, flags: int, mode: int = 0o640) -> int:
         if "open" in self._errors:
             self._call("open")
-        return super().open(path, flags)
+        return super().open(path, flags, mode)
 
     def read(self, file: int, count: int, at: int) -> bytes:
         if "read" in self._errors:

@@ -26,7 +26,9 @@ IDLE_CLIENTS = 1000
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node with one worker; where a test adds some, it takes them away again."""
     with Node(
-        tmp_path_factory.mktemp("scaling"), "scaling", {"server.max_connections": 2000}
+        tmp_path_factory.mktemp("scaling"),
+        "scaling",
+        {"server.max_connections": 4000, "server.max_connections_per_address": 2000},
     ) as node:
         assert node.request("POST", "/kv/set", {"key": "a", "value": "b"}).status == 200
         yield node

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,13 @@ def test_node_with_a_certificate_speaks_tls_alone(node: Node) -> None:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert not client.recv(100).startswith(b"HTTP/")
     assert f"on https://{HOST}:{node.port}" in node.log
+
+
+def test_metrics_tell_when_the_certificate_expires(node: Node) -> None:
+    text = node.request("GET", "/metrics").body.decode()
+    name = "synap_tls_certificate_expires_timestamp_seconds"
+    (line,) = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+    assert float(line.rpartition(" ")[2]) > time.time()
 
 
 def test_command_line_checks_the_node_it_speaks_to(

@@ -7,7 +7,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -54,7 +54,9 @@ def guessing(client: Client, addresses: list[str], username: str) -> Iterator[li
             if is_over.is_set():
                 break
             wrong = f"wrong {address} {thread} {number}"
-            statuses.append(log_in(client, username, wrong, address))
+            # A guesser may wait for longer than anybody listens, and tries again.
+            with suppress(TimeoutError):
+                statuses.append(log_in(client, username, wrong, address))
 
     threads = [
         threading.Thread(target=guess, args=(address, thread))
