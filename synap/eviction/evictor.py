@@ -3,7 +3,7 @@
 The writer asks before each of its turns which keys to remove, removes them with the turn's own
 transaction as DEL entries, so that replicas follow, and tells what the turn wrote. While there is
 room for all that a turn can write, that costs nothing but a subtraction. The rules are in
-`eviction`, the times of access in `access`, the pages in the store's `room`.
+`rules`, the times of access in `access_table`, the pages in the store's `room`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The rules of the memory limit: who goes, when writes are refused, how often a key is used.
 
 Nothing here reads a store, a clock or shared memory: `evictor` brings sizes, samples and scores
-together, and `access` keeps the scores. A score is a key's coldness: the higher, the sooner it
-goes.
+together, and `access_table` keeps the scores. A score is a key's coldness: the higher, the sooner
+it goes.
 
 Source: Redis, evict.c: the pool of the best candidates over several samples, and the logarithmic
 counter with decay (`LFULogIncr`, `LFUDecrAndReturn`).

@@ -1,11 +1,12 @@
 """What a node can do and tell, as typed calls; knows no HTTP.
 
-node_api            reads and writes, checked against the caller's permissions
+node_api            reads and writes, checked against permissions; a replica's refusal
 local_node          this worker's share of its node: store, board, counters
 node_facts          what a node tells of itself
 node_processes      its processes, by what they are
 rates               how often things happen
 account_directory   users and keys as this node has them now
 password_checks     checking passwords beside the loop, seldom
+login_queue         whose password is checked next
 audit               the audit log
 """

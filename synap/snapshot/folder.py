@@ -4,7 +4,7 @@
     snapshot_<offset>.json    the manifest
 
 A snapshot appears by rename, after it was synced and verified; a file without the other one is
-none, and `clear_leftovers` removes it. What is in an image is `snapshot`'s business.
+none, and `clear_leftovers` removes it. What is in an image is `image`'s business.
 """
 
 from __future__ import annotations

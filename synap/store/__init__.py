@@ -7,7 +7,7 @@ position is in the same transaction as the data. Every other process of the node
 LMDB does not sync here: after a crash of the machine the log rebuilds the store, and the marker
 (see `generations`) says when that is needed. Only this package imports lmdb.
 
-    layout        what the databases hold, byte by byte; pure
+    layout        what the databases hold, byte by byte; records made and checked; pure
     walks         going through many keys; pure but for the cursors that it is given
     generations   folders, CURRENT and the marker
     environment   LMDB opened, and its errors translated

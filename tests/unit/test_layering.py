@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,6 +193,15 @@ def test_library_is_imported_in_its_one_place(module: str) -> None:
     libraries -= sys.stdlib_module_names | {"synap", "workers"}
     strays = {name for name in libraries if not module.startswith(HOMES.get(name, ()))}
     assert strays == set()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "gunicorn.conf"])
+def test_map_of_a_folder_names_what_is_in_it(module: str) -> None:
+    """The docstring of each folder's `__init__` has a word for every module and folder there."""
+    folder, _, name = module.rpartition(".")
+    if folder not in {"", "synap", "workers"}:
+        told = ast.get_docstring(MODULES[folder]) or ""
+        assert re.search(rf"\b{name}\b", told), f"{folder}/__init__.py does not name {name}"
 
 
 def test_only_processes_configure_log_handlers() -> None:

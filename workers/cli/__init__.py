@@ -2,8 +2,8 @@
 
 app              the whole command line
 serve            `synap serve`, apart: a node starts without the others' imports
-cluster          status, digest, promote, follow, switchover
-cluster_status   how a whole cluster stands, found from any node
+cluster          status and its table, digest, promote, follow, switchover
+cluster_status   the rows of that table, found from any node
 switchover       moving the master to a replica
 backup, wal, replication, keys    the commands of these subjects
 http_call        calling a running node

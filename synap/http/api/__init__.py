@@ -10,6 +10,8 @@ bodies, etags      how bodies are decoded; conditions on a key's version
 errors             errors as a client sees them: one table, one form
 auth_guard         who asks is known before anything is answered
 credentials        from the credentials of a request to a caller
+cross_site         what a page of another site may do here: nothing, unless it is named
+trusted_proxies    whose word about a client is believed
 client_address     which address a request comes from, through trusted proxies
 rate_limits        so many requests a second for each client
 request_observer   counts, durations, ids, slow log

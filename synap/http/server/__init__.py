@@ -12,6 +12,8 @@ order, `request_parser` turns bytes into requests, `exchange` is one request and
     client_timeouts   how long the client may take
     request_parser    bytes to requests, and what the parser leaves open is guarded
     exchange          `receive` and `send` of one request
+    places            who may have a connection, and who loses it to others
+    held_memory       how much the connections hold for their clients
     framing           status lines, header lines, refusals: what goes on the wire
     head_cache        heads that were seen before, byte for byte
     deferred_answer   the place of an answer that comes later

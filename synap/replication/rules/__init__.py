@@ -12,6 +12,8 @@
     roster        what a master knows of its replicas
     quorum        when enough of them hold a write
     reigns        when a master's reign has ended
+    peer_words    what a peer may say in names and addresses
+    line_limit    how many log lines one peer may cause
 
 Tried in a simulated cluster, seed by seed: `tests/simulation/`.
 """

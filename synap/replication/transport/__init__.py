@@ -3,4 +3,6 @@
 sockets      PUB, SUB, ROUTER, DEALER: bytes in, bytes out
 curve        keys of CurveZMQ
 handshakes   who is let in, and what fails
+doorkeeper   bounds what peers make a listening node hold
+tcp_facts    what the kernel tells of a connection
 """

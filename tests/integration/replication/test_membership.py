@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from synap.frame import VERSION
 from synap.position import Position, Reign
 from synap.replication.publishing.publisher import PublisherHooks
 from synap.replication.rules.messages import (
@@ -50,6 +51,7 @@ class Watched(Master):
 
     def hello(self, name: str = "stranger", **changed: object) -> Hello:
         log = self.data_dir
+        changed.setdefault("format", VERSION)
         return Hello(name, log.position, log.lineage, "http://203.0.113.9:80", **changed)
 
 

@@ -19,7 +19,7 @@ from tests.support import Node, eventually
 PASSWORD = "correct horse"
 ROOT = {"Authorization": "Basic " + b64encode(f"root:{PASSWORD}".encode()).decode()}
 JSON = {"Content-Type": "application/json"}
-LOGIN_SECONDS = 5.0
+LOGIN_SECONDS = 15.0
 
 
 @pytest.fixture
