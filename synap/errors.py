@@ -38,7 +38,8 @@
     ├── ReadRefused                a sound read that this node can't serve now
     │   ├── Starting               the live store is not open yet
     │   ├── BackupRunning          another backup is being taken
-    │   ├── NotCaughtUp            X-Synap-Min-Offset was not reached in time
+    │   ├── NotCaughtUp            what the read is to see was not applied in time
+    │   ├── PositionLost           what the read is to see is no part of this node's log
     │   └── Syncing                the first synchronisation has not ended
     ├── RoleError                  a change of role can't be made
     │   ├── ForceWanted            it would lose something, and was not forced
@@ -335,9 +336,16 @@ class BackupRunning(ReadRefused):
 
 
 class NotCaughtUp(ReadRefused):
-    """This node has not applied the offset that the request asks for."""
+    """This node has not applied what the request asks for."""
 
     reason = "not_caught_up"
+
+
+class PositionLost(ReadRefused):
+    """The position that the request asks for is no part of this node's log."""
+
+    reason = "position_lost"
+    retryable = False
 
 
 class Syncing(ReadRefused):

@@ -12,6 +12,7 @@ from synap.commands.keyspace import (
     Need,
     check_value,
     deleting,
+    has_version,
     live,
     reading,
     stored_expiry,
@@ -19,6 +20,7 @@ from synap.commands.keyspace import (
 )
 from synap.commands.records import NEVER, Record, check_key, check_keys
 from synap.frame import ENTRY_BYTES, MAX_PAYLOAD_BYTES
+from synap.place import Place
 from synap.request_errors import InvalidRequest, KeyExists, KeyNotFound, ValueTooLarge
 
 CONDITION_FAILED = -1
@@ -28,11 +30,11 @@ class Delete(BaseCommand, frozen=True, tag=2):
     """Remove keys; the result is the number of those that existed.
 
     With `if_version`, for a single key alone, the result is CONDITION_FAILED and nothing changes
-    where the key's version (0 where absent) is another one.
+    where the key's version (ABSENT where it is) is another place.
     """
 
     keys: tuple[bytes, ...]
-    if_version: int | None = None
+    if_version: Place | None = None
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> int:
         """Carry it out; see BaseCommand."""
@@ -42,7 +44,7 @@ class Delete(BaseCommand, frozen=True, tag=2):
             if len(keys) != 1:
                 raise InvalidRequest("if_version goes with a single key")
             record = live(keyspace, keys[0], now_ms)
-            if self.if_version != (0 if record is None else record.version):
+            if not has_version(keyspace, record, self.if_version):
                 return CONDITION_FAILED
         removed = 0
         for key in keys:

@@ -12,8 +12,11 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from synap.commands.records import NEVER, Record, is_live
+from synap.place import UNKNOWN_TAG, Place
 from synap.request_errors import InvalidValue, ValueTooLarge
 
+ABSENT = Place(0, UNKNOWN_TAG)
+"""The version of a key that is not there."""
 # Half of what the log's unsigned 64 bits hold: such a deadline still fits every signed reader.
 MAX_EXPIRY_MS = 2**63 - 1
 # What a command takes beside its keys and its values: tags, lengths, its answer.
@@ -59,6 +62,9 @@ class Keyspace(Protocol):
 
     def remove_account(self, key: bytes) -> None:
         """Remove an account's record; no effect where it is not stored."""
+
+    def tag_of(self, version: int) -> str:
+        """Return the tag of the reign that wrote a version; see `Reigns.tag_of`."""
 
 
 class BaseCommand(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -133,6 +139,10 @@ class Trial:
     def remove_account(self, key: bytes) -> None:
         """Note nothing."""
 
+    def tag_of(self, version: int) -> str:
+        """Return what the command would be told."""
+        return self._keyspace.tag_of(version)
+
     def _replace(self, key: bytes, record: Record | None) -> None:
         self.growth_bytes += _bytes_of(key, record) - _bytes_of(key, self.get(key))
         self._changed[key] = record
@@ -146,6 +156,14 @@ def live(keyspace: Keyspace, key: bytes, now_ms: int) -> Record | None:
     """Return what a key holds; None where it is absent or has expired."""
     record = keyspace.get(key)
     return record if is_live(record, now_ms) else None
+
+
+def has_version(keyspace: Keyspace, record: Record | None, wanted: Place) -> bool:
+    """Say whether `wanted` is what a key's version is; ABSENT stands for one that is not there."""
+    if record is None:
+        return wanted == ABSENT
+    is_offset = wanted.offset == record.version
+    return is_offset and wanted.is_known and keyspace.tag_of(record.version) == wanted.tag
 
 
 def check_value(size: int, limits: Limits) -> None:

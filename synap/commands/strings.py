@@ -16,12 +16,14 @@ from synap.commands.keyspace import (
     Limits,
     Need,
     check_value,
+    has_version,
     live,
     reading,
     stored_expiry,
     writing,
 )
 from synap.commands.records import MAX_KEY_BYTES, NEVER, check_key
+from synap.place import Place
 from synap.request_errors import InvalidRequest, InvalidValue
 
 INTEGER_MIN = -(2**63)
@@ -57,7 +59,7 @@ class Set(BaseCommand, frozen=True, tag=1):
         xx: Only where the key exists.
         keepttl: Where `expiry_ms` is None, keep the expiry that the key has.
         get: Report the old value, written or not.
-        if_version: Only where the key's version is this one; 0 stands for an absent key.
+        if_version: Only where the key's version is this place; ABSENT stands for an absent key.
     """
 
     key: bytes
@@ -67,7 +69,7 @@ class Set(BaseCommand, frozen=True, tag=1):
     xx: bool = False
     keepttl: bool = False
     get: bool = False
-    if_version: int | None = None
+    if_version: Place | None = None
 
     def is_plain(self, limits: Limits) -> bool:
         """Say whether `evaluate` would do nothing but put the value without an expiry.
@@ -99,7 +101,7 @@ class Set(BaseCommand, frozen=True, tag=1):
         old = record.value if record is not None and self.get else None
         version = 0 if record is None else record.version
         refused = (nx and record) or (xx and not record)
-        if refused or (if_version is not None and if_version != version):
+        if refused or (if_version is not None and not has_version(keyspace, record, if_version)):
             return SetResult(False, version, old)
         if self.keepttl and record is not None and self.expiry_ms is None:
             expiry_ms = record.expiry_ms

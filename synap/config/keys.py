@@ -338,7 +338,7 @@ class Replication(Section, frozen=True):
     ack_timeout_ms: Milliseconds = 1000
     """How long a write waits for these; below server.write_timeout_ms."""
     read_wait_ms: Annotated[int, Within(0, 86_400_000)] = 1000
-    """How long a read waits for the offset in X-Synap-Min-Offset."""
+    """How long a read waits for X-Synap-Min-Position or X-Synap-Min-Offset."""
     secret: ClusterSecret | None = None
     """What all nodes of a cluster share: who knows it is a member, and all else is turned away."""
     curve: Curve = Curve()

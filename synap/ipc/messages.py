@@ -3,7 +3,9 @@
 A UNIX stream socket in the node's run directory. Each message is its length (4 bytes,
 little-endian) and a MessagePack array of requests, or of answers, which one side had ready in one
 turn of its event loop. Requests of one connection are taken in their order; answers name the
-request by its id. Both ends are processes of one installation, so the format has no version.
+request by its id. Before its first answer, and where it has begun another, the owner names its
+reign, which wrote what the answers after that tell of. Both ends are processes of one installation,
+so the format has no version.
 
 What asks the owner for work of its own, such as a snapshot, is framed the same way and goes over a
 socket of its own (`admin_messages`, `admin_socket`), so that the writes' path knows nothing of it.
@@ -60,6 +62,10 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
     result: Result | Queued | Executed | PendingNeeds = None
     error: str = ""
     message: str = ""
+
+
+# No request has it: what the owner says of itself.
+_OWNER_ID = 0
 
 
 Message = TypeVar("Message", bound=msgspec.Struct)
@@ -122,6 +128,16 @@ def encode(messages: Sequence[msgspec.Struct]) -> bytes:
 def failure(request_id: int, offset: int, error: SynapError) -> Answer:
     """Return the answer that tells `error`."""
     return Answer(request_id, offset, None, type(error).__name__, error.message)
+
+
+def naming_reign(history: bytes) -> Answer:
+    """Return what names the owner's reign."""
+    return Answer(_OWNER_ID, 0, None, "", history.hex())
+
+
+def named_reign(answer: Answer) -> bytes | None:
+    """Return the history of the reign that `answer` names; None where it names none."""
+    return bytes.fromhex(answer.message) if answer.id == _OWNER_ID else None
 
 
 def error_of(answer: Answer) -> SynapError:

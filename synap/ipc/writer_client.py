@@ -26,7 +26,9 @@ from synap.errors import (
     WriteRefused,
     WriterUnavailable,
 )
-from synap.ipc.messages import Answer, Decoder, Request, encode, error_of
+from synap.ipc.messages import Answer, Decoder, Request, encode, error_of, named_reign
+from synap.place import LogEnd
+from synap.position import NO_HISTORY
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +48,17 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         offset: Offset of its last entry, or of the log where it changed nothing.
         result: As `Transactions.evaluate` returned it.
+        history: Of the owner's reign.
     """
 
     offset: int
     result: Result | Queued | Executed | PendingNeeds
+    history: bytes = NO_HISTORY
+
+    @property
+    def end(self) -> LogEnd:
+        """Where that is in the log."""
+        return LogEnd(self.offset, self.history)
 
 
 class Waiter(Protocol):
@@ -152,6 +161,7 @@ class WriterClient(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
         self._decoder = Decoder(Answer)
+        self._history = NO_HISTORY
         self._is_writable = True
         self._flush()
 
@@ -167,11 +177,12 @@ class WriterClient(asyncio.Protocol):
         for answer in answers:
             waiter = waiting.pop(answer.id, None)
             if waiter is None or waiter.done():
+                self._history = named_reign(answer) or self._history
                 continue
             if answer.error:
                 waiter.set_exception(error_of(answer))
             else:
-                waiter.set_result(Done(answer.offset, answer.result))
+                waiter.set_result(Done(answer.offset, answer.result, self._history))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._transport is None:

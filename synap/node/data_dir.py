@@ -25,6 +25,7 @@ from synap.node.identity import Node, lock_file
 from synap.node.paths import NodePaths
 from synap.node.recovery import MAP_BYTES, Recovery, recover, wal_options
 from synap.node.replay import Replay
+from synap.place import Reigns
 from synap.position import Lineage, Position, Reign
 from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import Manifest
@@ -87,6 +88,7 @@ class DataDir:
         self.store = store
         self.recovery = recovery
         self._is_behind = recovery.is_behind
+        self._reigns = Reigns(node.lineage)
         compression = config.persistence.wal.compression
         self._compress_over = _COMPRESSED_OVER_BYTES if compression == "zstd" else None
 
@@ -135,6 +137,14 @@ class DataDir:
     @property
     def lineage(self) -> Lineage:
         return self.node.lineage
+
+    @property
+    def reigns(self) -> Reigns:
+        """The lineage, made ready to be asked whose an entry is."""
+        lineage = self.node.lineage
+        if self._reigns.lineage is not lineage:
+            self._reigns = Reigns(lineage)
+        return self._reigns
 
     def has_room(self, count: int) -> bool:
         """Say whether the disk has `count` bytes for the log, and as many for the live store."""

@@ -23,6 +23,7 @@ from synap.auth.accounts import (
 )
 from synap.auth.permissions import ROLES, Caller, Permission
 from synap.commands.records import Record
+from synap.place import LogEnd
 from synap.service import audit
 from synap.service.local_node import LocalNode
 
@@ -121,15 +122,15 @@ class AccountDirectory:
             username=self.root_name, id="", password_hash="", roles=("admin",), is_admin=True
         ).shown()
 
-    def users(self) -> tuple[list[User], int]:
-        """Return all stored users in the order of their names, and the offset."""
-        records, offset = self._node.reader().list_accounts(USERS)
-        return [decode_user(record.value) for _, record in records], offset
+    def users(self) -> tuple[list[User], LogEnd]:
+        """Return all stored users in the order of their names, and the end of the log."""
+        records, end = self._node.reader().list_accounts(USERS)
+        return [decode_user(record.value) for _, record in records], end
 
-    def api_keys(self, id: str = "") -> tuple[list[tuple[bytes, Record, ApiKey]], int]:
-        """Return the keys whose ids begin with `id`, each with its record, and the offset."""
-        records, offset = self._node.reader().list_accounts(API_KEYS + id.encode())
-        return [(key, record, decode_api_key(record.value)) for key, record in records], offset
+    def api_keys(self, id: str = "") -> tuple[list[tuple[bytes, Record, ApiKey]], LogEnd]:
+        """Return the keys whose ids begin with `id`, each with its record, and the log's end."""
+        records, end = self._node.reader().list_accounts(API_KEYS + id.encode())
+        return [(key, record, decode_api_key(record.value)) for key, record in records], end
 
     def permissions_of(self, user: User) -> tuple[Permission, ...]:
         """Return everything that a user is allowed, also while disabled."""

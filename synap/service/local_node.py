@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from synap.errors import (
     NO_LONGER_MASTER,
+    DiskFull,
+    MemoryLimit,
     NotCaughtUp,
+    PositionLost,
     ReadOnlyReplica,
     ReadRefused,
     ReignEnded,
@@ -27,7 +30,10 @@ from synap.errors import (
 from synap.eviction.access_table import AccessTable
 from synap.eviction.rules import POLICIES
 from synap.node.paths import NodePaths
+from synap.place import NO_REIGNS, LogEnd, Place, Reigns, Standing, standing
 from synap.replication.rules.lag import lag_ms
+from synap.replication.rules.progress import LinkState
+from synap.service.known_lineages import KnownLineages
 from synap.service.rates import Rates
 from synap.shared.board import Board, BoardView, NodeDetails
 from synap.shared.counters import Counters, read_counters
@@ -46,6 +52,8 @@ _READING_THREADS = 2
 # How often a read that waits for an offset looks. An applied frame shows at once in the store, and
 # a look costs about a microsecond.
 _POLL_SECONDS = 0.002
+# What `BoardView.read_only` says of a master that is one beyond doubt.
+_STILL_REIGNING = ("", DiskFull.reason, MemoryLimit.reason)
 
 
 class LocalNode:
@@ -75,6 +83,9 @@ class LocalNode:
         self._reader: StoreReader | None = None
         self._seen: BoardView | None = None
         self._leases: Tally[StoreReader] = Tally()
+        self._lineages = KnownLineages(self.paths.node_file)
+        # What `reigns` returned last.
+        self._reigns = NO_REIGNS
 
     def start(self) -> None:
         """Open what the node's other processes share; the store is opened when it is there."""
@@ -170,10 +181,29 @@ class LocalNode:
 
     def applied_offset(self) -> int:
         """Return the last offset in the store; what the board said last while it can't be read."""
+        return self.applied_end().offset
+
+    def applied_end(self) -> LogEnd:
+        """Return where the log ends in the store; see `applied_offset`."""
         try:
-            return self.reader().applied().position.offset
+            return self.reader().applied().end
         except ReadRefused:
-            return self._board.view().applied_offset
+            return self.own_end(self._board.view().applied_offset)
+
+    def own_end(self, offset: int) -> LogEnd:
+        """Return an end of the node's log that the owner of the log tells by its offset."""
+        return LogEnd(offset, self._board.view().history)
+
+    def reigns(self, history: bytes) -> Reigns:
+        """Return the lineage up to the reign of `history`; NO_REIGNS where it can't be known.
+
+        A reign names all before it, whatever came after: so what the store says of its last entry
+        tells who wrote all others, also where the node's lineage has just become another one.
+        """
+        known = self._reigns
+        if known.history != history:
+            known = self._reigns = self._lineages.until(history, self._board.view())
+        return known
 
     async def read_in_thread(
         self,
@@ -208,6 +238,50 @@ class LocalNode:
                     "try again, or ask the master"
                 )
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def wait_place(self, place: Place) -> None:
+        """Wait until the store holds the entry that `place` names, and no other one in its stead.
+
+        Raises:
+            PositionLost: it never will: the entry is no part of this node's log.
+            NotCaughtUp: it did not within replication.read_wait_ms.
+        """
+        began_ns = time.monotonic_ns()
+        deadline_ns = began_ns + int(self._read_wait_seconds * 1e9)
+        while True:
+            end, found = self._standing(place)
+            if found is Standing.REACHED:
+                return
+            is_over = time.monotonic_ns() >= deadline_ns
+            if found is Standing.LOST or (
+                found is Standing.UNKNOWN and self._knows_all_reigns(began_ns, is_over)
+            ):
+                raise PositionLost(f"{place} is no part of this node's log: the write is lost")
+            if is_over:
+                raise NotCaughtUp(
+                    f"this node has applied {self.reigns(end.history).token(end.offset)}, "
+                    f"not {place}; try again, or ask the master"
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _standing(self, place: Place) -> tuple[LogEnd, Standing]:
+        end = self.reader().applied().end
+        newest = self.reigns(self._board.view().history)
+        return end, standing(place, end, self.reigns(end.history), newest)
+
+    def _knows_all_reigns(self, since_ns: int, is_over: bool) -> bool:
+        """Say whether a reign that this node does not know is none that it is to hear of.
+
+        Args:
+            since_ns: When (CLOCK_MONOTONIC) it was first asked for.
+            is_over: Whether the time to hear of it is over.
+        """
+        view = self._board.view()
+        if view.role != "replica":
+            # Whatever else keeps a master from writing may be that there is another one.
+            return view.read_only in _STILL_REIGNING
+        is_heard = view.status == LinkState.IN_SYNC and view.last_contact_ns > since_ns
+        return is_over and is_heard
 
     def _look(self, view: BoardView) -> StoreReader:
         if view.role == "replica" and not view.first_sync_done:

@@ -2,8 +2,8 @@
 
 Every entry point goes through here, so that the REST resources and whatever else speaks to clients
 agree. A write is a command (see `synap.commands.commands`) handed to the log's owner. A read looks
-into the store and comes with the offset that it saw; all reads of one call see one state of the
-store.
+into the store and comes with the end of the log that it saw; all reads of one call see one state of
+the store.
 
 This is also where it is decided what a caller may do: each call takes the caller first, so that no
 entry point can forget to say who asks. Nothing here knows HTTP.
@@ -46,6 +46,7 @@ from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
 from synap.ipc.writer_client import Done, Waiter, WriterClient
 from synap.node.identity import lock_file
+from synap.place import LogEnd
 from synap.request_errors import (
     AnswerTooLarge,
     CommandDisabled,
@@ -79,12 +80,12 @@ class Page(msgspec.Struct, frozen=True):
     Attributes:
         keys: In the order of their bytes.
         cursor: Where the next page begins; None after the last one.
-        offset: The applied offset that the page shows.
+        end: The applied end of the log that the page shows.
     """
 
     keys: list[str]
     cursor: str | None
-    offset: int
+    end: LogEnd
 
     def shown(self) -> dict[str, object]:
         """Return the form of the contract, ready for JSON."""
@@ -105,7 +106,7 @@ class KeyStats(msgspec.Struct, frozen=True):
         gets: Keys that were asked for, `hits` of them found and `misses` not.
         sets: Keys that were written, their deadlines and names too.
         dels: Keys that were removed by clients; the old name of a renamed one counts.
-        offset: The applied offset that `total_keys` belongs to.
+        end: The applied end of the log that `total_keys` belongs to.
     """
 
     total_keys: int
@@ -115,7 +116,7 @@ class KeyStats(msgspec.Struct, frozen=True):
     misses: int
     sets: int
     dels: int
-    offset: int
+    end: LogEnd
 
     def shown(self) -> dict[str, object]:
         """Return the form of the contract, ready for JSON."""
@@ -267,8 +268,8 @@ class NodeApi:
                 "removing every key is turned off; kv_store.allow_flush_commands turns it on"
             )
 
-    def get(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
-        """Return what `key` holds now, or None, and the offset.
+    def get(self, caller: Caller, key: bytes) -> tuple[Record | None, LogEnd]:
+        """Return what `key` holds now, or None, and the end of the log.
 
         Args:
             caller: Who asks.
@@ -276,7 +277,7 @@ class NodeApi:
         """
         if caller.is_limited:
             caller.require_read(key)
-        record, offset = self._node.reader().get(key)
+        record, end = self._node.reader().get(key)
         counts = self._node.counts
         counts[_GETS] += 1
         if record is not None and (record.expiry_ms == 0 or is_live(record, now_ms())):
@@ -284,21 +285,21 @@ class NodeApi:
             touch = self._node.touch
             if touch is not None:
                 touch(key)
-            return record, offset
+            return record, end
         counts[_MISSES] += 1
-        return None, offset
+        return None, end
 
-    def look(self, caller: Caller, key: bytes) -> tuple[Record | None, int]:
+    def look(self, caller: Caller, key: bytes) -> tuple[Record | None, LogEnd]:
         """Return the same as `get` without counting it as one."""
         if caller.is_limited:
             caller.require_read(key)
-        record, offset = self._node.reader().get(key)
-        return (record if is_live(record, now_ms()) else None), offset
+        record, end = self._node.reader().get(key)
+        return (record if is_live(record, now_ms()) else None), end
 
     async def get_many(
         self, caller: Caller, keys: Sequence[bytes]
-    ) -> tuple[list[bytes | None], int]:
-        """Return the value of each key, and the offset.
+    ) -> tuple[list[bytes | None], LogEnd]:
+        """Return the value of each key, and the end of the log.
 
         The value is None where the key is missing, or the caller may not read it.
 
@@ -314,11 +315,11 @@ class NodeApi:
             wanted = [key for key in wanted if caller.may_read(key)]
         limit = self._max_answer_bytes
         if len(wanted) > _MANY_KEYS:
-            found, offset = await self._node.read_in_thread(
+            found, end = await self._node.read_in_thread(
                 StoreReader.get_many, wanted, now_ms(), limit
             )
         else:
-            found, offset = self._node.reader().get_many(wanted, now_ms(), limit)
+            found, end = self._node.reader().get_many(wanted, now_ms(), limit)
         if len(wanted) == len(keys):
             values = found
         else:
@@ -336,7 +337,7 @@ class NodeApi:
         counts[_GETS] += len(values)
         counts[_HITS] += len(values) - misses
         counts[_MISSES] += misses
-        return values, offset
+        return values, end
 
     async def scan(
         self,
@@ -388,7 +389,7 @@ class NodeApi:
             # The last key that was looked at may be one whose name the caller must not learn.
             following = found.keys[-1]
         shown = None if following is None else _cursor_of_key(following)
-        return Page([key.decode() for key in found.keys], shown, found.offset)
+        return Page([key.decode() for key in found.keys], shown, found.end)
 
     async def list_keys(self, caller: Caller, pattern: bytes) -> Page:
         """Return all existing keys that fit `pattern`, MAX_PAGE_KEYS of them at most.
@@ -406,17 +407,17 @@ class NodeApi:
             cursor = page.cursor
             if cursor is None or len(keys) == MAX_PAGE_KEYS:
                 break
-        return Page(keys, cursor, page.offset)
+        return Page(keys, cursor, page.end)
 
-    async def random_key(self, caller: Caller) -> tuple[str | None, int]:
-        """Return some existing key that the caller may read, or None, and the offset."""
-        key, offset = await self._node.read_in_thread(_random_key, _seen_by(caller))
-        return (None if key is None else key.decode()), offset
+    async def random_key(self, caller: Caller) -> tuple[str | None, LogEnd]:
+        """Return some existing key that the caller may read, or None, and the end of the log."""
+        key, end = await self._node.read_in_thread(_random_key, _seen_by(caller))
+        return (None if key is None else key.decode()), end
 
-    async def digest(self, caller: Caller) -> tuple[int, int, str]:
-        """Return the applied offset, the number of stored entries and the digest of them all."""
+    async def digest(self, caller: Caller) -> tuple[LogEnd, int, str]:
+        """Return the log's applied end, the number of stored entries and the digest of them all."""
         caller.require("admin", b"node:digest")
-        return await self._node.read_in_thread(StoreReader.digest)
+        return await self._node.read_in_thread(_digest)
 
     async def backup(self, caller: Caller) -> Backup:
         """Take a backup; whoever gets it closes it.
@@ -441,11 +442,11 @@ class NodeApi:
     async def stats(self, caller: Caller) -> KeyStats:
         """Return the counts of keys, bytes and operations, which tell of all keys."""
         caller.require("read", b"kv:*")
-        keys, used_bytes, offset = await self._node.read_in_thread(_measure)
+        keys, used_bytes, end = await self._node.read_in_thread(_measure)
         totals = self._node.totals()
         return KeyStats(
             keys, used_bytes, totals[_GETS], totals[_HITS], totals[_MISSES], totals[_SETS],
-            totals[_DELS], offset,
+            totals[_DELS], end,
         )  # fmt: skip
 
     def count(self, command: Command | TransactionCommand, result: Any) -> None:
@@ -496,13 +497,19 @@ def _seen_by(caller: Caller) -> Callable[[bytes], bool] | None:
 
 def _random_key(
     reader: StoreReader, accepts: Callable[[bytes], bool] | None
-) -> tuple[bytes | None, int]:
+) -> tuple[bytes | None, LogEnd]:
     key = reader.random_key(now_ms(), accepts=accepts)
-    return key, reader.applied().position.offset
+    return key, reader.applied().end
 
 
-def _measure(reader: StoreReader) -> tuple[int, int, int]:
-    return reader.count(now_ms()), reader.used_bytes(), reader.applied().position.offset
+def _digest(reader: StoreReader) -> tuple[LogEnd, int, str]:
+    offset, keys, digest = reader.digest()
+    # What was logged meanwhile follows on the same log.
+    return LogEnd(offset, reader.applied().history), keys, digest
+
+
+def _measure(reader: StoreReader) -> tuple[int, int, LogEnd]:
+    return reader.count(now_ms()), reader.used_bytes(), reader.applied().end
 
 
 def _cursor_of_key(key: bytes) -> str:

@@ -16,6 +16,7 @@ from synap import __version__
 from synap.auth.permissions import Caller
 from synap.commands.records import check_key
 from synap.node.procfs import TcpConnection, connections_on, process_facts
+from synap.place import LogEnd
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
@@ -56,8 +57,8 @@ class NodeFacts:
         self._node = node
         self._api = api
 
-    async def stats(self, caller: Caller) -> tuple[Facts, int]:
-        """Return the content of `/stats`, and the offset that it belongs to."""
+    async def stats(self, caller: Caller) -> tuple[Facts, LogEnd]:
+        """Return the content of `/stats`, and the end of the log that it belongs to."""
         caller.require("admin", b"node:stats")
         stats = await self._api.stats(caller)
         sums = await self._sums()
@@ -85,10 +86,10 @@ class NodeFacts:
             },
             "replication": _replication_facts(self._node, sums),
         }
-        return facts, stats.offset
+        return facts, stats.end
 
-    async def info(self, caller: Caller, section: str | None = None) -> tuple[Facts, int]:
-        """Return the same facts by the names that Redis has for them, and the offset.
+    async def info(self, caller: Caller, section: str | None = None) -> tuple[Facts, LogEnd]:
+        """Return the same facts by the names that Redis has for them, and the end of the log.
 
         Args:
             caller: Who asks.
@@ -112,7 +113,7 @@ class NodeFacts:
         }
         if section is not None:
             sections = {section.lower(): sections[section.lower()]}
-        return sections, stats.offset
+        return sections, stats.end
 
     def slow_log(self, caller: Caller, count: int = DEFAULT_SLOW_ENTRIES) -> Facts:
         """Return the newest entries of the slow log, and how many there are.
@@ -158,19 +159,19 @@ class NodeFacts:
         ]
         return {"clients": shown, "count": len(shown)}
 
-    def memory_usage(self, caller: Caller, key: bytes) -> tuple[Facts, int]:
-        """Return about what a key takes up in the store, and the offset.
+    def memory_usage(self, caller: Caller, key: bytes) -> tuple[Facts, LogEnd]:
+        """Return about what a key takes up in the store, and the end of the log.
 
         Raises:
             KeyInvalid: it is empty or too long.
             KeyNotFound: it does not exist.
         """
         check_key(key)
-        record, offset = self._api.look(caller, key)
+        record, end = self._api.look(caller, key)
         if record is None:
             raise not_found(key)
         size = self._node.reader().size_of(key, record).stored_bytes
-        return {"key": key.decode(), "bytes": size, "human": human_bytes(size)}, offset
+        return {"key": key.decode(), "bytes": size, "human": human_bytes(size)}, end
 
     async def replication(self) -> Facts:
         """Return the content of `/health/replication`, which is open to all."""

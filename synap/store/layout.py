@@ -28,6 +28,7 @@ import msgspec
 
 from synap.commands.records import Record
 from synap.errors import StoreUnusable
+from synap.place import LogEnd
 from synap.position import NO_HISTORY, START, Position
 from synap.request_errors import RecordCorrupt
 
@@ -41,7 +42,8 @@ RECORD_BYTES = CHECKSUM_BYTES + RECORD.size
 DEADLINE = struct.Struct(">Q")
 DEADLINE_BYTES = DEADLINE.size
 
-APPLIED = struct.Struct("<QQQQQQ16sI")
+# Offset and history of a position.
+APPLIED_END = struct.Struct("<8xQ32x16s4x")
 # The position of the first form.
 _FIRST_APPLIED = struct.Struct("<QQQQQQ16s")
 
@@ -66,6 +68,11 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
     history: bytes = NO_HISTORY
 
+    @property
+    def end(self) -> LogEnd:
+        """The same, as readers tell it."""
+        return LogEnd(self.position.offset, self.history)
+
 
 class ScanPage(msgspec.Struct, frozen=True, gc=False):
     """One page of a scan.
@@ -73,12 +80,12 @@ class ScanPage(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         keys: In order; may be empty although more follow.
         next: What to give as the next page's cursor; None where nothing follows.
-        offset: The offset that the page shows.
+        end: The applied end of the log that the page shows.
     """
 
     keys: list[bytes]
     next: bytes | None
-    offset: int
+    end: LogEnd
 
 
 class StoreFacts(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import lmdb
 
 from synap.disk import DISK, Files, has_room
 from synap.errors import StoreUnusable
+from synap.place import NO_REIGNS, Reigns
 from synap.store import generations, walks
 from synap.store.environment import Environment
 from synap.store.layout import Applied, StoreFacts
@@ -119,14 +120,17 @@ class Store:
         """Remove all other generations; processes that have one open keep what they have."""
         generations.prune(self._root, self._files)
 
-    def begin(self) -> WriteTransaction:
+    def begin(self, reigns: Reigns = NO_REIGNS) -> WriteTransaction:
         """Begin the next transaction; the one before must have ended.
+
+        Args:
+            reigns: The log's lineage, where commands are evaluated that ask whose an entry is.
 
         Raises:
             StoreError: this process did not open the store, or LMDB refuses.
         """
         next_offset = self.applied.position.offset + 1
-        return WriteTransaction(self._environment, next_offset, self._set_applied)
+        return WriteTransaction(self._environment, next_offset, self._set_applied, reigns)
 
     def reader(self) -> StoreReader:
         """Return a reader on the same environment, of which a process can't open two."""

@@ -12,12 +12,14 @@ import lmdb
 
 from synap.commands.records import NEVER, Record, is_live
 from synap.frame import ACCOUNTS, KEYS, REQUESTS
+from synap.place import LogEnd
+from synap.position import NO_HISTORY
 from synap.request_errors import AnswerTooLarge
 from synap.store import generations, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in
 from synap.store.layout import (
-    APPLIED,
+    APPLIED_END,
     NOTHING_APPLIED,
     POSITION_KEY,
     RECORD_BYTES,
@@ -32,7 +34,7 @@ from synap.store.room import KeySize, key_size
 # Expired keys that `random_key` draws before it looks for a live one in order.
 _RANDOM_DRAWS = 16
 
-_unpack_applied = APPLIED.unpack
+_unpack_end = APPLIED_END.unpack
 
 
 class StoreReader:
@@ -48,6 +50,9 @@ class StoreReader:
         self._keys = environment.keys
         self._pid = environment.pid
         self._random = Random()
+        # What `get` saw last, so that many reads of one state decode it once.
+        self._head = NOTHING_APPLIED
+        self._end = LogEnd(0, NO_HISTORY)
 
     @classmethod
     def open(cls, root: Path) -> StoreReader:
@@ -65,8 +70,8 @@ class StoreReader:
     def close(self) -> None:
         self._environment.lmdb.close()
 
-    def get(self, key: bytes) -> tuple[Record | None, int]:
-        """Return what is stored at `key`, expired or not, and the applied offset.
+    def get(self, key: bytes) -> tuple[Record | None, LogEnd]:
+        """Return what is stored at `key`, expired or not, and the applied end of the log.
 
         Args:
             key: One that `check_key` accepts.
@@ -82,14 +87,14 @@ class StoreReader:
             transaction.abort()
         except lmdb.Error as error:
             raise self._environment.translate(error) from error
-        if raw is None:
-            return None, _unpack_applied(head)[1]
-        return decode_record(key, raw), _unpack_applied(head)[1]
+        if head != self._head:
+            self._head, self._end = head, LogEnd(*_unpack_end(head))
+        return (None if raw is None else decode_record(key, raw)), self._end
 
     def get_many(
         self, keys: Iterable[bytes], now_ms: int, max_bytes: int = sys.maxsize
-    ) -> tuple[list[bytes | None], int]:
-        """Return the value of each key, and the applied offset at which all of them are seen.
+    ) -> tuple[list[bytes | None], LogEnd]:
+        """Return the value of each key, and the applied end at which all of them are seen.
 
         A value is None where the key is missing or expired.
 
@@ -108,7 +113,7 @@ class StoreReader:
                     left_bytes -= len(raw)
                     if left_bytes < 0:
                         raise AnswerTooLarge
-            offset = _read_offset(transaction)
+            end = _read_end(transaction)
         records = [
             None if raw is None else decode_record(key, raw)
             for key, raw in zip(keys, raws, strict=True)
@@ -118,7 +123,7 @@ class StoreReader:
             if record is None or (record.expiry_ms != NEVER and record.expiry_ms <= now_ms)
             else record.value
             for record in records
-        ], offset
+        ], end
 
     def get_accounts(self, keys: Iterable[bytes]) -> list[Record | None]:
         """Return the records of accounts, all seen at the same offset."""
@@ -127,8 +132,8 @@ class StoreReader:
             found = [(key, transaction.get(key, None, accounts)) for key in keys]
         return [None if raw is None else decode_record(key, raw) for key, raw in found]
 
-    def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], int]:
-        """Return the accounts' records whose keys begin with `prefix`, in order, and the offset."""
+    def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], LogEnd]:
+        """Return the accounts' records whose keys begin with `prefix`, in order, and the end."""
         with self._environment.reading() as transaction:
             cursor = transaction.cursor(self._environment.accounts)
             found = []
@@ -137,7 +142,7 @@ class StoreReader:
                     if not key.startswith(prefix):
                         break
                     found.append((key, decode_record(key, raw)))
-            return found, _read_offset(transaction)
+            return found, _read_end(transaction)
 
     def scan(
         self,
@@ -166,7 +171,7 @@ class StoreReader:
                 limit=limit, now_ms=now_ms, pattern=pattern, max_visited=max_visited,
                 accepts=accepts,
             )  # fmt: skip
-            return ScanPage(keys, next_cursor, _read_offset(transaction))
+            return ScanPage(keys, next_cursor, _read_end(transaction))
 
     def count(self, now_ms: int) -> int:
         """Return the number of live keys; takes time for each expired one that wasn't swept."""
@@ -245,8 +250,8 @@ class StoreReader:
                 (REQUESTS, transaction.cursor(environment.requests)),
             ]
             keys = transaction.stat(environment.keys)["entries"]
-            return _read_offset(transaction), keys, walks.digest(spaces)
+            return _read_end(transaction).offset, keys, walks.digest(spaces)
 
 
-def _read_offset(transaction: lmdb.Transaction[Any]) -> int:
-    return decode_applied(transaction.get(POSITION_KEY, NOTHING_APPLIED)).position.offset
+def _read_end(transaction: lmdb.Transaction[Any]) -> LogEnd:
+    return decode_applied(transaction.get(POSITION_KEY, NOTHING_APPLIED)).end

@@ -8,6 +8,7 @@ import lmdb
 
 from synap.commands.records import NEVER, Record
 from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, SET, Entry
+from synap.place import Reigns
 from synap.store import walks
 from synap.store.bulk import Bulk
 from synap.store.environment import Environment
@@ -36,8 +37,8 @@ class WriteTransaction:
 
     __slots__ = (
         "_accounts", "_applied", "_delete", "_environment", "_expiry", "_get", "_keys",
-        "_known_expiry_ms", "_known_key", "_next_offset", "_on_applied", "_put", "_transaction",
-        "_translate", "entries",
+        "_known_expiry_ms", "_known_key", "_next_offset", "_on_applied", "_put", "_reigns",
+        "_transaction", "_translate", "entries",
     )  # fmt: skip
 
     def __init__(
@@ -45,16 +46,19 @@ class WriteTransaction:
         environment: Environment,
         next_offset: int,
         on_applied: Callable[[Applied], None],
+        reigns: Reigns,
     ) -> None:
         """
         Args:
             next_offset: The offset of the first entry that is collected.
             on_applied: Told what `set_applied` said, once it is committed.
+            reigns: The lineage, with the reign that writes.
         """
         transaction = environment.begin_write()
         # Entry n has the offset `_next_offset - len(entries) + n`, counted from 0, because a
         # transaction collects entries or applies them, and never does both.
         self.entries: list[Entry] = []
+        self._reigns = reigns
         self._on_applied = on_applied
         # Open until `commit` or `abort`; the store has one writer, so nobody else changes what is
         # read here. Each stored key that expires has one deadline in `_expiry`, and no other has.
@@ -181,6 +185,10 @@ class WriteTransaction:
         """Remove an account's record and collect the entry; no effect where it is not stored."""
         if self.get_account(key) is not None:
             self._collect_account(Entry(DEL, key, space=ACCOUNTS))
+
+    def tag_of(self, version: int) -> str:
+        """Return the tag of the reign that wrote, or is about to write, a version."""
+        return self._reigns.tag_of(version)
 
     def apply(self, frame_entries: Iterable[Entry], first_offset: int) -> None:
         """Carry out entries of the log, which are not collected.

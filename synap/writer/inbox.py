@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from synap.ipc.messages import Request
+from synap.ipc.messages import Request, encode, naming_reign
 from synap.ipc.worker_connection import WriterConnection
 from synap.writer.turn import Pending
 
@@ -20,19 +20,23 @@ class Inbox:
         pending: What no turn has taken yet.
     """
 
-    def __init__(self, run_turn: Callable[[], None]) -> None:
+    def __init__(self, run_turn: Callable[[], None], history: Callable[[], bytes]) -> None:
         """
         Args:
             run_turn: Called once, soon after something arrived; to begin with `begin_turn`.
+            history: Tells the reign that the next answers belong to.
         """
         self.pending = Pending()
         self._run_turn = run_turn
+        self._history = history
+        self._named = history()
         self._connections: set[WriterConnection] = set()
         self._is_turn_due = False
         self._is_reading_paused = False
 
     def connected(self, connection: WriterConnection) -> None:
         self._connections.add(connection)
+        connection.send(encode([naming_reign(self._named)]))
         if self._is_reading_paused:
             connection.pause_reading()
 
@@ -49,8 +53,12 @@ class Inbox:
                 each.pause_reading()
 
     def begin_turn(self) -> None:
-        """Note that the turn which was due is being taken."""
+        """Note that the turn which was due is being taken, in a reign that the workers know."""
         self._is_turn_due = False
+        if self._named != self._history():
+            self._named = self._history()
+            for each in self._connections:
+                each.send(encode([naming_reign(self._named)]))
 
     def end_turn(self) -> None:
         """Call for the next turn where something is left, and read on where there is room."""

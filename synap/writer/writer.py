@@ -128,7 +128,7 @@ class Writer:
             data_dir, self._gate, evictor, remove=self._commit_turn, on_failure=self._fail,
             interval_ms=options.sweep_interval_ms, clock=clock,
         )  # fmt: skip
-        self._inbox = Inbox(self._run_turn)
+        self._inbox = Inbox(self._run_turn, lambda: data_dir.reigns.history)
         self._has_failed = False
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -257,7 +257,7 @@ class Writer:
             take: Carries out what else the transaction is to hold, and returns its values' bytes;
                 None for nothing.
         """
-        transaction = self._data_dir.store.begin()
+        transaction = self._data_dir.store.begin(self._data_dir.reigns)
         try:
             evicted = self._remove(transaction, removal) if removal else 0
             value_bytes = take(transaction) if take is not None else 0

@@ -28,8 +28,9 @@ from synap.http.api.request import App
 from synap.http.server.lifespan import Lifespan
 from synap.http.server.limits import HttpLimits
 from synap.http.server.server import HttpServer
+from synap.node.identity import NodeIdentity, write_identity
 from synap.node.paths import NodePaths
-from synap.position import Position
+from synap.position import NO_HISTORY, Position, Reign
 from synap.shared.board import Board, BoardView
 from synap.store import Applied, Store
 from tests.support import HOST, Answer, eventually
@@ -84,6 +85,18 @@ class Client:
 def offset_of(answer: Answer) -> int:
     """Return the offset that an answer names."""
     return int(answer.headers["x-synap-offset"])
+
+
+def position_of(answer: Answer) -> str:
+    """Return the position that an answer names, after a look that its offset is the same."""
+    position = answer.headers["x-synap-position"]
+    assert position.split("-")[0] == answer.headers["x-synap-offset"]
+    return position
+
+
+def other(position: str) -> str:
+    """Return the same offset in a reign that there never was, or another tag for a tag."""
+    return position[:-1] + ("0" if position[-1] != "0" else "1")
 
 
 def error_of(answer: Answer) -> tuple[int, str, bool]:
@@ -180,13 +193,20 @@ def replica_view(**facts: object) -> BoardView:
     return msgspec.structs.replace(view, **facts)
 
 
-def make_generation(config: Config, offset: int, **values: str) -> int:
+def make_lineage(config: Config, *reigns: Reign) -> None:
+    """Write the lineage of a replica, as the owner of its log does."""
+    paths = NodePaths.of(config)
+    paths.create()
+    write_identity(paths.node_file, NodeIdentity("f" * 16, "replica", reigns))
+
+
+def make_generation(config: Config, offset: int, history: bytes = NO_HISTORY, **values: str) -> int:
     """Make a generation of the live store that holds `values`; return its number."""
     store = Store.create(NodePaths.of(config).store_dir, _MAP_BYTES)
     transaction = store.begin()
     for key, value in values.items():
         transaction.put(key.encode(), value.encode(), 0)
-    transaction.set_applied(Applied(Position(1, offset, 0), 1, 0, 0))
+    transaction.set_applied(Applied(Position(1, offset, 0), 1, 0, 0, history))
     transaction.commit()
     generation = store.generation
     store.close(clean=True)

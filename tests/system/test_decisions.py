@@ -112,7 +112,7 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
 CONDITIONAL: dict[str, tuple[str, Any, dict[str, str], tuple[Need, ...]]] = {
     **{
         f"set {more}": ("POST /kv/set", {"key": KEY, "value": "1", **more}, {}, (R, W))
-        for more in ({"nx": True}, {"xx": True}, {"get": True}, {"if_version": 1})
+        for more in ({"nx": True}, {"xx": True}, {"get": True}, {"if_version": "1-9f2c11aa"})
     },
     **{
         f"PUT {name}: {tag}": (f"PUT /raw/{KEY}", b"1", {name: tag}, (R, W))

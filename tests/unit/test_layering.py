@@ -23,6 +23,7 @@ LAYERS = (
             "synap.addresses",
             "synap.disk",
             "synap.position",
+            "synap.place",
             "synap.frame",
             "synap.config",
             "synap.tls",
@@ -40,7 +41,7 @@ LAYERS = (
 )
 IMPURE = {"lmdb", "zmq", "falcon", "asyncio", "socket", "time", "os", "logging"}
 # Leaves that are as pure as the rules.
-PURE_LEAVES = {"synap.position", "synap.frame"}
+PURE_LEAVES = {"synap.position", "synap.place", "synap.frame"}
 # Each library and the only modules that may import it.
 HOMES = {
     "lmdb": ("synap.store",),

@@ -34,7 +34,7 @@ from synap.http.api.openapi import docs_page, document
 from synap.http.api.rate_limits import RateLimits
 from synap.http.api.request import App, Request
 from synap.http.api.request_observer import REQUEST_ID, Observer
-from synap.http.api.resource import LAG_MS, MASTER, OFFSET
+from synap.http.api.resource import LAG_MS, MASTER, OFFSET, POSITION
 from synap.http.api.routing import RawPathRouter
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.ipc.writer_client import WriterClient
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 # Headers of answers that pages of the named origins may read, beside those that they always may.
 _EXPOSED = (
-    OFFSET, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, "ETag", "Retry-After", "X-RateLimit-Limit",
-    "X-RateLimit-Remaining", "X-RateLimit-Reset",
+    OFFSET, POSITION, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, "ETag", "Retry-After",
+    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)

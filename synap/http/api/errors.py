@@ -44,6 +44,7 @@ STATUS: dict[type[SynapError], int] = {
     errors.DiskFull: 507,
     errors.MemoryLimit: 507,
     errors.ReadRefused: 503,
+    errors.PositionLost: 412,
     errors.RoleError: 409,
     errors.NothingToAccept: 409,
 }

@@ -1,6 +1,7 @@
 """Conditions on a key's version: ETag, If-Match and If-None-Match.
 
-The entity tag is the key's version in quotes, a strong one. Pure.
+The entity tag is the key's version in quotes, a strong one: the place in the log of the entry that
+wrote it, so that no other content of the key ever has it. Pure.
 
 Source: RFC 9110, sections 8.8.3, 13.1.1 and 13.1.2.
 """
@@ -11,12 +12,14 @@ import re
 
 import msgspec
 
+from synap.commands.keyspace import ABSENT
+from synap.place import FORM, Place
 from synap.request_errors import InvalidRequest
 
 _TAG = re.compile(rb'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 
 
-def etag_of(version: int) -> str:
+def etag_of(version: Place) -> str:
     """Return the entity tag of a version."""
     return f'"{version}"'
 
@@ -34,19 +37,20 @@ class Tags(msgspec.Struct, frozen=True, gc=False):
     strong: frozenset[bytes] = frozenset()
     weak: frozenset[bytes] = frozenset()
 
-    def holds_strong(self, version: int) -> bool:
-        """Say whether If-Match holds; `version` 0 is an absent key."""
-        return version != 0 and (self.is_any or etag_of(version).encode() in self.strong)
+    def holds_strong(self, version: Place) -> bool:
+        """Say whether If-Match holds; `version` is ABSENT for an absent key."""
+        return version != ABSENT and (self.is_any or _is_in(self.strong, version))
 
-    def holds_weak(self, version: int) -> bool:
+    def holds_weak(self, version: Place) -> bool:
         """Say whether If-None-Match names this version, which is when it does not hold."""
-        if version == 0:
-            return False
-        tag = etag_of(version).encode()
-        return self.is_any or tag in self.strong or tag in self.weak
+        return version != ABSENT and (self.is_any or _is_in(self.strong | self.weak, version))
 
 
-def is_named(if_none_match: bytes, version: int) -> bool:
+def _is_in(tags: frozenset[bytes], version: Place) -> bool:
+    return version.is_known and etag_of(version).encode() in tags
+
+
+def is_named(if_none_match: bytes, version: Place) -> bool:
     """Say whether a client has this version already.
 
     Raises:
@@ -74,5 +78,5 @@ def parse_tags(text: bytes, header: str) -> Tags:
         (weak if match[1] else strong).add(match[2])
         at = match.end()
     if at < len(text) or not (strong or weak):
-        raise InvalidRequest(f'header {header} is neither * nor a list of tags such as "42"')
+        raise InvalidRequest(f"header {header} is neither * nor a list of tags such as {FORM}")
     return Tags(False, frozenset(strong), frozenset(weak))

@@ -23,7 +23,6 @@ from synap.errors import SynapError
 from synap.http.api import bodies
 from synap.http.api.cross_site import SiteGuard
 from synap.http.api.errors import error_answer, log_failure
-from synap.http.api.etags import etag_of
 from synap.http.api.operations.whole_keys import SET, SetBody
 from synap.http.api.request import new_request_id
 from synap.http.api.request_observer import Observer
@@ -31,6 +30,7 @@ from synap.http.api.routing import KeyConverter
 from synap.http.server.framing import BLANK_LINE, LINE_END, Headers, header_lines, json_head
 from synap.http.server.head_cache import VERSION, HeadCache
 from synap.ipc.writer_client import Done
+from synap.place import NO_REIGNS, LogEnd
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi, not_found, now_ms
 
@@ -48,7 +48,8 @@ _PLAIN_KEY_BYTES = bytes(code for code in range(0x21, 0x7F) if code not in b"#%/
 _SPECIAL_HEADERS = frozenset(
     {
         b"authorization", b"if-match", b"if-none-match", b"origin", b"x-api-key",
-        b"sec-fetch-site", b"x-request-id", b"x-synap-min-offset", b"x-synap-min-replicas",
+        b"sec-fetch-site", b"x-request-id", b"x-synap-min-offset", b"x-synap-min-position",
+        b"x-synap-min-replicas",
     }
 )  # fmt: skip
 _JSON_TYPES = (None, b"application/json")
@@ -96,6 +97,10 @@ class FastPath:
         self._node = node
         self._api = api
         self._observer = observer
+        # The state that was read last, its lines, and what prints its versions.
+        self._end: LogEnd | None = None
+        self._place_lines = ""
+        self._token = NO_REIGNS.token
         self._vary = f"vary: Origin{LINE_END}" if sites.answers_vary else ""
 
     def pause(self, is_paused: bool) -> None:
@@ -136,15 +141,17 @@ class FastPath:
                 key = _to_key(segment.decode())
             else:
                 return False
-            record, offset = self._api.get(TRUSTED, key)
+            record, end = self._api.get(TRUSTED, key)
         except SynapError:
             return False
+        if end is not self._end:
+            self._see(end)
         if record is not None:
             status, body = 200, orjson.dumps(readable(record.value))
-            lines = f"etag: {etag_of(record.version)}{LINE_END}"
+            lines = f'etag: "{self._token(record.version)}"{LINE_END}{self._place_lines}'
         else:
             error = error_answer(not_found(key))
-            status, body, lines = error.status, error.body, ""
+            status, body, lines = error.status, error.body, self._place_lines
         if self._node.is_replica:
             lines += f"x-synap-lag-ms: {self._node.lag_ms()}{LINE_END}"
         elapsed_ns = _now_ns() - began_ns
@@ -152,12 +159,20 @@ class FastPath:
         if self._observer.count(_GET_ROUTE, "GET", status, elapsed_ns):
             target = f"/kv/get/{segment.decode()}"
             self._observer.note_slow("GET /kv/get/{key}", target, status, request_id, elapsed_ns)
-        lines = (
-            f"{lines}{self._vary}x-synap-offset: {offset}{LINE_END}"
-            f"x-request-id: {request_id}{LINE_END}"
-        )
+        lines = f"{lines}{self._vary}x-request-id: {request_id}{LINE_END}"
         client.answer(json_head(status, lines, len(body)), body)
         return True
+
+    def _see(self, end: LogEnd) -> None:
+        """Make the lines that say which state was read."""
+        reigns = self._node.reigns(end.history)
+        # A lineage that can't be known yet is asked for again.
+        self._end = end if reigns.history == end.history else None
+        self._token = reigns.token
+        self._place_lines = (
+            f"x-synap-offset: {end.offset}{LINE_END}"
+            f"x-synap-position: {reigns.token(end.offset)}{LINE_END}"
+        )
 
     def _set(self, text: bytes, client: Client) -> bool:
         began_ns = _now_ns()
@@ -175,8 +190,10 @@ class FastPath:
         self._api.count(pending.command, done.result)
         body = orjson.dumps(_show_set(b"", pending.body, done.result))
         request_id = self._observe_set(pending, 200)
+        token = self._node.reigns(done.history).token(done.offset)
         lines = (
             f"{self._vary}x-synap-offset: {done.offset}{LINE_END}"
+            f"x-synap-position: {token}{LINE_END}"
             f"x-request-id: {request_id}{LINE_END}"
         )
         pending.reply.send(json_head(200, lines, len(body)), body)

@@ -10,8 +10,11 @@ from falcon.asgi import Response
 
 from synap.auth.permissions import Caller
 from synap.commands.commands import Command
+from synap.commands.keyspace import ABSENT
+from synap.commands.records import Record
 from synap.http.api.request import Request
 from synap.ipc.writer_client import Done
+from synap.place import LogEnd, Place, parse_place
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -19,9 +22,11 @@ from synap.service.node_api import NodeApi
 Body = TypeVar("Body")
 
 OFFSET = "X-Synap-Offset"
+POSITION = "X-Synap-Position"
 LAG_MS = "X-Synap-Lag-Ms"
 MASTER = "X-Synap-Master"
 MIN_OFFSET = b"x-synap-min-offset"
+MIN_POSITION = b"x-synap-min-position"
 MIN_REPLICAS = b"x-synap-min-replicas"
 # As many as a master keeps an eye on.
 _MAX_REPLICAS = 256
@@ -37,16 +42,19 @@ class Resource:
         self._api = api
         self._max_body_bytes = node.config.server.max_request_size_mb * 1024 * 1024
 
-    async def await_min_offset(self, req: Request) -> None:
+    async def await_applied(self, req: Request) -> None:
         """Wait until the node has applied what the request asks for, if it does.
 
         Raises:
-            InvalidRequest: X-Synap-Min-Offset is no offset.
+            InvalidRequest: X-Synap-Min-Position is no position, X-Synap-Min-Offset no offset.
+            PositionLost: what is asked for is no part of the node's log.
             NotCaughtUp: it took too long.
         """
-        text = req.raw_headers.get(MIN_OFFSET)
-        if text is not None:
-            await self._node.wait_applied(_parse_offset(text))
+        headers = req.raw_headers
+        if MIN_POSITION in headers:
+            await self._node.wait_place(_parse_position(headers[MIN_POSITION]))
+        if MIN_OFFSET in headers:
+            await self._node.wait_applied(_parse_offset(headers[MIN_OFFSET]))
 
     async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
         """Have the log's owner carry out `command` as the request asks; see `NodeApi.write`.
@@ -76,24 +84,29 @@ class Resource:
         """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""
         return decode(await req.json_body(self._max_body_bytes))
 
-    def stamp_read(self, resp: Response, offset: int) -> None:
+    def stamp_read(self, resp: Response, end: LogEnd) -> None:
         """Say in the headers which state was read."""
-        resp.set_header(OFFSET, str(offset))
+        self.stamp_write(resp, end)
         if self._node.is_replica:
             resp.set_header(LAG_MS, str(self._node.lag_ms()))
 
-    def answer_read(self, resp: Response, offset: int, body: object) -> None:
+    def answer_read(self, resp: Response, end: LogEnd, body: object) -> None:
         """Answer a read with JSON."""
-        self.stamp_read(resp, offset)
+        self.stamp_read(resp, end)
         resp.data = orjson.dumps(body)
 
-    def stamp_write(self, resp: Response, offset: int) -> None:
+    def stamp_write(self, resp: Response, end: LogEnd) -> None:
         """Say in the headers where the write stands in the log."""
-        resp.set_header(OFFSET, str(offset))
+        resp.set_header(OFFSET, str(end.offset))
+        resp.set_header(POSITION, self._node.reigns(end.history).token(end.offset))
 
-    def answer_write(self, resp: Response, offset: int, body: object) -> None:
+    def version_of(self, record: Record | None, end: LogEnd) -> Place:
+        """Return the version of what was read at `end`; ABSENT where nothing was there."""
+        return ABSENT if record is None else self._node.reigns(end.history).place(record.version)
+
+    def answer_write(self, resp: Response, end: LogEnd, body: object) -> None:
         """Answer a write with JSON."""
-        self.stamp_write(resp, offset)
+        self.stamp_write(resp, end)
         resp.data = orjson.dumps(body)
 
 
@@ -129,6 +142,13 @@ def _parse_offset(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20 or int(text) > _MAX_OFFSET:
         raise InvalidRequest("header X-Synap-Min-Offset is not an offset")
     return int(text)
+
+
+def _parse_position(text: bytes) -> Place:
+    try:
+        return parse_place(text.decode("latin-1"))
+    except ValueError as error:
+        raise InvalidRequest(f"header X-Synap-Min-Position is {error}") from error
 
 
 def _parse_replicas(text: bytes) -> int:

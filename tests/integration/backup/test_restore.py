@@ -227,8 +227,8 @@ def test_restore_to_an_offset_inside_a_frame_has_the_entries_up_to_it(
     # The old reign is not said to have written a frame that it did not.
     assert restored.reign.first_offset == 4
     with open_node(tmp_path / "data") as log:
-        found = log.store.reader().get_many([b"a", b"b", b"c"], 0)
-        assert found == ([b"later", b"later", None], 5)
+        found, end = log.store.reader().get_many([b"a", b"b", b"c"], 0)
+        assert (found, end.offset) == ([b"later", b"later", None], 5)
         assert write(log, ["new"]) == 6
 
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from synap.commands.commands import Command
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
-from synap.commands.keyspace import Limits
+from synap.commands.keyspace import ABSENT, Limits
 from synap.commands.records import is_live, slice_range, ttl_seconds
 from synap.commands.strings import (
     Append,
@@ -30,7 +30,8 @@ from synap.commands.strings import (
     SetResult,
 )
 from synap.frame import Entry
-from synap.position import Position
+from synap.place import UNKNOWN_TAG, Place, Reigns
+from synap.position import Position, Reign
 from synap.request_errors import CommandError
 from synap.store import Applied, Store, StoreReader, WriteTransaction
 
@@ -38,6 +39,16 @@ LIMIT = 12
 MAP_BYTES = 16 * 1024 * 1024
 START_MS = 1_000_000
 END_OF_TIME = 2**62
+
+
+# Entry 6 is the first of the second reign.
+TAGS = ("aaaaaaaa", "bbbbbbbb")
+REIGNS = Reigns(
+    tuple(
+        Reign(number, bytes.fromhex(tag * 4), first)
+        for number, (tag, first) in enumerate(zip(TAGS, (1, 6), strict=True), 1)
+    )
+)
 
 
 class Refused(Exception):
@@ -53,6 +64,15 @@ def outcome(call: Callable[[], object]) -> object:
         return call()
     except (CommandError, Refused) as error:
         return error.reason
+
+
+def is_wanted(wanted: Place | None, row: tuple[bytes, int | None, int] | None) -> bool:
+    """Say whether a key is as a condition on its version wants it."""
+    if wanted is None:
+        return True
+    if row is None:
+        return str(wanted) == "0-00000000"
+    return str(wanted) == f"{row[2]}-{TAGS[row[2] >= 6]}"
 
 
 class Model:
@@ -93,10 +113,9 @@ class Model:
         row = self.visible(c.key)
         version = row[2] if row else 0
         old = row[0] if row and c.get else None
-        wanted = version if c.if_version is None else c.if_version
         if c.nx and c.xx:
             raise Refused("invalid_request")
-        if (c.nx and row) or (c.xx and not row) or wanted != version:
+        if (c.nx and row) or (c.xx and not row) or not is_wanted(c.if_version, row):
             return False, version, old
         deadline = c.expiry_ms
         if deadline is None and c.keepttl and row:
@@ -108,7 +127,7 @@ class Model:
             if len(c.keys) != 1:
                 raise Refused("invalid_request")
             row = self.visible(c.keys[0])
-            if c.if_version != (row[2] if row else 0):
+            if not is_wanted(c.if_version, row):
                 return -1
         gone = [key for key in dict.fromkeys(c.keys) if self.visible(key)]
         for key in gone:
@@ -232,7 +251,11 @@ values = st.binary(max_size=5) | integers | st.binary(min_size=LIMIT, max_size=L
 amounts = st.integers(-5, 5) | st.sampled_from([2**63 - 1, -(2**63)])
 # In steps, so that the clock often stands on a deadline.
 times = st.integers(-6, 18).map(lambda steps: START_MS + steps * 500)
-versions = st.none() | st.integers(0, 12)
+versions = (
+    st.none()
+    | st.just(ABSENT)
+    | st.builds(Place, st.integers(0, 12), st.sampled_from([*TAGS, "12345678", UNKNOWN_TAG]))
+)
 commands = st.one_of(
     st.builds(
         Set, keys, values, st.none() | times,
@@ -282,14 +305,14 @@ class CommandsOnStore(RuleBasedStateMachine):
 
     @rule(batch=batches)
     def commit(self, batch: list[Command]) -> None:
-        transaction = self.store.begin()
+        transaction = self.store.begin(REIGNS)
         for command in batch:
             self.compare(command, transaction, self.model)
         self.end(transaction)
 
     @rule(batch=batches)
     def abort(self, batch: list[Command]) -> None:
-        transaction = self.store.begin()
+        transaction = self.store.begin(REIGNS)
         scratch = self.model.clone()
         for command in batch:
             self.compare(command, transaction, scratch)
@@ -297,7 +320,7 @@ class CommandsOnStore(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        transaction = self.store.begin()
+        transaction = self.store.begin(REIGNS)
         due = self.store.due(self.model.now, 100)
         gone = [
             (row[1], key) for key, row in self.model.rows.items() if not self.model.visible(key)
@@ -314,8 +337,8 @@ class CommandsOnStore(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         for key in [b"a", b"ab", b"abc", b"b", b"\xff", b"\xff\xff", b"never"]:
-            record, offset = self.reader.get(key)
-            assert offset == self.model.offset
+            record, end = self.reader.get(key)
+            assert end.offset == self.model.offset
             row = self.model.visible(key)
             assert is_live(record, self.model.now) is (row is not None)
             if record is None or row is None:

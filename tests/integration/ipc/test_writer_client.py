@@ -10,8 +10,9 @@ import uvloop
 
 from synap.commands.strings import Increment, Set, SetResult
 from synap.errors import OutcomeUnknown, WriterUnavailable
-from synap.ipc.messages import Answer, Decoder, Request, encode, failure
+from synap.ipc.messages import Answer, Decoder, Request, encode, failure, naming_reign
 from synap.ipc.writer_client import MAX_WAITING, WriterClient
+from synap.place import LogEnd
 from synap.request_errors import InvalidValue
 
 SET = Set(b"k", b"v")
@@ -69,6 +70,22 @@ def test_execute_writes_of_one_turn_travel_as_one_message(tmp_path: Path) -> Non
             assert [d.offset for d in done] == list(range(1, 51))
             assert sum(map(len, messages)) == 50
             assert len(messages) == 1
+
+    uvloop.run(scenario())
+
+
+def test_write_is_of_the_reign_that_the_owner_named_last(tmp_path: Path) -> None:
+    first, second = bytes(range(16)), bytes(range(1, 17))
+
+    async def answer(requests: list[Request], writer: asyncio.StreamWriter) -> None:
+        told = [naming_reign(first), Answer(requests[0].id, 7)]
+        told += [naming_reign(second), *[Answer(each.id, 8) for each in requests[1:]]]
+        writer.write(encode(told))
+
+    async def scenario() -> None:
+        async with owner(tmp_path / "s", answer), client(tmp_path / "s") as writes:
+            ends = [done.end for done in await asyncio.gather(*map(writes.execute, (SET, SET)))]
+            assert ends == [LogEnd(7, first), LogEnd(8, second)]
 
     uvloop.run(scenario())
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from synap.commands.records import NEVER
-from synap.position import Position
+from synap.place import LogEnd
+from synap.position import NO_HISTORY, Position
 from synap.store import Applied, Store
 
 MAP_BYTES = 16 * 1024 * 1024
@@ -26,8 +27,8 @@ from synap.store import StoreReader
 reader = StoreReader.open(Path(sys.argv[1]))
 print("open", flush=True)
 for line in sys.stdin:
-    record, offset = reader.get(line.strip().encode())
-    print(record and record.value[:9].decode(), offset, flush=True)
+    record, end = reader.get(line.strip().encode())
+    print(record and record.value[:9].decode(), end.offset, flush=True)
 """
 
 HOLDER = """
@@ -70,7 +71,8 @@ import os, sys
 from pathlib import Path
 from synap.commands.records import NEVER
 from synap.errors import DiskFull
-from synap.position import Position
+from synap.place import LogEnd
+from synap.position import NO_HISTORY, Position
 from synap.store import Applied, Store
 
 root = Path(sys.argv[1])
@@ -99,7 +101,7 @@ assert store.applied.position.offset == stored
 assert store.reader().digest()[:2] == (stored, stored)
 if (child := os.fork()) == 0:
     code = "import sys; from pathlib import Path; from synap.store import StoreReader;"
-    code += "print(StoreReader.open(Path(sys.argv[1])).get(b'k0')[1])"
+    code += "print(StoreReader.open(Path(sys.argv[1])).get(b'k0')[1].offset)"
     os.execv(sys.executable, [sys.executable, "-c", code, str(root)])
 assert os.waitpid(child, 0)[1] == 0
 store.close(clean=True)
@@ -226,7 +228,7 @@ def test_owner_killed_between_transactions_leaves_whole_ones(tmp_path: Path) -> 
         owner.kill()
     store = Store.open(tmp_path, MAP_BYTES)
     assert store.applied.position.offset == 1
-    assert store.reader().get(b"half") == (None, 1)
+    assert store.reader().get(b"half") == (None, LogEnd(1, NO_HISTORY))
     write(store, b"on")
     store.close(clean=False)
 

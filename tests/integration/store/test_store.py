@@ -9,7 +9,8 @@ import pytest
 from synap.commands.records import MAX_KEY_BYTES, NEVER, Record
 from synap.errors import MemoryLimit, StoreError, StoreUnusable
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
-from synap.position import START, Position
+from synap.place import LogEnd
+from synap.position import NO_HISTORY, START, Position
 from synap.store import Applied, Store, StoreReader, WriteTransaction
 
 MAP_BYTES = 16 * 1024 * 1024
@@ -39,13 +40,18 @@ def change(store: Store, work: Callable[[WriteTransaction], object]) -> list[Ent
     return transaction.entries
 
 
+def end(offset: int) -> LogEnd:
+    """Return what a store shows whose log was written in no reign."""
+    return LogEnd(offset, NO_HISTORY)
+
+
 def put(store: Store, key: bytes, value: bytes = b"v", expiry_ms: int = NEVER) -> None:
     change(store, lambda transaction: transaction.put(key, value, expiry_ms))
 
 
 def test_store_when_new_holds_nothing_at_offset_zero(store: Store, reader: StoreReader) -> None:
     assert store.applied == Applied(START, 0, 0, 0)
-    assert reader.get(b"k") == (None, 0)
+    assert reader.get(b"k") == (None, end(0))
     assert reader.random_key(NOW) is None
     assert reader.scan(b"", None, 10, NOW, max_visited=10).next is None
 
@@ -54,7 +60,7 @@ def test_put_gives_versions_that_are_the_entries_offsets(store: Store, reader: S
     put(store, b"a")
     entries = change(store, lambda t: [t.put(b"b", b"1", NEVER), t.put(b"c", b"2", NOW)])
     assert entries == [Entry(SET, b"b", b"1"), Entry(SET, b"c", b"2", NOW)]
-    assert reader.get(b"c") == (Record(3, NOW, b"2"), 3)
+    assert reader.get(b"c") == (Record(3, NOW, b"2"), end(3))
 
 
 @pytest.mark.parametrize("other", [None, b"b", b"elsewhere"])
@@ -97,9 +103,9 @@ def test_transaction_sees_its_own_changes_and_readers_see_none_before_commit(
     transaction = store.begin()
     transaction.put(b"k", b"v", NEVER)
     assert transaction.get(b"k") == Record(1, NEVER, b"v")
-    assert reader.get(b"k") == (None, 0)
+    assert reader.get(b"k") == (None, end(0))
     transaction.abort()
-    assert reader.get(b"k") == (None, 0)
+    assert reader.get(b"k") == (None, end(0))
 
 
 def test_position_changes_with_the_data_and_survives_reopening(tmp_path: Path) -> None:
@@ -109,7 +115,7 @@ def test_position_changes_with_the_data_and_survives_reopening(tmp_path: Path) -
     store = Store.open(tmp_path / "store", MAP_BYTES)
     assert store.applied == Applied(Position(1, 1, 7), 1, 101, NOW)
     assert store.reader().applied() == store.applied
-    assert store.reader().get(b"k") == (Record(1, NEVER, b"v"), 1)
+    assert store.reader().get(b"k") == (Record(1, NEVER, b"v"), end(1))
     store.close(clean=False)
 
 
@@ -250,8 +256,8 @@ def test_accounts_are_collected_as_entries_of_their_own_space(
     assert (ann.value, ann.version, nobody) == (b"1", 2, None)
     removed = change(store, lambda t: t.remove_account(b"user/ann"))
     assert removed == [Entry(DEL, b"user/ann", space=ACCOUNTS)]
-    listed, offset = reader.list_accounts(b"user/")
-    assert ([key for key, _ in listed], offset) == ([b"user/bob"], 4)
+    listed, seen = reader.list_accounts(b"user/")
+    assert ([key for key, _ in listed], seen) == ([b"user/bob"], end(4))
     change(store, lambda t: t.clear(NOW))
     assert [key for key, _ in reader.list_accounts(b"")[0]] == [b"user/bob"]
 
@@ -269,8 +275,8 @@ def test_digest_differs_where_only_a_version_or_a_deadline_does(
 def test_get_many_reads_what_is_live_at_one_offset(store: Store, reader: StoreReader) -> None:
     put(store, b"a", b"1")
     put(store, b"b", b"2", NOW)
-    assert reader.get_many([b"b", b"x", b"a"], NOW - 1) == ([b"2", None, b"1"], 2)
-    assert reader.get_many([b"b", b"x", b"a"], NOW) == ([None, None, b"1"], 2)
+    assert reader.get_many([b"b", b"x", b"a"], NOW - 1) == ([b"2", None, b"1"], end(2))
+    assert reader.get_many([b"b", b"x", b"a"], NOW) == ([None, None, b"1"], end(2))
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
@@ -286,7 +292,7 @@ def test_scan_page_by_page_gives_every_live_key_once(
         found += page.keys
         cursor = page.next
     assert found + page.keys == names[5:]
-    assert page.offset == 21
+    assert page.end == end(21)
 
 
 def test_scan_looks_at_no_more_keys_than_it_may(store: Store, reader: StoreReader) -> None:
@@ -361,7 +367,7 @@ def test_map_when_full_refuses_the_write_and_goes_on_when_there_is_room(
             stored += 1
     assert 5 < stored < MAP_BYTES // len(chunk)
     assert reader.digest()[:2] == (stored, stored)
-    assert reader.get(b"k0") == (Record(1, NEVER, chunk), stored)
+    assert reader.get(b"k0") == (Record(1, NEVER, chunk), end(stored))
     change(store, lambda t: t.remove(b"k0"))
     put(store, b"small", b"v")
     assert reader.get(b"small")[0] == Record(stored + 2, NEVER, b"v")
@@ -373,7 +379,7 @@ def test_put_all_into_too_small_a_map_changes_nothing(store: Store, reader: Stor
     with pytest.raises(MemoryLimit):
         transaction.put_all([(b"k%d" % number, chunk) for number in range(MAP_BYTES // len(chunk))])
     transaction.abort()
-    assert reader.get(b"k0") == (None, 0)
+    assert reader.get(b"k0") == (None, end(0))
     put(store, b"small")
     assert reader.get(b"small")[0] == Record(1, NEVER, b"v")
 

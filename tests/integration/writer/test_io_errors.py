@@ -220,7 +220,7 @@ def test_start_without_room_for_what_the_store_lacks_serves_reads_and_goes_on(
         ballast = fill(disk)
         data_dir = open_log(config)
         assert (data_dir.recovery.is_behind, data_dir.applied.position.offset) == (True, 0)
-        assert data_dir.store.reader().get(b"lacked") == (None, 0)
+        assert data_dir.store.reader().get(b"lacked")[0] is None
         run = uvloop.run(write_all(config, data_dir, 2))
         assert (run.refused, run.ended_by) == ([0, 1], [])
         ballast.unlink()
@@ -228,8 +228,8 @@ def test_start_without_room_for_what_the_store_lacks_serves_reads_and_goes_on(
         data_dir.close(clean=False)
         assert run.acknowledged == [0, 1]
         data_dir = open_log(config)
-        record, offset = data_dir.store.reader().get(b"lacked")
-        assert (record.version, offset) == (1, 3)
+        record, end = data_dir.store.reader().get(b"lacked")
+        assert (record.version, end.offset) == (1, 3)
         data_dir.close(clean=False)
 
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from synap.commands.keyspace import Limits
+from synap.commands.keyspace import ABSENT, Limits
 from synap.commands.records import MAX_KEY_BYTES, Record, is_live
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import Transactions
 from synap.frame import Entry
 from synap.ipc.messages import Answer, Request, failure
+from synap.place import Place
 from synap.request_errors import CommandError
 from synap.store import Store, WriteTransaction
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
@@ -30,11 +31,12 @@ keys = st.sampled_from(
 )
 flags = st.booleans()
 seldom = st.one_of(st.none(), st.none(), st.none(), st.integers(0, 2 * NOW))
+versions = st.none() | st.just(ABSENT) | st.builds(Place, st.integers(0, 9), st.just("9f2c11aa"))
 plain_sets = st.builds(Set, keys, st.binary(max_size=9))
 sets = st.one_of(
     plain_sets,
     plain_sets,
-    st.builds(Set, keys, st.binary(max_size=9), seldom, flags, flags, flags, flags, seldom),
+    st.builds(Set, keys, st.binary(max_size=9), seldom, flags, flags, flags, flags, versions),
 )
 
 

@@ -19,7 +19,7 @@ from synap.config.keys import Config
 from synap.config.loading import load_config
 from synap.disk import Files
 from synap.frame import DEL
-from synap.ipc.messages import Answer, Decoder, Request, encode
+from synap.ipc.messages import Answer, Decoder, Request, encode, named_reign
 from synap.ipc.writer_client import Done, WriterClient
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
@@ -169,7 +169,7 @@ def test_turn_without_effects_writes_no_frame(bench: Bench) -> None:
     async def scenario() -> None:
         async with bench.running() as client:
             (done,) = await _together(client, Delete((b"none",)))
-            assert done == Done(0, 0)
+            assert (done.offset, done.result) == (0, 0)
             assert bench.listener.frames == []
 
     uvloop.run(scenario())
@@ -195,9 +195,9 @@ def test_reader_sees_an_acknowledged_write(bench: Bench) -> None:
     assert bench.data_dir.applied.position.offset == done.offset == 2
     bench.close()
     reader = StoreReader.open(bench.paths.store_dir)
-    record, offset = reader.get(b"b")
+    record, end = reader.get(b"b")
     assert record is not None
-    assert (record.value, record.version, offset) == (b"2", 2, 2)
+    assert (record.value, record.version, end) == (b"2", 2, done.end)
     reader.close()
 
 
@@ -256,7 +256,7 @@ def test_exec_is_one_frame_and_its_commands_are_not_before_it(bench: Bench) -> N
             )
             assert [d.offset for d in first] == [0, 0, 0, 1]
             done = await client.execute(Exec("c"))
-            assert done == Done(3, Executed((("ok", 1), ("value", 2))))
+            assert (done.offset, done.result) == (3, Executed((("ok", 1), ("value", 2))))
             assert [f.count for f in bench.listener.frames] == [1, 2]
 
     uvloop.run(scenario())
@@ -342,10 +342,13 @@ def test_nobody_learns_of_a_write_before_it_is_durable(config: Config) -> None:
             is_told = bool(bench.listener.frames) or data_dir.position.offset > 0
             seen.append((call, is_answered or is_told or record is not None))
 
+        loop = asyncio.get_running_loop()
+        (named,) = Decoder(Answer).feed(await asyncio.wait_for(loop.sock_recv(client, 65536), 10))
+        assert named_reign(named) == data_dir.reigns.history
         requests = [Request(1, Set(b"k", b"v")), Request(2, Increment(b"n", 1))]
         files.look = look
         client.sendall(encode([*requests, Request(3, Set(b"k", b"w"))]))
-        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 65536), 10)
+        data = await asyncio.wait_for(loop.sock_recv(client, 65536), 10)
         files.look = _nothing_to_see
         assert [answer.offset for answer in Decoder(Answer).feed(data)] == [1, 2, 3]
         assert data_dir.wal.durable_offset == 3

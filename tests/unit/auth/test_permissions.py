@@ -18,7 +18,7 @@ from synap.auth.permissions import (
 from synap.commands.accounts import ChangeAccounts
 from synap.commands.commands import Command
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
-from synap.commands.keyspace import BaseCommand
+from synap.commands.keyspace import ABSENT, BaseCommand
 from synap.commands.strings import Append, GetSet, Increment, IncrementFloat, Set, SetRange
 from synap.config.account_limits import OWN_ROLES
 from synap.request_errors import Forbidden
@@ -149,8 +149,8 @@ COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
     # What tells whether a key is there, or how long it is, reads it.
     (Set(b"a", b"1", nx=True), {("read", b"kv:a"), ("write", b"kv:a")}),
     (Set(b"a", b"1", xx=True), {("read", b"kv:a"), ("write", b"kv:a")}),
-    (Set(b"a", b"1", if_version=0), {("read", b"kv:a"), ("write", b"kv:a")}),
-    (Delete((b"a",), if_version=0), {("read", b"kv:a"), ("delete", b"kv:a")}),
+    (Set(b"a", b"1", if_version=ABSENT), {("read", b"kv:a"), ("write", b"kv:a")}),
+    (Delete((b"a",), if_version=ABSENT), {("read", b"kv:a"), ("delete", b"kv:a")}),
     (SetMany(((b"a", b"1"),), nx=True), {("read", b"kv:a"), ("write", b"kv:a")}),
     (Copy(b"a", b"b", replace=True), {("read", b"kv:a"), ("write", b"kv:b")}),
     (

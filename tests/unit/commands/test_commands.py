@@ -20,7 +20,7 @@ from synap.commands.keys import (
     Rename,
     SetMany,
 )
-from synap.commands.keyspace import COMMAND_BYTES, MAX_EXPIRY_MS, Limits
+from synap.commands.keyspace import ABSENT, COMMAND_BYTES, MAX_EXPIRY_MS, Limits
 from synap.commands.records import MAX_KEY_BYTES, NEVER, Record, is_live
 from synap.commands.strings import (
     Append,
@@ -31,6 +31,7 @@ from synap.commands.strings import (
     SetRange,
     SetResult,
 )
+from synap.place import UNKNOWN_TAG, Place
 from synap.request_errors import (
     CommandError,
     InvalidRequest,
@@ -44,6 +45,7 @@ from synap.request_errors import (
 NOW = 1_000_000
 LATER = NOW + 60_000
 LIMITS = Limits(max_value_bytes=32)
+TAG, OTHER_TAG = "9f2c11aa", "9f2c11ab"
 
 
 class Keys:
@@ -84,6 +86,9 @@ class Keys:
 
     def remove_account(self, key: bytes) -> None:
         self.accounts.pop(key, None)
+
+    def tag_of(self, version: int) -> str:
+        return TAG
 
     def run(self, command: Command, now_ms: int = NOW) -> Result:
         return command.evaluate(self, now_ms, LIMITS)
@@ -126,11 +131,13 @@ def test_set_with_expiry_beyond_64_bits_is_refused() -> None:
         (Set(b"new", b"v", nx=True), True),
         (Set(b"k", b"v", xx=True), True),
         (Set(b"new", b"v", xx=True), False),
-        (Set(b"k", b"v", if_version=101), True),
-        (Set(b"k", b"v", if_version=100), False),
-        (Set(b"k", b"v", if_version=0), False),
-        (Set(b"new", b"v", if_version=0), True),
-        (Set(b"new", b"v", if_version=101), False),
+        (Set(b"k", b"v", if_version=Place(101, TAG)), True),
+        (Set(b"k", b"v", if_version=Place(100, TAG)), False),
+        (Set(b"k", b"v", if_version=Place(101, OTHER_TAG)), False),
+        (Set(b"k", b"v", if_version=Place(101, UNKNOWN_TAG)), False),
+        (Set(b"k", b"v", if_version=ABSENT), False),
+        (Set(b"new", b"v", if_version=ABSENT), True),
+        (Set(b"new", b"v", if_version=Place(101, TAG)), False),
     ],
 )
 def test_set_with_a_condition_writes_only_where_it_holds(command: Set, written: bool) -> None:
@@ -191,8 +198,16 @@ def test_delete_of_an_expired_key_removes_nothing() -> None:
     assert keys_with_ttl().run(Delete((b"k",)), LATER) == 0
 
 
-@pytest.mark.parametrize(("version", "result"), [(101, 1), (100, CONDITION_FAILED)])
-def test_delete_if_version_needs_that_version(version: int, result: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "result"),
+    [
+        (Place(101, TAG), 1),
+        (Place(100, TAG), CONDITION_FAILED),
+        (Place(101, OTHER_TAG), CONDITION_FAILED),
+        (ABSENT, CONDITION_FAILED),
+    ],
+)
+def test_delete_if_version_needs_that_version(version: Place, result: int) -> None:
     keys = Keys(k=b"v")
     assert keys.run(Delete((b"k",), if_version=version)) == result
     assert (b"k" in keys.records) is (result == CONDITION_FAILED)
@@ -200,7 +215,7 @@ def test_delete_if_version_needs_that_version(version: int, result: int) -> None
 
 def test_delete_if_version_of_several_keys_is_refused() -> None:
     with pytest.raises(InvalidRequest):
-        Keys().run(Delete((b"a", b"b"), if_version=1))
+        Keys().run(Delete((b"a", b"b"), if_version=ABSENT))
 
 
 def test_increment_adds_and_keeps_the_ttl() -> None:
@@ -435,7 +450,7 @@ def test_command_with_an_invalid_key_changes_nothing(make, key: bytes) -> None: 
 
 
 def test_command_survives_the_channels_encoding() -> None:
-    commands = [Set(b"k", b"\xff", if_version=3), Delete((b"a", b"b")), Flush()]
+    commands = [Set(b"k", b"\xff", if_version=Place(3, TAG)), Delete((b"a", b"b")), Flush()]
     encoded = msgspec.msgpack.encode(commands)
     assert msgspec.msgpack.decode(encoded, type=list[Command]) == commands
 
@@ -479,7 +494,7 @@ def test_change_accounts_of_too_long_a_record_changes_nothing() -> None:
         (Set(b"k", b"v"), (1, 0)),
         (Set(b"k", b"v", nx=True), (0, 0)),
         (Delete((b"k", b"none", b"j")), (0, 2)),
-        (Delete((b"k",), if_version=7), (0, 0)),
+        (Delete((b"k",), if_version=Place(7, TAG)), (0, 0)),
         (Increment(b"k", 1), (1, 0)),
         (IncrementFloat(b"k", 1.5), (1, 0)),
         (Append(b"k", b"v"), (1, 0)),

@@ -62,12 +62,12 @@ class ApiKeys(AccountResource):
     """The API keys that are stored."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        await self.await_min_offset(req)
+        await self.await_applied(req)
         username = self.username_of(req.caller)
-        keys, offset = self._directory.api_keys()
+        keys, end = self._directory.api_keys()
         sees_all = req.caller.may("admin", b"auth:keys")
         shown = [key.shown() for _, _, key in keys if sees_all or key.owner == username]
-        self.answer_read(resp, offset, {"success": True, "keys": shown})
+        self.answer_read(resp, end, {"success": True, "keys": shown})
 
     async def on_post(self, req: Request, resp: Response) -> None:
         owner = self.username_of(req.caller)
@@ -97,7 +97,7 @@ class ApiKeys(AccountResource):
             "created_at": key.created_ms // 1000,
         }
         message = "keep the key: it is shown this once"
-        self.answer_write(resp, done.offset, {"success": True, "key": answer, "message": message})
+        self.answer_write(resp, done.end, {"success": True, "key": answer, "message": message})
 
     async def on_delete_one(self, req: Request, resp: Response, id: bytes) -> None:
         caller, username = req.caller, self.username_of(req.caller)
@@ -116,7 +116,7 @@ class ApiKeys(AccountResource):
 
         done = await self.change(req, plan)
         message = f"the API key {key_id} is revoked"
-        self.answer_write(resp, done.offset, {"success": True, "message": message})
+        self.answer_write(resp, done.end, {"success": True, "message": message})
 
     def _plan_new(self, record: bytes, key: ApiKey) -> ChangeAccounts:
         seen = [(record, 0)]

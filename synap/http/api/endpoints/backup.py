@@ -13,6 +13,8 @@ from falcon.asgi import Response
 from synap.backup.archive import Backup
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
+from synap.place import LogEnd
+from synap.position import NO_HISTORY
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 
@@ -30,13 +32,13 @@ class Backups(Resource):
     """The node's data as one file."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        await self.await_min_offset(req)
+        await self.await_applied(req)
         resp.content_type = "application/octet-stream"
         if req.method == "HEAD":
             return
         backup = await self._api.backup(req.caller)
-        offset = backup.manifest.position.offset
-        self.stamp_read(resp, offset)
+        offset, lineage = backup.manifest.position.offset, backup.manifest.lineage
+        self.stamp_read(resp, LogEnd(offset, lineage[-1].history if lineage else NO_HISTORY))
         resp.set_header(CHECKSUM, f"sha256:{backup.checksum}")
         resp.downloadable_as = f"synap_{offset:020d}.backup"
         resp.set_stream(BackupStream(backup), backup.total_bytes)

@@ -22,7 +22,7 @@ from synap.http.api.errors import body_of, status_of
 from synap.http.api.operations.operation import Context, Operation
 from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
-from synap.http.api.resource import MIN_OFFSET, Resource
+from synap.http.api.resource import Resource
 from synap.request_errors import (
     AnswerTooLarge,
     CommandUnknown,
@@ -125,14 +125,14 @@ class CommandEndpoint(Resource):
             command = body.single()
             await self._await_reads(req, [command])
             await self._answer_single(resp, context, command)
-        if context.has_read:
-            self.stamp_read(resp, context.offset)
-        elif context.offset:
-            self.stamp_write(resp, context.offset)
+        if context.has_read and context.end is not None:
+            self.stamp_read(resp, context.end)
+        elif context.end is not None:
+            self.stamp_write(resp, context.end)
 
     async def _await_reads(self, req: Request, commands: list[OneCommand]) -> None:
-        if MIN_OFFSET in req.raw_headers and any(map(_reads, commands)):
-            await self.await_min_offset(req)
+        if any(map(_reads, commands)):
+            await self.await_applied(req)
 
     async def _answer_single(self, resp: Response, context: Context, one: OneCommand) -> None:
         try:

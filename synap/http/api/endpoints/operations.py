@@ -20,7 +20,6 @@ from synap.http.api.operations.operation import Context, Operation
 from synap.http.api.operations.table import by_path
 from synap.http.api.request import App, Request
 from synap.http.api.resource import (
-    MIN_OFFSET,
     MIN_REPLICAS,
     Resource,
     integer_param,
@@ -70,16 +69,18 @@ class OperationResource(Resource):
 
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
             body = await read_body(req)
-            if is_of_store and MIN_OFFSET in req.raw_headers:
-                await self.await_min_offset(req)
+            if is_of_store:
+                await self.await_applied(req)
             context = Context(self._api, self._facts, req.caller)
             found = await operation.carry_out(context, key, body)
-            if context.has_read:
-                self.stamp_read(resp, context.offset)
-            if has_etag and found is not None:
-                resp.set_header("ETag", etag_of(found.version))
+            end = context.end
+            if end is not None:
+                self.stamp_read(resp, end)
+            if has_etag and found is not None and end is not None:
+                version = self.version_of(found, end)
+                resp.set_header("ETag", etag_of(version))
                 unwanted = req.raw_headers.get(_IF_NONE_MATCH)
-                if unwanted is not None and is_named(unwanted, found.version):
+                if unwanted is not None and is_named(unwanted, version):
                     resp.status = 304
                     return
             shown = operation.show(key, body, found)
@@ -98,7 +99,8 @@ class OperationResource(Resource):
             replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
             context = Context(self._api, self._facts, req.caller, replicas)
             result = await operation.carry_out(context, key, body)
-            self.stamp_write(resp, context.offset)
+            assert context.end is not None, "a write has an end"
+            self.stamp_write(resp, context.end)
             resp.data = orjson.dumps(operation.show(key, body, result))
 
         return respond

@@ -5,11 +5,13 @@ from __future__ import annotations
 from falcon.asgi import Response
 
 from synap.commands.keys import CONDITION_FAILED, Delete
+from synap.commands.keyspace import ABSENT
 from synap.commands.strings import Set, SetResult
 from synap.http.api import bodies
 from synap.http.api.etags import Tags, etag_of, is_named, parse_tags
 from synap.http.api.request import App, Request
-from synap.http.api.resource import MIN_OFFSET, Resource, integer_param
+from synap.http.api.resource import Resource, integer_param
+from synap.place import Place
 from synap.request_errors import FieldInvalid, PreconditionFailed
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi, not_found, now_ms
@@ -29,15 +31,15 @@ class RawValue(Resource):
     """One key's value."""
 
     async def on_get(self, req: Request, resp: Response, key: bytes) -> None:
-        if MIN_OFFSET in req.raw_headers:
-            await self.await_min_offset(req)
-        record, offset = self._api.get(req.caller, key)
-        self.stamp_read(resp, offset)
+        await self.await_applied(req)
+        record, end = self._api.get(req.caller, key)
+        self.stamp_read(resp, end)
         if record is None:
             raise not_found(key)
-        resp.set_header("ETag", etag_of(record.version))
+        version = self.version_of(record, end)
+        resp.set_header("ETag", etag_of(version))
         unwanted = req.raw_headers.get(_IF_NONE_MATCH)
-        if unwanted is not None and is_named(unwanted, record.version):
+        if unwanted is not None and is_named(unwanted, version):
             resp.status = 304
             return
         resp.content_type = "application/octet-stream"
@@ -50,7 +52,9 @@ class RawValue(Resource):
         wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
         is_conditional = wanted is not None or unwanted is not None
         # Whoever may not gets to know nothing of the key, on a replica as on a master.
-        self._api.require_for(req.caller, Set(key, b"", if_version=0 if is_conditional else None))
+        self._api.require_for(
+            req.caller, Set(key, b"", if_version=ABSENT if is_conditional else None)
+        )
         value = await req.body(self._max_body_bytes)
         for _ in range(_ATTEMPTS):
             nx, xx, if_version = self._condition(req, key, wanted, unwanted)
@@ -59,11 +63,12 @@ class RawValue(Resource):
             result = done.result
             assert isinstance(result, SetResult)
             if result.written:
-                resp.set_header("ETag", etag_of(result.version))
-                answer = {"success": True, "key": key.decode(), "version": result.version}
-                self.answer_write(resp, done.offset, answer)
+                version = self._node.reigns(done.history).place(result.version)
+                resp.set_header("ETag", etag_of(version))
+                answer = {"success": True, "key": key.decode(), "version": str(version)}
+                self.answer_write(resp, done.end, answer)
                 return
-            self.stamp_write(resp, done.offset)
+            self.stamp_write(resp, done.end)
             if if_version is None:
                 break
         raise PreconditionFailed
@@ -71,7 +76,7 @@ class RawValue(Resource):
     async def on_delete(self, req: Request, resp: Response, key: bytes) -> None:
         wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
         is_conditional = wanted is not None or unwanted is not None
-        self._api.require_for(req.caller, Delete((key,), 0 if is_conditional else None))
+        self._api.require_for(req.caller, Delete((key,), ABSENT if is_conditional else None))
         for _ in range(_ATTEMPTS):
             if_version = None
             if wanted is not None or unwanted is not None:
@@ -80,14 +85,14 @@ class RawValue(Resource):
             done = await self.write(req, Delete((key,), if_version))
             if done.result != CONDITION_FAILED:
                 answer = {"deleted": bool(done.result), "key": key.decode()}
-                self.answer_write(resp, done.offset, answer)
+                self.answer_write(resp, done.end, answer)
                 return
-            self.stamp_write(resp, done.offset)
+            self.stamp_write(resp, done.end)
         raise PreconditionFailed
 
     def _condition(
         self, req: Request, key: bytes, wanted: Tags | None, unwanted: Tags | None
-    ) -> tuple[bool, bool, int | None]:
+    ) -> tuple[bool, bool, Place | None]:
         """Return nx, xx and if_version which make the log's owner check the headers once more.
 
         Raises:
@@ -103,12 +108,11 @@ class RawValue(Resource):
         _check(version, wanted, unwanted)
         return False, False, version
 
-    def _version(self, req: Request, key: bytes) -> int:
-        record, _ = self._api.look(req.caller, key)
-        return 0 if record is None else record.version
+    def _version(self, req: Request, key: bytes) -> Place:
+        return self.version_of(*self._api.look(req.caller, key))
 
 
-def _check(version: int, wanted: Tags | None, unwanted: Tags | None) -> None:
+def _check(version: Place, wanted: Tags | None, unwanted: Tags | None) -> None:
     is_unwanted = unwanted is not None and unwanted.holds_weak(version)
     if is_unwanted or (wanted is not None and not wanted.holds_strong(version)):
         raise PreconditionFailed

@@ -126,7 +126,7 @@ class ReplicationEndpoints(Resource):
         taken = await self._api.administer(req.caller, command, _ANSWER_SECONDS)
         assert isinstance(taken, RoleTaken)
         in_office = not taken.is_changed or await self._wait_for_office(taken.role, owner_pid)
-        self.stamp_read(resp, taken.offset)
+        self.stamp_read(resp, self._node.own_end(taken.offset))
         resp.data = orjson.dumps(
             {
                 "success": True,
@@ -167,7 +167,7 @@ class Writes(Resource):
     async def _ask(self, req: Request, resp: Response, command: PauseCommand) -> None:
         state = await self._api.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
         assert isinstance(state, PauseState)
-        self.stamp_read(resp, state.offset)
+        self.stamp_read(resp, self._node.own_end(state.offset))
         resp.data = orjson.dumps(
             {
                 "success": True,

@@ -26,7 +26,7 @@ class Snapshots(Resource):
     async def on_post(self, req: Request, resp: Response) -> None:
         taken = await self._api.administer(req.caller, TakeSnapshot(), _SNAPSHOT_SECONDS)
         assert isinstance(taken, SnapshotTaken)
-        self.stamp_read(resp, taken.offset)
+        self.stamp_read(resp, self._node.own_end(taken.offset))
         resp.data = orjson.dumps(
             {
                 "success": True,

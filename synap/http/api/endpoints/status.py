@@ -69,6 +69,6 @@ class Digest(Resource):
     """The checksum of the whole store."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        await self.await_min_offset(req)
-        offset, keys, digest = await self._api.digest(req.caller)
-        self.answer_read(resp, offset, {"offset": offset, "keys": keys, "digest": digest})
+        await self.await_applied(req)
+        end, keys, digest = await self._api.digest(req.caller)
+        self.answer_read(resp, end, {"offset": end.offset, "keys": keys, "digest": digest})

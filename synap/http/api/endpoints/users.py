@@ -20,6 +20,7 @@ from synap.http.api import bodies
 from synap.http.api.credentials import Credentials
 from synap.http.api.endpoints.account_resource import AccountResource, is_by_password
 from synap.http.api.request import App, Request
+from synap.place import LogEnd
 from synap.request_errors import AccountConflict, AccountNotFound, FieldInvalid
 from synap.service import audit
 from synap.service.account_directory import AccountDirectory
@@ -105,16 +106,16 @@ class Login(AccountResource):
         )
         shown = self._directory.shown_root() if user is None else user.shown()
         answer = {"success": True, "user": shown, "message": f"welcome, {caller.name}"}
-        self.answer_read(resp, self._node.applied_offset(), answer)
+        self.answer_read(resp, self._node.applied_end(), answer)
 
     async def on_get_me(self, req: Request, resp: Response) -> None:
-        await self.await_min_offset(req)
+        await self.await_applied(req)
         name = self.username_of(req.caller)
         shown = self._directory.shown_user(name)
         if shown is None:
             raise AccountNotFound
         shown["permissions"] = msgspec.to_builtins(req.caller.permissions)
-        self.answer_read(resp, self._node.applied_offset(), shown)
+        self.answer_read(resp, self._node.applied_end(), shown)
 
 
 class Users(AccountResource):
@@ -132,14 +133,14 @@ class Users(AccountResource):
             {"name": name, "permissions": msgspec.to_builtins(permissions)}
             for name, permissions in (*ROLES.items(), *self._directory.roles.items())
         ]
-        self.answer_read(resp, self._node.applied_offset(), {"success": True, "roles": known})
+        self.answer_read(resp, self._node.applied_end(), {"success": True, "roles": known})
 
     async def on_get_all(self, req: Request, resp: Response) -> None:
         req.caller.require("admin", _USERS)
-        await self.await_min_offset(req)
-        users, offset = self._directory.users()
+        await self.await_applied(req)
+        users, end = self._directory.users()
         shown = [self._directory.shown_root(), *(user.shown() for user in users)]
-        self.answer_read(resp, offset, {"success": True, "users": shown})
+        self.answer_read(resp, end, {"success": True, "users": shown})
 
     async def on_post_all(self, req: Request, resp: Response) -> None:
         req.caller.require("admin", _USERS)
@@ -162,17 +163,17 @@ class Users(AccountResource):
         hashed = await self._checks.hash(body.password, audit.address_of_request.get())
         user = msgspec.structs.replace(user, password_hash=hashed)
         done = await self.change(req, lambda: self._plan_new(user))
-        self._answer(resp, done.offset, f"the user {user.username} is made")
+        self._answer(resp, done.end, f"the user {user.username} is made")
 
     async def on_get_one(self, req: Request, resp: Response, name: bytes) -> None:
         username = name.decode()
         if self.username_of(req.caller) != username:
             req.caller.require("admin", _USERS)
-        await self.await_min_offset(req)
+        await self.await_applied(req)
         shown = self._directory.shown_user(username)
         if shown is None:
             raise _no_user(username)
-        self.answer_read(resp, self._node.applied_offset(), shown)
+        self.answer_read(resp, self._node.applied_end(), shown)
 
     async def on_delete_one(self, req: Request, resp: Response, name: bytes) -> None:
         def plan() -> ChangeAccounts:
@@ -183,7 +184,7 @@ class Users(AccountResource):
             return ChangeAccounts(((record, version),), removes=(record, *own))
 
         done = await self.change(req, plan)
-        self._answer(resp, done.offset, f"the user {name.decode()} is removed, with all API keys")
+        self._answer(resp, done.end, f"the user {name.decode()} is removed, with all API keys")
 
     async def on_post_password(self, req: Request, resp: Response, name: bytes) -> None:
         caller = req.caller
@@ -200,7 +201,7 @@ class Users(AccountResource):
             return _replacing(msgspec.structs.replace(user, password_hash=hashed), version)
 
         done = await self.change(req, plan)
-        self._answer(resp, done.offset, f"the user {name.decode()} has a new password")
+        self._answer(resp, done.end, f"the user {name.decode()} has a new password")
 
     async def on_post_enable(self, req: Request, resp: Response, name: bytes) -> None:
         await self._modify(req, resp, name, lambda user: _with(user, enabled=True), "is enabled")
@@ -249,7 +250,7 @@ class Users(AccountResource):
             return _replacing(modified, version)
 
         done = await self.change(req, plan)
-        self._answer(resp, done.offset, f"the user {name.decode()} {words}")
+        self._answer(resp, done.end, f"the user {name.decode()} {words}")
 
     def _changeable(
         self, caller: Caller, name: bytes, *, takes_away: bool = False, is_own: bool = False
@@ -290,8 +291,8 @@ class Users(AccountResource):
         if role not in known:
             raise FieldInvalid(f"field '{field}': unknown role; known are {', '.join(known)}")
 
-    def _answer(self, resp: Response, offset: int, message: str) -> None:
-        self.answer_write(resp, offset, {"success": True, "message": message})
+    def _answer(self, resp: Response, end: LogEnd, message: str) -> None:
+        self.answer_write(resp, end, {"success": True, "message": message})
 
 
 def _replacing(user: User, version: int) -> ChangeAccounts:

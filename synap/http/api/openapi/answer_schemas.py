@@ -21,6 +21,7 @@ ANYTHING: Schema = {}
 OBJECT: Schema = {"type": "object"}
 BINARY: Schema = {"type": "string", "format": "binary"}
 TRUE: Schema = {"const": True}
+POSITION: Schema = {"type": "string", "pattern": "^(0|[1-9][0-9]*)-[0-9a-f]{8}$"}
 ROLE: Schema = {"enum": ["standalone", "master", "replica"]}
 
 
@@ -130,7 +131,7 @@ SCHEMAS: dict[str, Schema] = {
     "Ttl": made_of(ttl=or_null(NATURAL)),
     "Page": made_of(keys=list_of(TEXT), count=NATURAL, cursor=_OR_TEXT, has_more=BOOLEAN),
     "KeyStats": _KEY_STATS,
-    "Version": made_of(success=TRUE, key=TEXT, version=NATURAL),
+    "Version": made_of(success=TRUE, key=TEXT, version=POSITION),
     "Kind": made_of(key=TEXT, type={"enum": ["string", "none"]}),
     "Existence": made_of(key=TEXT, exists=BOOLEAN),
     "Move": made_of(success=BOOLEAN, source=TEXT, destination=TEXT),

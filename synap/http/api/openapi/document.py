@@ -21,7 +21,15 @@ from synap import __version__
 from synap.auth.permissions import Permission
 from synap.errors import ReadRefused, SnapshotError, SynapError, WriteRefused
 from synap.http.api.errors import HTTP_REASONS, STATUS
-from synap.http.api.openapi.answer_schemas import INTEGER, NATURAL, SCHEMAS, TEXT, Schema, ref
+from synap.http.api.openapi.answer_schemas import (
+    INTEGER,
+    NATURAL,
+    POSITION,
+    SCHEMAS,
+    TEXT,
+    Schema,
+    ref,
+)
 from synap.http.api.openapi.route import Kind, Route
 from synap.http.api.openapi.routes import FIELDS, ROUTES
 from synap.http.api.request import App, Request
@@ -44,28 +52,33 @@ fault of the node. Unknown fields of a body are ignored."""
 
 _GUARDED = (401, 403, 429)
 _STATUSES: dict[Kind, tuple[int, ...]] = {
-    "read": (400, *_GUARDED, 503),
+    "read": (400, *_GUARDED, 412, 503),
     "write": (400, *_GUARDED, 421, 503, 507),
     "node": _GUARDED,
     "public": (),
 }
 _WITH_JSON_BODY = (400, 413, 415, 422)
 _REQUEST_HEADERS: dict[Kind, tuple[str, ...]] = {
-    "read": ("X-Synap-Min-Offset", "X-Request-Id"),
+    "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Request-Id"),
     "write": ("X-Synap-Min-Replicas", "X-Request-Id"),
     "node": ("X-Request-Id",),
     "public": ("X-Request-Id",),
 }
 _ANSWER_HEADERS: dict[Kind, tuple[str, ...]] = {
-    "read": ("X-Synap-Offset", "X-Synap-Lag-Ms", "X-Request-Id"),
-    "write": ("X-Synap-Offset", "X-Request-Id"),
+    "read": ("X-Synap-Offset", "X-Synap-Position", "X-Synap-Lag-Ms", "X-Request-Id"),
+    "write": ("X-Synap-Offset", "X-Synap-Position", "X-Request-Id"),
     "node": ("X-Request-Id",),
     "public": ("X-Request-Id",),
 }
 _PARAMETERS: dict[str, tuple[Schema, str]] = {
+    "X-Synap-Min-Position": (
+        POSITION,
+        "Wait until the node has applied what was written there, else 503 `not_caught_up`; 412 "
+        "`position_lost` where that is no part of its log",
+    ),
     "X-Synap-Min-Offset": (
         {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
-        "Wait until the node has applied this offset, else 503 `not_caught_up`",
+        "Wait until the node has applied this offset, whoever wrote it, else 503 `not_caught_up`",
     ),
     "X-Synap-Min-Replicas": (
         {"type": "integer", "minimum": 0, "maximum": 256},
@@ -75,11 +88,12 @@ _PARAMETERS: dict[str, tuple[Schema, str]] = {
 }
 _HEADERS: dict[str, tuple[Schema, str]] = {
     "X-Synap-Offset": (NATURAL, "The offset that was read, or where the write stands in the log"),
+    "X-Synap-Position": (POSITION, "The same place in the log, and who wrote there; opaque"),
     "X-Synap-Lag-Ms": (INTEGER, "At a replica: how old the data may be"),
     "X-Synap-Master": (TEXT, "Where writes go, where that is known"),
     "X-Synap-Checksum": (TEXT, "`sha256:` and the checksum that also ends the file"),
     "X-Request-Id": (TEXT, "The request's id"),
-    "ETag": (TEXT, "The key's version, in quotes"),
+    "ETag": (TEXT, "The key's version, a position in quotes"),
     "Retry-After": (NATURAL, "Seconds to wait"),
     "WWW-Authenticate": (TEXT, "Says that Basic is one of the ways"),
 }

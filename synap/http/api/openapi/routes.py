@@ -178,7 +178,10 @@ FIELDS: dict[tuple[str, str], str] = {
     ("SetBody", "xx"): "Only where the key exists; excludes `nx`",
     ("SetBody", "keepttl"): "Keep the deadline that the key has",
     ("SetBody", "get"): "Answer with the old value as `old_value`",
-    ("SetBody", "if_version"): "Only where this is the key's version; 0 stands for an absent key",
+    ("SetBody", "if_version"): (
+        "Only where this is the key's version, as its ETag has it in the quotes; the number 0 "
+        "stands for an absent key"
+    ),
     ("RangeBody", "offset"): "In bytes; a hole before it is filled with NUL",
     ("TtlBody", "ttl"): "Seconds from now on; 0 removes the key",
     ("DestinationBody", "replace"): "For `copy`: whether an existing destination is overwritten",

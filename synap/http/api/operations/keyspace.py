@@ -63,13 +63,13 @@ async def _scan(context: Context, key: bytes, body: ScanBody) -> Page:
         cursor=body.place,
         limit=body.page_keys,
     )
-    context.saw(page.offset)
+    context.saw(page.end)
     return page
 
 
 async def _list(context: Context, key: bytes, body: PatternBody) -> Page:
     page = await context.api.list_keys(context.caller, body.pattern.encode())
-    context.saw(page.offset)
+    context.saw(page.end)
     return page
 
 
@@ -82,7 +82,7 @@ def _listed(key: bytes, body: PatternBody, page: Page) -> object:
 
 async def _stats(context: Context, key: bytes, body: Nothing) -> KeyStats:
     stats = await context.api.stats(context.caller)
-    context.saw(stats.offset)
+    context.saw(stats.end)
     return stats
 
 

@@ -52,14 +52,14 @@ def _moved(key: bytes, body: DestinationBody, success: bool) -> object:
 
 
 async def _random_key(context: Context, key: bytes, body: Nothing) -> str | None:
-    found, offset = await context.api.random_key(context.caller)
-    context.saw(offset)
+    found, end = await context.api.random_key(context.caller)
+    context.saw(end)
     return found
 
 
 def _usage(context: Context, key: bytes, body: Nothing) -> dict[str, Any]:
-    usage, offset = context.facts.memory_usage(context.caller, key)
-    context.saw(offset)
+    usage, end = context.facts.memory_usage(context.caller, key)
+    context.saw(end)
     return usage
 
 

@@ -24,14 +24,14 @@ class CountBody(msgspec.Struct, gc=False):
 
 
 async def _stats(context: Context, key: bytes, body: Nothing) -> dict[str, Any]:
-    facts, offset = await context.facts.stats(context.caller)
-    context.saw(offset)
+    facts, end = await context.facts.stats(context.caller)
+    context.saw(end)
     return facts
 
 
 async def _info(context: Context, key: bytes, body: SectionBody) -> dict[str, Any]:
-    facts, offset = await context.facts.info(context.caller, body.section)
-    context.saw(offset)
+    facts, end = await context.facts.info(context.caller, body.section)
+    context.saw(end)
     return facts
 
 

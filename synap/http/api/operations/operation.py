@@ -22,6 +22,7 @@ from synap.commands.records import Record, check_key
 from synap.commands.transactions import Queued, TransactionCommand
 from synap.http.api.openapi.route import Route
 from synap.ipc.writer_client import Done
+from synap.place import LogEnd
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
 
@@ -45,13 +46,13 @@ class Context:
         facts: What the node tells of itself.
         caller: Who asks.
         min_replicas: How many replicas are to hold its writes.
-        offset: The newest offset that it has seen or made; 0 before any.
+        end: The newest end of the log that it has seen or made; None before any.
         has_read: Whether it has seen the store.
         answer_bytes: What the answers of a batch take up so far.
     """
 
     __slots__ = (
-        "answer_bytes", "api", "caller", "facts", "has_read", "min_replicas", "offset",
+        "answer_bytes", "api", "caller", "end", "facts", "has_read", "min_replicas",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +62,7 @@ class Context:
         self.facts = facts
         self.caller = caller
         self.min_replicas = min_replicas
-        self.offset = 0
+        self.end: LogEnd | None = None
         self.has_read = False
         self.answer_bytes = 0
 
@@ -80,25 +81,29 @@ class Context:
             KeyInvalid: it is empty or too long.
         """
         check_key(key)
-        record, offset = self.api.get(self.caller, key)
-        self.saw(offset)
+        record, end = self.api.get(self.caller, key)
+        self.saw(end)
         return record
 
     def look(self, key: bytes) -> Record | None:
         """Return the same as `get` without counting it as one."""
         check_key(key)
-        record, offset = self.api.look(self.caller, key)
-        self.saw(offset)
+        record, end = self.api.look(self.caller, key)
+        self.saw(end)
         return record
 
-    def saw(self, offset: int) -> None:
-        """Note the offset that a read has seen."""
+    def saw(self, end: LogEnd) -> None:
+        """Note the end of the log that a read has seen."""
         self.has_read = True
-        self.offset = max(self.offset, offset)
+        self._note(end)
 
     def _done(self, done: Done) -> Any:
-        self.offset = max(self.offset, done.offset)
+        self._note(done.end)
         return done.result
+
+    def _note(self, end: LogEnd) -> None:
+        if self.end is None or end.offset >= self.end.offset:
+            self.end = end
 
 
 Show = Callable[[bytes, BodyT, FoundT], object]
@@ -161,7 +166,7 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         """Do it.
 
         Args:
-            context: Learns the offset.
+            context: Learns the end of the log.
             key: That of the path; b"" where no path has one.
             body: What it is asked with.
             client_id: The client whose transaction it may be for.
@@ -213,7 +218,7 @@ class Read(Operation[BodyT, FoundT]):
     ) -> None:
         """
         Args:
-            find: Looks, and tells the context the offset that it saw.
+            find: Looks, and tells the context the end that it saw.
         """
         super().__init__(names, route, body, show, **more)
         self._find = find

@@ -9,8 +9,9 @@ import msgspec
 import orjson
 
 from synap.commands.keys import Delete, SetMany
+from synap.commands.keyspace import ABSENT
 from synap.commands.records import Record
-from synap.commands.strings import INTEGER_MAX, Set, SetResult
+from synap.commands.strings import Set, SetResult
 from synap.commands.values import byte_list, readable, readable_all, stored_bytes
 from synap.http.api.bodies import Natural, checked_expiry, decoder, expiry_after
 from synap.http.api.openapi.route import IF_NONE_MATCH, Parameter, delete, get, post
@@ -23,6 +24,7 @@ from synap.http.api.operations.operation import (
     Write,
     named,
 )
+from synap.place import Place, parse_place
 from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
 from synap.service.node_api import not_found, now_ms
 
@@ -55,7 +57,7 @@ class SetBody(msgspec.Struct, gc=False):
     xx: bool = False
     keepttl: bool = False
     get: bool = False
-    if_version: Natural | None = None
+    if_version: str | int | None = None
 
     @property
     def has_condition(self) -> bool:
@@ -72,9 +74,25 @@ class SetBody(msgspec.Struct, gc=False):
             expiry_ms = expiry_after(self.ttl, now_ms())
         if self.nx and self.xx:
             raise FieldInvalid("fields 'nx' and 'xx' exclude each other")
-        if self.if_version is not None and self.if_version > INTEGER_MAX:
-            raise FieldInvalid("field 'if_version': beyond 64 bits")
-        return Set(key, value, expiry_ms, self.nx, self.xx, self.keepttl, self.get, self.if_version)
+        if_version = None if self.if_version is None else wanted_version(self.if_version)
+        return Set(key, value, expiry_ms, self.nx, self.xx, self.keepttl, self.get, if_version)
+
+
+def wanted_version(given: str | int) -> Place:
+    """Return the version that the field `if_version` names.
+
+    Raises:
+        FieldInvalid: it names none.
+    """
+    if given == 0 and isinstance(given, int):
+        return ABSENT
+    try:
+        return parse_place(str(given))
+    except ValueError as error:
+        raise FieldInvalid(
+            f"field 'if_version': {error}, as the ETag has it in its quotes, and not 0, which "
+            "stands for an absent key"
+        ) from error
 
 
 def _written(key: bytes, body: SetBody, result: SetResult) -> object:
@@ -246,8 +264,8 @@ class KeysBody(msgspec.Struct, gc=False):
 
 
 async def _get_many(context: Context, key: bytes, body: KeysBody) -> list[bytes | None]:
-    values, offset = await context.api.get_many(context.caller, body.encoded())
-    context.saw(offset)
+    values, end = await context.api.get_many(context.caller, body.encoded())
+    context.saw(end)
     return values
 
 

@@ -124,6 +124,8 @@ REFUSALS = (
     Row("POST /key/KEY/renamenx", "a", {"destination": "KEY"}, 400, "key_exists"),
     Row("GET /memory/KEY/usage", None, None, 404, "key_not_found"),
     Row("GET /kv/get/KEY", "a", None, 503, "not_caught_up", {"X-Synap-Min-Offset": "999999999"}),
+    Row("GET /kv/get/KEY", "a", None, 412, "position_lost", {"X-Synap-Min-Position": "1-9f2c11aa"}),
+    Row("POST /kv/set", "a", {"key": "KEY", "value": 1, "if_version": 1}, 422, "invalid_field"),
     Row("POST /kv/incr", "1", {"key": "KEY"}, 415, "unsupported_media_type",
         {"Content-Type": "text/plain"}),
     Row("PATCH /kv/set", None, None, 405, "method_not_allowed"),

@@ -27,6 +27,7 @@ from tests.integration.http_support import (
     make_generation,
     offset_of,
     open_board,
+    position_of,
     replica_view,
     serving,
 )
@@ -35,8 +36,9 @@ from tests.support import HOST, Answer, Node
 JSON = {"Content-Type": "application/json"}
 # Makes a request go the way of all, and changes nothing else but this header of the answer.
 ASIDE = {"X-Request-Id": "aside"}
+PLACES = ("x-synap-offset", "x-synap-position")
 # What differs from one answer to the next.
-MOVING = {"date", "x-request-id", "x-synap-offset", "x-synap-lag-ms", "etag"}
+MOVING = {"date", "x-request-id", "x-synap-lag-ms", "etag", *PLACES}
 
 
 class Counted:
@@ -171,19 +173,22 @@ def test_set_and_get_answer_the_same_by_both_ways(ways: Ways, value: object) -> 
     )
     assert shape(short) == shape(long)
     assert offset_of(long) == offset_of(short) + 1
+    assert position_of(long).split("-")[1] == position_of(short).split("-")[1]
     short, long = (
         ways.short("GET", "/kv/get/fast:both"),
         ways.long("GET", "/kv/get/fast:both"),
     )
     assert shape(short) == shape(long)
     assert short.headers["etag"] == long.headers["etag"]
-    assert offset_of(short) == offset_of(long)
+    assert position_of(short) == position_of(long)
+    assert short.headers["etag"] == f'"{position_of(short)}"'
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        {"nx": True}, {"xx": True}, {"get": True}, {"ttl": 100}, {"if_version": 1},
+        {"nx": True}, {"xx": True}, {"get": True}, {"ttl": 100}, {"if_version": 0},
+        {"if_version": "1-9f2c11aa"},
         {"get": True, "keepttl": True}, {"expiry": {"type": "seconds", "value": 5}},
     ],
 )  # fmt: skip
@@ -234,6 +239,7 @@ def test_expired_key_is_missing_by_both_ways(ways: Ways) -> None:
         ("GET", "/kv/get/%FF", None, {}),
         ("GET", "/kv/get/a", None, {"If-None-Match": "*"}),
         ("GET", "/kv/get/a", None, {"X-Synap-Min-Offset": "0"}),
+        ("GET", "/kv/get/a", None, {"X-Synap-Min-Position": "0-00000000"}),
         ("GET", "/kv/get/a", None, {"Origin": "https://app.example"}),
         ("GET", "/kv/get/a", None, {"Connection": "close"}),
         ("GET", "/kv/get/a", b"body", {}),
@@ -245,6 +251,7 @@ def test_expired_key_is_missing_by_both_ways(ways: Ways) -> None:
         ("POST", "/kv/set", b'{"key":"a","value":1', JSON),
         ("POST", "/kv/set", b'{"value":1}', JSON),
         ("POST", "/kv/set", b'{"key":"a","value":1,"nx":true,"xx":true}', JSON),
+        ("POST", "/kv/set", b'{"key":"a","value":1,"if_version":1}', JSON),
         ("POST", "/kv/set", b"", JSON),
     ],
 )
@@ -261,7 +268,7 @@ def test_whatever_is_special_goes_the_way_of_all(
     [
         {"key": "", "value": 1},
         {"key": "x" * 504, "value": 1},
-        {"key": "a", "value": "x" * 2000, "if_version": 2**40, "get": True},
+        {"key": "a", "value": "x" * 2000, "if_version": f"{2**40}-9f2c11aa", "get": True},
     ],
 )
 def test_set_that_the_owner_refuses_is_the_same_error_by_both_ways(ways: Ways, body: Any) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.integration.http_support import Client, error_of, offset_of
+from tests.integration.http_support import Client, error_of, offset_of, other, position_of
 from tests.support import eventually
 
 
@@ -45,13 +45,14 @@ def test_get_type_bytes_gives_integers(client: Client, key: str) -> None:
 
 
 def test_get_etag_is_the_version_and_gives_304(client: Client, key: str) -> None:
-    offset = client.put(key, "x")
+    client.put(key, "x")
     answer = client.get(f"/kv/get/{key}")
-    assert answer.headers["etag"] == f'"{offset}"'
-    again = client.get(f"/kv/get/{key}", {"If-None-Match": answer.headers["etag"]})
+    etag = answer.headers["etag"]
+    assert etag == f'"{position_of(answer)}"'
+    again = client.get(f"/kv/get/{key}", {"If-None-Match": etag})
     assert (again.status, again.body) == (304, b"")
     client.put(key, "y")
-    assert client.get(f"/kv/get/{key}", {"If-None-Match": f'"{offset}"'}).json() == "y"
+    assert client.get(f"/kv/get/{key}", {"If-None-Match": etag}).json() == "y"
 
 
 def test_set_ttl_zero_writes_a_key_that_is_gone(client: Client, key: str) -> None:
@@ -93,14 +94,31 @@ def test_set_condition_that_fails_writes_nothing(client: Client, key: str) -> No
     assert client.read(key) == "1"
 
 
+@pytest.mark.parametrize(
+    "given", [1, -1, "1", "0", "", '"1-9f2c11aa"', "01-9f2c11aa", "1-9F2C11AA"]
+)
+def test_set_if_version_that_is_no_position_is_422_that_shows_one(
+    client: Client, key: str, given: object
+) -> None:
+    answer = client.post("/kv/set", {"key": key, "value": 1, "if_version": given})
+    assert error_of(answer) == (422, "invalid_field", False)
+    assert '"1042-9f2c11aa"' in answer.json()["error"]
+    payload = {"key": key, "value": 1, "if_version": given}
+    named = client.post("/api/v1/command", {"command": "kv.set", "payload": payload}).json()
+    assert '"1042-9f2c11aa"' in named["error"]
+
+
 def test_set_if_version_writes_only_over_that_version(client: Client, key: str) -> None:
-    def put(value: int, version: int) -> bool:
+    def put(value: int, version: str | int) -> bool:
         body = {"key": key, "value": value, "if_version": version}
         return bool(client.post("/kv/set", body).json()["written"])
 
     assert put(1, 0)
-    version = int(client.get(f"/kv/get/{key}").headers["etag"].strip('"'))
-    assert not put(2, version + 1)
+    version = client.get(f"/kv/get/{key}").headers["etag"].strip('"')
+    offset, tag = version.split("-")
+    assert not put(2, f"{int(offset) + 1}-{tag}")
+    assert not put(2, f"{offset}-{other(tag)}")
+    assert not put(2, 0)
     assert put(3, version)
     assert client.read(key) == "3"
 

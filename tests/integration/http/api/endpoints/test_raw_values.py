@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.http_support import Client, error_of, offset_of
+from tests.integration.http_support import Client, error_of, offset_of, other, position_of
 
 ALL_BYTES = bytes(range(256))
 
@@ -20,11 +20,11 @@ def test_put_bytes_are_what_get_gives(client: Client, path: str, value: bytes) -
     put = client.send("PUT", path, value, {"Content-Type": "image/png"})
     assert put.status == 200
     version = put.json()["version"]
-    assert offset_of(put) == version
+    assert position_of(put) == version
     got = client.get(path)
     assert (got.status, got.body, got.headers["etag"]) == (200, value, f'"{version}"')
     assert got.headers["content-type"] == "application/octet-stream"
-    assert offset_of(got) >= version
+    assert offset_of(got) >= offset_of(put)
 
 
 def test_put_key_with_a_slash_is_the_key_of_every_entry_point(client: Client, key: str) -> None:
@@ -71,12 +71,14 @@ def test_put_bad_ttl_is_refused_by_name(client: Client, path: str, ttl: str, sta
     assert "'ttl'" in answer.json()["error"]
 
 
-# The key has version N; {v} stands for its tag, {o} for that of another version.
+# {v} stands for the tag of the key's version, {o} for that of the same offset in another reign, {n}
+# for the offset alone.
 @pytest.mark.parametrize(
     ("exists", "headers", "status"),
     [
         (True, {"If-Match": "{v}"}, 200),
         (True, {"If-Match": "{o}"}, 412),
+        (True, {"If-Match": "{n}"}, 412),
         (True, {"If-Match": "W/{v}"}, 412),
         (True, {"If-Match": "{o}, {v}"}, 200),
         (True, {"If-Match": "*"}, 200),
@@ -87,6 +89,7 @@ def test_put_bad_ttl_is_refused_by_name(client: Client, path: str, ttl: str, sta
         (True, {"If-None-Match": "{v}"}, 412),
         (True, {"If-None-Match": "W/{v}"}, 412),
         (True, {"If-None-Match": "{o}"}, 200),
+        (True, {"If-None-Match": "{n}"}, 200),
         (True, {"If-Match": "{v}", "If-None-Match": "{v}"}, 412),
         (True, {"If-Match": "{v}", "If-None-Match": "{o}"}, 200),
         (True, {"If-Match": "7"}, 400),
@@ -101,7 +104,7 @@ def test_condition_decides_on_a_write(
     if not exists:
         client.send("DELETE", path)
     sent = {
-        name: text.format(v=f'"{version}"', o=f'"{version + 1000}"')
+        name: text.format(v=f'"{version}"', o=f'"{other(version)}"', n=f'"{offset_of(put)}"')
         for name, text in headers.items()
     }
     answer = client.send(method, path, b"new" if method == "PUT" else None, sent)

@@ -8,6 +8,7 @@ from synap.http.api.bodies import decoder
 from synap.http.api.operations.names import DestinationBody
 from synap.http.api.operations.values import AmountBody, RangeBody
 from synap.http.api.operations.whole_keys import PairsBody, SetBody, decode_pairs
+from synap.place import Place
 from synap.request_errors import FieldInvalid, InvalidRequest, InvalidValue
 
 NOW_MS = 1_000_000
@@ -50,8 +51,8 @@ def test_set_body_with_the_last_possible_deadline_is_taken_and_one_more_refused(
 
 
 def test_set_body_with_options_carries_them() -> None:
-    body = b'{"key":"k","value":1,"xx":true,"keepttl":true,"get":true,"if_version":7}'
-    assert _set(body) == Set(b"k", b"1", None, False, True, True, True, 7)
+    body = b'{"key":"k","value":1,"xx":true,"keepttl":true,"get":true,"if_version":"7-9f2c11aa"}'
+    assert _set(body) == Set(b"k", b"1", None, False, True, True, True, Place(7, "9f2c11aa"))
 
 
 def test_pairs_body_takes_objects_and_arrays() -> None:
