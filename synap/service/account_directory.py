@@ -1,7 +1,8 @@
 """Users and API keys as this node has them now, and the callers that they come to.
 
 Each look reads the records in the store, so that what was changed or revoked counts from the next
-request on, on every node that has applied it. What a record decodes to is kept by its version.
+request on, on every node that has applied it. What a record decodes to is kept as long as the
+record is that very one: another reign may have written another one at the same offset.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Found(Generic[Account]):
 
     Attributes:
         account: The user or the key.
-        version: Of the record.
+        record: It.
     """
 
     account: Account
-    version: int
+    record: Record
 
 
 class AccountDirectory:
@@ -69,11 +70,11 @@ class AccountDirectory:
         kept = self._users.get(key)
         if record is None:
             return None
-        if kept is not None and kept[0].version == record.version:
+        if kept is not None and kept[0].record == record:
             return kept
         user = decode_user(record.value)
         caller = self.caller_for(username, self.permissions_of(user), id=f"user {user.id}")
-        found = Found(user, record.version), caller
+        found = Found(user, record), caller
         _keep(self._users, key, found)
         return found
 
@@ -89,8 +90,8 @@ class AccountDirectory:
             return None
         kept = self._keys.get(record_key)
         found = kept[0] if kept is not None else None
-        if found is None or found.version != record.version:
-            found, kept = Found(decode_api_key(record.value), record.version), None
+        if found is None or found.record != record:
+            found, kept = Found(decode_api_key(record.value), record), None
         owner = self.owner_of(found.account)
         if owner is None:
             return None

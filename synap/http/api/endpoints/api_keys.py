@@ -124,7 +124,7 @@ class ApiKeys(AccountResource):
             found = self._directory.user(key.owner)
             if found is None:
                 raise AccountNotFound
-            seen.append((user_record(key.owner), found[0].version))
+            seen.append((user_record(key.owner), found[0].record.version))
             key = msgspec.structs.replace(key, owner_id=found[0].account.id)
         stored, _ = self._directory.api_keys()
         own = [(each, other) for each, _, other in stored if other.owner == key.owner]

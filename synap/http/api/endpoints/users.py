@@ -274,7 +274,7 @@ class Users(AccountResource):
         user = found[0].account
         if not is_own:
             self._require_rights_of(caller, user)
-        return user, found[0].version
+        return user, found[0].record.version
 
     def _plan_new(self, user: User) -> ChangeAccounts:
         if user.username == self._directory.root_name:

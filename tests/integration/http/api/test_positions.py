@@ -9,8 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from synap.auth.accounts import ApiKey, api_key_record, encode, id_of_record
+from synap.auth.passwords import new_api_key
 from synap.config.keys import Config
-from synap.position import UNASKED, Reign
+from synap.frame import ACCOUNTS, SET, Entry
+from synap.node.paths import NodePaths
+from synap.position import UNASKED, Position, Reign
+from synap.store import Applied, Store
 from tests.integration.http_support import (
     Client,
     error_of,
@@ -182,3 +187,36 @@ def test_every_read_waits_for_a_position_and_names_its_own(config: Config, path:
         assert position_of(client.get(path)) == "5-0a0a0a0a"
         refused = client.get(path, {"X-Synap-Min-Position": "6-0b0b0b0b"})
         assert error_of(refused) == LOST
+
+
+def make_key_generation(config: Config, history: bytes, record: bytes, key: ApiKey) -> int:
+    """Make a generation in which entry 7 is an API key; return its number."""
+    store = Store.create(NodePaths.of(config).store_dir, 64 * 1024 * 1024)
+    transaction = store.begin()
+    transaction.apply([Entry(SET, record, encode(key), space=ACCOUNTS)], 7)
+    transaction.set_applied(Applied(Position(1, 7, 0), 1, 0, 0, history))
+    transaction.commit()
+    generation = store.generation
+    store.close(clean=True)
+    return generation
+
+
+def test_key_that_another_reign_wrote_at_the_same_offset_may_what_that_one_says(
+    config: Config,
+) -> None:
+    auth = msgspec.structs.replace(config.auth, enabled=True)
+    config = msgspec.structs.replace(config, auth=auth)
+    make_lineage(config, FIRST)
+    text = new_api_key()
+    record = api_key_record(text)
+    mighty = ApiKey(id=id_of_record(record), name="k", owner=auth.root.username, owner_id="")
+    weak = msgspec.structs.replace(mighty, permissions=())
+    make_key_generation(config, A, record, mighty)
+    with open_board(config) as board, serving(config) as client:
+        board.publish(replica_view(history=A))
+        assert client.get("/kv/scan", {"X-API-Key": text}).status == 200
+        assert client.get("/digest", {"X-API-Key": text}).status == 200
+        make_lineage(config, FIRST, SECOND)
+        generation = make_key_generation(config, B, record, weak)
+        board.publish(replica_view(history=B, generation=generation))
+        assert client.get("/digest", {"X-API-Key": text}).status == 403
