@@ -32,6 +32,7 @@
     │   ├── OutcomeUnknown         the writer went away with it
     │   ├── QuorumTimeout          logged here, but too few replicas have it in time
     │   ├── ReignEnded             a higher epoch was met; this master takes no more writes
+    │   ├── Recovering             replicas are asked for what this master may have lost
     │   ├── WritesPaused           the node is about to hand its role over; nothing changed
     │   ├── DiskFull               no room on the disk
     │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
@@ -292,6 +293,24 @@ class ReignEnded(WriteRefused):
         super().__init__(
             f"this master has met epoch {epoch}, which reigns in its place, and takes no writes; "
             "`synap follow` makes it a replica of the new master"
+        )
+
+
+class Recovering(WriteRefused):
+    """This master may have lost the end of its log and waits for its replicas; try again.
+
+    Nothing was changed. `synap promote --force` goes on without them, and gives up what only they
+    hold.
+    """
+
+    reason = "recovering"
+    retryable = True
+
+    def __init__(self, awaited: str = "its replicas") -> None:
+        super().__init__(
+            f"this master may have lost the end of its log and waits for {awaited}; nothing was "
+            "changed, try again. `synap promote --force` goes on without, and gives up what only "
+            "they hold"
         )
 
 

@@ -30,6 +30,7 @@ from synap.owner.owner_metrics import FrameCounter, TimedFiles
 from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
 from synap.owner.stale_readers import StaleReaders
+from synap.replication.publishing.known_replicas import load_replicas
 from synap.shared.board import Board
 from synap.shared.series import Count, Series
 from workers.ports import check_ports
@@ -114,7 +115,7 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
     series = Series(paths.run_dir)
     data_dir = DataDir.open(
         config, paths, node, exit_signal.fail_from_thread, TimedFiles(series),
-        FrameCounter(series).note,
+        FrameCounter(series).note, has_peers=_has_peers(node, paths),
     )  # fmt: skip
     board = Board(paths.board_file)
     snapshots = _snapshotter(config, paths, data_dir)
@@ -136,6 +137,11 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
         data_dir.close(clean=is_clean)
         series.close()
     return EXIT_ROLE_CHANGED if roles.is_changed else EXIT_CLEAN
+
+
+def _has_peers(node: Node, paths: NodePaths) -> bool:
+    """Say whether replicas may hold what this node's log has lost."""
+    return node.role == "master" and bool(load_replicas(paths.replicas_file))
 
 
 def _snapshotter(config: Config, paths: NodePaths, data_dir: DataDir) -> Snapshotter:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -73,10 +74,12 @@ class WriterEngine:
         writer: Writer,
         publisher: Publisher | None,
         notice: PredecessorNotice | None,
+        fail: Callable[[BaseException], None],
     ) -> None:
         """
         Args:
             paths: The node's.
+            fail: Ends the process by an error.
             writer: Not started yet.
             publisher: Not started yet; None on a standalone node.
             notice: For the master before this one; None where there is none to be told.
@@ -84,14 +87,23 @@ class WriterEngine:
         self._writer = writer
         self._publisher = publisher
         self._notice = notice
+        self._fail = fail
         self._replicas = KnownReplicas(paths.replicas_file)
         self._socket = paths.writer_socket
 
     async def start(self) -> None:
         writer = self._writer
         if self._publisher is not None:
+            self._replicas.on_written = writer.look_at_acks
             await self._publisher.start(
-                PublisherHooks(writer.look_at_acks, writer.end_reign, self._replicas.note)
+                PublisherHooks(
+                    on_ack=writer.look_at_acks,
+                    on_higher_epoch=writer.end_reign,
+                    on_replica=self._replicas.note,
+                    is_known=self._replicas.is_written,
+                    on_restart_over=writer.end_recovery,
+                    on_failure=self._fail,
+                )
             )
         await writer.start(self._socket)
         if self._notice is not None:
@@ -129,9 +141,11 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
     await _check_peers(config, parts.paths, data_dir)
     publisher = None
     if data_dir.node.role == "master":
-        publisher = Publisher(config, data_dir, parts.snapshots, count=parts.count)
+        known = load_replicas(parts.paths.replicas_file)
+        publisher = Publisher(config, data_dir, parts.snapshots, known, count=parts.count)
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir))
-    return WriterEngine(parts.paths, writer, publisher, _predecessor_notice(config, data_dir))
+    notice = _predecessor_notice(config, data_dir)
+    return WriterEngine(parts.paths, writer, publisher, notice, parts.fail)
 
 
 def _build_writer(
@@ -165,7 +179,8 @@ async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> N
         return
     name, lineage = config.server.node_id, data_dir.lineage
     keys = load_keys(config)
-    epoch = await find_higher_epoch(name, lineage, known.values(), _INQUIRY_SECONDS, keys)
+    addresses = filter(None, known.values())
+    epoch = await find_higher_epoch(name, lineage, addresses, _INQUIRY_SECONDS, keys)
     if epoch:
         data_dir.node.end_reign(epoch)
         logger.error(

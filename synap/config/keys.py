@@ -327,6 +327,8 @@ class Replication(Section, frozen=True):
     """Lag from which a replica counts as lagging."""
     replica_timeout_secs: Annotated[int, Within(1, 86_400)] = 30
     """Silence after which the master counts a replica as disconnected."""
+    restart_wait_secs: Annotated[int, Within(0, 86_400)] = 10
+    """How long a master that may have lost its log's end waits for the replicas it knows."""
     auto_reconnect: bool = True
     """Whether a replica looks for its master again after the link went down."""
     reconnect_delay_ms: Milliseconds = 5000

@@ -10,6 +10,7 @@ One process at a time may own it; a lock in the WAL's folder sees to that.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synap.disk import DISK, NO_ROOM, Files
-from synap.errors import DiskFull, MemoryLimit, StaleEpoch, StoreUnusable
+from synap.errors import DiskFull, LogError, MemoryLimit, StaleEpoch, StoreUnusable
 from synap.frame import Frame, encode_frame
 from synap.node import resync_switch
 from synap.node.identity import Node, lock_file
@@ -35,6 +36,8 @@ from synap.wal.wal import Wal
 
 if TYPE_CHECKING:
     from synap.config.keys import Config
+
+logger = logging.getLogger(__name__)
 
 # How long a new owner waits for one that was killed to be gone.
 _HANDOVER_SECONDS = 5.0
@@ -101,10 +104,14 @@ class DataDir:
         on_sync_failure: Callable[[BaseException], None],
         files: Files = DISK,
         on_logged: Callable[[Sequence[Frame]], None] | None = None,
+        *,
+        has_peers: bool = False,
     ) -> DataDir:
         """Open and recover the node's log.
 
         Args:
+            has_peers: Others may hold what this log has lost: where it may have, no reign begins
+                before `begin_reign`.
             on_sync_failure: Called, from another thread, when a sync in the background failed: the
                 process must end.
             files: The file calls; tests give their own.
@@ -119,7 +126,7 @@ class DataDir:
         """
         lock = lock_file(paths.wal_dir / "owner.lock", wait_seconds=_HANDOVER_SECONDS)
         try:
-            opened = recover(config, paths, node, on_sync_failure, files)
+            opened = recover(config, paths, node, on_sync_failure, files, has_peers=has_peers)
         except BaseException:
             os.close(lock)
             raise
@@ -203,6 +210,69 @@ class DataDir:
         for epoch, reigned in groupby(frames, key=lambda frame: frame.epoch):
             reign = reign_at_end(self.lineage, self.position, epoch)
             self._append_reigned(reign, list(reigned))
+
+    def frames_behind(self, position: Position, limit_bytes: int) -> bytes:
+        """Return the bytes of whole frames that follow `position`, at least one; b"" for none.
+
+        None also where the log did not go through `position`, or can't be read from there.
+        """
+        try:
+            if self.wal.position_at(position.offset) != position:
+                return b""
+            with self.wal.cursor(position.offset) as cursor:
+                return cursor.next(limit_bytes)
+        except LogError as error:
+            logger.warning("nothing can be lent behind %s: %s", position, error)
+            return b""
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the end of the log may be lost, and no reign has begun since."""
+        return self.node.identity.is_recovering
+
+    def begin_reign(self) -> Reign:
+        """Begin a reign behind the log's end, durably, which ends `is_recovering`.
+
+        Raises:
+            DiskFull, OSError: there is no room; it may be tried again.
+            WalFailed: the log is of no more use.
+        """
+        node = self.node
+        reign = node.reign
+        if node.identity.is_recovering or reign is None:
+            self.wal.sync()
+            reign = node.begin_reign(self.position.offset)
+        self.wal.begin_reign(reign)
+        return reign
+
+    def promote(self, addresses: tuple[str, str] | None) -> Reign:
+        """Become a master in a new reign behind the log's end, durably.
+
+        The log is synced first: replicas that this node does not know hold what came before.
+
+        Args:
+            addresses: PUB and ROUTER socket of the master until now; None where there was none.
+        """
+        self.wal.sync()
+        return self.node.promote(self.position.offset, addresses)
+
+    def mark_reign(self, time_ms: int) -> Frame | None:
+        """Log the entry that a reign begins with, where it has logged nothing and others had.
+
+        Returns:
+            The frame; None where there is nothing to do.
+
+        Raises:
+            DiskFull, MemoryLimit: nothing was logged.
+            WalFailed: the log is of no more use.
+        """
+        reign = self.node.reign
+        if reign is None or not 0 < self.position.offset < reign.first_offset:
+            return None
+        self.replay_rest()
+        transaction = self.store.begin()
+        transaction.mark()
+        return self.commit(transaction, time_ms)
 
     @property
     def has_synced(self) -> bool:

@@ -46,6 +46,8 @@ class NodeIdentity(msgspec.Struct, frozen=True):
             the configuration's. A promoted master keeps the address of the one before it.
         master_sync_address: That master's ROUTER socket; as above.
         ended_by_epoch: The higher epoch that this master has met, which ends its reign; 0 for none.
+        is_recovering: The end of this master's log may be lost, and replicas are asked for it: it
+            takes no writes until its next reign begins.
     """
 
     id: str
@@ -56,6 +58,7 @@ class NodeIdentity(msgspec.Struct, frozen=True):
     master_address: str = ""
     master_sync_address: str = ""
     ended_by_epoch: int = 0
+    is_recovering: bool = False
 
 
 class Node:
@@ -156,8 +159,15 @@ class Node:
         epoch = max((reign.epoch for reign in self.lineage), default=0) + 1
         is_unasked = all(reign.is_unasked for reign in self.lineage[len(kept) :])
         reign = new_reign(epoch, after_offset + 1, is_unasked=is_unasked)
-        self.adopt((*kept, reign))
+        self._keep(
+            msgspec.structs.replace(self.identity, lineage=(*kept, reign), is_recovering=False)
+        )
         return reign
+
+    def note_recovering(self) -> None:
+        """Say, durably, that the end of the log may be lost; the next reign ends that."""
+        if not self.identity.is_recovering:
+            self._keep(msgspec.structs.replace(self.identity, is_recovering=True))
 
     def promote(self, after_offset: int, addresses: tuple[str, str] | None) -> Reign:
         """Become a master in a new reign after `after_offset`, where the log ends, durably.
@@ -173,7 +183,7 @@ class Node:
         pub, sync = addresses or (before.master_address, before.master_sync_address)
         self._keep(msgspec.structs.replace(
             before, role="master", lineage=(*kept, reign), has_synced=True,
-            master_address=pub, master_sync_address=sync, ended_by_epoch=0,
+            master_address=pub, master_sync_address=sync, ended_by_epoch=0, is_recovering=False,
         ))  # fmt: skip
         return reign
 
@@ -181,7 +191,7 @@ class Node:
         """Become a replica of the master at these addresses, durably; the data stays."""
         self._keep(msgspec.structs.replace(
             self.identity, role="replica", master_address=master_address,
-            master_sync_address=master_sync_address, ended_by_epoch=0,
+            master_sync_address=master_sync_address, ended_by_epoch=0, is_recovering=False,
         ))  # fmt: skip
 
     def end_reign(self, epoch: int) -> None:

@@ -8,7 +8,8 @@
 
 What is rebuilt is a new generation of the store, which is put in use when it is whole. A master
 that may have lost the end of its log, or was copied, begins a new epoch, so that nobody takes what
-it writes for what it, or its original, wrote there before.
+it writes for what it, or its original, wrote there before. Where it knows replicas they are asked
+first, and the epoch begins behind what they give back.
 
 `synap.node.data_dir` calls it. `docs/architecture.md`, "After a crash", tells the cases.
 """
@@ -91,6 +92,8 @@ def recover(
     node: Node,
     on_sync_failure: Callable[[BaseException], None],
     files: Files = DISK,
+    *,
+    has_peers: bool = False,
 ) -> tuple[Wal, Store, Recovery]:
     """Open the log and the live store so that both stand at the log's end.
 
@@ -98,6 +101,7 @@ def recover(
 
     Args:
         files: The file calls; tests give their own.
+        has_peers: A master that may have lost the end of its log begins no reign here.
 
     Raises:
         WalCorrupt: the log is damaged before its end.
@@ -105,7 +109,7 @@ def recover(
         StoreUnusable: the live store is lost, and no snapshot and no log makes up for it.
         DataDirUnusable: something can't be put aside.
     """
-    recoverer = _Recoverer(config, paths, node, on_sync_failure, files)
+    recoverer = _Recoverer(config, paths, node, on_sync_failure, files, has_peers)
     wal, store = recoverer.run()
     _tell(recoverer.recovery, wal)
     return wal, store, recoverer.recovery
@@ -121,7 +125,9 @@ class _Recoverer:
         node: Node,
         on_sync_failure: Callable[[BaseException], None],
         files: Files,
+        has_peers: bool,
     ) -> None:
+        self._has_peers = has_peers
         self._paths = paths
         self._node = node
         self._on_sync_failure = on_sync_failure
@@ -361,10 +367,15 @@ class _Recoverer:
         if node.role == "replica" or node.reign is None:
             return
         reign = node.reign
+        may_have_lost = self._may_have_lost(position) or node.identity.is_recovering
+        if may_have_lost and self._has_peers:
+            # Whoever holds what is missing is asked first: `synap.replication.rules.restart`.
+            node.note_recovering()
+            return
         is_active = (reign.epoch, reign.history) == (wal.epoch, wal.history)
         is_next = reign.first_offset == position.offset + 1
         is_inside = not wal.segment_count and reign.first_offset <= position.offset
-        if self._may_have_lost(position) or not (is_active or is_next or is_inside):
+        if may_have_lost or not (is_active or is_next or is_inside):
             reign = node.begin_reign(position.offset)
             self.recovery.begun_epoch = reign.epoch
         wal.begin_reign(reign)

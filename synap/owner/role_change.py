@@ -132,13 +132,15 @@ class RoleChange:
             losses = promotion_losses(self._hooks.view(), self._hooks.now_ns())
         elif node.identity.ended_by_epoch:
             losses = [f"epoch {node.identity.ended_by_epoch} reigns, which this node has met"]
+        elif node.identity.is_recovering:
+            losses = ["entries that only replicas hold, which this master waits for, are given up"]
         elif node.role == "master" and not command.force:
             return self._taken(is_changed=False)
         self._refuse_unless(command.force, losses)
         if node.role != "master":
             self._check(self._hooks.check)
         addresses = node.master_addresses(self._config) if node.role == "replica" else None
-        await self._change(lambda: node.promote(self._data_dir.position.offset, addresses))
+        await self._change(lambda: self._data_dir.promote(addresses))
         logger.warning(
             "this node is the master from now on, in epoch %d after offset %d",
             self._epoch(), self._data_dir.position.offset,

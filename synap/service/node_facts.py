@@ -15,6 +15,7 @@ import msgspec
 from synap import __version__
 from synap.auth.permissions import Caller
 from synap.commands.records import check_key
+from synap.errors import Recovering
 from synap.node.procfs import TcpConnection, connections_on, process_facts
 from synap.place import LogEnd
 from synap.replication.rules.lag import lag_entries
@@ -31,6 +32,7 @@ from synap.shared.series import (
     EXPIRED,
     FAILED_HANDSHAKES,
     FULL_RESYNCS,
+    PUT_ASIDE,
     REQUESTS,
     VIOLATIONS,
     Sums,
@@ -176,6 +178,10 @@ class NodeFacts:
     async def replication(self) -> Facts:
         """Return the content of `/health/replication`, which is open to all."""
         return _replication_facts(self._node, await self._sums())
+
+    async def cluster(self) -> Facts:
+        """Return the content of `/cluster`."""
+        return _cluster_facts(self._node, sum_of(await self._sums(), PUT_ASIDE))
 
     async def _sums(self) -> Sums:
         return await asyncio.to_thread(read_series, self._node.paths.run_dir)
@@ -355,6 +361,8 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
         "open": replication_is_open(node),
         "handshakes_failed_total": sum_of(sums, FAILED_HANDSHAKES),
     }
+    facts["put_aside_total"] = sum_of(sums, PUT_ASIDE)
+    facts["rank"] = details.rank
     if node.role == "replica":
         return facts | {
             "master_address": details.master_address or node.config.replication.master_address,
@@ -371,12 +379,27 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
     facts["current_offset"] = offset
     if node.role == "master":
         facts["violations_total"] = sum_of(sums, VIOLATIONS)
+        facts["waiting_for"] = msgspec.to_builtins(details.awaited)
         facts["replicas"] = msgspec.to_builtins(details.replicas)
     return facts
 
 
-def cluster_facts(node: LocalNode) -> Facts:
+def _own_note(node: LocalNode, put_aside: int) -> str | None:
+    """Return what an operator should know of this node; None for nothing."""
+    notes = []
+    if node.view.read_only == Recovering.reason:
+        awaited = ", ".join(each.id for each in node.details.awaited)
+        notes.append(f"waits for {awaited or 'its replicas'}")
+    if put_aside:
+        notes.append(f"has put {put_aside} entries aside that its master's log lacked")
+    return "; ".join(notes) or None
+
+
+def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
     """Return the form of `/cluster`: every member that this node knows, itself first.
+
+    Args:
+        put_aside: Entries of its own log that this node put aside for a master's, ever.
 
     It asks nobody: a master has its roster, a replica what its master told it.
     """
@@ -388,6 +411,7 @@ def cluster_facts(node: LocalNode) -> Facts:
         "epoch": view.epoch,
         "offset": offset,
         "open": replication_is_open(node),
+        "note": _own_note(node, put_aside),
     }
     if is_replica:
         contact_ms = _ms_since(view.last_contact_ns)
@@ -414,8 +438,10 @@ def cluster_facts(node: LocalNode) -> Facts:
 
 
 def _member(node_id: str | None, url: str | None, role: str) -> Facts:
-    numbers = dict.fromkeys(("epoch", "offset", "lag_entries", "lag_ms", "contact_ms", "open"))
-    return {"node_id": node_id, "url": url or None, "role": role, "state": "", **numbers}
+    empty = dict.fromkeys(
+        ("epoch", "offset", "lag_entries", "lag_ms", "contact_ms", "open", "note")
+    )
+    return {"node_id": node_id, "url": url or None, "role": role, "state": "", **empty}
 
 
 def _known_replica(facts: ReplicaFacts) -> Facts:

@@ -90,6 +90,13 @@ class ReplicaFacts(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+class AwaitedFacts(msgspec.Struct, frozen=True):
+    """A replica that a master waits for before it takes writes; `note` as in `ReplicaFacts`."""
+
+    id: str
+    note: str = ""
+
+
 class SnapshotFacts(msgspec.Struct, frozen=True):
     """How the node's snapshots stand.
 
@@ -125,6 +132,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         replicas: On a master, every replica that was heard since its start.
         used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
         limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
+        rank: What the node's data is worth beside another's, the larger one being ahead: the newest
+            reign held that was asked for, the newest one held, the offset.
+        awaited: On a master that may have lost the end of its log, the replicas that it waits for.
     """
 
     wal_bytes: int = 0
@@ -139,6 +149,8 @@ class NodeDetails(msgspec.Struct, frozen=True):
     used_bytes: int = 0
     limit_bytes: int = 0
     wal_damage: str = ""
+    awaited: tuple[AwaitedFacts, ...] = ()
+    rank: tuple[int, int, int] = (0, 0, 0)
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

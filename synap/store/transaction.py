@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import lmdb
 
 from synap.commands.records import NEVER, Record
-from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, SET, Entry
+from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, SET, Entry
 from synap.place import Reigns
 from synap.store import walks
 from synap.store.bulk import Bulk
@@ -301,6 +301,11 @@ class WriteTransaction:
         cursor = self._transaction.cursor(self._keys)
         while cursor.set_range(prefix) and (key := cursor.key()).startswith(prefix):
             self._erase(key)
+
+    def mark(self) -> None:
+        """Collect an entry without effect, which shows that a reign has begun."""
+        self.entries.append(Entry(MARK))
+        self._next_offset += 1
 
     def _collect_account(self, entry: Entry) -> None:
         try:

@@ -388,6 +388,15 @@ class Wal:
             self._readers.files.sync_directory(self._options.directory)
             self._retired.popleft()
 
+    def sync(self) -> None:
+        """Make all of the log durable, whatever the fsync mode.
+
+        Raises:
+            WalFailed: the sync failed; the log is of no more use.
+        """
+        self._syncer.check()
+        self._syncer.sync()
+
     def close(self) -> None:
         """Sync what is not durable, in every mode, and close; twice does no harm.
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from synap.errors import NotPaused, ReignEnded
+from synap.errors import NotPaused, Recovering, ReignEnded
 from synap.ipc.admin_messages import PauseCommand, PauseState, PauseWrites, StepDown
 from synap.node.data_dir import DataDir
 from synap.writer.pause import Pause
@@ -74,6 +74,8 @@ class PauseHandler:
     def _begin(self, now: float, seconds: float) -> None:
         if self._gate.ended_by_epoch:
             raise ReignEnded(self._gate.ended_by_epoch)
+        if self._data_dir.is_recovering:
+            raise Recovering
         pause = self._pause
         pause.begin(now, seconds)
         self.stop()

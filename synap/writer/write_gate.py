@@ -16,7 +16,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Self
 
-from synap.errors import DiskFull, MemoryLimit, ReignEnded, WriteRefused, WritesPaused
+from synap.errors import (
+    DiskFull,
+    MemoryLimit,
+    Recovering,
+    ReignEnded,
+    WriteRefused,
+    WritesPaused,
+)
 from synap.writer.pause import Pause
 
 logger = logging.getLogger(__name__)
@@ -34,6 +41,7 @@ class Reason(Enum):
     WRITES_PAUSED = WritesPaused, 10, True
     MEMORY_LIMIT = MemoryLimit, 20, False
     DISK_FULL = DiskFull, 30, False
+    RECOVERING = Recovering, 35, True
     REIGN_ENDED = ReignEnded, 40, True
 
     def __init__(self, error: type[WriteRefused], rank: int, is_closing: bool) -> None:
@@ -92,6 +100,7 @@ class WriteGate:
             logger.error("writes are refused: %s", error, extra={"action": "read_only"})
             self._held[reason] = error
             self._on_change()
+        self._held[reason] = error
 
     def lift(self, reason: Reason) -> None:
         """End a reason, where it holds."""

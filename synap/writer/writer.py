@@ -26,6 +26,7 @@ from synap.errors import (
     DiskFull,
     MemoryLimit,
     ReadOnlyReplica,
+    Recovering,
     ReignEnded,
     WriteRefused,
 )
@@ -129,6 +130,10 @@ class Writer:
             interval_ms=options.sweep_interval_ms, clock=clock,
         )  # fmt: skip
         self._inbox = Inbox(self._run_turn, lambda: data_dir.reigns.history)
+        # A reign is to begin: on a log that lost its end, after its replicas were heard.
+        self._begins_reign = publisher is not None and not data_dir.is_recovering
+        if data_dir.is_recovering:
+            self._gate.refuse(self._waiting())
         self._has_failed = False
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -141,6 +146,8 @@ class Writer:
         self._server = await self._loop.create_unix_server(
             lambda: WriterConnection(self._inbox), str(socket_path)
         )
+        if not self._gate.ended_by_epoch:
+            self._begin_reign()
         self._tick()
         self._sweeper.start()
 
@@ -172,6 +179,42 @@ class Writer:
         )  # fmt: skip
         self._gate.end_reign(epoch)
         self._note_end()
+
+    def end_recovery(self) -> None:
+        """Begin a reign and take writes: whoever may hold what the log had lost was asked."""
+        if self._gate.ended_by_epoch:
+            return
+        self._begins_reign = True
+        self._begin_reign()
+
+    def _begin_reign(self) -> None:
+        """Begin what is to begin; where there is no room, the next tick tries."""
+        if not self._begins_reign:
+            return
+        data_dir = self._data_dir
+        try:
+            if data_dir.is_recovering:
+                reign = data_dir.begin_reign()
+                logger.warning(
+                    "epoch %d begins behind offset %d", reign.epoch, data_dir.position.offset,
+                    extra={"action": "recovered", "epoch": reign.epoch},
+                )  # fmt: skip
+            frame = data_dir.mark_reign(int(self._clock() * 1000))
+        except (DiskFull, MemoryLimit) as error:
+            self._gate.refuse(error)
+            return
+        except Exception as error:
+            self._fail(error)
+            return
+        self._begins_reign = False
+        if frame is not None and self._publisher is not None:
+            self._publisher.publish(frame)
+        self._gate.lift(Reason.RECOVERING)
+
+    def _waiting(self) -> Recovering:
+        awaited = self._publisher.awaited() if self._publisher is not None else ()
+        names = ", ".join(f"{each.id} ({each.note})" if each.note else each.id for each in awaited)
+        return Recovering(names or "its replicas")
 
     def _note_end(self) -> None:
         """Make it durable that the reign has ended; where the disk refuses, the next tick tries."""
@@ -309,6 +352,10 @@ class Writer:
         self._ticks += 1
         if self._gate.ended_by_epoch:
             self._note_end()
+        elif self._begins_reign:
+            self._begin_reign()
+        elif self._data_dir.is_recovering:
+            self._gate.refuse(self._waiting())
         self._show()
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
 

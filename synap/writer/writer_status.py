@@ -9,7 +9,15 @@ from typing import Protocol
 from synap.eviction.evictor import Evictor
 from synap.frame import Frame
 from synap.node.data_dir import DataDir
-from synap.shared.board import Board, BoardView, NodeDetails, ReplicaFacts, SnapshotFacts
+from synap.replication.rules.reigns import rank
+from synap.shared.board import (
+    AwaitedFacts,
+    Board,
+    BoardView,
+    NodeDetails,
+    ReplicaFacts,
+    SnapshotFacts,
+)
 
 
 class FramePublisher(Protocol):
@@ -20,6 +28,9 @@ class FramePublisher(Protocol):
 
     def replicas(self) -> tuple[ReplicaFacts, ...]:
         """Return what is known of each replica."""
+
+    def awaited(self) -> tuple[AwaitedFacts, ...]:
+        """Return the replicas that the master waits for before it takes writes."""
 
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
@@ -91,10 +102,12 @@ class WriterStatus:
                 wal_segments=wal.segment_count,
                 wal_first_offset=wal.first_offset,
                 wal_damage=wal.damage,
+                rank=rank(self._data_dir.lineage, self._data_dir.position.offset),
                 last_fsync_ms=wal.last_sync_ms,
                 used_bytes=evictor.used_bytes if evictor is not None else 0,
                 limit_bytes=evictor.limit_bytes if evictor is not None else 0,
                 replicas=publisher.replicas() if publisher is not None else (),
+                awaited=publisher.awaited() if publisher is not None else (),
                 snapshots=self._snapshots(),
             )
         )

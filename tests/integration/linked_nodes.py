@@ -83,6 +83,8 @@ class OneNode:
     """A log that can be closed and opened again."""
 
     data_dir: DataDir
+    # Names that a master's `replicas.json` would hold.
+    awaited: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, **settings: object) -> None:
         keys = {key.replace("__", "."): value for key, value in settings.items()}
@@ -95,7 +97,9 @@ class OneNode:
 
     def open_log(self) -> None:
         node = Node.load_or_create(self.config, self.paths)
-        self.data_dir = DataDir.open(self.config, self.paths, node, on_sync_failure=pytest.fail)
+        self.data_dir = DataDir.open(
+            self.config, self.paths, node, on_sync_failure=pytest.fail, has_peers=bool(self.awaited)
+        )
         self._is_open = True
 
     async def start(self) -> None:
@@ -143,15 +147,30 @@ class Master(OneNode):
         self.lost_share = 0.0
         self.lost = 0
         self._random = random.Random(1)
-        self.hooks = PublisherHooks(on_ack=_nothing, on_higher_epoch=_forget, on_replica=_ignore)
+        self.hooks = PublisherHooks(
+            on_ack=_nothing,
+            on_higher_epoch=_forget,
+            on_replica=_ignore,
+            is_known=bool,
+            on_restart_over=lambda: self.begin_reign(),
+            on_failure=pytest.fail,
+        )
         self.open_log()
 
     async def start(self) -> None:
-        self.publisher = Publisher(self.config, self.data_dir, count=self.counted.count)
+        self.publisher = Publisher(
+            self.config, self.data_dir, known=self.awaited, count=self.counted.count
+        )
         await self.publisher.start(self.hooks)
 
     async def stop(self) -> None:
         await self.publisher.stop()
+
+    def begin_reign(self) -> None:
+        self.data_dir.begin_reign()
+        frame = self.data_dir.mark_reign(time.time_ns() // 1_000_000)
+        assert frame is not None
+        self.publisher.publish(frame)
 
     def set(self, key: bytes, value: bytes) -> Frame:
         transaction = self.data_dir.store.begin()

@@ -18,7 +18,7 @@ from synap.ipc.writer_client import WriterClient
 from synap.node.data_dir import DataDir
 from synap.replication.publishing.publisher import Publisher
 from synap.replication.rules.progress import LinkState
-from synap.shared.board import Board, BoardView, ReplicaFacts, SnapshotFacts
+from synap.shared.board import AwaitedFacts, Board, BoardView, ReplicaFacts, SnapshotFacts
 from synap.shared.series import Count
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
@@ -40,6 +40,9 @@ class Listener:
         self.frames.append(frame)
 
     def replicas(self) -> tuple[ReplicaFacts, ...]:
+        return ()
+
+    def awaited(self) -> tuple[AwaitedFacts, ...]:
         return ()
 
 

@@ -14,7 +14,7 @@ from random import Random
 import msgspec
 
 from synap.errors import DiskFull, OffsetGap, OffsetNotRetained, OffsetUnknown
-from synap.frame import Entry, Frame, encode_frame, follows
+from synap.frame import MARK, Entry, Frame, encode_frame, follows
 from synap.node.data_dir import reign_at_end
 from synap.node.identity import Node, NodeIdentity, new_reign
 from synap.position import START, Lineage, Position, Reign, check_next_reign
@@ -42,6 +42,7 @@ class Disk:
         ever_held: Every key that was durable here at some time.
         aside: Offset and rolling checksum of each frame in `diverged/`.
         snapshots: Newest first.
+        known_replicas: What `replicas.json` holds.
     """
 
     def __init__(self, name: str, random: Random, *, is_master: bool, is_synced: bool) -> None:
@@ -64,6 +65,7 @@ class Disk:
         self.ever_held: set[bytes] = set()
         self.aside: set[tuple[int, int]] = set()
         self.snapshots: list[tuple[Manifest, bytes]] = []
+        self.known_replicas: set[str] = set()
         self.full_share = 0.0
         self.pins: list[int] = []
         self.frames: list[Frame] = []
@@ -108,6 +110,13 @@ class Disk:
             self.begin_reign(reign)
             self._append(frame)
 
+    def frames_behind(self, position: Position, _: int) -> bytes:
+        """Return the bytes of a few frames that follow `position`."""
+        if position.offset < self.base.offset or self.position_at(position.offset) != position:
+            return b""
+        frames = [f for f in self.frames if f.first_offset > position.offset][:_CHUNK_FRAMES]
+        return b"".join(frame.encoded for frame in frames)
+
     def write(self, entries: Sequence[Entry], time_ms: int) -> Frame:
         """Log and apply a master's own entries."""
         reign = self.node.reign
@@ -130,10 +139,14 @@ class Disk:
             self._segments.pop()
         self._segments.append(Reign(reign.epoch, reign.history, following))
 
-    def open_as_master(self, *, may_have_lost: bool) -> bool:
+    def open_as_master(self, *, may_have_lost: bool, has_peers: bool) -> bool:
         """Head the log by the reign to write in, as recovery does; return whether it is new."""
         self.drop_foreign_segments()
         node, offset = self.node, self.position.offset
+        may_have_lost |= node.identity.is_recovering
+        if may_have_lost and has_peers:
+            node.note_recovering()
+            return False
         reign = node.reign
         assert reign is not None
         active = self._segments[-1] if self._segments else None
@@ -256,6 +269,8 @@ class Disk:
 
     def _apply(self, frame: Frame) -> None:
         for entry in frame.entries():
+            if entry.operation == MARK:
+                continue
             self.store[entry.key] = entry.value
             self.ever_held.add(entry.key)
 

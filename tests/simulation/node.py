@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from synap.errors import DiskFull, MemoryLimit, NothingToAccept, ReplicationError
-from synap.frame import Entry
+from synap.frame import MARK, Entry, Frame
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService
 from synap.replication.publishing.snapshot_service import SnapshotService
@@ -25,9 +25,10 @@ from synap.replication.rules.messages import (
     Refusal,
     encode,
 )
-from synap.replication.rules.plan import Plan
+from synap.replication.rules.plan import Diverged
 from synap.replication.rules.progress import retry_delay_ms
 from synap.replication.rules.quorum import Waiting
+from synap.replication.rules.restart import Restart
 from synap.replication.rules.resync import Install, Job, Receive, Write
 from synap.snapshot.folder import Manifest
 from tests.simulation.disk import Cursor, Disk
@@ -40,6 +41,7 @@ Read = TypeVar("Read")
 HEARTBEAT_MS = 1000
 _REPLICA_TIMEOUT_NS = 10_000 * 1_000_000
 _ACK_TIMEOUT_MS = 3000
+_RESTART_WAIT_NS = 500 * 1_000_000
 _RECONNECT_MS = 1000
 _KNOCK_MS = 2000
 _TICK_MS = HEARTBEAT_MS / 4
@@ -161,32 +163,82 @@ class MasterProcess(Process):
                 complain=lambda violation, _: world.timeline.note(f"{name} drops: {violation}"),
                 on_ack=self._look_at_acks,
                 on_higher_epoch=self._end_reign,
+                on_restart_over=self._end_restart,
+                is_known=lambda replica: replica in disk.known_replicas,
             ),
+            self._restart(),
         )  # fmt: skip
         self._master.serve(
             CatchUpService(disk, reader, self.send_bulk),  # type: ignore[arg-type]
             Snapshots(self, reader),
         )
         self.after(0, self._beat)
+        if not disk.node.identity.is_recovering:
+            self._mark()
         if disk.node.identity.master_address:
             self.after(0, self._knock)
 
     def write(self, write: ClientWrite, entries: Sequence[Entry]) -> bool:
         """Log a client's write; return whether it was taken."""
-        if self.disk.node.identity.ended_by_epoch:
+        identity = self.disk.node.identity
+        if identity.ended_by_epoch or identity.is_recovering:
             return False
         timeline = self.timeline
         try:
-            frame = self.disk.write(entries, timeline.wall_ms)
+            frame = self._log(entries)
         except DiskFull:
             return False
         write.position = frame.position
-        message = self._master.streamed(frame, timeline.now_ns, timeline.wall_ms)
-        self._publish(message, frame.encoded if isinstance(message, Published) else None)
         deadline = timeline.elapsed_ms + _ACK_TIMEOUT_MS
         self._waiting.add(self.world.quorum, frame.last_offset, deadline, write)
         self._look_at_acks()
         return True
+
+    def confirm(self, write: ClientWrite) -> None:
+        """Acknowledge what is there, when a quorum holds all that the answer depends on."""
+        disk = self.disk
+        if disk.node.identity.ended_by_epoch or disk.node.identity.is_recovering:
+            return
+        deadline = self.timeline.elapsed_ms + _ACK_TIMEOUT_MS
+        self._waiting.add(self.world.quorum, disk.position.offset, deadline, write)
+        self._look_at_acks()
+
+    def _log(self, entries: Sequence[Entry]) -> Frame:
+        timeline = self.timeline
+        frame = self.disk.write(entries, timeline.wall_ms)
+        message = self._master.streamed(frame, timeline.now_ns, timeline.wall_ms)
+        self._publish(message, frame.encoded if isinstance(message, Published) else None)
+        return frame
+
+    def _mark(self) -> None:
+        """Log the first entry of a reign that has none; where there is no room, again later."""
+        disk, reign = self.disk, self.disk.node.reign
+        assert reign is not None
+        is_over = disk.node.identity.ended_by_epoch
+        if is_over or not 0 < disk.position.offset < reign.first_offset:
+            return
+        try:
+            self._log([Entry(MARK)])
+        except DiskFull:
+            self.after(_TICK_MS, self._mark)
+
+    def _restart(self) -> Restart | None:
+        disk = self.disk
+        if not disk.node.identity.is_recovering:
+            return None
+        quorum = self.world.quorum if self.world.is_configured else 0
+        until_ns = self.timeline.now_ns + _RESTART_WAIT_NS
+        return Restart(disk, sorted(disk.known_replicas), quorum, until_ns)
+
+    def _end_restart(self) -> None:
+        disk = self.disk
+        if disk.node.identity.ended_by_epoch:
+            return
+        disk.sync()
+        disk.begin_reign(disk.node.begin_reign(disk.position.offset))
+        self.timeline.note(f"{self.name} recovers at {disk.position}, a new reign")
+        self._mark()
+        self.hear_subscription()
 
     def receive(self, peer: bytes, parts: list[bytes]) -> None:
         request, _ = messages.requests.decode(parts)
@@ -224,15 +276,21 @@ class MasterProcess(Process):
 
         def deliver(found: Future[Position | None]) -> None:
             at_replica = found.result() if found.exception() is None else None
-            answer: Plan = self._master.welcome(
+            answer = self._master.welcome(
                 peer, address, hello, disk.first_offset, at_replica,
                 self.timeline.now_ns, self.timeline.wall_ms,
             )  # fmt: skip
-            self.timeline.note(
-                f"{self.name} answers {hello.replica} at {hello.position}: {type(answer).__name__}"
-            )
+            if answer is not None and not isinstance(answer, Diverged):
+                # Written a moment later, in a thread.
+                self.after(self.random.random() * 50, lambda: self._know(hello.replica))
+            said = "Recall" if answer is None else type(answer).__name__
+            self.timeline.note(f"{self.name} answers {hello.replica} at {hello.position}: {said}")
 
         self._reader.read(lambda: disk.position_at(hello.position.offset), deliver)
+
+    def _know(self, replica: str) -> None:
+        self.disk.known_replicas.add(replica)
+        self._look_at_acks()
 
     def _look_at_acks(self) -> None:
         for replicas in self._waiting.numbers():

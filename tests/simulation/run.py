@@ -12,6 +12,8 @@ from tests.simulation.world import SimNode, Violation, World
 _FAULTS_MS = 14_000
 _HEALING_MS = 60_000
 _LOOK_MS = 1000
+# After so much of that, no replica gives a master back what it lost: another one must reign.
+_PATIENCE_MS = 25_000
 
 
 class Failure(AssertionError):
@@ -30,6 +32,7 @@ class Run:
         self._faults = (
             (6, self._crash),
             (3, self._crash_machine),
+            (3, self._cut_the_masters_power),
             (4, self._split),
             (8, self.world.fail_over),
             (4, self.world.repoint_strays),
@@ -59,6 +62,8 @@ class Run:
                 raise Violation(f"the nodes do not agree: {self._standing()}")
             world.repoint_strays()
             world.accept_diverged()
+            if timeline.elapsed_ms > _FAULTS_MS + _PATIENCE_MS:
+                world.fail_over_recovering()
             timeline.run_until(timeline.elapsed_ms + _LOOK_MS)
         self._look_for_losses()
         self._look_for_a_master()
@@ -95,12 +100,20 @@ class Run:
         self.world.excuse_losses(node, lost)
         self._start_later(node)
 
-    def _start_later(self, node: SimNode) -> None:
+    def _cut_the_masters_power(self) -> None:
+        """The reigning master comes back at once, without the end of its log."""
+        node = self.world.reigning
+        lost = node.crash_machine()
+        self._timeline.note(f"{node.name} loses its power, {lost} frames lost")
+        self.world.excuse_losses(node, lost)
+        self._start_later(node, 500)
+
+    def _start_later(self, node: SimNode, longest_ms: float = 6000) -> None:
         def start() -> None:
             if node.process is None:
                 node.start()
 
-        self._timeline.after(100 + 6000 * self._random.random() ** 2, start)
+        self._timeline.after(100 + longest_ms * self._random.random() ** 2, start)
 
     def _split(self) -> None:
         world = self.world

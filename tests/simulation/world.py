@@ -7,6 +7,7 @@ from random import Random
 
 from synap.frame import SET, Entry
 from synap.position import START, Position
+from synap.replication.rules import reigns
 from synap.replication.rules.resync import Install
 from tests.simulation.disk import Disk
 from tests.simulation.network import Network
@@ -25,13 +26,15 @@ class ClientWrite:
     """A write of a key that no other write has.
 
     Attributes:
-        is_excused: A disk that need not keep it lost it.
+        lost_by: The master whose machine lost it, where no other machine has.
+        is_excused: Disks that need not keep it lost it: a replica's, or more than one.
     """
 
     key: bytes
     master: str
     position: Position = START
     is_acknowledged: bool = False
+    lost_by: str = ""
     is_excused: bool = False
 
 
@@ -62,7 +65,9 @@ class SimNode:
         disk = self.disk
         may_have_lost, self._may_have_lost = self._may_have_lost, False
         if disk.node.role == "master":
-            is_new = disk.open_as_master(may_have_lost=may_have_lost)
+            is_new = disk.open_as_master(
+                may_have_lost=may_have_lost, has_peers=bool(disk.known_replicas)
+            )
             self.process = MasterProcess(self._world, self.name, disk)
         else:
             is_new = False
@@ -90,6 +95,7 @@ class World:
 
     Attributes:
         quorum: Replicas that each write waits for.
+        is_configured: Every node's configuration asks for the quorum.
         is_synced: Every disk has fsync_mode `always`.
         reigning: The node that clients take for the master.
         writes: What clients were told was taken.
@@ -100,7 +106,9 @@ class World:
         self.timeline = Timeline()
         self.network = Network(self.timeline, random)
         self.quorum = random.choice((1, 1, 2))
-        self.is_synced = random.random() < 0.7
+        self.is_synced = random.random() < 0.5
+        # Else each write asks for the quorum, and a restart waits for a time alone.
+        self.is_configured = random.random() < 0.7
         self.settle_ms = random.choice((0.0, 1.0, 40.0))
         self.writes: list[ClientWrite] = []
         self._links: dict[bytes, ReplicaProcess] = {}
@@ -196,6 +204,9 @@ class World:
         master = node.process
         if not isinstance(master, MasterProcess) or not self._client_reaches(node):
             return
+        if self.random.random() < 0.1:
+            self._confirm(node, master)
+            return
         number = len(self.writes)
         key, value = b"write %d" % number, b"%d" % number
         entries = [Entry(SET, key, value)]
@@ -211,6 +222,12 @@ class World:
         self.timeline.note(f"{node.name} logs write {number} at {write.position}")
         if self._told.get(node.name, 0) > node.reign_epoch:
             raise Violation(f"{node.name} takes writes though it was told of a higher epoch")
+
+    def _confirm(self, node: SimNode, master: MasterProcess) -> None:
+        """Have a client write what is there already: the answer waits for a quorum to hold it."""
+        doubtful = [w for w in self.writes if not w.is_acknowledged and w.key in node.disk.store]
+        if doubtful:
+            master.confirm(self.random.choice(doubtful))
 
     def acknowledged(self, master: MasterProcess, write: ClientWrite) -> None:
         """Take the promise that a write is on a quorum, and check it."""
@@ -251,29 +268,56 @@ class World:
                 raise Violation(f"{node.name} shows a half frame at {node.disk.position}")
 
     def excuse_losses(self, node: SimNode, lost: int) -> None:
-        """A disk that was not synced lost its tail: writes that were there may be gone."""
+        """A disk that was not synced lost its tail: writes that were there may be gone.
+
+        But for those that a quorum acknowledged, where it was the master's alone.
+        """
         if not lost:
             return
+        is_master = node.disk.node.role == "master"
         for write in self.writes:
-            if write.key not in node.disk.store:
+            if write.key in node.disk.store or write.key not in node.disk.ever_held:
+                continue
+            if is_master and self.is_configured and write.lost_by in ("", node.name):
+                write.lost_by = node.name
+            else:
                 write.is_excused = True
 
     # What the operator does.
 
+    def fail_over_recovering(self) -> None:
+        """Promote a replica in the place of a master that waits for what nobody can give back."""
+        if not self.reigning.disk.node.identity.is_recovering:
+            return
+        self.fail_over()
+        node = self.reigning
+        if node.disk.node.identity.is_recovering:
+            # Who is ahead never held a whole state: `synap promote --force`.
+            for write in self.writes:
+                write.is_excused |= write.key not in node.disk.store
+            node.stop()
+            node.disk.node.promote(node.disk.position.offset, None)
+            node.start()
+
     def fail_over(self) -> None:
         """Promote the best replica that the operator reaches, as operations.md says.
 
-        Those of the lost master's reign count. Where N of them acknowledge each write, all nodes
+        Where N of them acknowledge each write, all nodes
         but N must be among them: then one has it. They follow the new master from then on.
         """
         seen = [node for node in self.nodes.values() if self._can_serve(node)]
         is_reigning = isinstance(self.reigning.process, MasterProcess)
-        is_alive = is_reigning and self._client_reaches(self.reigning)
+        has_log = not self.reigning.disk.node.identity.is_recovering
+        is_alive = is_reigning and has_log and self._client_reaches(self.reigning)
         if is_alive or len(seen) < NODES - self.quorum:
             return
-        best = max(seen, key=self.rank)
+        best = max(seen, key=lambda node: self.rank(node))
         before = best.disk.node.identity.master_address
+        # It may not have heard of the lost reign: two of one number would end each other.
+        best.disk.node.end_reign(self.reigning.reign_epoch)
+        self._excuse_unseen(seen)
         best.stop()
+        best.disk.sync()
         best.disk.node.promote(best.disk.position.offset, (before, before) if before else None)
         best.start()
         self.timeline.note(f"{best.name} is promoted, {named(best.disk.lineage)}")
@@ -282,10 +326,17 @@ class World:
             if node is not best:
                 self.follow(node)
 
+    def _excuse_unseen(self, seen: list[SimNode]) -> None:
+        """A master's machine lost writes, and who holds them is out of reach too: that is two."""
+        for write in self.writes:
+            is_seen = any(write.key in node.disk.store for node in seen)
+            if write.lost_by and not is_seen:
+                write.is_excused = True
+
     @staticmethod
-    def rank(node: SimNode) -> int:
+    def rank(node: SimNode) -> tuple[int, ...]:
         """Return what makes the better candidate."""
-        return node.disk.position.offset
+        return reigns.rank(node.disk.lineage, node.disk.position.offset)
 
     def follow(self, node: SimNode) -> None:
         """Have a node follow the reigning master."""
@@ -332,12 +383,12 @@ class World:
         node.start()
 
     def _can_serve(self, node: SimNode) -> bool:
-        """Whether a node is up, in reach, and a replica that went through the lost reign."""
+        """Whether a node is up, in reach, and a replica of the same cluster."""
         process = node.process
         if not isinstance(process, ReplicaProcess) or process.is_switching:
             return False
-        has_joined = node.disk.node.reign == self.reigning.disk.node.reign
-        return has_joined and node.disk.has_synced and self._client_reaches(node)
+        shares = not set(node.disk.lineage).isdisjoint(self.reigning.disk.lineage)
+        return shares and node.disk.has_synced and self._client_reaches(node)
 
     def _client_reaches(self, node: SimNode) -> bool:
         return self.network.reaches("client", node.name)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from synap.position import Lineage
@@ -20,6 +21,8 @@ from synap.replication.rules.follower import Follower
 from synap.replication.rules.messages import Ack
 from synap.replication.rules.plan import CatchUp, Replace
 from synap.replication.rules.progress import LinkState, StreamBuffer
+from synap.replication.rules.restart import Restart
+from tests.simulation.node import MasterProcess
 from tests.simulation.run import Failure, simulate
 from tests.simulation.world import SimNode, Violation, World
 
@@ -28,7 +31,15 @@ PARTS = 5
 # A rule that is broken must show within so many.
 MUTANT_SEEDS = 150
 # What seeds of one part must have come through together: else they would prove little.
-_DEEDS = ("is promoted", "installs", "acknowledges", "a new reign", "Diverged", "hears of epoch")
+_DEEDS = (
+    "is promoted",
+    "installs",
+    "acknowledges",
+    "a new reign",
+    "Diverged",
+    "hears of epoch",
+    "Recall",
+)
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -122,7 +133,7 @@ def _take_any_snapshot(patch: pytest.MonkeyPatch) -> None:
 
 
 def _go_on_in_the_old_reign(patch: pytest.MonkeyPatch) -> None:
-    """A master that lost the end of its log begins no epoch."""
+    """A master that lost the end of its log asks nobody and begins no epoch."""
     start = SimNode.start
 
     def start_as_if_nothing_was_lost(self: SimNode) -> None:
@@ -130,6 +141,38 @@ def _go_on_in_the_old_reign(patch: pytest.MonkeyPatch) -> None:
         start(self)
 
     patch.setattr(SimNode, "start", start_as_if_nothing_was_lost)
+
+
+def _go_on_with_what_was_lent(patch: pytest.MonkeyPatch) -> None:
+    """A master that has heard all its replicas goes on in the reign that lost entries."""
+
+    def go_on(self: MasterProcess) -> None:
+        node = self.disk.node
+        node._keep(msgspec.structs.replace(node.identity, is_recovering=False))
+        self.disk.open_as_master(may_have_lost=False, has_peers=True)
+
+    patch.setattr(MasterProcess, "_end_restart", go_on)
+
+
+def _begin_a_reign_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A master that lost the end of its log hears nobody before it begins a reign."""
+    patch.setattr(Restart, "tick", lambda self, _: setattr(self, "is_over", True))
+
+
+def _wait_for_too_few(patch: pytest.MonkeyPatch) -> None:
+    """It begins one when as many are heard as acknowledge, not when all such sets are met."""
+    begin = Restart.__init__
+
+    def begin_too_early(self: Restart, log: object, known: object, quorum: int, _: int) -> None:
+        begin(self, log, known, quorum, 0)
+        self._needed = quorum
+
+    patch.setattr(Restart, "__init__", begin_too_early)
+
+
+def _rank_by_lineage(patch: pytest.MonkeyPatch) -> None:
+    """The operator takes a reign that a replica has only heard of for one that it holds."""
+    patch.setattr(reigns, "held", lambda lineage, _: lineage)
 
 
 def _promote_anybody(patch: pytest.MonkeyPatch) -> None:
@@ -140,16 +183,20 @@ def _promote_anybody(patch: pytest.MonkeyPatch) -> None:
 # Each with a seed that saw it once, so that the search is short.
 _MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_ack_what_is_heard, 1),
-    (_welcome_everybody, 8),
-    (_trust_the_offset, 27),
+    (_welcome_everybody, 3),
+    (_trust_the_offset, 11),
     (_count_one_too_few, 5),
-    (_ignore_higher_epochs, 4),
-    (_rank_by_the_number, 459),
+    (_ignore_higher_epochs, 3),
+    (_rank_by_the_number, 3574),
     (_see_no_gap, 0),
     (_put_nothing_aside, 8),
-    (_take_any_snapshot, 122),
-    (_go_on_in_the_old_reign, 82),
-    (_promote_anybody, 8),
+    (_take_any_snapshot, 8),
+    (_go_on_in_the_old_reign, 1),
+    (_promote_anybody, 0),
+    (_go_on_with_what_was_lent, 9),
+    (_begin_a_reign_at_once, 7),
+    (_wait_for_too_few, 3),
+    (_rank_by_lineage, 2748),
 )
 
 

@@ -77,6 +77,8 @@ def status_command(
             console.print(_table(nodes))
             for name in (node.node for node in nodes if node.open):
                 console.print(f"{name}: {_OPEN}", highlight=False, markup=False)
+            for node in (node for node in nodes if node.note):
+                console.print(f"{node.node}: {node.note}", highlight=False, markup=False)
         if found.unknown:
             typer.echo(f"not known here: {found.unknown}", err=True)
         if not watch:

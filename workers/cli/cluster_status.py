@@ -39,6 +39,7 @@ class NodeStatus:
         lag_entries: Entries that a replica lacks; None on others.
         lag_ms: Age of the oldest of them; None on others.
         contact_ms: How long ago a replica and its master last heard each other; None for never.
+        note: What an operator should know of it; empty for nothing.
         open: Its replication serves whoever reaches its ports, with no proof of membership.
     """
 
@@ -52,6 +53,7 @@ class NodeStatus:
     lag_ms: int | None = None
     contact_ms: int | None = None
     open: bool = False
+    note: str = ""
 
     @property
     def is_well(self) -> bool:
@@ -144,7 +146,10 @@ def _row_of(asked_url: str, member: dict[str, Any]) -> NodeStatus:
     facts = {name: member[name] for name in ("role", "state", "epoch", "offset", "contact_ms")}
     facts |= {name: member[name] for name in ("lag_entries", "lag_ms")}
     url = url_seen_from(asked_url, member["url"] or "")
-    return NodeStatus(node=member["node_id"] or "", url=url, open=bool(member["open"]), **facts)
+    return NodeStatus(
+        node=member["node_id"] or "", url=url, open=bool(member["open"]),
+        note=member.get("note") or "", **facts,
+    )  # fmt: skip
 
 
 def _merged(told: Sequence[_Told]) -> list[NodeStatus]:

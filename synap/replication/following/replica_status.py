@@ -10,6 +10,7 @@ from synap.addresses import reachable_url, split_address
 from synap.node.data_dir import DataDir
 from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.progress import NS_PER_MS, LinkState
+from synap.replication.rules.reigns import rank
 from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts
 
 _DETAILS_EVERY_NS = 500 * NS_PER_MS
@@ -78,6 +79,7 @@ class ReplicaBoard:
                 wal_segments=wal.segment_count,
                 wal_first_offset=wal.first_offset,
                 wal_damage=wal.damage,
+                rank=rank(self._data_dir.lineage, self._data_dir.position.offset),
                 last_fsync_ms=wal.last_sync_ms,
                 master_address=self._master_address,
                 last_sync_ms=last_sync_ms,

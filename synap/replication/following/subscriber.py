@@ -32,7 +32,7 @@ from synap.replication.rules.resync import Install, Job
 from synap.replication.transport.curve import Keys, MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.transport.sockets import Endpoint, Sockets
-from synap.shared.series import CATCH_UPS, FAILED_HANDSHAKES, FULL_RESYNCS, GAPS, Count
+from synap.shared.series import CATCH_UPS, FAILED_HANDSHAKES, FULL_RESYNCS, GAPS, PUT_ASIDE, Count
 
 if TYPE_CHECKING:
     from synap.config.keys import Config
@@ -110,6 +110,9 @@ class Subscriber:
         self._sync_address = replication.master_sync_address
         self._board = board
         self._count = count
+        self._log = log
+        # Where the log ended when the installer's last job began.
+        self._held_offset = 0
         self._draw = draw
         self._follower = Follower(
             log,
@@ -243,6 +246,8 @@ class Subscriber:
     def _submit(self) -> None:
         jobs = self._follower.jobs
         if jobs and self._installer is not None:
+            # Nothing is appended from here to the job's end.
+            self._held_offset = self._log.position.offset
             self._installer.submit(jobs)
             jobs.clear()
 
@@ -250,6 +255,9 @@ class Subscriber:
         self._follower.done(job, is_good, time.monotonic_ns())
         if isinstance(job, Install) and is_good:
             self._count(FULL_RESYNCS)
+            kept_after = job.switch.kept_after
+            if kept_after is not None and self._held_offset > kept_after:
+                self._count(PUT_ASIDE, self._held_offset - kept_after)
             # HTTP workers reopen by what the board shows.
             self._show()
         self._link.send_soon()

@@ -1,14 +1,17 @@
 """The replicas that a master knew, kept over its restarts: whom it asks before it takes writes.
 
 `replicas.json` in the data directory has the address of the ROUTER socket that each would have as a
-master, by name. It is written when that changes, in a thread, so that no commit waits for it; one
-that is lost costs no more than not asking.
+master, by name; empty where it told none. It is written when that changes, in a thread, so that no
+commit waits for it. A replica's acks count when it is written: a master that comes back without the
+end of its log asks those that are in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # The one that joined first makes room.
 _MAX_REPLICAS = 64
+_RETRY_SECONDS = 1.0
 
 
 def load_replicas(path: Path) -> dict[str, str]:
@@ -31,18 +35,25 @@ def load_replicas(path: Path) -> dict[str, str]:
 
 
 class KnownReplicas:
-    """The file, on a master. All methods belong to one event loop."""
+    """The file, on a master. All methods belong to one event loop.
+
+    Attributes:
+        on_written: Called when `is_written` may have changed.
+    """
 
     def __init__(self, path: Path, files: Files = DISK) -> None:
         self._path = path
         self._files = files
         self._addresses = load_replicas(path)
+        self._written = frozenset(self._addresses)
         self._is_changed = False
+        self._stopping = asyncio.Event()
+        self.on_written: Callable[[], None] = _nothing
         self._saving: asyncio.Task[None] | None = None
 
     def note(self, name: str, address: str) -> None:
         """Remember where a replica would be as a master; returns at once."""
-        if self._addresses.get(name) == address:
+        if self._addresses.get(name) == address and name in self._written:
             return
         self._addresses.pop(name, None)
         self._addresses[name] = address
@@ -52,8 +63,13 @@ class KnownReplicas:
         if self._saving is None or self._saving.done():
             self._saving = asyncio.create_task(self._save())
 
+    def is_written(self, name: str) -> bool:
+        """Say whether the file holds a replica, durably."""
+        return name in self._written
+
     async def stop(self) -> None:
         """Wait for what is being written."""
+        self._stopping.set()
         if self._saving is not None:
             await self._saving
 
@@ -61,9 +77,23 @@ class KnownReplicas:
         while self._is_changed:
             self._is_changed = False
             content = msgspec.json.format(msgspec.json.encode(self._addresses), indent=2) + b"\n"
+            names = frozenset(self._addresses)
+            # Who made room counts for nothing before the file without it is begun.
+            self._written &= names
             try:
                 await asyncio.to_thread(write_file, self._path, content, files=self._files)
             except OSError as error:
                 logger.warning(
-                    "%s can't be written: %s", self._path, error, extra={"action": "replicas"}
-                )
+                    "%s can't be written, and quorums lack who is not in it: %s", self._path, error,
+                    extra={"action": "replicas"},
+                )  # fmt: skip
+                self._is_changed = not self._stopping.is_set()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _RETRY_SECONDS)
+            else:
+                self._written = names
+                self.on_written()
+
+
+def _nothing() -> None:
+    """Tell nobody."""

@@ -12,13 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from synap.addresses import reachable_address, reachable_url
 from synap.config.membership import check_membership
-from synap.errors import OffsetNotRetained, ProtocolViolation, WalCorrupt
+from synap.errors import (
+    LogError,
+    OffsetNotRetained,
+    ProtocolViolation,
+    StoreError,
+    WalCorrupt,
+)
 from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
@@ -37,11 +43,12 @@ from synap.replication.rules.messages import (
 )
 from synap.replication.rules.plan import CatchUp, Diverged, Plan
 from synap.replication.rules.progress import NS_PER_MS
+from synap.replication.rules.restart import Restart
 from synap.replication.rules.roster import ReplicaProgress
 from synap.replication.transport.curve import load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.transport.sockets import ListeningEndpoint, Sockets
-from synap.shared.board import ReplicaFacts
+from synap.shared.board import AwaitedFacts, ReplicaFacts
 from synap.shared.series import FAILED_HANDSHAKES, VIOLATIONS, Count
 
 if TYPE_CHECKING:
@@ -77,6 +84,13 @@ class PublishedLog(Protocol):
     def lineage(self) -> Lineage:
         """The reigns of the log, at least one."""
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the end of the log may be lost, and no reign has begun since."""
+
+    def append_frames(self, frames: Sequence[Frame]) -> None:
+        """Log and apply frames that this log held before; raises where they do not follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublisherHooks:
@@ -86,12 +100,19 @@ class PublisherHooks:
         on_ack: Called when `held_offset` may have changed.
         on_higher_epoch: Called with an epoch that ends the reign of this master.
         on_replica: Called with the name of a replica that joins and the address of the ROUTER
-            socket that it would have as a master.
+            socket that it would have as a master; empty where it tells none.
+        is_known: Whether a restart of this master would ask the replica of that name: only then its
+            acks count.
+        on_restart_over: Called when the next reign may begin, where one waits for replicas.
+        on_failure: Called with an error of the log after which the process must end.
     """
 
     on_ack: Callable[[], None]
     on_higher_epoch: Callable[[int], None]
     on_replica: Callable[[str, str], None]
+    is_known: Callable[[str], bool]
+    on_restart_over: Callable[[], None]
+    on_failure: Callable[[BaseException], None]
 
 
 class Publisher:
@@ -107,11 +128,13 @@ class Publisher:
         config: Config,
         log: PublishedLog,
         snapshots: SnapshotSource | None = None,
+        known: Collection[str] = (),
         *,
         count: Count,
     ) -> None:
         """
         Args:
+            known: Names of the replicas that are asked for what a recovering log lacks.
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
             snapshots: Its snapshots; without them nobody gets a full resync.
@@ -149,7 +172,10 @@ class Publisher:
                 complain=self._complain,
                 on_ack=self._hear_ack,
                 on_higher_epoch=self._hear_higher_epoch,
+                on_restart_over=self._end_restart,
+                is_known=self._is_known,
             ),
+            self._restart(known),
         )
         self._lines = LineLimit()
         self._complained_ns = -_COMPLAIN_EVERY_NS
@@ -231,9 +257,28 @@ class Publisher:
         """Return every replica that was heard since the start, by name."""
         return tuple(map(_facts, self._master.replicas(time.monotonic_ns())))
 
+    def awaited(self) -> tuple[AwaitedFacts, ...]:
+        """Return the replicas that this master waits for before it takes writes."""
+        return tuple(AwaitedFacts(each.id, each.note) for each in self._master.awaited())
+
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
         return self._master.held_offset(replicas)
+
+    def _restart(self, known: Collection[str]) -> Restart | None:
+        log, replication = self._log, self._replication
+        if not log.is_recovering:
+            return None
+        until_ns = time.monotonic_ns() + replication.restart_wait_secs * 1_000_000_000
+        return Restart(log, known, replication.min_replicas_to_write, until_ns)
+
+    def _end_restart(self) -> None:
+        self._hooks.on_restart_over()
+        # The replicas learn of the new reign, and say hello to it.
+        self._send_heartbeat()
+
+    def _is_known(self, name: str) -> bool:
+        return self._hooks.is_known(name)
 
     def _beat(self) -> None:
         self._send_heartbeat()
@@ -267,7 +312,10 @@ class Publisher:
             self._complain(error, address)
             self._sync.drop_sender()
             return
-        self._master.receive(peer, address, request, time.monotonic_ns(), _wall_ms())
+        try:
+            self._master.receive(peer, address, request, time.monotonic_ns(), _wall_ms())
+        except (LogError, StoreError) as error:
+            self._hooks.on_failure(error)
 
     def _look_up(self, peer: bytes, address: str, hello: Hello) -> None:
         """Look up, in the reader's thread, what the answer to a hello needs."""
@@ -295,7 +343,14 @@ class Publisher:
                 peer, address, hello, wal.first_offset, found.result(),
                 time.monotonic_ns(), _wall_ms(),
             )  # fmt: skip
-            if hello.sync_address and not isinstance(answer, Diverged):
+            if answer is None:
+                logger.warning(
+                    "replica %s at %s holds entries up to offset %d, which this log lost",
+                    hello.replica, address, hello.position.offset,
+                    extra={"action": "recall", "replica": hello.replica},
+                )  # fmt: skip
+                return
+            if not isinstance(answer, Diverged):
                 self._note_replica(hello, address)
             self._warn_of_twins(hello.replica, address)
             if self._lines.allows(address, time.monotonic_ns()):
@@ -314,6 +369,9 @@ class Publisher:
             )  # fmt: skip
 
     def _note_replica(self, hello: Hello, address: str) -> None:
+        if not hello.sync_address:
+            self._hooks.on_replica(hello.replica, "")
+            return
         try:
             reachable = reachable_address(hello.sync_address, address)
         except ValueError:

@@ -11,7 +11,8 @@
     master        the other side
     roster        what a master knows of its replicas
     quorum        when enough of them hold a write
-    reigns        when a master's reign has ended
+    reigns        when a master's reign has ended, and whose data is ahead
+    restart       whom a master asks that may have lost the end of its log
     peer_words    what a peer may say in names and addresses
     line_limit    how many log lines one peer may cause
 

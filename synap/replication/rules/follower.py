@@ -26,7 +26,7 @@ from synap.errors import (
     StaleEpoch,
 )
 from synap.frame import VERSION, Frame
-from synap.position import NO_HISTORY, Lineage
+from synap.position import NO_HISTORY, START, Lineage, Position
 from synap.replication.rules import messages, plan
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.rules.lag import Lag, lag_ms
@@ -38,7 +38,9 @@ from synap.replication.rules.messages import (
     Fetch,
     Heartbeat,
     Hello,
+    Loan,
     Published,
+    Recall,
     Refusal,
     Request,
     SnapshotChunk,
@@ -54,6 +56,8 @@ from synap.replication.rules.resync import CREDIT, Install, Job, Resync
 STREAM_BUFFER_BYTES = 32 * 1024 * 1024
 # One append: bounds how long the disk keeps the loop from the sockets.
 APPEND_BYTES = 4 * 1024 * 1024
+# Frames lent at a time, or one that is larger.
+LOAN_BYTES = 1024 * 1024
 # An answer may wait for the master's disk, so its deadline does not shrink with the heartbeat.
 _LEAST_ANSWER_NS = 2_000_000_000
 
@@ -76,6 +80,8 @@ class _Stage(Enum):
       │ welcome   │ refused
       v           v
     JOINED ─────► REFUSED             where the master has no longer what is missing
+
+    GREETED ──► LENDING ──► JOINED    where the master lacks what this log holds
     """
 
     # No link: there is nobody to hear and nobody to tell.
@@ -87,11 +93,17 @@ class _Stage(Enum):
     # The master does not serve this log as it is. The log stays, the stream is not kept, and after
     # a while the hello is said again.
     REFUSED = auto()
+    # The master lost the end of its log and has it back from here; it welcomes this replica then.
+    LENDING = auto()
     # A snapshot is fetched or put in place; nothing is appended, the stream is not kept.
     SYNCING = auto()
     # The log is the master's, up to its end: it takes what the stream brings, fetches what is
     # missing, and tells how far it is.
     JOINED = auto()
+
+
+# Stages in which a hello was answered, but in GREETED: that one's answer is still to come.
+_GREETS_AGAIN = (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING, _Stage.LENDING)
 
 
 class _Transfer:
@@ -155,6 +167,9 @@ class Follower:
         # since: false but in JOINED.
         self._target_offset = 0
         self._is_level = False
+        # LENDING: when the master asked last, and the frames behind the position that it named.
+        self._lent_ns = 0
+        self._lent: tuple[Position, bytes] = (START, b"")
         # The last offset that was told on this link; -1 for none.
         self._acked_offset = -1
         self._lag = Lag(applied_time_ms)
@@ -201,6 +216,8 @@ class Follower:
             self._resync.take_chunk(message, bulk, now_ns)
         elif isinstance(message, Welcome):
             self._receive_welcome(message, now_ns)
+        elif isinstance(message, Recall):
+            self._lend(message, now_ns)
         else:
             self._receive_refusal(message, now_ns)
 
@@ -268,6 +285,8 @@ class Follower:
         answer_ns = max(3 * self._interval_ns, _LEAST_ANSWER_NS)
         if self._stage is _Stage.GREETED and now_ns - self._greeted_ns > answer_ns:
             raise LinkLost("the sync address does not answer the hello")
+        if self._stage is _Stage.LENDING and now_ns - self._lent_ns > answer_ns:
+            raise LinkLost("the master no longer asks for what it lost")
         if self._transfer is not None and now_ns - self._transfer.moved_ns > answer_ns:
             raise LinkLost("the catch-up makes no progress")
         if self._stage is _Stage.SYNCING:
@@ -280,10 +299,13 @@ class Follower:
         """Return how the link stands."""
         lineage = self._log.lineage
         state = self._state(now_ns)
+        detail = self._refusal.detail
+        if self._stage is _Stage.LENDING:
+            detail = "the master has lost the end of its log and gets it back from this replica"
         return FollowerStatus(
             state=state,
             reason=self._refusal.reason,
-            note=self._refusal.detail or (self._loss if state is LinkState.DISCONNECTED else ""),
+            note=detail or (self._loss if state is LinkState.DISCONNECTED else ""),
             position=self._log.position,
             master_offset=self._lag.master_offset,
             history=lineage[-1].history if lineage else NO_HISTORY,
@@ -322,6 +344,11 @@ class Follower:
         self._refusal = refusal
         self._master_url = refusal.url or self._master_url
 
+    def _become_lending(self, now_ns: int) -> None:
+        """Keep what the stream brought: a welcome or another hello follows."""
+        self._stage = _Stage.LENDING
+        self._lent_ns = now_ns
+
     def _become_syncing(self) -> None:
         """Keep why the master refused, which shows until the snapshot is in place."""
         self._stop_following()
@@ -343,6 +370,7 @@ class Follower:
     def _forget_link(self) -> None:
         """Forget what was said and heard on a link; what is being installed goes on."""
         self._stop_following()
+        self._lent = (START, b"")
         self.outbox.clear()
         self._buffer.clear()
         self._resync.halt()
@@ -428,12 +456,12 @@ class Follower:
         own = self._options
         hello = Hello(
             own.replica, position, lineage, own.url,
-            sync_address=own.sync_address, format=VERSION,
+            sync_address=own.sync_address, format=VERSION, lends=True,
         )  # fmt: skip
         self.outbox.append(hello)
 
     def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:
-        if self._stage is not _Stage.GREETED:
+        if self._stage not in (_Stage.GREETED, _Stage.LENDING):
             return
         self._master_url = welcome.url
         own = self._log.position
@@ -449,6 +477,9 @@ class Follower:
                 )
             )
             return
+        if welcome.lineage[-1].history != self._history:
+            # It crossed a reign's beginning: the one to the hello of the other reign follows.
+            return
         if welcome.lineage != lineage:
             self._adopt(welcome.lineage)
         self._become_joined(welcome.position.offset)
@@ -461,18 +492,37 @@ class Follower:
         except (OffsetGap, StaleEpoch) as error:
             raise ProtocolViolation(f"the master's lineage does not follow: {error}") from error
 
+    def _lend(self, recall: Recall, now_ns: int) -> None:
+        """Send what the master asks for of its own log, as much as it gave credit for."""
+        if self._stage not in (_Stage.GREETED, _Stage.LENDING):
+            return
+        self._contact_ns = now_ns
+        self._become_lending(now_ns)
+        position, content = self._lent
+        if position != recall.position or not recall.at_byte:
+            # Who names a reign of this log knows it; nobody else is given anything of it.
+            is_own = any(reign.history == self._history for reign in self._log.lineage)
+            content = self._log.frames_behind(recall.position, LOAN_BYTES) if is_own else b""
+            self._lent = (recall.position, content)
+        ends = recall.at_byte + recall.credit * messages.MAX_PIECE_BYTES
+        for at in range(recall.at_byte, min(ends, len(content)), messages.MAX_PIECE_BYTES):
+            piece = content[at : at + messages.MAX_PIECE_BYTES]
+            self.outbox.append(Loan(recall.request, at, len(content), piece))
+        if recall.at_byte >= len(content):
+            self.outbox.append(Loan(recall.request, recall.at_byte, 0))
+
     def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
         if refusal.request:
             if not self._resync.take_refusal(refusal, now_ns):
                 self._receive_transfer_refusal(refusal)
         elif refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
-            if self._stage is _Stage.GREETED:
+            if self._stage in (_Stage.GREETED, _Stage.LENDING):
                 self._mend(refusal, now_ns)
         elif refusal.reason == messages.HELLO_WANTED:
             # One hello answers any number of these: the ones after it meet the stage GREETED.
-            if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
+            if self._stage in _GREETS_AGAIN:
                 self._greet(now_ns)
-        elif self._stage is _Stage.GREETED:
+        elif self._stage in (_Stage.GREETED, _Stage.LENDING):
             raise LinkLost(f"the master refuses the hello: {refusal.reason} {refusal.detail}")
 
     def _receive_transfer_refusal(self, refusal: Refusal) -> None:

@@ -39,6 +39,12 @@ class ReplicaLog(Protocol):
     def adopt(self, lineage: Lineage) -> None:
         """Take the master's lineage."""
 
+    def frames_behind(self, position: Position, limit_bytes: int) -> bytes:
+        """Return the bytes of whole frames that follow `position`, at least one; b"" for none.
+
+        None also where the log did not go through `position`, or no longer holds what follows.
+        """
+
 
 class FollowerOptions(msgspec.Struct, frozen=True):
     """How a replica follows.

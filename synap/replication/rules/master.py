@@ -33,6 +33,7 @@ from synap.replication.rules.messages import (
     Heartbeat,
     Hello,
     Inquiry,
+    Loan,
     Published,
     Refusal,
     Request,
@@ -41,6 +42,7 @@ from synap.replication.rules.messages import (
 from synap.replication.rules.plan import Diverged, FullResync, MasterFacts, Plan, decide
 from synap.replication.rules.progress import LinkState
 from synap.replication.rules.reigns import epoch_above
+from synap.replication.rules.restart import Awaited, Guest, Restart
 from synap.replication.rules.roster import ReplicaProgress, Roster
 
 # States of a replica whose offset is one of another log.
@@ -125,6 +127,9 @@ class MasterHooks:
         complain: Counts a message that was none; gets the address that it came from.
         on_ack: Looks at `held_offset`, which may have changed.
         on_higher_epoch: Sees to it that no write is taken: the epoch ends this master's reign.
+        on_restart_over: Begins the next reign: those that must be heard were, and lent what they
+            hold.
+        is_known: Whether a replica's name is durably among those that a restart asks.
     """
 
     send: Callable[[bytes, Answer], bool]
@@ -132,6 +137,8 @@ class MasterHooks:
     complain: Callable[[ProtocolViolation, str], None]
     on_ack: Callable[[], None]
     on_higher_epoch: Callable[[int], None]
+    on_restart_over: Callable[[], None]
+    is_known: Callable[[str], bool]
 
 
 class Master:
@@ -140,12 +147,19 @@ class Master:
     _catch_up: CatchUps
     _snapshots: SnapshotTransfers | None
 
-    def __init__(self, log: MasterLog, options: MasterOptions, hooks: MasterHooks) -> None:
+    def __init__(
+        self,
+        log: MasterLog,
+        options: MasterOptions,
+        hooks: MasterHooks,
+        restart: Restart | None = None,
+    ) -> None:
         """
         Args:
             log: The master's log.
             options: How to serve.
             hooks: Carries out what the rules want.
+            restart: Asks the replicas first; None where the log has lost nothing.
         """
         self._log = log
         self._options = options
@@ -154,6 +168,7 @@ class Master:
         self._clock = OffsetClock()
         # Whose hello is being looked up.
         self._greeting: set[bytes] = set()
+        self._restart = restart
 
     def serve(self, catch_up: CatchUps, snapshots: SnapshotTransfers | None) -> None:
         """Take who sends frames and snapshots, before the first request; None for no snapshots."""
@@ -175,8 +190,13 @@ class Master:
             self._options.heartbeat_interval_ms,
         )  # fmt: skip
 
+    def awaited(self) -> tuple[Awaited, ...]:
+        """Return whom this master waits for before it takes writes."""
+        return self._restart.awaited() if self._restart is not None else ()
+
     def expire(self, now_ns: int) -> list[str]:
         """Forget who is silent, and end transfers without credit; return the replicas' names."""
+        self._look_at_restart(now_ns)
         timeout_ns = self._options.timeout_ns
         silent = self._roster.expire(now_ns)
         for peer, _ in silent:
@@ -201,7 +221,7 @@ class Master:
 
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
-        return self._roster.held_offset(replicas, self._log.lineage)
+        return self._roster.held_offset(replicas, self._log.lineage, self._hooks.is_known)
 
     def receive(
         self, peer: bytes, address: str, request: Request, now_ns: int, wall_ms: int
@@ -219,8 +239,11 @@ class Master:
             self._take_hello(peer, address, request)
         elif isinstance(request, Inquiry):
             self._hooks.send(peer, self._welcome_message())
+        elif isinstance(request, Loan):
+            self._take_loan(peer, address, request, now_ns)
         elif not self._roster.knows(peer):
-            self._hooks.send(peer, Refusal(HELLO_WANTED, "say hello first"))
+            if not self._is_guest(peer):
+                self._hooks.send(peer, Refusal(HELLO_WANTED, "say hello first"))
         elif isinstance(request, Fetch):
             # It has what it was sent, and reads on from there.
             self._drop(peer)
@@ -243,8 +266,8 @@ class Master:
         at_replica: Position | None,
         now_ns: int,
         wall_ms: int,
-    ) -> Plan:
-        """Answer a hello; return what the replica gets.
+    ) -> Plan | None:
+        """Answer a hello; return what the replica gets, None where it is asked to lend first.
 
         Args:
             first_offset: The oldest offset that the log still holds.
@@ -254,18 +277,73 @@ class Master:
         """
         self._greeting.discard(peer)
         log = self._log
+        if self._restart is not None and self._restart.is_ahead(hello):
+            self._borrow(self._restart, Guest(peer, address, hello), now_ns)
+            return None
         facts = MasterFacts(log.lineage, log.position, first_offset, at_replica)
         answer = decide(hello.position, hello.lineage, facts)
         replaced = self._roster.greet(peer, address, hello, answer, now_ns, wall_ms)
         if replaced is not None:
             self._drop(replaced)
         self._hooks.send(peer, self._message_of(answer))
+        if self._restart is not None:
+            self._restart.hear(hello.replica)
+            self._look_at_restart(now_ns)
         return answer
 
     def give_up(self, peer: bytes, why: str) -> None:
         """Have the replica come back later: its hello can't be looked up."""
         self._greeting.discard(peer)
         self._hooks.send(peer, Refusal(messages.BUSY, why))
+
+    def _borrow(self, restart: Restart, guest: Guest, now_ns: int) -> None:
+        recall = restart.borrow(guest, now_ns)
+        if recall is not None:
+            self._hooks.send(guest.peer, recall)
+        elif not guest.hello.lends:
+            refusal = Refusal(messages.BUSY, "this master lacks what the replica holds, and waits")
+            self._hooks.send(guest.peer, refusal)
+
+    def _take_loan(self, peer: bytes, address: str, loan: Loan, now_ns: int) -> None:
+        restart = self._restart
+        if restart is None:
+            return
+        try:
+            recall = restart.take(peer, loan, now_ns)
+        except ProtocolViolation as violation:
+            self._hooks.complain(violation, address)
+            recall = None
+        if recall is not None:
+            self._hooks.send(peer, recall)
+        elif (lender := restart.finish_loan()) is not None:
+            self._greet_anew(lender)
+        elif restart.lender() is None:
+            refusal = Refusal(messages.BUSY, "this master can't use what the replica gives back")
+            self._hooks.send(peer, refusal)
+        self._look_at_restart(now_ns)
+
+    def _greet_anew(self, guest: Guest) -> None:
+        self._greeting.add(guest.peer)
+        self._hooks.look_up(guest.peer, guest.address, guest.hello)
+
+    def _is_guest(self, peer: bytes) -> bool:
+        """Say whether a connection's hello is being answered, however long that takes."""
+        lender = self._restart.lender() if self._restart is not None else None
+        return peer in self._greeting or (lender is not None and lender.peer == peer)
+
+    def _look_at_restart(self, now_ns: int) -> None:
+        restart = self._restart
+        if restart is None:
+            return
+        guest = restart.next_guest()
+        if guest is not None:
+            self._greet_anew(guest)
+            return
+        restart.tick(now_ns)
+        # A hello that is being looked up may be that of somebody who is ahead.
+        if restart.is_over and not self._greeting:
+            self._restart = None
+            self._hooks.on_restart_over()
 
     def _take_hello(self, peer: bytes, address: str, hello: Hello) -> None:
         if peer in self._greeting:

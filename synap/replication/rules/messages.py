@@ -46,6 +46,9 @@ SHA256_BYTES = 32
 # Chunks that a master lets a replica have in flight, whatever credit it gives.
 MAX_CREDIT = 16
 
+# Bytes of the log in one Loan: it is a head, which is bounded.
+MAX_PIECE_BYTES = 48 * 1024
+
 _MAX_OFFSET = 2**63 - 1
 # An hour between two heartbeats is beyond any use, and keeps a lying master from muting a replica.
 _MAX_INTERVAL_MS = 3_600_000
@@ -82,6 +85,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
             nobody.
         sync_address: Where its ROUTER socket would be if it were a master; may be empty.
         format: The newest version of frames that it reads; programs before the second say none.
+        lends: It answers Recall.
     """
 
     replica: Name
@@ -91,6 +95,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     is_master: bool = False
     sync_address: Text = ""
     format: int = FIRST_VERSION
+    lends: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.replica)
@@ -167,6 +172,22 @@ class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
     def __post_init__(self) -> None:
         check_name(self.master)
+
+
+class Loan(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """A replica lends its master what that has lost: a piece of whole frames of the log.
+
+    Attributes:
+        request: The recall that it answers.
+        at_byte: Place of the piece in the frames' bytes.
+        size: How many bytes the frames have; 0 where the replica has none to lend.
+        piece: The bytes from there on.
+    """
+
+    request: Number
+    at_byte: Number
+    size: Annotated[int, Meta(ge=0, le=MAX_BULK_BYTES)]
+    piece: Annotated[bytes, Meta(max_length=MAX_PIECE_BYTES)] = b""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
@@ -288,6 +309,25 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=37):
     crc: Number
 
 
+class Recall(msgspec.Struct, frozen=True, array_like=True, tag=38):
+    """A master that lost the end of its log asks a replica that holds it for what follows.
+
+    Attributes:
+        request: Number that the loans repeat; higher than in the recalls before.
+        position: The end of the master's log.
+        at_byte: How many bytes of the frames behind it the master has of this replica.
+        credit: Pieces that the replica may send before it hears more.
+    """
+
+    request: Number
+    position: Position
+    at_byte: Number
+    credit: Annotated[int, Meta(ge=1, le=MAX_CREDIT)]
+
+    def __post_init__(self) -> None:
+        _check_position(self.position)
+
+
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
     """The master is alive, and its log ends at `last_offset`.
 
@@ -316,8 +356,8 @@ class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
     history: History
 
 
-Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry
-Answer = Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk
+Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry | Loan
+Answer = Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk | Recall
 Streamed = Heartbeat | Published
 Message = Request | Answer | Streamed
 

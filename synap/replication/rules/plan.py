@@ -101,6 +101,21 @@ def decide(replica: Position, lineage: Lineage, master: MasterFacts) -> Plan:
     return CatchUp(asked)
 
 
+def is_ahead(replica: Position, lineage: Lineage, master: Lineage, end: Position) -> bool:
+    """Say whether a replica holds what the master's own lineage says comes behind `end`.
+
+    Args:
+        replica: The end of the replica's log.
+        lineage: Its reigns.
+        master: The master's reigns.
+        end: The end of the master's log, which may have lost its tail.
+    """
+    if replica.offset <= end.offset:
+        return False
+    unbroken = Position(end.epoch, replica.offset, end.rolling)
+    return _common_offset(replica, lineage, master, unbroken) >= replica.offset
+
+
 def objection(
     own: Position, lineage: Lineage, offered: Lineage, master: Position
 ) -> Diverged | None:

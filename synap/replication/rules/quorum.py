@@ -20,17 +20,18 @@ Item = TypeVar("Item")
 
 
 def counts(offset: int, epoch: int, lineage: Lineage) -> bool:
-    """Say whether an ack names an entry of this lineage: its epoch is the one that reigned there.
+    """Say whether an ack names an entry of the present reign.
+
+    One of an older reign may still be overruled: who holds it and another's later reign outranks
+    them all (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", figure
+    8). A reign's first entry shows that it began on the replica, and holds what came before.
 
     Args:
         offset: The ack's offset.
         epoch: Epoch of the entry there; 0 before the first.
         lineage: The master's reigns, oldest first.
     """
-    for reign in reversed(lineage):
-        if reign.first_offset <= offset:
-            return reign.epoch == epoch
-    return False
+    return bool(lineage) and lineage[-1].first_offset <= offset and lineage[-1].epoch == epoch
 
 
 def held_offset(offsets: Iterable[int], replicas: int) -> int:

@@ -15,7 +15,42 @@ Source: docs/protocol.md, "Reigns".
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from synap.position import Lineage
+
+
+class Rank(NamedTuple):
+    """What a node's data is worth beside another's of the same cluster; the larger one is ahead.
+
+    Attributes:
+        asked_epoch: Number of the newest reign held that an operator asked for; 0 for none.
+        epoch: Number of the newest reign held.
+        offset: The end of the log.
+    """
+
+    asked_epoch: int
+    epoch: int
+    offset: int
+
+
+def held(lineage: Lineage, offset: int) -> Lineage:
+    """Return the reigns that a log which ends at `offset` has entries of, or follows up to.
+
+    A replica takes its master's lineage at the welcome, before it has a frame of it: the reigns
+    beyond are only heard of.
+    """
+    return tuple(reign for reign in lineage if reign.first_offset <= offset + 1)
+
+
+def rank(lineage: Lineage, offset: int) -> Rank:
+    """Rank a node by its data: by the newest reign that it holds, then by its offset.
+
+    What a node has only heard of ends reigns (`outranks`), and makes it no better candidate.
+    """
+    reigns = held(lineage, offset)
+    asked = max((reign.epoch for reign in reigns if not reign.is_unasked), default=0)
+    return Rank(asked, reigns[-1].epoch if reigns else 0, offset)
 
 
 def outranks(one: Lineage, other: Lineage) -> bool:

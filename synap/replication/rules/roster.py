@@ -7,7 +7,7 @@ itself, and one that went away is still shown, as `disconnected`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -157,14 +157,18 @@ class Roster:
             "its place again and again; give each a name of its own"
         )
 
-    def held_offset(self, replicas: int, lineage: Lineage) -> int:
+    def held_offset(
+        self, replicas: int, lineage: Lineage, is_known: Callable[[str], bool] = bool
+    ) -> int:
         """Return the last offset that `replicas` replicas have acknowledged; 0 for none.
 
         Args:
             replicas: From 1.
-            lineage: The master's reigns; a replica whose ack does not lie on it does not count.
+            lineage: The master's reigns; an ack counts that lies in the present one.
+            is_known: Whether a restart of the master asks the replica of that name: only then its
+                ack counts.
         """
-        return quorum.held_offset(self._counting_offsets(lineage), replicas)
+        return quorum.held_offset(self._counting_offsets(lineage, is_known), replicas)
 
     def progress(
         self, last_offset: int, clock: OffsetClock, now_ns: int
@@ -181,10 +185,14 @@ class Roster:
             for name, replica in sorted(self._by_id.items())
         )
 
-    def _counting_offsets(self, lineage: Lineage) -> Iterator[int]:
-        for replica in self._by_id.values():
+    def _counting_offsets(self, lineage: Lineage, is_known: Callable[[str], bool]) -> Iterator[int]:
+        for name, replica in self._by_id.items():
             is_holding = replica.is_connected and replica.state in _HOLDING_STATES
-            if is_holding and quorum.counts(replica.offset, replica.epoch, lineage):
+            if (
+                is_holding
+                and is_known(name)
+                and quorum.counts(replica.offset, replica.epoch, lineage)
+            ):
                 yield replica.offset
 
     def _progress_of(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ import zmq
 
 from synap.frame import VERSION
 from synap.position import Position, Reign
-from synap.replication.publishing.publisher import PublisherHooks
 from synap.replication.rules.messages import (
     Ack,
     Fetch,
@@ -43,8 +43,8 @@ class Watched(Master):
         super().__init__(folder, **settings)
         self.higher_epochs: list[int] = []
         self.known: dict[str, str] = {}
-        self.hooks = PublisherHooks(
-            on_ack=self.hooks.on_ack,
+        self.hooks = replace(
+            self.hooks,
             on_higher_epoch=self.higher_epochs.append,
             on_replica=self.known.__setitem__,
         )

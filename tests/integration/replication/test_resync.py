@@ -22,7 +22,7 @@ from synap.replication.publishing import snapshot_service
 from synap.replication.publishing.publisher import Publisher
 from synap.replication.rules.messages import SnapshotChunk
 from synap.replication.rules.progress import LinkState
-from synap.shared.series import FULL_RESYNCS
+from synap.shared.series import FULL_RESYNCS, PUT_ASIDE
 from synap.snapshot.folder import ReceivedImage, snapshots
 from tests.integration import linked_nodes
 from tests.integration.linked_nodes import (
@@ -346,6 +346,7 @@ async def test_tail_beyond_a_masters_loss_is_kept_aside_and_named(bench, caplog)
         assert b"lost4" in kept[-1].read_bytes()
         assert replica.value(b"lost4") is None
         assert replica.data_dir.position.offset < lost
+        assert replica.counted[PUT_ASIDE] == lost - held
 
 
 @on_loop

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("run_dir")
 async def test_writer_has_nothing_to_accept_and_pauses(tmp_path: Path) -> None:
     master = WritingMaster(tmp_path / "m")
     async with master.running():
-        engine = WriterEngine(master.paths, master.writer, master.publisher, None)
+        engine = WriterEngine(master.paths, master.writer, master.publisher, None, pytest.fail)
         with pytest.raises(NothingToAccept):
             engine.handle(AcceptMaster())
         assert engine.handle(PauseWrites(10)).epoch == 1
@@ -46,5 +46,7 @@ async def test_engine_that_was_never_started_stops(tmp_path: Path) -> None:
         await ReplicaEngine(replica.subscriber, tmp_path, pytest.fail).stop()
         assert not replica.running.done()
     unstarted = WritingMaster(tmp_path / "m")
-    await WriterEngine(unstarted.paths, unstarted.writer, unstarted.publisher, None).stop()
+    await WriterEngine(
+        unstarted.paths, unstarted.writer, unstarted.publisher, None, pytest.fail
+    ).stop()
     unstarted.close_log()

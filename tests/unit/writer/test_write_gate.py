@@ -6,7 +6,14 @@ from itertools import combinations
 
 import pytest
 
-from synap.errors import DiskFull, MemoryLimit, ReignEnded, WriteRefused, WritesPaused
+from synap.errors import (
+    DiskFull,
+    MemoryLimit,
+    Recovering,
+    ReignEnded,
+    WriteRefused,
+    WritesPaused,
+)
 from synap.writer.pause import Pause
 from synap.writer.write_gate import Reason, WriteGate
 
@@ -16,12 +23,14 @@ REASONS = {
     Reason.WRITES_PAUSED: ("writes_paused", True),
     Reason.MEMORY_LIMIT: ("memory_limit", False),
     Reason.DISK_FULL: ("disk_full", False),
+    Reason.RECOVERING: ("recovering", True),
     Reason.REIGN_ENDED: ("stale_epoch", True),
 }
 ERRORS: dict[Reason, type[WriteRefused]] = {
     Reason.WRITES_PAUSED: WritesPaused,
     Reason.MEMORY_LIMIT: MemoryLimit,
     Reason.DISK_FULL: DiskFull,
+    Reason.RECOVERING: Recovering,
     Reason.REIGN_ENDED: ReignEnded,
 }
 

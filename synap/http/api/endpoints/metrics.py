@@ -55,6 +55,7 @@ from synap.shared.series import (
     FSYNC,
     FULL_RESYNCS,
     GAPS,
+    PUT_ASIDE,
     REQUESTS,
     VIOLATIONS,
     Name,
@@ -68,7 +69,7 @@ from synap.tls import expires_at
 _NS_PER_SECOND = 1e9
 _ROLES = ("standalone", "master", "replica")
 # What stops writes on a master, in the words of the errors. Others appear when they do.
-_READ_ONLY_REASONS = ("disk_full", "memory_limit", "stale_epoch")
+_READ_ONLY_REASONS = ("disk_full", "memory_limit", "recovering", "stale_epoch")
 _LINK_DOWN = frozenset({"", LinkState.CONNECTING, LinkState.DISCONNECTED, LinkState.DIVERGED})
 
 
@@ -320,6 +321,11 @@ class NodeCollector(Collector):
             "Snapshots that a replica took in, and times that it fetched from its master's log.",
             ("kind",),
             {(name[1],): sum_of(self._sums, name) for name in (FULL_RESYNCS, CATCH_UPS)},
+        )
+        yield self._counter(
+            "synap_replication_entries_put_aside",
+            "Entries of its own log that a replica put aside for its master's.",
+            PUT_ASIDE,
         )
         yield self._counter(
             "synap_replication_gaps", "Holes that a replica saw in its master's stream.", GAPS

@@ -11,7 +11,7 @@ import time
 import orjson
 from falcon.asgi import Response
 
-from synap.errors import ReignEnded
+from synap.errors import Recovering, ReignEnded
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param
 from synap.replication.rules.lag import lag_entries
@@ -56,8 +56,8 @@ class Balancing(Resource):
         if view.role not in ("master", "standalone"):
             reasons.append("not_primary")
         # A master without room answers each write with its reason, and still takes deletes; one
-        # whose reign has ended is none any more.
-        if view.read_only == ReignEnded.reason:
+        # whose reign has ended is none any more, and one that asks its replicas none yet.
+        if view.read_only in (ReignEnded.reason, Recovering.reason):
             reasons.append(view.read_only)
         self._answer(resp, reasons)
 

@@ -16,7 +16,7 @@ from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.service.node_facts import NodeFacts, cluster_facts
+from synap.service.node_facts import NodeFacts
 from synap.shared.board import BoardView
 
 
@@ -52,7 +52,7 @@ class Health(Resource):
         resp.data = orjson.dumps(await NodeFacts(self._node, self._api).replication())
 
     async def on_get_cluster(self, req: Request, resp: Response) -> None:
-        resp.data = orjson.dumps(cluster_facts(self._node))
+        resp.data = orjson.dumps(await NodeFacts(self._node, self._api).cluster())
 
     def _reasons(self, view: BoardView) -> list[str]:
         reasons = []

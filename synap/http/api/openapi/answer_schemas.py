@@ -66,6 +66,7 @@ _MEMBER = made_of(
     lag_ms=or_null(NATURAL),
     contact_ms=or_null(NATURAL),
     open=or_null(BOOLEAN),
+    note=_OR_TEXT,
 )
 _REPLICATION = with_optional(
     made_of(role=ROLE, node_id=TEXT, url=TEXT, history=TEXT, epoch=INTEGER, read_only=_OR_TEXT),

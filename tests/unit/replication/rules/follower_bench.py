@@ -45,6 +45,12 @@ class MemoryLog:
     def adopt(self, lineage: Lineage) -> None:
         self.lineage = lineage
 
+    def frames_behind(self, position: Position, _: int) -> bytes:
+        ends = [START, *(frame.position for frame in self.frames)]
+        if position not in ends:
+            return b""
+        return b"".join(frame.encoded for frame in self.frames[ends.index(position) :])
+
 
 def log_of(count: int, value: bytes = b"value") -> list[Frame]:
     """Return frames of one entry each that follow each other; frame n is at index n - 1."""

@@ -46,7 +46,9 @@ def test_first_heartbeat_leads_to_a_hello_with_the_position():
     """Cites J1."""
     bench = Bench(held=3)
     bench.beat(10)
-    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, format=VERSION)]
+    assert bench.sent() == [
+        Hello("replica", FRAMES[2].position, LINEAGE, format=VERSION, lends=True)
+    ]
 
 
 def test_welcome_leads_to_a_fetch_up_to_the_first_kept_frame():
@@ -153,7 +155,9 @@ def test_new_history_in_a_heartbeat_leads_to_a_new_hello():
     bench.join(3)
     bench.settle()
     bench.beat(3, FOREIGN)
-    assert bench.sent() == [Hello("replica", FRAMES[2].position, LINEAGE, format=VERSION)]
+    assert bench.sent() == [
+        Hello("replica", FRAMES[2].position, LINEAGE, format=VERSION, lends=True)
+    ]
 
 
 def test_damaged_frame_in_the_stream_is_a_violation():
