@@ -10,6 +10,7 @@ from synap.commands.keyspace import (
     Keyspace,
     Limits,
     Need,
+    OneKeyChange,
     check_value,
     deleting,
     has_version,
@@ -66,10 +67,9 @@ class Delete(BaseCommand, frozen=True, tag=2):
         return COMMAND_BYTES + sum(map(len, self.keys))
 
 
-class Expire(BaseCommand, frozen=True, tag=7):
+class Expire(OneKeyChange, frozen=True, tag=7):
     """Set a deadline; the result says whether the key exists. A time that has passed removes it."""
 
-    key: bytes
     expiry_ms: int
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
@@ -85,22 +85,13 @@ class Expire(BaseCommand, frozen=True, tag=7):
             keyspace.put(self.key, record.value, expiry_ms)
         return True
 
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
-
     def counted(self, result: bool) -> tuple[int, int]:
         # A deadline that had passed counts as one, too: the result tells no difference.
         return (1, 0) if result else (0, 0)
 
-    @property
-    def size(self) -> int:
-        return COMMAND_BYTES + len(self.key)
 
-
-class Persist(BaseCommand, frozen=True, tag=8):
+class Persist(OneKeyChange, frozen=True, tag=8):
     """Take the deadline away; the result says whether there was one."""
-
-    key: bytes
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
         """Carry it out; see BaseCommand."""
@@ -111,15 +102,8 @@ class Persist(BaseCommand, frozen=True, tag=8):
         keyspace.put(self.key, record.value, NEVER)
         return True
 
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
-
     def counted(self, result: bool) -> tuple[int, int]:
         return (1, 0) if result else (0, 0)
-
-    @property
-    def size(self) -> int:
-        return COMMAND_BYTES + len(self.key)
 
 
 class SetMany(BaseCommand, frozen=True, tag=9):

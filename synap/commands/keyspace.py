@@ -97,6 +97,26 @@ class BaseCommand(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return COMMAND_BYTES
 
 
+class OneKeyChange(BaseCommand, frozen=True):
+    """Base of the commands whose new value at one key comes from, or whose result tells, the old.
+
+    Attributes:
+        key: The key.
+    """
+
+    key: bytes
+
+    def needs(self) -> Iterable[Need]:
+        return reading(self.key), writing(self.key)
+
+    def counted(self, result: Any) -> tuple[int, int]:
+        return 1, 0
+
+    @property
+    def size(self) -> int:
+        return COMMAND_BYTES + len(self.key)
+
+
 class Trial:
     """Keys on which a command is tried without an effect, to see whether it makes them larger."""
 

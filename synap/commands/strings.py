@@ -15,6 +15,7 @@ from synap.commands.keyspace import (
     Keyspace,
     Limits,
     Need,
+    OneKeyChange,
     check_value,
     has_version,
     live,
@@ -119,10 +120,9 @@ class Set(BaseCommand, frozen=True, tag=1):
         return COMMAND_BYTES + len(self.key) + len(self.value)
 
 
-class Increment(BaseCommand, frozen=True, tag=3):
+class Increment(OneKeyChange, frozen=True, tag=3):
     """Add to an integer (0 where absent), keeping its TTL; the result is the sum."""
 
-    key: bytes
     amount: int
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> int:
@@ -137,18 +137,8 @@ class Increment(BaseCommand, frozen=True, tag=3):
         keyspace.put(self.key, b"%d" % total, NEVER if record is None else record.expiry_ms)
         return total
 
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
 
-    def counted(self, result: int) -> tuple[int, int]:
-        return 1, 0
-
-    @property
-    def size(self) -> int:
-        return COMMAND_BYTES + len(self.key)
-
-
-class IncrementFloat(BaseCommand, frozen=True, tag=13):
+class IncrementFloat(OneKeyChange, frozen=True, tag=13):
     """Add to a number (0 where absent), keeping its TTL; the result is the sum as it is stored.
 
     That is the shortest decimal which stands for the sum, without an exponent and without zeros at
@@ -158,7 +148,6 @@ class IncrementFloat(BaseCommand, frozen=True, tag=13):
     are written as, so that 0.1 and 0.2 make 0.3.
     """
 
-    key: bytes
     amount: float
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bytes:
@@ -176,21 +165,10 @@ class IncrementFloat(BaseCommand, frozen=True, tag=13):
         keyspace.put(self.key, text, NEVER if record is None else record.expiry_ms)
         return text
 
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
 
-    def counted(self, result: bytes) -> tuple[int, int]:
-        return 1, 0
-
-    @property
-    def size(self) -> int:
-        return COMMAND_BYTES + len(self.key)
-
-
-class Append(BaseCommand, frozen=True, tag=4):
+class Append(OneKeyChange, frozen=True, tag=4):
     """Add bytes at the end (of nothing where absent), keeping the TTL; the result is the length."""
 
-    key: bytes
     value: bytes
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> int:
@@ -202,24 +180,17 @@ class Append(BaseCommand, frozen=True, tag=4):
         keyspace.put(self.key, old + self.value, expiry_ms)
         return len(old) + len(self.value)
 
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
-
-    def counted(self, result: int) -> tuple[int, int]:
-        return 1, 0
-
     @property
     def size(self) -> int:
         return COMMAND_BYTES + len(self.key) + len(self.value)
 
 
-class SetRange(BaseCommand, frozen=True, tag=5):
+class SetRange(OneKeyChange, frozen=True, tag=5):
     """Overwrite from byte `at` on, padding with NUL, keeping the TTL; the result is the length.
 
     An empty `value` has no effect.
     """
 
-    key: bytes
     at: int
     value: bytes
 
@@ -238,9 +209,6 @@ class SetRange(BaseCommand, frozen=True, tag=5):
         keyspace.put(self.key, new, expiry_ms)
         return len(new)
 
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
-
     def counted(self, result: int) -> tuple[int, int]:
         return (1, 0) if self.value else (0, 0)
 
@@ -249,10 +217,9 @@ class SetRange(BaseCommand, frozen=True, tag=5):
         return COMMAND_BYTES + len(self.key) + len(self.value)
 
 
-class GetSet(BaseCommand, frozen=True, tag=6):
+class GetSet(OneKeyChange, frozen=True, tag=6):
     """Write a key without a TTL; the result is the old value or None."""
 
-    key: bytes
     value: bytes
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bytes | None:
@@ -262,12 +229,6 @@ class GetSet(BaseCommand, frozen=True, tag=6):
         record = live(keyspace, self.key, now_ms)
         keyspace.put(self.key, self.value, NEVER)
         return None if record is None else record.value
-
-    def needs(self) -> Iterable[Need]:
-        return reading(self.key), writing(self.key)
-
-    def counted(self, result: bytes | None) -> tuple[int, int]:
-        return 1, 0
 
     @property
     def size(self) -> int:

@@ -222,7 +222,7 @@ class DataDir:
             with self.wal.cursor(position.offset) as cursor:
                 return cursor.next(limit_bytes)
         except LogError as error:
-            logger.warning("nothing can be lent behind %s: %s", position, error)
+            logger.warning("nothing can be lent after %s: %s", position, error)
             return b""
 
     @property
@@ -231,7 +231,7 @@ class DataDir:
         return self.node.identity.is_recovering
 
     def begin_reign(self) -> Reign:
-        """Begin a reign behind the log's end, durably, which ends `is_recovering`.
+        """Begin a reign after the log's end, durably, which ends `is_recovering`.
 
         Raises:
             DiskFull, OSError: there is no room; it may be tried again.
@@ -246,7 +246,7 @@ class DataDir:
         return reign
 
     def promote(self, addresses: tuple[str, str] | None) -> Reign:
-        """Become a master in a new reign behind the log's end, durably.
+        """Become a master in a new reign after the log's end, durably.
 
         The log is synced first: replicas that this node does not know hold what came before.
 

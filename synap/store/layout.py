@@ -47,6 +47,9 @@ APPLIED_END = struct.Struct("<8xQ32x16s4x")
 # The position of the first form.
 _FIRST_APPLIED = struct.Struct("<QQQQQQ16s")
 
+# Checksum, version and expiry at once.
+_unpack_head = struct.Struct("<IQQ").unpack_from
+_LONG_VALUE_BYTES = 4096
 _pack_checksum = CHECKSUM.pack
 _unpack_checksum = CHECKSUM.unpack_from
 
@@ -115,7 +118,11 @@ class StoreFacts(msgspec.Struct, frozen=True):
 
 def encode_record(key: bytes, version: int, expiry_ms: int, value: bytes) -> bytes:
     """Return what is stored at `key`."""
-    rest = RECORD.pack(version, expiry_ms) + value
+    head = RECORD.pack(version, expiry_ms)
+    if len(value) > _LONG_VALUE_BYTES:
+        # A copy of a long value costs more than a call.
+        return _pack_checksum(crc32(value, crc32(head, crc32(key)))) + head + value
+    rest = head + value
     return _pack_checksum(crc32(rest, crc32(key))) + rest
 
 
@@ -132,11 +139,13 @@ def decode_record(key: bytes, raw: bytes) -> Record:
     Raises:
         RecordCorrupt: its bytes are not what was stored.
     """
-    rest = raw[CHECKSUM_BYTES:]
-    if len(rest) < RECORD.size or crc32(rest, crc32(key)) != _unpack_checksum(raw)[0]:
+    try:
+        checksum, version, expiry_ms = _unpack_head(raw)
+    except struct.error:
+        raise RecordCorrupt(key) from None
+    if crc32(raw[CHECKSUM_BYTES:], crc32(key)) != checksum:
         raise RecordCorrupt(key)
-    version, expiry_ms = RECORD.unpack_from(rest)
-    return Record(version, expiry_ms, rest[RECORD.size :])
+    return Record(version, expiry_ms, raw[RECORD_BYTES:])
 
 
 def stored_expiry(raw: bytes | memoryview) -> int:

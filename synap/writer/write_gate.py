@@ -96,11 +96,12 @@ class WriteGate:
     def refuse(self, error: WriteRefused) -> None:
         """Let `error` hold from now on, until its reason is lifted."""
         reason = Reason.of(error)
-        if reason not in self._held:
-            logger.error("writes are refused: %s", error, extra={"action": "read_only"})
-            self._held[reason] = error
-            self._on_change()
+        is_new = reason not in self._held
+        # What it says may change while it holds.
         self._held[reason] = error
+        if is_new:
+            logger.error("writes are refused: %s", error, extra={"action": "read_only"})
+            self._on_change()
 
     def lift(self, reason: Reason) -> None:
         """End a reason, where it holds."""

@@ -196,7 +196,7 @@ class Writer:
             if data_dir.is_recovering:
                 reign = data_dir.begin_reign()
                 logger.warning(
-                    "epoch %d begins behind offset %d", reign.epoch, data_dir.position.offset,
+                    "epoch %d begins after offset %d", reign.epoch, data_dir.position.offset,
                     extra={"action": "recovered", "epoch": reign.epoch},
                 )  # fmt: skip
             frame = data_dir.mark_reign(int(self._clock() * 1000))

@@ -167,7 +167,7 @@ class Follower:
         # since: false but in JOINED.
         self._target_offset = 0
         self._is_level = False
-        # LENDING: when the master asked last, and the frames behind the position that it named.
+        # LENDING: when the master asked last, and the frames after the position that it named.
         self._lent_ns = 0
         self._lent: tuple[Position, bytes] = (START, b"")
         # The last offset that was told on this link; -1 for none.

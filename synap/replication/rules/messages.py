@@ -315,7 +315,7 @@ class Recall(msgspec.Struct, frozen=True, array_like=True, tag=38):
     Attributes:
         request: Number that the loans repeat; higher than in the recalls before.
         position: The end of the master's log.
-        at_byte: How many bytes of the frames behind it the master has of this replica.
+        at_byte: How many bytes of the frames after it the master has of this replica.
         credit: Pieces that the replica may send before it hears more.
     """
 

@@ -102,7 +102,7 @@ def decide(replica: Position, lineage: Lineage, master: MasterFacts) -> Plan:
 
 
 def is_ahead(replica: Position, lineage: Lineage, master: Lineage, end: Position) -> bool:
-    """Say whether a replica holds what the master's own lineage says comes behind `end`.
+    """Say whether a replica holds what the master's own lineage says comes after `end`.
 
     Args:
         replica: The end of the replica's log.

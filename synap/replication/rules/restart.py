@@ -2,8 +2,8 @@
 
 Plain values, no sockets, no clock. While a `Restart` is under way the master takes no writes. Each
 known replica that says hello is heard; one that holds what the master's own lineage says comes
-behind its end is ahead, and lends it before it counts as heard. So whatever a quorum acknowledged
-is in the master's log again when its next reign begins behind it.
+after its end is ahead, and lends it before it counts as heard. So whatever a quorum acknowledged
+is in the master's log again when its next reign begins after it.
 
 `master` hands in hellos and loans. Source: docs/protocol.md, "A restart that may have lost
 something".
@@ -84,7 +84,7 @@ class _Loan:
     guest: Guest
     request: int
     moved_ns: int
-    # Of the frames behind the log's end: what has come.
+    # Of the frames after the log's end: what has come.
     content: bytearray = field(default_factory=bytearray)
     # Pieces that may still come before the replica hears more.
     due: int = MAX_CREDIT

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import lmdb
 import pytest
 
+from synap.commands.records import Record
 from synap.frame import ACCOUNTS, Entry
 from synap.request_errors import RecordCorrupt
 from synap.store import Store, StoreReader, digest_image
-from synap.store.layout import encode_record
+from synap.store.layout import decode_record, encode_record
 
 MAP_BYTES = 1 << 24
 VALUE = b"value " * 5
@@ -113,3 +116,12 @@ def test_lmdb_finds_nothing_wrong_with_it(store: Store) -> None:
     with store._environment.lmdb.begin() as transaction:
         assert isinstance(transaction, lmdb.Transaction)
         assert transaction.get(b"key", db=store._environment.keys) is not None
+
+
+@pytest.mark.parametrize("length", [0, 1, 4096, 4097, 100_000])
+def test_record_is_its_checksum_and_what_that_covers(length: int) -> None:
+    value = bytes(length)
+    raw = encode_record(b"key", 7, 9, value)
+    rest = struct.pack("<QQ", 7, 9) + value
+    assert raw == struct.pack("<I", crc32(b"key" + rest)) + rest
+    assert decode_record(b"key", raw) == Record(7, 9, value)

@@ -316,6 +316,9 @@ class NodeCollector(Collector):
             ("replica",),
             {(name,): ms / 1000 for name, (_, ms) in lags.items()},
         )
+        yield from self._replication_counters()
+
+    def _replication_counters(self) -> Iterator[Metric]:
         yield labelled_counter(
             "synap_replication_resyncs",
             "Snapshots that a replica took in, and times that it fetched from its master's log.",
