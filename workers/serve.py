@@ -200,7 +200,11 @@ def _own_url(config: Config) -> str:
 
 def _say_what_starts(config: Config, node: Node) -> None:
     address = join_address(config.server.host, config.server.port)
-    logger.info("%s %s on %s", node.role, config.server.node_id, config.server.listen_url)
+    is_local = is_loopback(config.server.host)
+    logger.info(
+        "%s %s on %s%s", node.role, config.server.node_id, config.server.listen_url,
+        ", for this machine alone" if is_local else "",
+    )  # fmt: skip
     if not config.persistence.enabled:
         logger.warning(
             "persistence is off: everything lies in %s and is gone when the node ends",
@@ -222,7 +226,7 @@ def _say_what_starts(config: Config, node: Node) -> None:
         )
     if node.role != "standalone" and config.replication.is_open:
         logger.warning("%s", open_ports(config), extra={"action": "open_replication"})
-    if not config.auth.enabled and not is_loopback(config.server.host):
+    if not config.auth.enabled and not is_local:
         logger.warning(
             "%s can be reached from other machines, and every client may do everything; "
             "auth.enabled asks for credentials",

@@ -154,8 +154,8 @@ class Tls(Section, frozen=True):
 class Server(Section, frozen=True):
     """The HTTP side of a node."""
 
-    host: Annotated[str, Length(1)] = "0.0.0.0"
-    """Address that HTTP listens on."""
+    host: Annotated[str, Length(1)] = "127.0.0.1"
+    """Address that HTTP listens on; 0.0.0.0 or :: is every address of the machine."""
     port: Port = 15500
     """Port that HTTP listens on."""
     workers: Annotated[int, Within(1, 512)] = field(default_factory=_cpu_count)

@@ -47,7 +47,7 @@ def faults_of(*arguments: Any, **options: Any) -> list[str]:
 
 def test_config_without_any_source_has_the_defaults() -> None:
     config = load()
-    assert (config.server.host, config.server.port) == ("0.0.0.0", 15500)
+    assert (config.server.host, config.server.port) == ("127.0.0.1", 15500)
     assert config.persistence.wal.fsync_mode == "periodic"
     assert (config.replication.role, config.replication.enabled) == ("standalone", False)
 
@@ -55,7 +55,7 @@ def test_config_without_any_source_has_the_defaults() -> None:
 def test_config_file_wins_over_the_default(tmp_path: Path) -> None:
     config = load({"server": {"port": 16000}}, folder=tmp_path)
     assert config.server.port == 16000
-    assert config.server.host == "0.0.0.0"
+    assert config.server.host == "127.0.0.1"
 
 
 def test_config_environment_wins_over_the_file(tmp_path: Path) -> None:

@@ -239,6 +239,21 @@ def test_standalone_configuration_of_the_image_is_valid() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["master", "replica", "standalone"])
+def test_shipped_configuration_listens_beyond_its_container(name: str) -> None:
+    """The default is the loopback, which in a container leads to nobody."""
+    config = load_config(ROOT / f"ops/config-{name}.yml", environ={})
+    assert config.server.host == "0.0.0.0"
+    assert config.replication.replica_listen_address == "0.0.0.0:15501"
+
+
+def test_kubernetes_nodes_listen_on_their_pods_addresses() -> None:
+    manifests = yaml.safe_load_all((ROOT / "ops/kubernetes/synap.yaml").read_text())
+    pod = next(m for m in manifests if m["kind"] == "StatefulSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"name": "SYNAP_HOST", "value": "0.0.0.0"} in container["env"]
+
+
 @pytest.mark.parametrize("file", ["synap.yaml", "proxy.yaml"])
 def test_kubernetes_manifests_fit_the_schemas(file: str) -> None:
     manifests = list(yaml.safe_load_all((ROOT / "ops/kubernetes" / file).read_text()))
