@@ -13,6 +13,7 @@
     │   ├── AnswerTooLarge         the answer would take too much memory
     │   ├── AccountNotFound        there is no such user, role or API key
     │   ├── AccountConflict        the account can't be changed like this
+    │   ├── TransactionLost        the client's transaction is not, or no longer, open
     │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
     │   ├── CommandUnknown         there is no such command
     │   └── CommandDisabled        the configuration does not allow it
@@ -118,6 +119,13 @@ class AccountConflict(CommandError):
     """The account was changed by somebody else at the same time; try again."""
 
     reason = "account_conflict"
+
+
+class TransactionLost(InvalidRequest):
+    """No transaction of this client is open, so nothing was changed; begin again from `multi`."""
+
+    reason = "transaction_lost"
+    retryable = True
 
 
 class PreconditionFailed(CommandError):

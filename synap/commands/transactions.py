@@ -30,7 +30,7 @@ from synap.commands.keyspace import (
 from synap.commands.records import check_key
 from synap.commands.strings import Increment, Set, SetResult
 from synap.frame import DEL, KEYS, SET, Entry
-from synap.request_errors import CommandError, InvalidRequest
+from synap.request_errors import CommandError, InvalidRequest, TransactionLost
 
 # Clients that have a transaction open or keys watched.
 MAX_CLIENTS = 10_000
@@ -125,22 +125,18 @@ class Unwatch(_Request, frozen=True, tag=44):
 
 
 class Queue(_Request, frozen=True, tag=45):
-    """Queue `command`; the result is Queued. Without an open transaction, carry it out now."""
+    """Queue `command`; the result is Queued.
+
+    Without an open transaction it is refused and never carried out alone: the transaction that it
+    belongs to may have ended with an earlier writer, or by its client's silence.
+    """
 
     command: Set | Delete | Increment
 
     def act(
         self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
-    ) -> Result | Queued:
-        if not transactions.is_queueing(self.client):
-            return self.command.evaluate(keyspace, now_ms, limits)
+    ) -> Queued:
         return transactions.queue(self.client, self.command, limits)
-
-    def carried_out(self, transactions: Transactions) -> tuple[Command, ...]:
-        return () if transactions.is_queueing(self.client) else (self.command,)
-
-    def counted(self, result: Any) -> tuple[int, int]:
-        return (0, 0) if isinstance(result, Queued) else self.command.counted(result)
 
     @property
     def size(self) -> int:
@@ -274,6 +270,8 @@ class Transactions:
 
     def queue(self, client: str, command: Set | Delete | Increment, limits: Limits) -> Queued:
         """Queue a command of an open transaction; see Queue."""
+        if not self.is_queueing(client):
+            raise TransactionLost
         mine = self._touch(client)
         try:
             self._check(mine, command, limits)

@@ -170,12 +170,13 @@ class NodeApi:
             command: What to do.
             min_replicas: Replicas that must hold it before this returns; the configuration may ask
                 for more.
-            client_id: The client whose transaction it is for, where one is open; the result is
-                then Queued. For Set, Delete and Increment alone.
+            client_id: The client whose open transaction it is for; the result is then Queued. For
+                Set, Delete and Increment alone.
 
         Raises:
             ReadOnlyReplica: this node is a replica; nothing changed.
             InvalidRequest: replicas are asked for, and this node can't have any.
+            TransactionLost: the client has no transaction open.
             CommandDisabled: the configuration does not allow it.
             CommandError, WriteRefused: as WriterClient.execute.
         """

@@ -260,20 +260,28 @@ def test_flush_empties_master_and_replica(cluster: Cluster, key: str) -> None:
     assert digests[0] == digests[1]
 
 
-def test_restarted_writer_has_no_transactions(cluster: Cluster, key: str) -> None:
-    async def talk(client: SynapClient) -> None:
+def test_restarted_writer_carries_out_no_part_of_a_transaction(cluster: Cluster, key: str) -> None:
+    async def talk(client: SynapClient) -> Any:
         await client.transaction.multi(client_id=key)
-        await _queue(client, "kv.set", key=key, value="5", client_id=key)
-        old = cluster.master.owner_pid()
-        os.kill(old, signal.SIGKILL)
-        eventually(lambda: cluster.master.owner_pid() not in (0, old))
-        async with asyncio.timeout(20):
-            while not await _takes_writes(client, key + "probe"):
-                await asyncio.sleep(0.05)
-        await client.transaction.exec(client_id=key)
+        await _queue(client, "kv.decr", key=key + "from", client_id=key)
+        await _restart_writer(cluster.master, client, key + "probe")
+        with pytest.raises(SynapException, match="No transaction of this client is open"):
+            await _queue(client, "kv.incr", key=key + "to", client_id=key)
+        with pytest.raises(SynapException, match="No transaction in progress"):
+            await client.transaction.exec(client_id=key)
+        return [await client.kv.exists(key + end) for end in ("from", "to")]
 
-    with pytest.raises(SynapException, match="No transaction in progress"):
-        run(cluster.master, talk)
+    assert run(cluster.master, talk) == [False, False]
+
+
+async def _restart_writer(node: Node, client: SynapClient, probe: str) -> None:
+    """Kill the writer, and wait until its successor takes writes."""
+    old = node.owner_pid()
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: node.owner_pid() not in (0, old))
+    async with asyncio.timeout(20):
+        while not await _takes_writes(client, probe):
+            await asyncio.sleep(0.05)
 
 
 async def _takes_writes(client: SynapClient, key: str) -> bool:

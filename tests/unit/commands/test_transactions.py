@@ -8,7 +8,7 @@ from synap.commands import transactions
 from synap.commands.commands import Command
 from synap.commands.keys import Delete, Flush
 from synap.commands.keyspace import Limits
-from synap.commands.strings import Append, Increment, Set, SetResult
+from synap.commands.strings import Append, Increment, Set
 from synap.commands.transactions import (
     MAX_QUEUED_COMMANDS,
     MAX_WATCHED_KEYS,
@@ -24,7 +24,13 @@ from synap.commands.transactions import (
     Watch,
 )
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
-from synap.request_errors import InvalidRequest, InvalidValue, KeyInvalid, ValueTooLarge
+from synap.request_errors import (
+    InvalidRequest,
+    InvalidValue,
+    KeyInvalid,
+    TransactionLost,
+    ValueTooLarge,
+)
 from tests.unit.commands.test_commands import LATER, LIMITS, NOW, Keys
 
 ABORTED = Executed(None)
@@ -82,11 +88,23 @@ def test_exec_tells_of_a_condition_that_did_not_hold() -> None:
     assert hooks.ask(Exec("c")) == Executed((("ok", 0),))
 
 
-def test_queue_without_a_transaction_carries_the_command_out() -> None:
-    hooks = Desk()
-    assert hooks.ask(Queue("c", Set(b"a", b"1"))) == SetResult(True, 101)
+def test_queue_without_a_transaction_is_refused_and_changes_nothing() -> None:
+    hooks = Desk(a=b"1")
+    with pytest.raises(TransactionLost):
+        hooks.ask(Queue("c", Set(b"a", b"2")))
     hooks.ask(Watch("c", (b"a",)))
-    assert hooks.ask(Queue("c", Increment(b"a", 1))) == 2
+    with pytest.raises(TransactionLost):
+        hooks.ask(Queue("c", Increment(b"a", 1)))
+    assert hooks.values() == {b"a": b"1"}
+
+
+def test_queue_after_silence_ended_the_transaction_is_refused() -> None:
+    hooks = Desk()
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"a", b"1"))
+    hooks.seconds = 61
+    with pytest.raises(TransactionLost):
+        hooks.ask(Queue("c", Set(b"b", b"1")))
 
 
 def test_transactions_of_two_clients_are_apart() -> None:
@@ -294,7 +312,7 @@ def test_carried_out_names_the_commands_that_touch_keys_now() -> None:
     command = Set(b"a", b"1")
     assert hooks.transactions.carried_out(Append(b"a", b"1")) == (Append(b"a", b"1"),)
     assert hooks.transactions.carried_out(Flush()) == (Flush(),)
-    assert hooks.transactions.carried_out(Queue("c", command)) == (command,)
+    assert hooks.transactions.carried_out(Queue("c", command)) == ()
     assert hooks.transactions.carried_out(Exec("c")) == ()
     hooks.ask(Multi("c"))
     assert hooks.transactions.carried_out(Queue("c", command)) == ()

@@ -2,7 +2,8 @@
 
 What parses is answered with 200 and an envelope, which also tells what went wrong: clients of this
 endpoint look at nothing else. A single command that is refused for the node's state or for its size
-(413, 429, 503) keeps that status, with the envelope and the REST error in one.
+(413, 429, 503), or because its transaction is lost (409), keeps that status, with the envelope and
+the REST error in one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from synap.service.node_facts import NodeFacts
 # A batch is one client's; more than this would hold up those of others.
 MAX_BATCH_COMMANDS = 1000
 # Statuses that a single command's error keeps.
-_OWN_STATUS = frozenset({413, 429, 503})
+_OWN_STATUS = frozenset({409, 413, 429, 503})
 
 # The nearest class up the tree counts; other errors say what they are in their own words.
 _PREFIXES: dict[type[SynapError], str] = {

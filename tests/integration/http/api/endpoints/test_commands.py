@@ -418,6 +418,18 @@ def test_unwatch_and_discard_forget(session: Session) -> None:
     assert session.ask("kv.get", {"key": "{k}"}) == "1"
 
 
+@pytest.mark.parametrize("command", ["kv.set", "kv.del", "kv.incr", "kv.decr"])
+def test_command_of_no_open_transaction_is_lost_and_changes_nothing(
+    session: Session, command: str
+) -> None:
+    session.ask("kv.set", {"key": "{k}", "value": 7})
+    own: dict[str, object] = {"key": "{k}", "client_id": "{k}"}
+    answer = session.send(command, own | {"value": 1} if command == "kv.set" else own)
+    assert error_of(answer) == (409, "transaction_lost", True)
+    assert answer.json()["success"] is False
+    assert session.ask("kv.get", {"key": "{k}"}) == "7"
+
+
 def test_command_without_client_id_is_never_queued(session: Session) -> None:
     session.ask("transaction.multi", {})
     assert session.ask("kv.set", {"key": "{k}", "value": 1}) == {"success": True}
