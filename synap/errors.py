@@ -360,6 +360,12 @@ class NotCaughtUp(ReadRefused):
     reason = "not_caught_up"
 
 
+class NotHeld(ReadRefused):
+    """Too few replicas hold what was read; it may be lost with this master. Try again."""
+
+    reason = "not_held"
+
+
 class PositionLost(ReadRefused):
     """The position that the request asks for is no part of this node's log."""
 

@@ -8,6 +8,7 @@ In the order to read them:
     strings        the commands on one key's value
     keys           the commands on keys, whatever they hold
     accounts       the command that changes accounts
+    confirm        what asks whether replicas hold what was read
     commands       all of them in one type, and their results
     transactions   commands that clients queue, and keys that they watch
     glob           patterns for keys

@@ -13,6 +13,7 @@ of them is asked is in `keyspace`, at BaseCommand.
 from __future__ import annotations
 
 from synap.commands.accounts import ChangeAccounts
+from synap.commands.confirm import Confirm
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.strings import (
     Append,
@@ -27,5 +28,6 @@ from synap.commands.strings import (
 Command = (
     Set | Delete | Increment | IncrementFloat | Append | SetRange | GetSet
     | Expire | Persist | SetMany | Rename | Copy | Flush | ChangeAccounts
+    | Confirm
 )  # fmt: skip
 Result = SetResult | int | bool | bytes | None

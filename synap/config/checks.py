@@ -192,6 +192,16 @@ class _ReplicationChecks(Checked):
             )
         return role
 
+    @field_validator("read_held", check_fields=False)
+    @classmethod
+    def _has_replicas_to_ask(cls, read_held: bool, info: ValidationInfo) -> bool:
+        if read_held and not info.data.get("min_replicas_to_write", 1):
+            raise PydanticCustomError(
+                CONTRADICTION,
+                "reads wait for replication.min_replicas_to_write replicas, which is 0",
+            )
+        return read_held
+
     @field_validator("master_address", check_fields=False)
     @classmethod
     def _given_for_a_replica(cls, address: str | None, info: ValidationInfo) -> str | None:

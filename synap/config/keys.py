@@ -339,6 +339,8 @@ class Replication(Section, frozen=True):
     """Replicas that hold a write in their WAL before it is answered; a request may ask for more."""
     ack_timeout_ms: Milliseconds = 1000
     """How long a write waits for these; below server.write_timeout_ms."""
+    read_held: bool = False
+    """Whether a master tells by a read only what min_replicas_to_write replicas hold."""
     read_wait_ms: Annotated[int, Within(0, 86_400_000)] = 1000
     """How long a read waits for X-Synap-Min-Position or X-Synap-Min-Offset."""
     secret: ClusterSecret | None = None

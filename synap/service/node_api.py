@@ -22,6 +22,7 @@ import msgspec
 from synap.auth.permissions import Caller
 from synap.backup.archive import Backup, take_backup
 from synap.commands.commands import Command
+from synap.commands.confirm import Confirm
 from synap.commands.keys import Delete, Flush
 from synap.commands.records import (
     MAX_KEY_BYTES,
@@ -41,7 +42,7 @@ from synap.commands.transactions import (
     TransactionCommand,
     Watch,
 )
-from synap.errors import BackupRunning, DataDirInUse, ReadOnlyReplica
+from synap.errors import BackupRunning, DataDirInUse, NotHeld, QuorumTimeout, ReadOnlyReplica
 from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
 from synap.ipc.writer_client import Done, Waiter, WriterClient
@@ -146,6 +147,8 @@ class NodeApi:
         self._node = node
         self._client = client
         config = node.config
+        replication = config.replication
+        self._read_replicas = replication.min_replicas_to_write if replication.read_held else 0
         self._max_answer_bytes: int = max(
             config.server.max_answer_bytes,
             config.kv_store.max_value_size_bytes + _STORED_WITH_VALUE_BYTES,
@@ -257,6 +260,42 @@ class NodeApi:
         done = await self._client.execute(command, min_replicas)
         self.count(command, done.result)
         return done
+
+    async def require_held(self, offset: int, min_replicas: int) -> None:
+        """Wait until replicas hold what was read.
+
+        Args:
+            offset: The last entry that it tells of.
+            min_replicas: How many are asked for; `replication.read_held` may ask for more.
+
+        Raises:
+            ReadOnlyReplica: this node is a replica, which does not know what others hold.
+            InvalidRequest: replicas are asked for, and this node can't have any.
+            NotHeld: too few hold it, and did not within `replication.ack_timeout_ms`.
+            WriteRefused: this master can't tell, because it is none any more or not yet.
+        """
+        role = self._node.view.role
+        if role == "standalone" and not min_replicas:
+            return
+        if role == "replica":
+            if not min_replicas:
+                return
+            raise ReadOnlyReplica(
+                "this node is a replica: what others hold is known at the master alone"
+            )
+        wanted = max(min_replicas, self._read_replicas)
+        try:
+            await self._execute(Confirm(offset), wanted)
+        except QuorumTimeout as error:
+            raise NotHeld(
+                f"fewer than {wanted} replicas hold what was read, up to offset {offset}; it may "
+                "be lost with this master. Try again"
+            ) from error
+
+    @property
+    def reads_held(self) -> bool:
+        """Whether reads wait for replicas also where a request asks for none."""
+        return self._read_replicas > 0
 
     def require_writable(self) -> None:
         """Raise ReadOnlyReplica where this node is one."""

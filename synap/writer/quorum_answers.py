@@ -53,6 +53,10 @@ class QuorumAnswers:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def is_held(self, offset: int, replicas: int) -> bool:
+        """Say whether `replicas` replicas, at least one, hold `offset`."""
+        return self._holders is not None and self._holders.held_offset(replicas) >= offset
+
     def hold(self, answers: Iterable[Held]) -> None:
         """Let the answers of a turn wait, in the order of their offsets."""
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from synap.commands.commands import Command
+from synap.commands.confirm import Confirm
 from synap.commands.keyspace import Limits
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
@@ -269,10 +270,14 @@ class TurnTaker:
         if transactions.watchers:
             transactions.note(entries[seen:])
         answer = Answer(request.id, offset, result)
-        if wanted:
+        if wanted and not self._is_held(request.command, wanted):
             turn.held.append((share.connection, answer, wanted))
         else:
             share.answers.append(answer)
+
+    def _is_held(self, command: Command | TransactionCommand, wanted: int) -> bool:
+        """Say whether a command asks for what `wanted` replicas hold already."""
+        return isinstance(command, Confirm) and self._held.is_held(command.offset, wanted)
 
     def _refusal(
         self, writes: Sequence[Command], wanted: int, context: TurnContext

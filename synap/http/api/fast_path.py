@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from synap.config.keys import Config
 
 _GET = b"GET /kv/get/"
+# No request begins so.
+_NEVER = b"\0"
 _SET = b"POST /kv/set"
 _GET_ROUTE = "/kv/get/{key:key}"
 _SET_ROUTE = "/kv/set"
@@ -101,6 +103,8 @@ class FastPath:
         self._end: LogEnd | None = None
         self._place_lines = ""
         self._token = NO_REIGNS.token
+        # Where reads wait for replicas, none begins so.
+        self._read_start = _NEVER if api.reads_held else _GET
         self._vary = f"vary: Origin{LINE_END}" if sites.answers_vary else ""
 
     def pause(self, is_paused: bool) -> None:
@@ -117,7 +121,7 @@ class FastPath:
         Returns:
             False where it is none for the short way; nothing has happened then.
         """
-        if data.startswith(_GET):
+        if data.startswith(self._read_start):
             start = data.find(VERSION)
             head = self._by_tail.get(data[start:])
             if head is None or not head.is_hot or head.content_length:

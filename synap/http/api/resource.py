@@ -56,6 +56,17 @@ class Resource:
         if MIN_OFFSET in headers:
             await self._node.wait_applied(_parse_offset(headers[MIN_OFFSET]))
 
+    async def await_held(self, req: Request, offset: int) -> None:
+        """Wait until as many replicas as are asked for hold `offset`; see `NodeApi.require_held`.
+
+        Raises:
+            InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+        """
+        if MIN_REPLICAS in req.raw_headers or self._api.reads_held:
+            replicas = self.min_replicas(req)
+            if replicas or self._api.reads_held:
+                await self._api.require_held(offset, replicas)
+
     async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
         """Have the log's owner carry out `command` as the request asks; see `NodeApi.write`.
 
@@ -72,7 +83,7 @@ class Resource:
         return await self._api.write(caller or req.caller, command, self.min_replicas(req))
 
     def min_replicas(self, req: Request) -> int:
-        """Return how many replicas the request wants to hold its writes.
+        """Return how many replicas the request wants to hold what it writes and reads.
 
         Raises:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.

@@ -17,6 +17,7 @@ from synap.auth.permissions import (
 )
 from synap.commands.accounts import ChangeAccounts
 from synap.commands.commands import Command
+from synap.commands.confirm import Confirm
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.keyspace import ABSENT, BaseCommand
 from synap.commands.strings import Append, GetSet, Increment, IncrementFloat, Set, SetRange
@@ -173,6 +174,7 @@ COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
     (Copy(b"a", b"b"), {("read", b"kv:a"), ("read", b"kv:b"), ("write", b"kv:b")}),
     (Flush(), {("delete", b"kv:*")}),
     (ChangeAccounts(()), {("admin", b"auth:accounts")}),
+    (Confirm(1), {("admin", b"node:command")}),
 ]
 
 

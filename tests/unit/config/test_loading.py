@@ -423,3 +423,8 @@ def test_ack_timeout_that_a_worker_does_not_wait_for_is_a_fault() -> None:
     (fault,) = faults_of(None, late)
     assert fault.startswith("replication.ack_timeout_ms = 5000: must be below server.write_timeout")
     assert load(None, {**late, "server.write_timeout_ms": 5001}).replication.ack_timeout_ms == 5000
+
+
+def test_reads_that_wait_for_no_replicas_are_a_fault() -> None:
+    (fault,) = faults_of(None, {"replication.read_held": True})
+    assert "min_replicas_to_write replicas, which is 0" in fault

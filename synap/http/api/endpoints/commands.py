@@ -215,6 +215,8 @@ async def _answer(context: Context, one: OneCommand) -> object:
     key = getattr(body, operation.key_field).encode() if operation.key_field else b""
     client_id = body.client_id if operation.is_queued else None
     found = await operation.carry_out(context, key, body, client_id)
+    if not operation.is_write:
+        await context.confirm()
     shown = operation.show_named(key, body, found)
     if isinstance(shown, KeyNotFound):
         raise shown

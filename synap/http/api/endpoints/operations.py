@@ -71,8 +71,10 @@ class OperationResource(Resource):
             body = await read_body(req)
             if is_of_store:
                 await self.await_applied(req)
-            context = Context(self._api, self._facts, req.caller)
+            replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
+            context = Context(self._api, self._facts, req.caller, replicas)
             found = await operation.carry_out(context, key, body)
+            await context.confirm()
             end = context.end
             if end is not None:
                 self.stamp_read(resp, end)

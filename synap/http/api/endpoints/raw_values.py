@@ -33,6 +33,7 @@ class RawValue(Resource):
     async def on_get(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_applied(req)
         record, end = self._api.get(req.caller, key)
+        await self.await_held(req, end.offset if record is None else record.version)
         self.stamp_read(resp, end)
         if record is None:
             raise not_found(key)

@@ -59,7 +59,7 @@ _STATUSES: dict[Kind, tuple[int, ...]] = {
 }
 _WITH_JSON_BODY = (400, 413, 415, 422)
 _REQUEST_HEADERS: dict[Kind, tuple[str, ...]] = {
-    "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Request-Id"),
+    "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas", "X-Request-Id"),
     "write": ("X-Synap-Min-Replicas", "X-Request-Id"),
     "node": ("X-Request-Id",),
     "public": ("X-Request-Id",),

@@ -20,6 +20,7 @@ from synap.auth.permissions import Caller
 from synap.commands.commands import Command
 from synap.commands.records import Record, check_key
 from synap.commands.transactions import Queued, TransactionCommand
+from synap.errors import NotHeld
 from synap.http.api.openapi.route import Route
 from synap.ipc.writer_client import Done
 from synap.place import LogEnd
@@ -45,14 +46,16 @@ class Context:
         api: What a client may ask of the node's data.
         facts: What the node tells of itself.
         caller: Who asks.
-        min_replicas: How many replicas are to hold its writes.
+        min_replicas: How many replicas are to hold what it writes and reads.
         end: The newest end of the log that it has seen or made; None before any.
         has_read: Whether it has seen the store.
+        told: The last entry that what was read tells of, since `confirm`; 0 for none.
         answer_bytes: What the answers of a batch take up so far.
     """
 
     __slots__ = (
-        "answer_bytes", "api", "caller", "end", "facts", "has_read", "min_replicas",
+        "_not_held", "answer_bytes", "api", "caller", "end", "facts", "has_read", "min_replicas",
+        "told",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +68,8 @@ class Context:
         self.end: LogEnd | None = None
         self.has_read = False
         self.answer_bytes = 0
+        self.told = 0
+        self._not_held: NotHeld | None = None
 
     async def write(self, command: Command, client_id: str | None = None) -> Any:
         """Return the result of a write; see `NodeApi.write`."""
@@ -82,20 +87,41 @@ class Context:
         """
         check_key(key)
         record, end = self.api.get(self.caller, key)
-        self.saw(end)
+        self.saw(end, record)
         return record
 
     def look(self, key: bytes) -> Record | None:
         """Return the same as `get` without counting it as one."""
         check_key(key)
         record, end = self.api.look(self.caller, key)
-        self.saw(end)
+        self.saw(end, record)
         return record
 
-    def saw(self, end: LogEnd) -> None:
-        """Note the end of the log that a read has seen."""
+    def saw(self, end: LogEnd, record: Record | None = None) -> None:
+        """Note the end of the log that a read has seen, and the one record where it was one.
+
+        That there is none, any entry up to the end may have brought about.
+        """
         self.has_read = True
+        self.told = max(self.told, end.offset if record is None else record.version)
         self._note(end)
+
+    async def confirm(self) -> None:
+        """Wait until replicas hold what was read, where the request or the configuration asks.
+
+        Raises:
+            As `NodeApi.require_held`; and again at once, where that said before that they do not.
+        """
+        if not self.told or not (self.min_replicas or self.api.reads_held):
+            return
+        if self._not_held is not None:
+            raise self._not_held
+        try:
+            await self.api.require_held(self.told, self.min_replicas)
+        except NotHeld as error:
+            self._not_held = error
+            raise
+        self.told = 0
 
     def _done(self, done: Done) -> Any:
         self._note(done.end)
