@@ -15,6 +15,7 @@
     │   ├── AccountConflict        the account can't be changed like this
     │   ├── TransactionLost        the client's transaction is not, or no longer, open
     │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
+    │   ├── ShareTaken             who asks holds their share of something already
     │   ├── CommandUnknown         there is no such command
     │   └── CommandDisabled        the configuration does not allow it
     └── AccessRefused              who asks may not
@@ -132,6 +133,25 @@ class PreconditionFailed(CommandError):
     """The key is not in the state that the request asks for; nothing was changed."""
 
     reason = "precondition_failed"
+
+
+class ShareTaken(CommandError):
+    """Who asks holds their share already; nothing was changed."""
+
+    reason = "share_taken"
+    retryable = True
+
+    def __init__(self, what: str, unit: str, total: int) -> None:
+        """
+        Args:
+            what: What is shared, in the plural.
+            unit: What it is counted in.
+            total: How much all may hold together.
+        """
+        super().__init__(
+            f"{what} come to at most {total} {unit} together, and nobody has more of that than is "
+            "left for others; nothing was changed, try again later"
+        )
 
 
 class CommandUnknown(CommandError):

@@ -11,7 +11,7 @@ Pure: the keys come in as a `Keyspace`, the clock is handed in. The writer owns 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -30,22 +30,36 @@ from synap.commands.keyspace import (
 from synap.commands.records import check_key
 from synap.commands.strings import Increment, Set, SetResult
 from synap.frame import DEL, KEYS, SET, Entry
-from synap.request_errors import CommandError, InvalidRequest, TransactionLost
+from synap.request_errors import CommandError, InvalidRequest, ShareTaken, TransactionLost
+from synap.shares import Holder, Shares
 
-# Clients that have a transaction open or keys watched.
+# Clients that have a transaction open or keys watched; each user has a share of them.
 MAX_CLIENTS = 10_000
 # Of one transaction: what it holds up other writes by stays near a turn's bound.
 MAX_QUEUED_COMMANDS = 1000
 MAX_QUEUED_BYTES = 16 * 1024 * 1024
-# Of all open transactions together.
-MAX_ALL_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_WATCHED_KEYS = 1000
+# Of all clients together, of which each user has a share: what they take up in memory, by the
+# figures below.
+MAX_ALL_BYTES = 64 * 1024 * 1024
+# Measured, rounded up: what one that has something open takes beside its id, a watched key beside
+# its bytes, and each object of a queued command beside the command's own size.
+_CLIENT_BYTES = 512
+_WATCHED_KEY_BYTES = 448
+_OBJECT_BYTES = 64
 
 
-class _Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Held(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """Who a request's client is of; `holder` stands last in the message."""
+
+    holder: Holder = ""
+
+
+class _Request(_Held, frozen=True):
     """Base of what a client asks of its transaction. Tags follow those of the commands.
 
-    Each has a method `act` of its own, which does it and returns its result.
+    Each has a method `act` of its own, which does it and returns its result. What a client holds
+    counts for the `holder` that opened it.
     """
 
     client: str
@@ -70,7 +84,7 @@ class Multi(_Request, frozen=True, tag=40):
     def act(
         self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
     ) -> bool:
-        return transactions.open(self.client)
+        return transactions.open(self.client, self.holder)
 
 
 class Exec(_Request, frozen=True, tag=41):
@@ -108,7 +122,7 @@ class Watch(_Request, frozen=True, tag=43):
     def act(
         self, transactions: Transactions, keyspace: Keyspace, now_ms: int, limits: Limits
     ) -> bool:
-        return transactions.watch(self.client, self.keys, keyspace, now_ms)
+        return transactions.watch(self, keyspace, now_ms)
 
     @property
     def size(self) -> int:
@@ -185,6 +199,8 @@ class _Open:
     """What one client has open.
 
     Attributes:
+        holder: For whom it counts.
+        held_bytes: What it takes up, without what `queued_bytes` says.
         used_seconds: When it was last heard of.
         is_multi: Whether a transaction is open; else there are watched keys alone.
         queued: The commands, in order.
@@ -195,10 +211,13 @@ class _Open:
     """
 
     __slots__ = (
-        "is_multi", "is_touched", "queued", "queued_bytes", "spoilt", "used_seconds", "watched",
+        "held_bytes", "holder", "is_multi", "is_touched", "queued", "queued_bytes", "spoilt",
+        "used_seconds", "watched",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, holder: Holder, held_bytes: int) -> None:
+        self.holder = holder
+        self.held_bytes = held_bytes
         self.used_seconds = 0.0
         self.is_multi = False
         self.queued: list[Set | Delete | Increment] = []
@@ -226,11 +245,17 @@ class Transactions:
         self._clock = clock
         # The one that was heard of longest ago stands first.
         self._open: dict[str, _Open] = {}
-        self._all_queued_bytes = 0
+        self._clients = Shares(MAX_CLIENTS)
+        self._bytes = Shares(MAX_ALL_BYTES)
 
     def __len__(self) -> int:
         """Return the number of clients that have something open."""
         return len(self._open)
+
+    @property
+    def held_bytes(self) -> int:
+        """About what all of it takes up."""
+        return self._bytes.held
 
     def evaluate(
         self, command: Command | TransactionCommand, keyspace: Keyspace, now_ms: int, limits: Limits
@@ -261,26 +286,27 @@ class Transactions:
         mine = self._open.get(client)
         return () if mine is None else tuple(mine.queued)
 
-    def open(self, client: str) -> bool:
+    def open(self, client: str, holder: Holder) -> bool:
         """Open a transaction; see Multi."""
         if self.is_queueing(client):
             raise InvalidRequest("Transaction already in progress")
-        self._touch(client).is_multi = True
+        self._touch(client, holder).is_multi = True
         return True
 
     def queue(self, client: str, command: Set | Delete | Increment, limits: Limits) -> Queued:
         """Queue a command of an open transaction; see Queue."""
         if not self.is_queueing(client):
             raise TransactionLost
-        mine = self._touch(client)
+        mine = self._seen(client, self._open[client])
+        size = _held_bytes(command)
         try:
-            self._check(mine, command, limits)
+            self._check(mine, command, size, limits)
+            self._hold(mine.holder, size)
         except CommandError as error:
             mine.spoilt = error.message
             raise
         mine.queued.append(command)
-        mine.queued_bytes += command.size
-        self._all_queued_bytes += command.size
+        mine.queued_bytes += size
         return Queued()
 
     def execute(self, client: str, keyspace: Keyspace, now_ms: int, limits: Limits) -> Executed:
@@ -311,19 +337,29 @@ class Transactions:
         self._close(client)
         return True
 
-    def watch(self, client: str, keys: tuple[bytes, ...], keyspace: Keyspace, now_ms: int) -> bool:
+    def watch(self, asked: Watch, keyspace: Keyspace, now_ms: int) -> bool:
         """Note the versions of keys; see Watch."""
-        if not keys:
+        if not asked.keys:
             raise InvalidRequest("Keys list cannot be empty")
-        for key in keys:
+        for key in asked.keys:
             check_key(key)
-        mine = self._touch(client)
-        if len(mine.watched.keys() | set(keys)) > MAX_WATCHED_KEYS:
+        known = self._open.get(asked.client)
+        watched = {} if known is None else known.watched
+        new = [key for key in dict.fromkeys(asked.keys) if key not in watched]
+        if len(watched) + len(new) > MAX_WATCHED_KEYS:
             raise InvalidRequest(f"a client watches at most {MAX_WATCHED_KEYS} keys")
-        for key in keys:
-            if key not in mine.watched:
-                mine.watched[key] = _version(keyspace, key, now_ms)
-                self.watchers.setdefault(key, set()).add(client)
+        mine = self._touch(asked.client, asked.holder)
+        size = _watched_bytes(new)
+        try:
+            self._hold(mine.holder, size)
+        except ShareTaken:
+            if known is None:
+                self._close(asked.client)
+            raise
+        mine.held_bytes += size
+        for key in new:
+            mine.watched[key] = _version(keyspace, key, now_ms)
+            self.watchers.setdefault(key, set()).add(asked.client)
         return True
 
     def unwatch(self, client: str) -> bool:
@@ -332,7 +368,7 @@ class Transactions:
         if mine is None:
             return True
         if mine.is_multi:
-            self._forget_watched(client, self._touch(client))
+            self._forget_watched(client, self._seen(client, mine))
         else:
             self._close(client)
         return True
@@ -375,24 +411,42 @@ class Transactions:
             else:
                 mine.spoilt = "a part of it was refused"
 
-    def _touch(self, name: str) -> _Open:
+    def _touch(self, name: str, holder: Holder) -> _Open:
         """Return what the client has open, which it may only just have begun."""
-        mine = self._open.pop(name, None)
+        mine = self._open.get(name)
         if mine is None:
-            if len(self._open) >= MAX_CLIENTS:
-                raise InvalidRequest(
-                    f"{MAX_CLIENTS} clients have transactions open or keys watched; try again"
-                )
-            mine = _Open()
+            size = _CLIENT_BYTES + len(name)
+            if not self._clients.take(holder, 1):
+                raise ShareTaken("clients with something open", "in number", MAX_CLIENTS)
+            try:
+                self._hold(holder, size)
+            except ShareTaken:
+                self._clients.give_back(holder, 1)
+                raise
+            mine = _Open(holder, size)
+        return self._seen(name, mine)
+
+    def _seen(self, name: str, mine: _Open) -> _Open:
+        """Note that the client was heard of just now."""
+        self._open.pop(name, None)
         mine.used_seconds = self._clock()
         self._open[name] = mine
         return mine
 
-    def _close(self, name: str) -> _Open:
+    def _hold(self, holder: Holder, size: int) -> None:
+        """Let somebody hold `size` bytes more.
+
+        Raises:
+            ShareTaken: that would be over their share.
+        """
+        if size and not self._bytes.take(holder, size):
+            raise ShareTaken("open transactions and watched keys", "bytes", MAX_ALL_BYTES)
+
+    def _close(self, name: str) -> None:
         mine = self._open.pop(name)
-        self._all_queued_bytes -= mine.queued_bytes
         self._forget_watched(name, mine)
-        return mine
+        self._bytes.give_back(mine.holder, mine.held_bytes + mine.queued_bytes)
+        self._clients.give_back(mine.holder, 1)
 
     def _forget_watched(self, name: str, mine: _Open) -> None:
         for key in mine.watched:
@@ -400,10 +454,16 @@ class Transactions:
             clients.discard(name)
             if not clients:
                 del self.watchers[key]
+        size = _watched_bytes(mine.watched)
+        if size:
+            self._bytes.give_back(mine.holder, size)
+            mine.held_bytes -= size
         mine.watched.clear()
         mine.is_touched = False
 
-    def _check(self, mine: _Open, command: Set | Delete | Increment, limits: Limits) -> None:
+    def _check(
+        self, mine: _Open, command: Set | Delete | Increment, size: int, limits: Limits
+    ) -> None:
         """Refuse what can never be carried out, or would be too much to keep."""
         for key in command.keys if isinstance(command, Delete) else (command.key,):
             check_key(key)
@@ -411,16 +471,23 @@ class Transactions:
             check_value(len(command.value), limits)
         if len(mine.queued) >= MAX_QUEUED_COMMANDS:
             raise InvalidRequest(f"a transaction holds at most {MAX_QUEUED_COMMANDS} commands")
-        if mine.queued_bytes + command.size > MAX_QUEUED_BYTES:
+        if mine.queued_bytes + size > MAX_QUEUED_BYTES:
             raise InvalidRequest(f"a transaction holds at most {MAX_QUEUED_BYTES} bytes")
-        if self._all_queued_bytes + command.size > MAX_ALL_QUEUED_BYTES:
-            raise InvalidRequest(
-                f"open transactions hold at most {MAX_ALL_QUEUED_BYTES} bytes together; try again"
-            )
 
     def _require_open(self, client: str) -> None:
         if not self.is_queueing(client):
             raise InvalidRequest("No transaction in progress")
+
+
+def _held_bytes(command: Set | Delete | Increment) -> int:
+    """Return about what a queued command takes up."""
+    objects = len(command.keys) if isinstance(command, Delete) else 2
+    return command.size + _OBJECT_BYTES * (1 + objects)
+
+
+def _watched_bytes(keys: Collection[bytes]) -> int:
+    """Return about what watched keys take up."""
+    return _WATCHED_KEY_BYTES * len(keys) + sum(map(len, keys))
 
 
 def _told(

@@ -45,9 +45,9 @@ from synap.commands.transactions import (
 from synap.errors import BackupRunning, DataDirInUse, NotHeld, QuorumTimeout, ReadOnlyReplica
 from synap.ipc.admin_messages import AdminCommand, AdminResult
 from synap.ipc.admin_socket import ask
-from synap.ipc.writer_client import Done, Waiter, WriterClient
+from synap.ipc.writer_client import MAX_WAITING, Done, Waiter, WriterClient
 from synap.node.identity import lock_file
-from synap.place import LogEnd
+from synap.place import LogEnd, Place
 from synap.request_errors import (
     AnswerTooLarge,
     CommandDisabled,
@@ -55,9 +55,11 @@ from synap.request_errors import (
     InvalidRequest,
     KeyInvalid,
     KeyNotFound,
+    ShareTaken,
 )
 from synap.service.local_node import LocalNode
 from synap.shared.counters import Counter
+from synap.shares import Holder, Shares
 from synap.store import StoreReader
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
@@ -68,6 +70,10 @@ MAX_PAGE_VISITED = 20_000
 _MAX_LIST_PAGES = 50
 # Reads of more keys than this are done beside the event loop: about a millisecond on it.
 _MANY_KEYS = 500
+# Requests of all workers that wait for replicas: as many as the log's owner keeps. Each worker has
+# a part of them, which is not below this.
+_ALL_QUORUM_WAITS = 65_536
+_LEAST_QUORUM_WAITS = 2048
 # What the store keeps beside a value, at most.
 _STORED_WITH_VALUE_BYTES = 64
 
@@ -135,6 +141,32 @@ class KeyStats(msgspec.Struct, frozen=True):
         }
 
 
+class Waits:
+    """What waits on this worker for its clients, of which each has a share."""
+
+    def __init__(self, what: str, total: int) -> None:
+        """
+        Args:
+            what: What waits, in the plural.
+            total: How many there may be.
+        """
+        self._what = what
+        self._shares = Shares(total)
+
+    def begin(self, holder: Holder) -> None:
+        """Count one more; `end` takes it back.
+
+        Raises:
+            ShareTaken: the holder has too many already.
+        """
+        if not self._shares.take(holder, 1):
+            raise ShareTaken(self._what, "on a worker", self._shares.total)
+
+    def end(self, holder: Holder) -> None:
+        """Count one less."""
+        self._shares.give_back(holder, 1)
+
+
 def now_ms() -> int:
     """Return the wall clock in ms, which expiry goes by."""
     return time.time_ns() // 1_000_000
@@ -153,6 +185,16 @@ class NodeApi:
             config.server.max_answer_bytes,
             config.kv_store.max_value_size_bytes + _STORED_WITH_VALUE_BYTES,
         )
+        self._always_waits = config.replication.min_replicas_to_write > 0
+        # What waits on this worker. A read that does keeps a place of its own, of a batch's writes
+        # many share one.
+        self._reads = Waits("reads that wait for a position", config.server.max_connections)
+        self._writes = Waits("writes that wait", MAX_WAITING)
+        part = _ALL_QUORUM_WAITS // config.server.workers
+        self._quorum_waits = Waits(
+            "reads and writes that wait for replicas",
+            min(max(part, _LEAST_QUORUM_WAITS), MAX_WAITING),
+        )
 
     @property
     def max_answer_bytes(self) -> int:
@@ -165,6 +207,8 @@ class NodeApi:
         command: Command,
         min_replicas: int = 0,
         client_id: str | None = None,
+        *,
+        holder: Holder,
     ) -> Done:
         """Have the log's owner carry out `command`.
 
@@ -175,6 +219,7 @@ class NodeApi:
                 for more.
             client_id: The client whose open transaction it is for; the result is then Queued. For
                 Set, Delete and Increment alone.
+            holder: For whom it counts while it waits, and what it leaves open.
 
         Raises:
             ReadOnlyReplica: this node is a replica; nothing changed.
@@ -188,12 +233,18 @@ class NodeApi:
         if isinstance(command, Flush):
             self._require_flush()
         if client_id is None:
-            return await self._execute(command, min_replicas)
+            return await self._execute(command, min_replicas, holder)
         assert isinstance(command, Set | Delete | Increment), "only these are queued"
-        return await self._execute(Queue(_owner(caller, client_id), command), min_replicas)
+        queued = Queue(_owner(caller, client_id), command, holder=holder)
+        return await self._execute(queued, min_replicas, holder)
 
     async def transact(
-        self, caller: Caller, command: TransactionCommand, min_replicas: int = 0
+        self,
+        caller: Caller,
+        command: TransactionCommand,
+        min_replicas: int = 0,
+        *,
+        holder: Holder,
     ) -> Done:
         """Open, end, carry out or guard the caller's transaction.
 
@@ -205,6 +256,7 @@ class NodeApi:
                 both are keys of one user.
             command: What to do, with the id that the client gave itself.
             min_replicas: As for `write`.
+            holder: As for `write`.
 
         Raises:
             As `write` does.
@@ -214,20 +266,21 @@ class NodeApi:
         if isinstance(command, Watch) and caller.is_limited:
             for key in command.keys:
                 caller.require_read(key)
-        owned = msgspec.structs.replace(command, client=_owner(caller, command.client))
+        client = _owner(caller, command.client)
+        owned = msgspec.structs.replace(command, client=client, holder=holder)
         if isinstance(command, Exec) and caller.is_limited:
-            await self._require_queued(caller, owned.client)
-        return await self._execute(owned, min_replicas)
+            await self._require_queued(caller, client, holder)
+        return await self._execute(owned, min_replicas, holder)
 
-    async def _require_queued(self, caller: Caller, client: str) -> None:
+    async def _require_queued(self, caller: Caller, client: str, holder: Holder) -> None:
         """Raise Forbidden unless the caller may do what was queued; it ends then."""
-        pending = (await self._execute(Pending(client), 0)).result
+        pending = (await self._execute(Pending(client), 0, holder)).result
         assert isinstance(pending, PendingNeeds)
         try:
             for action, resource in pending.needs:
                 caller.require(action, resource)
         except Forbidden:
-            await self._execute(Discard(client), 0)
+            await self._execute(Discard(client), 0, holder)
             raise
 
     def require_for(self, caller: Caller, command: Command) -> None:
@@ -253,25 +306,34 @@ class NodeApi:
         self.require_writable()
         self._client.submit(waiter, command)
 
-    async def _execute(self, command: Command | TransactionCommand, min_replicas: int) -> Done:
+    async def _execute(
+        self, command: Command | TransactionCommand, min_replicas: int, holder: Holder
+    ) -> Done:
         self.require_writable()
         if min_replicas and self._node.view.role == "standalone":
             raise InvalidRequest("this node is standalone: no replica can hold its writes")
-        done = await self._client.execute(command, min_replicas)
+        waits = self._quorum_waits if min_replicas or self._always_waits else self._writes
+        waits.begin(holder)
+        try:
+            done = await self._client.execute(command, min_replicas)
+        finally:
+            waits.end(holder)
         self.count(command, done.result)
         return done
 
-    async def require_held(self, offset: int, min_replicas: int) -> None:
+    async def require_held(self, offset: int, min_replicas: int, *, holder: Holder) -> None:
         """Wait until replicas hold what was read.
 
         Args:
             offset: The last entry that it tells of.
             min_replicas: How many are asked for; `replication.read_held` may ask for more.
+            holder: For whom it counts while it waits.
 
         Raises:
             ReadOnlyReplica: this node is a replica, which does not know what others hold.
             InvalidRequest: replicas are asked for, and this node can't have any.
             NotHeld: too few hold it, and did not within `replication.ack_timeout_ms`.
+            ShareTaken: too much waits for `holder` already.
             WriteRefused: this master can't tell, because it is none any more or not yet.
         """
         role = self._node.view.role
@@ -285,7 +347,7 @@ class NodeApi:
             )
         wanted = max(min_replicas, self._read_replicas)
         try:
-            await self._execute(Confirm(offset), wanted)
+            await self._execute(Confirm(offset), wanted, holder)
         except QuorumTimeout as error:
             raise NotHeld(
                 f"fewer than {wanted} replicas hold what was read, up to offset {offset}; it may "
@@ -296,6 +358,29 @@ class NodeApi:
     def reads_held(self) -> bool:
         """Whether reads wait for replicas also where a request asks for none."""
         return self._read_replicas > 0
+
+    async def await_applied(
+        self, holder: Holder, place: Place | None = None, offset: int | None = None
+    ) -> None:
+        """Wait until this node has applied a place, an offset, or both.
+
+        Args:
+            holder: For whom it counts while it waits.
+            place: See `LocalNode.wait_place`.
+            offset: See `LocalNode.wait_applied`.
+
+        Raises:
+            ShareTaken: too many reads wait for `holder` already.
+            PositionLost, NotCaughtUp: as these do.
+        """
+        self._reads.begin(holder)
+        try:
+            if place is not None:
+                await self._node.wait_place(place)
+            if offset is not None:
+                await self._node.wait_applied(offset)
+        finally:
+            self._reads.end(holder)
 
     def require_writable(self) -> None:
         """Raise ReadOnlyReplica where this node is one."""

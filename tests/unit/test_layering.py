@@ -21,6 +21,7 @@ LAYERS = (
             "synap.errors",
             "synap.request_errors",
             "synap.addresses",
+            "synap.shares",
             "synap.disk",
             "synap.position",
             "synap.place",
@@ -41,7 +42,7 @@ LAYERS = (
 )
 IMPURE = {"lmdb", "zmq", "falcon", "asyncio", "socket", "time", "os", "logging"}
 # Leaves that are as pure as the rules.
-PURE_LEAVES = {"synap.position", "synap.place", "synap.frame"}
+PURE_LEAVES = {"synap.position", "synap.place", "synap.frame", "synap.shares"}
 # Each library and the only modules that may import it.
 HOMES = {
     "lmdb": ("synap.store",),

@@ -63,6 +63,7 @@ class SiteGuard:
             CrossOrigin: a page of another site wants something changed.
         """
         headers = req.raw_headers
+        req.trusted_proxies = self._trusted_proxies
         if self._checks_hosts:
             host = headers.get(b"host")
             if host not in self._known_hosts and not self.serves(host):

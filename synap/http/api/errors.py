@@ -30,6 +30,7 @@ STATUS: dict[type[SynapError], int] = {
     request_errors.ValueTooLarge: 413,
     request_errors.AnswerTooLarge: 413,
     request_errors.TransactionLost: 409,
+    request_errors.ShareTaken: 429,
     request_errors.PreconditionFailed: 412,
     request_errors.RecordCorrupt: 500,
     request_errors.CommandDisabled: 403,

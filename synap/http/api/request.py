@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -17,9 +18,13 @@ import falcon
 import falcon.asgi
 from falcon.asgi import Response
 
+from synap.addresses import client_group, plain_address
 from synap.auth.permissions import TRUSTED, Caller
+from synap.http.api.client_address import client_address
 from synap.http.api.falcon_app import FalconApp
+from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import InvalidRequest
+from synap.shares import Holder
 
 _JSON = falcon.MEDIA_JSON
 # All that may stand in a query string unescaped, with `%` itself.
@@ -41,10 +46,12 @@ class Request(falcon.asgi.Request):
         caller: Who asks. With authentication, a middleware sets it before anything is answered.
         began_ns: When it was taken up, by `time.perf_counter_ns`.
         command: What the slow log calls it, where that is not method and route.
+        trusted_proxies: Whose word on the client's address counts. A middleware sets it.
     """
 
     caller: Caller = TRUSTED
     command: str | None = None
+    trusted_proxies: TrustedProxies | None = None
 
     def __init__(
         self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None
@@ -76,6 +83,17 @@ class Request(falcon.asgi.Request):
         """The IP address of the other end of the connection; empty where it has none."""
         client = self.scope.get("client")
         return client[0] if client else ""
+
+    @property
+    def holder(self) -> Holder:
+        """For whom it counts what the request holds while it waits, or leaves open."""
+        name = self.caller.name
+        if name:
+            return name
+        if self.trusted_proxies:
+            address = client_address(self.scope, self.raw_headers, self.trusted_proxies)
+            return _holder_at(address)
+        return _holder_at(self.client_address)
 
     @property
     def target(self) -> str:
@@ -166,6 +184,12 @@ class Request(falcon.asgi.Request):
             if length > limit_bytes:
                 raise _too_large(limit_bytes)
         return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _holder_at(address: str) -> Holder:
+    """Return a holder that is no user: no user's name has a blank."""
+    return f"address {client_group(plain_address(address))}"
 
 
 def new_request_id(began_ns: int) -> str:

@@ -49,12 +49,17 @@ class Resource:
             InvalidRequest: X-Synap-Min-Position is no position, X-Synap-Min-Offset no offset.
             PositionLost: what is asked for is no part of the node's log.
             NotCaughtUp: it took too long.
+            ShareTaken: too many reads of the same client wait already.
         """
         headers = req.raw_headers
-        if MIN_POSITION in headers:
-            await self._node.wait_place(_parse_position(headers[MIN_POSITION]))
-        if MIN_OFFSET in headers:
-            await self._node.wait_applied(_parse_offset(headers[MIN_OFFSET]))
+        position, offset = headers.get(MIN_POSITION), headers.get(MIN_OFFSET)
+        if position is None and offset is None:
+            return
+        await self._api.await_applied(
+            req.holder,
+            None if position is None else _parse_position(position),
+            None if offset is None else _parse_offset(offset),
+        )
 
     async def await_held(self, req: Request, offset: int) -> None:
         """Wait until as many replicas as are asked for hold `offset`; see `NodeApi.require_held`.
@@ -65,7 +70,7 @@ class Resource:
         if MIN_REPLICAS in req.raw_headers or self._api.reads_held:
             replicas = self.min_replicas(req)
             if replicas or self._api.reads_held:
-                await self._api.require_held(offset, replicas)
+                await self._api.require_held(offset, replicas, holder=req.holder)
 
     async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
         """Have the log's owner carry out `command` as the request asks; see `NodeApi.write`.
@@ -78,9 +83,9 @@ class Resource:
         Raises:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
         """
-        if MIN_REPLICAS not in req.raw_headers:
-            return await self._api.write(caller or req.caller, command)
-        return await self._api.write(caller or req.caller, command, self.min_replicas(req))
+        return await self._api.write(
+            caller or req.caller, command, self.min_replicas(req), holder=req.holder
+        )
 
     def min_replicas(self, req: Request) -> int:
         """Return how many replicas the request wants to hold what it writes and reads.

@@ -28,6 +28,7 @@ from synap.request_errors import (
     InvalidRequest,
     InvalidValue,
     KeyInvalid,
+    ShareTaken,
     TransactionLost,
     ValueTooLarge,
 )
@@ -247,44 +248,81 @@ def test_number_of_queued_commands_is_bounded() -> None:
         hooks.ask(Queue("c", Set(b"a", b"1")))
 
 
-def _fill_own(hooks: Desk) -> None:
-    hooks.ask(Multi("c"))
-    hooks.queue(*[Set(b"a", bytes(1024))] * 3)
-
-
-def _fill_others(hooks: Desk) -> None:
-    for client in "de":
-        hooks.ask(Multi(client))
-        hooks.ask(Queue(client, Set(b"a", bytes(2048))))
-    hooks.ask(Multi("c"))
-
-
-@pytest.mark.parametrize(("fill", "message"), [(_fill_own, "bytes$"), (_fill_others, "together")])
-def test_bytes_of_queued_commands_are_bounded(
-    fill: Callable[[Desk], None], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bytes_of_one_transaction_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "MAX_QUEUED_BYTES", 4096)
-    monkeypatch.setattr(transactions, "MAX_ALL_QUEUED_BYTES", 5000)
     hooks = Desk()
     hooks.limits = Limits(8192)
-    fill(hooks)
-    with pytest.raises(InvalidRequest, match=message):
+    hooks.ask(Multi("c"))
+    hooks.queue(Set(b"a", bytes(3072)))
+    with pytest.raises(InvalidRequest, match="at most 4096 bytes"):
         hooks.ask(Queue("c", Set(b"a", bytes(1024))))
-    for client in "de":
-        hooks.transactions.turn_failed([Multi(client)])
     hooks.ask(Discard("c"))
     hooks.ask(Multi("c"))
-    hooks.queue(Set(b"a", bytes(2048)))
+    hooks.queue(Set(b"a", bytes(3072)))
 
 
-def test_number_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions, "MAX_CLIENTS", 2)
+def _open_many(hooks: Desk, holder: str) -> None:
+    for number in range(100):
+        hooks.ask(Multi(f"{holder}{number}", holder=holder))
+
+
+def _queue_much(hooks: Desk, holder: str) -> None:
+    hooks.ask(Multi(holder, holder=holder))
+    for _ in range(100):
+        hooks.ask(Queue(holder, Set(b"a", bytes(1024)), holder=holder))
+
+
+def _queue_many_keys(hooks: Desk, holder: str) -> None:
+    hooks.ask(Multi(holder, holder=holder))
+    hooks.ask(Queue(holder, Delete(tuple([b"%d" % each for each in range(1000)])), holder=holder))
+
+
+def _watch_much(hooks: Desk, holder: str) -> None:
+    for number in range(100):
+        keys = tuple([b"%d-%d" % (number, each) for each in range(10)])
+        hooks.ask(Watch(holder, keys, holder=holder))
+
+
+@pytest.mark.parametrize("fill", [_open_many, _queue_much, _queue_many_keys, _watch_much])
+def test_one_who_takes_all_they_get_leaves_room_for_another(
+    fill: Callable[[Desk, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the number of clients, and of the bytes of queued commands, keys and watched keys."""
+    monkeypatch.setattr(transactions, "MAX_CLIENTS", 20)
+    monkeypatch.setattr(transactions, "MAX_ALL_BYTES", 40_000)
     hooks = Desk()
-    hooks.ask(Multi("c"))
-    hooks.ask(Watch("d", (b"a",)))
-    with pytest.raises(InvalidRequest, match="2 clients"):
-        hooks.ask(Multi("e"))
-    hooks.ask(Multi("d"))
+    hooks.limits = Limits(8192)
+    with pytest.raises(ShareTaken, match=r"at most (20 in number|40000 bytes) together"):
+        fill(hooks, "eve")
+    hooks.ask(Watch("a", (b"k",), holder="ann"))
+    hooks.ask(Multi("a", holder="ann"))
+    hooks.ask(Queue("a", Set(b"k", bytes(1024)), holder="ann"))
+    assert hooks.ask(Exec("a", holder="ann")) == Executed((("ok", 1),))
+
+
+@pytest.mark.parametrize("command", [Exec("a"), Discard("a"), None])
+def test_whatever_ends_gives_back_what_it_held(command: TransactionCommand | None) -> None:
+    hooks = Desk()
+    hooks.ask(Watch("a", (b"k", b"l"), holder="ann"))
+    hooks.ask(Multi("a", holder="ann"))
+    hooks.ask(Queue("a", Set(b"k", b"v"), holder="ann"))
+    hooks.ask(Watch("b", (b"m",), holder="ann"))
+    hooks.ask(Unwatch("b", holder="ann"))
+    assert hooks.transactions.held_bytes > 1000
+    if command is None:
+        hooks.seconds = 61
+        hooks.transactions.end_idle()
+    else:
+        hooks.ask(command)
+    assert hooks.transactions.held_bytes == 0
+
+
+def test_refused_watch_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "MAX_ALL_BYTES", 5000)
+    hooks = Desk()
+    with pytest.raises(ShareTaken):
+        hooks.ask(Watch("c", tuple([b"%d" % number for number in range(20)])))
+    assert (len(hooks.transactions), hooks.transactions.held_bytes) == (0, 0)
 
 
 def test_number_of_watched_keys_is_bounded() -> None:

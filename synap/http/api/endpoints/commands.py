@@ -19,7 +19,7 @@ from falcon.asgi import Response
 from synap import errors, request_errors
 from synap.errors import SynapError
 from synap.http.api import bodies
-from synap.http.api.errors import body_of, status_of
+from synap.http.api.errors import body_of, error_answer, status_of
 from synap.http.api.operations.operation import Context, Operation
 from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
@@ -45,6 +45,7 @@ _PREFIXES: dict[type[SynapError], str] = {
     request_errors.CommandError: "Invalid request: ",
     request_errors.InvalidValue: "Invalid value: ",
     request_errors.ValueTooLarge: "Invalid value: ",
+    request_errors.ShareTaken: "",
     request_errors.KeyNotFound: "Key not found: ",
     request_errors.CommandUnknown: "Unknown command: ",
     request_errors.CommandDisabled: "Forbidden: ",
@@ -114,7 +115,8 @@ class CommandEndpoint(Resource):
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _decode)
-        context = Context(self._api, self._facts, req.caller, self.min_replicas(req))
+        replicas = self.min_replicas(req)
+        context = Context(self._api, self._facts, req.caller, req.holder, replicas)
         if body.type == "batch":
             commands = body.batch()
             await self._await_reads(req, commands)
@@ -143,6 +145,7 @@ class CommandEndpoint(Resource):
             status = status_of(error)
             if status in _OWN_STATUS:
                 resp.status = status
+                resp.set_headers(error_answer(error).headers)
                 resp.data = body_of(
                     envelope.pop("error"), status, error.reason, error.retryable, **envelope
                 )

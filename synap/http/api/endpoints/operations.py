@@ -72,7 +72,7 @@ class OperationResource(Resource):
             if is_of_store:
                 await self.await_applied(req)
             replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
-            context = Context(self._api, self._facts, req.caller, replicas)
+            context = Context(self._api, self._facts, req.caller, req.holder, replicas)
             found = await operation.carry_out(context, key, body)
             await context.confirm()
             end = context.end
@@ -99,7 +99,7 @@ class OperationResource(Resource):
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
             body = await read_body(req)
             replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
-            context = Context(self._api, self._facts, req.caller, replicas)
+            context = Context(self._api, self._facts, req.caller, req.holder, replicas)
             result = await operation.carry_out(context, key, body)
             assert context.end is not None, "a write has an end"
             self.stamp_write(resp, context.end)

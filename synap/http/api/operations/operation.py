@@ -26,6 +26,7 @@ from synap.ipc.writer_client import Done
 from synap.place import LogEnd
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
+from synap.shares import Holder
 
 BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 FoundT = TypeVar("FoundT")
@@ -46,6 +47,7 @@ class Context:
         api: What a client may ask of the node's data.
         facts: What the node tells of itself.
         caller: Who asks.
+        holder: For whom it counts what waits, or is left open; see `Request.holder`.
         min_replicas: How many replicas are to hold what it writes and reads.
         end: The newest end of the log that it has seen or made; None before any.
         has_read: Whether it has seen the store.
@@ -54,16 +56,22 @@ class Context:
     """
 
     __slots__ = (
-        "_not_held", "answer_bytes", "api", "caller", "end", "facts", "has_read", "min_replicas",
-        "told",
+        "_not_held", "answer_bytes", "api", "caller", "end", "facts", "has_read", "holder",
+        "min_replicas", "told",
     )  # fmt: skip
 
     def __init__(
-        self, api: NodeApi, facts: NodeFacts, caller: Caller, min_replicas: int = 0
+        self,
+        api: NodeApi,
+        facts: NodeFacts,
+        caller: Caller,
+        holder: Holder,
+        min_replicas: int = 0,
     ) -> None:
         self.api = api
         self.facts = facts
         self.caller = caller
+        self.holder = holder
         self.min_replicas = min_replicas
         self.end: LogEnd | None = None
         self.has_read = False
@@ -73,11 +81,15 @@ class Context:
 
     async def write(self, command: Command, client_id: str | None = None) -> Any:
         """Return the result of a write; see `NodeApi.write`."""
-        return self._done(await self.api.write(self.caller, command, self.min_replicas, client_id))
+        done = await self.api.write(
+            self.caller, command, self.min_replicas, client_id, holder=self.holder
+        )
+        return self._done(done)
 
     async def transact(self, command: TransactionCommand) -> Any:
         """Return the result of a transaction's command; see `NodeApi.transact`."""
-        return self._done(await self.api.transact(self.caller, command, self.min_replicas))
+        done = await self.api.transact(self.caller, command, self.min_replicas, holder=self.holder)
+        return self._done(done)
 
     def get(self, key: bytes) -> Record | None:
         """Return what the key holds.
@@ -117,7 +129,7 @@ class Context:
         if self._not_held is not None:
             raise self._not_held
         try:
-            await self.api.require_held(self.told, self.min_replicas)
+            await self.api.require_held(self.told, self.min_replicas, holder=self.holder)
         except NotHeld as error:
             self._not_held = error
             raise
