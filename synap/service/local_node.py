@@ -264,6 +264,10 @@ class LocalNode:
                 )
             await asyncio.sleep(_POLL_SECONDS)
 
+    def has_reached(self, place: Place) -> bool:
+        """Say whether the store holds the entry that `place` names now."""
+        return self._standing(place)[1] is Standing.REACHED
+
     def _standing(self, place: Place) -> tuple[LogEnd, Standing]:
         end = self.reader().applied().end
         newest = self.reigns(self._board.view().history)

@@ -293,16 +293,19 @@ class NodeApi:
             caller.require_for(command)
         self.require_writable()
 
-    def submit(self, caller: Caller, command: Set, waiter: Waiter) -> None:
-        """Hand a SET over as `write` does and let `waiter` have the outcome.
+    def submit(self, caller: Caller, command: Command, waiter: Waiter) -> None:
+        """Hand a write over as `write` does and let `waiter` have the outcome.
 
         Whoever waits calls `count` with it.
 
         Raises:
             ReadOnlyReplica, WriterUnavailable: nothing changed, and `waiter` hears nothing.
+            CommandDisabled: as `write`.
         """
         if caller.is_limited:
             caller.require_for(command)
+        if command.__class__ is Flush:
+            self._require_flush()
         self.require_writable()
         self._client.submit(waiter, command)
 
@@ -432,25 +435,37 @@ class NodeApi:
             KeyInvalid: one is empty or too long.
             AnswerTooLarge: the values have too many bytes together.
         """
+        few = self.get_few(caller, keys)
+        if few is not None:
+            return few
+        wanted = _wanted(caller, keys)
+        found, end = await self._node.read_in_thread(
+            StoreReader.get_many, wanted, now_ms(), self._max_answer_bytes
+        )
+        return self._got_many(keys, wanted, found), end
+
+    def get_few(
+        self, caller: Caller, keys: Sequence[bytes]
+    ) -> tuple[list[bytes | None], LogEnd] | None:
+        """Return the same as `get_many` without waiting; None where the keys are many."""
         check_keys(keys)
-        # Each is read once. What the caller may not read is not looked at, so that no time or
-        # memory tells of it.
-        wanted = list(dict.fromkeys(keys))
-        if caller.is_limited:
-            wanted = [key for key in wanted if caller.may_read(key)]
-        limit = self._max_answer_bytes
+        wanted = _wanted(caller, keys)
         if len(wanted) > _MANY_KEYS:
-            found, end = await self._node.read_in_thread(
-                StoreReader.get_many, wanted, now_ms(), limit
-            )
-        else:
-            found, end = self._node.reader().get_many(wanted, now_ms(), limit)
+            return None
+        found, end = self._node.reader().get_many(wanted, now_ms(), self._max_answer_bytes)
+        return self._got_many(keys, wanted, found), end
+
+    def _got_many(
+        self, keys: Sequence[bytes], wanted: list[bytes], found: list[bytes | None]
+    ) -> list[bytes | None]:
+        """Return the values of `keys` from those of the ones that were read, and count them."""
         if len(wanted) == len(keys):
             values = found
         else:
             by_key = dict(zip(wanted, found, strict=True))
             values = [by_key.get(key) for key in keys]
-            if sum(len(value) for value in values if value is not None) > limit:
+            total_bytes = sum(len(value) for value in values if value is not None)
+            if total_bytes > self._max_answer_bytes:
                 raise AnswerTooLarge
         touch = self._node.touch
         if touch is not None:
@@ -462,7 +477,7 @@ class NodeApi:
         counts[_GETS] += len(values)
         counts[_HITS] += len(values) - misses
         counts[_MISSES] += misses
-        return values, end
+        return values
 
     async def scan(
         self,
@@ -588,6 +603,17 @@ def seconds_left(record: Record) -> int | None:
     """Return the whole seconds that a key has left, which was just seen; None where for ever."""
     seconds = ttl_seconds(record, now_ms())
     return None if seconds is None else max(seconds, 0)
+
+
+def _wanted(caller: Caller, keys: Sequence[bytes]) -> list[bytes]:
+    """Return the keys to read, each once.
+
+    What the caller may not read is not looked at, so that no time or memory tells of it.
+    """
+    wanted = list(dict.fromkeys(keys))
+    if caller.is_limited:
+        wanted = [key for key in wanted if caller.may_read(key)]
+    return wanted
 
 
 def _owner(caller: Caller, client_id: str) -> str:

@@ -1,7 +1,10 @@
 """Synap's API over HTTP: a Falcon application that translates between HTTP and `synap.service`.
 
 app                puts the application together
-fast_path          the two requests that a node mostly gets, past Falcon
+fast_path          requests that a node mostly gets, past Falcon
+hot_routes         those of the short way, made of operations
+headers            the headers that are read at all, and what each means to the short way
+hot_headers        the same for `head_lines`
 falcon_app         Falcon by a shorter way from the request to the answer
 routing            paths to resources, with keys as they were sent
 operations/        what is done with keys and told of the node: once for its route and its command

@@ -11,9 +11,6 @@ import logging
 import time
 
 import msgspec
-from falcon.asgi import Response
-
-from synap.http.api.request import Request
 
 # Its level decides on these lines, and nothing else here.
 logger = logging.getLogger("synap.access")
@@ -52,15 +49,14 @@ class AccessLog:
         self._lines: list[AccessLine] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(self, req: Request, resp: Response, elapsed_ns: int) -> None:
-        """Take a request whose answer is made."""
+    def note(
+        self, client: str, method: str, target: str, status: int, elapsed_ns: int, request_id: str
+    ) -> None:
+        """Take a request whose answer is made; see `AccessLine`."""
         lines = self._lines
         lines.append(
-            AccessLine(
-                time.time(), req.client_address, req.method, req.target, resp.status_code,
-                elapsed_ns // 1000, req.request_id,
-            )
-        )  # fmt: skip
+            AccessLine(time.time(), client, method, target, status, elapsed_ns // 1000, request_id)
+        )
         if len(lines) >= _MOST_LINES:
             self.flush()
         elif self._timer is None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synap.config.handed import config_of_environment
-from synap.http.api import errors, fast_path
+from synap.http.api import errors
 from synap.http.api.auth_guard import PUBLIC, Guard
 from synap.http.api.credentials import Credentials
 from synap.http.api.cross_site import Cors, SiteGuard
@@ -30,7 +30,10 @@ from synap.http.api.endpoints import (
 )
 from synap.http.api.endpoints.backup import CHECKSUM
 from synap.http.api.fast_path import FastPath
+from synap.http.api.hot_headers import HotHeaders
+from synap.http.api.hot_routes import routes_of
 from synap.http.api.openapi import docs_page, document
+from synap.http.api.operations.table import OPERATIONS
 from synap.http.api.rate_limits import RateLimits
 from synap.http.api.request import App, Request
 from synap.http.api.request_observer import REQUEST_ID, Observer
@@ -96,8 +99,11 @@ def create_app(config: Config) -> App:
     app.trusted_proxies, app.probe_paths = proxies, PUBLIC
     errors.install(app, local)
     api = NodeApi(local, client)
-    if fast_path.is_possible(config):
-        app.fast_path = FastPath(local, api, observer, sites)
+    if not (config.auth.enabled or config.rate_limit.enabled):
+        app.fast_path = FastPath(
+            local, api, observer, HotHeaders(sites), routes_of(OPERATIONS),
+            answers_vary=sites.answers_vary,
+        )  # fmt: skip
     themes = (
         operations, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
         document, docs_page,

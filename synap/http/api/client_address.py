@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from synap.addresses import plain_address
+from synap.http.api.headers import FORWARDED_FOR, HeaderName
 from synap.http.api.trusted_proxies import TrustedProxies
 
 
 def client_address(
-    scope: Mapping[str, Any], headers: Mapping[bytes, bytes], trusted: TrustedProxies
+    scope: Mapping[str, Any], headers: Mapping[HeaderName, bytes], trusted: TrustedProxies
 ) -> str:
     """Return the client's address; "" where there is none, as on a UNIX socket.
 
@@ -24,8 +25,17 @@ def client_address(
     address = peer_address(scope)
     if not trusted:
         return address
-    forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
-    for told in reversed(forwarded):
+    return told_address(address, headers.get(FORWARDED_FOR, b""), trusted)
+
+
+def told_address(address: str, forwarded_for: bytes, trusted: TrustedProxies) -> str:
+    """Return the client's address where `address` is that of the other end; see `client_address`.
+
+    Args:
+        address: As `plain_address` gives it.
+        forwarded_for: The value of X-Forwarded-For; b"" for none.
+    """
+    for told in reversed(forwarded_for.decode("latin-1").split(",")):
         if address not in trusted:
             break
         told_address = plain_address(told.strip())

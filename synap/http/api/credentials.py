@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from synap.auth.accounts import API_KEY_PREFIX, MAX_PASSWORD_BYTES, User
 from synap.auth.permissions import Caller
+from synap.http.api.headers import API_KEY, AUTHORIZATION, HeaderName
 from synap.request_errors import NotAuthenticated
 from synap.service import audit
 from synap.service.account_directory import AccountDirectory
@@ -22,8 +23,6 @@ from synap.service.password_checks import PasswordChecks
 if TYPE_CHECKING:
     from synap.config.keys import Auth
 
-_AUTHORIZATION = b"authorization"
-_API_KEY = b"x-api-key"
 # Nothing longer is a key.
 _MAX_KEY_BYTES = 256
 
@@ -37,7 +36,7 @@ class Credentials:
         password = auth.root.password
         self._root_password = None if password is None else password.get_secret_value()
 
-    async def caller_of(self, headers: Mapping[bytes, bytes], address: str) -> Caller | None:
+    async def caller_of(self, headers: Mapping[HeaderName, bytes], address: str) -> Caller | None:
         """Return who asks; None where there are no credentials.
 
         Args:
@@ -48,9 +47,9 @@ class Credentials:
             NotAuthenticated: the credentials are wrong.
             TooManyLogins, ReadRefused: they can't be checked now.
         """
-        authorization = headers.get(_AUTHORIZATION)
+        authorization = headers.get(AUTHORIZATION)
         if authorization is None:
-            key = headers.get(_API_KEY)
+            key = headers.get(API_KEY)
             return None if key is None else self._caller_of_key(key.strip(), address)
         scheme, _, value = authorization.strip().partition(b" ")
         match scheme.lower():

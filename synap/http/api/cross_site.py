@@ -21,6 +21,14 @@ from falcon.asgi import Response
 
 from synap.addresses import is_loopback
 from synap.http.api.client_address import peer_address
+from synap.http.api.headers import (
+    FORWARDED_HOST,
+    FORWARDED_PROTO,
+    HOST,
+    ORIGIN,
+    SITE,
+    HeaderName,
+)
 from synap.http.api.request import Request
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import CrossOrigin, HostNotAllowed
@@ -28,8 +36,6 @@ from synap.request_errors import CrossOrigin, HostNotAllowed
 if TYPE_CHECKING:
     from synap.config.keys import Config
 
-ORIGIN = b"origin"
-SITE = b"sec-fetch-site"
 # Methods that change nothing.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = (b"same-origin", b"none")
@@ -65,7 +71,7 @@ class SiteGuard:
         headers = req.raw_headers
         req.trusted_proxies = self._trusted_proxies
         if self._checks_hosts:
-            host = headers.get(b"host")
+            host = headers.get(HOST)
             if host not in self._known_hosts and not self.serves(host):
                 raise HostNotAllowed
         if (ORIGIN in headers or SITE in headers) and req.method not in _SAFE_METHODS:
@@ -87,7 +93,7 @@ class SiteGuard:
             self._known_hosts.add(host)
         return is_served
 
-    def _check_origin(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> None:
+    def _check_origin(self, scope: Mapping[str, Any], headers: Mapping[HeaderName, bytes]) -> None:
         origin = headers.get(ORIGIN)
         if origin is not None:
             text = origin.decode("latin-1")
@@ -99,12 +105,12 @@ class SiteGuard:
         if headers.get(SITE, b"none") not in _OWN_SITES:
             raise CrossOrigin
 
-    def _own_origin(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
+    def _own_origin(self, scope: Mapping[str, Any], headers: Mapping[HeaderName, bytes]) -> str:
         """Return the origin of this node's pages, as the browser that sent the request knows it."""
-        scheme, host = scope["scheme"], headers.get(b"host", b"").decode("latin-1")
+        scheme, host = scope["scheme"], headers.get(HOST, b"").decode("latin-1")
         if self._trusted_proxies and peer_address(scope) in self._trusted_proxies:
-            scheme = _first(headers, b"x-forwarded-proto") or scheme
-            host = _first(headers, b"x-forwarded-host") or host
+            scheme = _first(headers, FORWARDED_PROTO) or scheme
+            host = _first(headers, FORWARDED_HOST) or host
         scheme = scheme.lower()
         return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}"
 
@@ -119,7 +125,7 @@ class Cors(falcon.CORSMiddleware[Request, Response]):
             resp.append_header("Vary", "Origin")
 
 
-def _first(headers: Mapping[bytes, bytes], name: bytes) -> str:
+def _first(headers: Mapping[HeaderName, bytes], name: HeaderName) -> str:
     """Return what the proxy nearest to the client says in a header; "" where none does."""
     return headers.get(name, b"").decode("latin-1").partition(",")[0].strip()
 

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 import falcon
@@ -22,6 +22,7 @@ from synap.addresses import client_group, plain_address
 from synap.auth.permissions import TRUSTED, Caller
 from synap.http.api.client_address import client_address
 from synap.http.api.falcon_app import FalconApp
+from synap.http.api.headers import CONTENT_TYPE, ORIGIN, REQUEST_ID, SITE, HeaderName
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import InvalidRequest
 from synap.shares import Holder
@@ -42,13 +43,14 @@ class Request(falcon.asgi.Request):
     """A request with cheap access to what every call needs.
 
     Attributes:
-        raw_headers: The headers as bytes, by their names in lower case.
+        raw_headers: The headers as bytes. Nothing else reads any.
         caller: Who asks. With authentication, a middleware sets it before anything is answered.
         began_ns: When it was taken up, by `time.perf_counter_ns`.
         command: What the slow log calls it, where that is not method and route.
         trusted_proxies: Whose word on the client's address counts. A middleware sets it.
     """
 
+    raw_headers: Mapping[HeaderName, bytes]
     caller: Caller = TRUSTED
     command: str | None = None
     trusted_proxies: TrustedProxies | None = None
@@ -67,16 +69,13 @@ class Request(falcon.asgi.Request):
         except UnicodeDecodeError:
             query = quote_from_bytes(scope["query_string"], _QUERY_SAFE).encode()
             super().__init__(scope | {"query_string": query}, receive, first_event, options)
-        self.raw_headers = self._asgi_headers
+        self.raw_headers = cast(Mapping[HeaderName, bytes], self._asgi_headers)
         self.began_ns = _now_ns()
 
     @property
     def request_id(self) -> str:
         """The client's X-Request-Id where it is fit for one, else an id of its own."""
-        given = self._asgi_headers.get(b"x-request-id")
-        if given and len(given) <= _MOST_ID_BYTES and not given.translate(None, _ID_BYTES):
-            return given.decode()
-        return new_request_id(self.began_ns)
+        return request_id_of(self.raw_headers.get(REQUEST_ID), self.began_ns)
 
     @property
     def client_address(self) -> str:
@@ -112,7 +111,8 @@ class Request(falcon.asgi.Request):
         options: Any,
     ) -> None:
         """Do what falcon's constructor does, without a query and a header that comes twice."""
-        self.raw_headers = self._asgi_headers = headers
+        self._asgi_headers = headers
+        self.raw_headers = cast(Mapping[HeaderName, bytes], headers)
         self.scope = scope
         self.is_websocket = False
         self.options = options
@@ -121,7 +121,7 @@ class Request(falcon.asgi.Request):
         self.path = scope["path"] or "/"
         self.query_string = ""
         self._params = {}
-        content_type = headers.get(b"content-type")
+        content_type = headers.get(CONTENT_TYPE)
         self.content_type = None if content_type is None else content_type.decode("latin1")
         self._receive = receive
         self._first_event = first_event
@@ -144,13 +144,13 @@ class Request(falcon.asgi.Request):
 
     def _check_json(self, content_type: str | None) -> None:
         if content_type is None:
-            if b"origin" in self.raw_headers or b"sec-fetch-site" in self.raw_headers:
+            if ORIGIN in self.raw_headers or SITE in self.raw_headers:
                 raise falcon.HTTPUnsupportedMediaType(
                     description="a browser's request must say that its body is application/json"
                 )
             return
-        media_type = content_type.partition(";")[0].strip().lower()
-        if media_type != _JSON:
+        if not is_json(content_type):
+            media_type = _media_type(content_type)
             raise falcon.HTTPUnsupportedMediaType(
                 description=f"the body must be application/json, not {media_type or 'nothing'}"
             )
@@ -192,9 +192,24 @@ def _holder_at(address: str) -> Holder:
     return f"address {client_group(plain_address(address))}"
 
 
-def new_request_id(began_ns: int) -> str:
-    """Return an id for the request that was taken up at `began_ns`."""
+def request_id_of(given: bytes | None, began_ns: int) -> str:
+    """Return the id of the request that was taken up at `began_ns`.
+
+    Args:
+        given: What its client calls it; not taken unless it is fit for an id.
+    """
+    if given and len(given) <= _MOST_ID_BYTES and not given.translate(None, _ID_BYTES):
+        return given.decode()
     return f"{_ID_PREFIX}{began_ns:x}"
+
+
+def is_json(content_type: str) -> bool:
+    """Return whether a content type is JSON, with whatever parameters."""
+    return content_type == _JSON or _media_type(content_type) == _JSON
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 App = FalconApp[Request, Response]

@@ -42,13 +42,17 @@ _now_ns = time.perf_counter_ns
 
 
 class Observer:
-    """Falcon's middleware that notes every request."""
+    """Falcon's middleware that notes every request.
+
+    Attributes:
+        access_log: None where none is kept.
+    """
 
     def __init__(self, node: LocalNode) -> None:
         self._node = node
         # Where nothing is slow, no request takes as long.
         self._slow_ns = node.config.logging.slow_ms * _NS_PER_MS or 1 << 63
-        self._access_log = AccessLog() if node.config.logging.access else None
+        self.access_log = AccessLog() if node.config.logging.access else None
         self._slots: dict[tuple[str | None, str, object], int] = {}
         self._cells = memoryview(bytearray(8)).cast("Q")
         self._next_slow_line_ns = 0
@@ -60,8 +64,8 @@ class Observer:
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Write the last lines."""
-        if self._access_log is not None:
-            self._access_log.flush()
+        if self.access_log is not None:
+            self.access_log.flush()
 
     async def process_response(
         self, req: Request, resp: Response, resource: object, req_succeeded: bool
@@ -72,8 +76,11 @@ class Observer:
         if self.count(req.uri_template, req.method, resp.status, elapsed_ns):
             command = req.command or f"{req.method} {route_of(req.uri_template)}"
             self.note_slow(command, req.target, resp.status_code, req.request_id, elapsed_ns)
-        if self._access_log is not None:
-            self._access_log.note(req, resp, elapsed_ns)
+        if self.access_log is not None:
+            self.access_log.note(
+                req.client_address, req.method, req.target, resp.status_code, elapsed_ns,
+                req.request_id,
+            )  # fmt: skip
 
     def count(self, template: str | None, method: str, status: Status, elapsed_ns: int) -> bool:
         """Count a request whose answer is made; return whether it was a slow one.

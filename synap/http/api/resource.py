@@ -12,6 +12,7 @@ from synap.auth.permissions import Caller
 from synap.commands.commands import Command
 from synap.commands.keyspace import ABSENT
 from synap.commands.records import Record
+from synap.http.api.headers import MIN_OFFSET, MIN_POSITION, MIN_REPLICAS
 from synap.http.api.request import Request
 from synap.ipc.writer_client import Done
 from synap.place import LogEnd, Place, parse_place
@@ -25,9 +26,6 @@ OFFSET = "X-Synap-Offset"
 POSITION = "X-Synap-Position"
 LAG_MS = "X-Synap-Lag-Ms"
 MASTER = "X-Synap-Master"
-MIN_OFFSET = b"x-synap-min-offset"
-MIN_POSITION = b"x-synap-min-position"
-MIN_REPLICAS = b"x-synap-min-replicas"
 # As many as a master keeps an eye on.
 _MAX_REPLICAS = 256
 # The log's offsets have 64 bits.
@@ -57,7 +55,7 @@ class Resource:
             return
         await self._api.await_applied(
             req.holder,
-            None if position is None else _parse_position(position),
+            None if position is None else parse_position(position),
             None if offset is None else _parse_offset(offset),
         )
 
@@ -160,7 +158,12 @@ def _parse_offset(text: bytes) -> int:
     return int(text)
 
 
-def _parse_position(text: bytes) -> Place:
+def parse_position(text: bytes) -> Place:
+    """Return the place that the value of X-Synap-Min-Position names.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     try:
         return parse_place(text.decode("latin-1"))
     except ValueError as error:

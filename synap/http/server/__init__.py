@@ -15,6 +15,7 @@ order, `request_parser` turns bytes into requests, `exchange` is one request and
     places            who may have a connection, and who loses it to others
     held_memory       how much the connections hold for their clients
     framing           status lines, header lines, refusals: what goes on the wire
+    head_lines        what a head says, from lines that were seen before
     head_cache        heads that were seen before, byte for byte
     deferred_answer   the place of an answer that comes later
     eager_tasks       runs a coroutine at once; a task only if it waits

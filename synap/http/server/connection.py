@@ -46,10 +46,6 @@ MAX_BEGUN_IN_TURN = 2
 class FastPath(Protocol):
     """The application's short way; see `fast_path`."""
 
-    @property
-    def heads(self) -> HeadCache:
-        """Return the heads that its connections know."""
-
     def take(self, data: bytes, client: Connection) -> bool:
         """Answer a read that is one whole request, or see to it; return False for any other."""
 
@@ -89,6 +85,7 @@ class Connection(asyncio.Protocol):
     """The protocol object of one accepted connection.
 
     Attributes:
+        peer: Address of the other end; empty where it has none.
         held_bytes: What is held for the client, as far as that counts.
         number: Tells which of two came later.
         state: How far it is on its way to its end.
@@ -100,6 +97,7 @@ class Connection(asyncio.Protocol):
     # From `connection_made` on.
     transport: asyncio.Transport
     flow: FlowControl
+    peer: str
     _reader: RequestParser
 
     def __init__(self, server: Server) -> None:
@@ -147,7 +145,8 @@ class Connection(asyncio.Protocol):
             server.head_cache,
         )
         client = transport.get_extra_info("peername")
-        address = plain_address(client[0]) if isinstance(client, tuple) else ""
+        self.peer = client[0] if isinstance(client, tuple) else ""
+        address = plain_address(self.peer) if self.peer else ""
         if not server.admit(self, address):
             self._app, self._fast_path = server.probes_app, None
 
@@ -160,11 +159,16 @@ class Connection(asyncio.Protocol):
         state, flow = self.state, self.flow
         if state.is_deaf:
             return
+        reader = self._reader
+        if reader.held is not None:
+            whole = reader.take_held(data)
+            if whole is None:
+                return
+            data = whole
         if flow.is_reading_paused:
             self._unread += data
             self._feed_unread()
             return
-        reader = self._reader
         if (
             self._fast_path is not None
             and self.exchange is None
@@ -375,6 +379,11 @@ class Connection(asyncio.Protocol):
         self.exchange = deferred = DeferredAnswer(self)
         return deferred
 
+    def hold(self, data: bytes, missing_bytes: int) -> None:
+        """Keep a request that has just come until the rest of its body is there."""
+        self._reader.hold(data, missing_bytes)
+        self.note_held()
+
     def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
         """Write a head, with the worker's own last line, and its body."""
         if len(body) <= JOINED_BODY_BYTES:
@@ -401,7 +410,7 @@ class Connection(asyncio.Protocol):
         """Read no more; answer in the place of the request that is being read."""
         self._become_deaf()
         incoming, self._reader.incoming = self._reader.incoming, None
-        self._reader.phase = BETWEEN
+        self._reader.phase, self._reader.held = BETWEEN, None
         if incoming is not None and incoming is self.exchange:
             incoming.cut_body()
             if incoming.stage < STREAMING:
@@ -498,6 +507,8 @@ class Connection(asyncio.Protocol):
         incoming, exchange = self._reader.incoming, self.exchange
         if incoming is not None:
             held += incoming.fed_bytes
+        if self._reader.held is not None:
+            held += self._reader.held.kept_bytes
         if isinstance(exchange, Exchange) and exchange is not incoming:
             held += exchange.fed_bytes
         for each in self._queue:
@@ -582,7 +593,7 @@ class Connection(asyncio.Protocol):
         elif self.state is LINGERING or self.state is CLOSED:
             return
         elif reader.phase == IN_BODY and not self.flow.is_reading_paused:
-            if timeouts.is_body_late(reader.incoming):
+            if timeouts.is_body_late(reader.incoming or reader.held):
                 self._refuse(framing.BODY_TIMEOUT)
         elif not self.awaits_client():
             return

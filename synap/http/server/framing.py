@@ -135,18 +135,20 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> str:
     return lines
 
 
-def json_head(status: int, lines: str, body_bytes: int) -> bytes:
-    """Return the head of an answer in JSON, but for the worker's own lines and the blank one.
+JSON_TYPE_LINE = f"content-type: application/json{LINE_END}"
+
+
+def text_head(status: int, lines: str, type_lines: str, body_bytes: int) -> bytes:
+    """Return the head of an answer, but for the worker's own lines and the blank one.
 
     Args:
-        status: One that has a body.
         lines: More headers, each with its end: of `header_lines`, or of the caller's own numbers.
+        type_lines: Those that say what the body is; left out where the status has none.
         body_bytes: Length of the body.
     """
-    return (
-        f"{_STATUS_TEXTS[status]}{lines}content-length: {body_bytes}\r\n"
-        "content-type: application/json\r\n"
-    ).encode()
+    if status == 304:
+        return f"{_STATUS_TEXTS[304]}{lines}".encode()
+    return (f"{_STATUS_TEXTS[status]}{lines}content-length: {body_bytes}\r\n{type_lines}").encode()
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):

@@ -8,18 +8,16 @@ of a process share what is known: the same bytes mean the same on each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from synap.http.server.framing import BLANK_LINE, Headers
+from synap.http.server.head_lines import VERSION
 
 # Together at most 512 KiB. Clients whose every head differs fill this again and again, which costs
 # each of their requests about a microsecond.
 MAX_HEADS = 256
 MAX_TAIL_BYTES = 2048
 
-VERSION = b" HTTP/1.1\r\n"
 _METHODS = (b"GET /", b"POST /")
 
 
@@ -29,12 +27,10 @@ class KnownHead(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         headers: As ASGI has them.
         content_length: Bytes of the body after it.
-        is_hot: The application's short way may take requests with these headers.
     """
 
     headers: Headers
     content_length: int
-    is_hot: bool = False
 
 
 class HeadCache:
@@ -44,13 +40,8 @@ class HeadCache:
         by_tail: Look here, with the bytes from VERSION to the end of the blank line.
     """
 
-    def __init__(self, may_be_hot: Callable[[Headers], bool] | None = None) -> None:
-        """
-        Args:
-            may_be_hot: Tells which headers the application's short way takes; None without one.
-        """
+    def __init__(self) -> None:
         self.by_tail: dict[bytes, KnownHead] = {}
-        self._may_be_hot = may_be_hot
 
     def learn(self, data: bytes, headers: Headers, content_length: int) -> None:
         """Know the head again that a read began with.
@@ -67,5 +58,4 @@ class HeadCache:
             return
         if len(self.by_tail) >= MAX_HEADS:
             self.by_tail.clear()
-        is_hot = self._may_be_hot is not None and self._may_be_hot(headers)
-        self.by_tail[data[start:end]] = KnownHead(headers, content_length, is_hot)
+        self.by_tail[data[start:end]] = KnownHead(headers, content_length)

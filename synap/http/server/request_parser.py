@@ -16,7 +16,8 @@ import httptools
 from synap.http.server import framing
 from synap.http.server.exchange import COMPLETE, Exchange, Output
 from synap.http.server.framing import ErrorResponse, Headers
-from synap.http.server.head_cache import VERSION, HeadCache
+from synap.http.server.head_cache import HeadCache
+from synap.http.server.head_lines import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,28 @@ class Refused(Exception):
         super().__init__(refusal.message)
 
 
+class HeldRequest:
+    """A request whose head is known, and whose body has not come in the same read.
+
+    Attributes:
+        kept_bytes: What of it is here.
+    """
+
+    __slots__ = ("_missing_bytes", "_parts", "kept_bytes")
+
+    def __init__(self, data: bytes, missing_bytes: int) -> None:
+        self._parts = [data]
+        self._missing_bytes = missing_bytes
+        self.kept_bytes = len(data)
+
+    def add(self, data: bytes) -> bytes | None:
+        """Take what has come; return all of it where nothing is missing any more."""
+        self._parts.append(data)
+        self._missing_bytes -= len(data)
+        self.kept_bytes += len(data)
+        return b"".join(self._parts) if self._missing_bytes <= 0 else None
+
+
 class RequestParser:
     """Parses one connection's input.
 
@@ -81,6 +104,7 @@ class RequestParser:
         incoming: The request whose body is being read; None but in IN_BODY.
         is_over: Nothing that follows will be read as a request.
         has_begun: A whole request has been seen.
+        held: A request of which a part waits for the rest, unparsed; the phase is IN_BODY then.
     """
 
     def __init__(
@@ -95,6 +119,7 @@ class RequestParser:
         self.incoming: Exchange | None = None
         self.is_over = False
         self.has_begun = False
+        self.held: HeldRequest | None = None
         self._client = client
         self._base_scope = base_scope
         self._state = state
@@ -111,6 +136,30 @@ class RequestParser:
         self._content_length: int | None = None
         self._body_bytes = 0
         self._body_mark = 0
+
+    def hold(self, data: bytes, missing_bytes: int) -> None:
+        """Keep a request's first part, between two requests, until the rest of its body is there.
+
+        Args:
+            data: Its head, and what there is of its body.
+            missing_bytes: The rest; few enough to be kept until it is whole.
+        """
+        self.held = HeldRequest(data, missing_bytes)
+        self.phase = IN_BODY
+        self._body_mark = len(data)
+        self._client.stamp()
+
+    def take_held(self, data: bytes) -> bytes | None:
+        """Return the request that is held with what has come of it, if that is the rest."""
+        held = self.held
+        assert held is not None
+        whole = held.add(data)
+        if whole is not None:
+            self.held, self.phase = None, BETWEEN
+        elif held.kept_bytes - self._body_mark >= BODY_PROGRESS_BYTES:
+            self._body_mark = held.kept_bytes
+            self._client.stamp()
+        return whole
 
     def next_slice_bytes(self) -> int:
         """Return how much to feed: a long body's rest in large pieces, all else in small ones."""

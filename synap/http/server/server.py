@@ -67,7 +67,7 @@ class HttpServer:
         """
         self.app = app
         self.fast_path: FastPath | None = getattr(app, "fast_path", None)
-        self.head_cache = HeadCache() if self.fast_path is None else self.fast_path.heads
+        self.head_cache = HeadCache()
         self.limits = limits
         self.state = state or {}
         self.loop = asyncio.get_running_loop()

@@ -15,22 +15,16 @@ from falcon.asgi import Response
 from synap.http.api.bodies import decoder
 from synap.http.api.errors import answer_error
 from synap.http.api.etags import etag_of, is_named
+from synap.http.api.headers import IF_NONE_MATCH, MIN_REPLICAS
 from synap.http.api.openapi.route import Parameter, Route
 from synap.http.api.operations.operation import Context, Operation
 from synap.http.api.operations.table import by_path
 from synap.http.api.request import App, Request
-from synap.http.api.resource import (
-    MIN_REPLICAS,
-    Resource,
-    integer_param,
-    text_param,
-)
+from synap.http.api.resource import Resource, integer_param, text_param
 from synap.request_errors import KeyNotFound
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
-
-_IF_NONE_MATCH = b"if-none-match"
 
 Responder = Callable[..., Awaitable[None]]
 
@@ -81,7 +75,7 @@ class OperationResource(Resource):
             if has_etag and found is not None and end is not None:
                 version = self.version_of(found, end)
                 resp.set_header("ETag", etag_of(version))
-                unwanted = req.raw_headers.get(_IF_NONE_MATCH)
+                unwanted = req.raw_headers.get(IF_NONE_MATCH)
                 if unwanted is not None and is_named(unwanted, version):
                     resp.status = 304
                     return

@@ -9,6 +9,7 @@ from synap.commands.keyspace import ABSENT
 from synap.commands.strings import Set, SetResult
 from synap.http.api import bodies
 from synap.http.api.etags import Tags, etag_of, is_named, parse_tags
+from synap.http.api.headers import IF_MATCH, IF_NONE_MATCH, HeaderName
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param
 from synap.place import Place
@@ -16,7 +17,6 @@ from synap.request_errors import FieldInvalid, PreconditionFailed
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi, not_found, now_ms
 
-_IF_MATCH, _IF_NONE_MATCH = b"if-match", b"if-none-match"
 _ANY = Tags(is_any=True)
 # How often a write is tried whose condition holds here while others write the key.
 _ATTEMPTS = 8
@@ -39,7 +39,7 @@ class RawValue(Resource):
             raise not_found(key)
         version = self.version_of(record, end)
         resp.set_header("ETag", etag_of(version))
-        unwanted = req.raw_headers.get(_IF_NONE_MATCH)
+        unwanted = req.raw_headers.get(IF_NONE_MATCH)
         if unwanted is not None and is_named(unwanted, version):
             resp.status = 304
             return
@@ -50,7 +50,7 @@ class RawValue(Resource):
 
     async def on_put(self, req: Request, resp: Response, key: bytes) -> None:
         expiry_ms = _expiry_ms(req)
-        wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
+        wanted, unwanted = _tags(req, IF_MATCH), _tags(req, IF_NONE_MATCH)
         is_conditional = wanted is not None or unwanted is not None
         # Whoever may not gets to know nothing of the key, on a replica as on a master.
         self._api.require_for(
@@ -75,7 +75,7 @@ class RawValue(Resource):
         raise PreconditionFailed
 
     async def on_delete(self, req: Request, resp: Response, key: bytes) -> None:
-        wanted, unwanted = _tags(req, _IF_MATCH), _tags(req, _IF_NONE_MATCH)
+        wanted, unwanted = _tags(req, IF_MATCH), _tags(req, IF_NONE_MATCH)
         is_conditional = wanted is not None or unwanted is not None
         self._api.require_for(req.caller, Delete((key,), ABSENT if is_conditional else None))
         for _ in range(_ATTEMPTS):
@@ -119,7 +119,7 @@ def _check(version: Place, wanted: Tags | None, unwanted: Tags | None) -> None:
         raise PreconditionFailed
 
 
-def _tags(req: Request, name: bytes) -> Tags | None:
+def _tags(req: Request, name: HeaderName) -> Tags | None:
     text = req.raw_headers.get(name)
     return None if text is None else parse_tags(text, name.decode())
 

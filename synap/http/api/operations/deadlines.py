@@ -8,7 +8,13 @@ from synap.commands.keys import Expire, Persist
 from synap.commands.records import Record
 from synap.http.api.bodies import Natural, expiry_after
 from synap.http.api.openapi.route import get, post
-from synap.http.api.operations.operation import Nothing, Read, Write, named
+from synap.http.api.operations.operation import (
+    Look,
+    Nothing,
+    Write,
+    look_at_key,
+    named,
+)
 from synap.service.node_api import not_found, now_ms, seconds_left
 
 
@@ -37,11 +43,11 @@ DEADLINES = (
         lambda key, body: Persist(key),
         named("result"),
     ),
-    Read(
+    Look(
         "kv.ttl",
         get("/kv/{key}/ttl", "Get the seconds that a key has left", "Ttl", statuses=(404,)),
         Nothing,
-        lambda context, key, body: context.look(key),
+        look_at_key,
         _ttl,
     ),
 )

@@ -6,18 +6,23 @@ from typing import Any
 
 import msgspec
 
+from synap.auth.permissions import Caller
 from synap.commands.keys import Copy, Rename
 from synap.commands.records import Record
 from synap.http.api.openapi.route import get, post
 from synap.http.api.operations.operation import (
     Context,
     LongRead,
+    Look,
     Nothing,
     Read,
     Write,
     as_it_is,
+    look_at_key,
     named,
 )
+from synap.place import LogEnd
+from synap.service.node_api import NodeApi
 
 
 class KeyBody(msgspec.Struct, gc=False):
@@ -47,6 +52,12 @@ def _existence(key: bytes, body: Nothing, record: Record | None) -> object:
     return {"key": key.decode(), "exists": record is not None}
 
 
+def _look_by_name(
+    api: NodeApi, caller: Caller, key: bytes, body: KeyBody
+) -> tuple[Record | None, LogEnd]:
+    return look_at_key(api, caller, body.key.encode(), body)
+
+
 def _moved(key: bytes, body: DestinationBody, success: bool) -> object:
     return {"success": success, "source": key.decode(), "destination": body.destination}
 
@@ -64,18 +75,18 @@ def _usage(context: Context, key: bytes, body: Nothing) -> dict[str, Any]:
 
 
 NAMES = (
-    Read(
+    Look(
         "key.type",
         get("/key/{key}/type", "Get the kind of a key's value", "Kind"),
         Nothing,
-        lambda context, key, body: context.look(key),
+        look_at_key,
         _kind,
     ),
-    Read(
+    Look(
         "key.exists",
         get("/key/{key}/exists", "See whether a key exists", "Existence"),
         Nothing,
-        lambda context, key, body: context.look(key),
+        look_at_key,
         _existence,
     ),
     Write(
@@ -121,11 +132,11 @@ NAMES = (
         _usage,
         as_it_is,
     ),
-    Read(
+    Look(
         "kv.exists",
         None,
         KeyBody,
-        lambda context, key, body: context.look(body.key.encode()) is not None,
-        named("exists"),
+        _look_by_name,
+        lambda key, body, record: {"exists": record is not None},
     ),
 )

@@ -91,24 +91,6 @@ class Context:
         done = await self.api.transact(self.caller, command, self.min_replicas, holder=self.holder)
         return self._done(done)
 
-    def get(self, key: bytes) -> Record | None:
-        """Return what the key holds.
-
-        Raises:
-            KeyInvalid: it is empty or too long.
-        """
-        check_key(key)
-        record, end = self.api.get(self.caller, key)
-        self.saw(end, record)
-        return record
-
-    def look(self, key: bytes) -> Record | None:
-        """Return the same as `get` without counting it as one."""
-        check_key(key)
-        record, end = self.api.look(self.caller, key)
-        self.saw(end, record)
-        return record
-
     def saw(self, end: LogEnd, record: Record | None = None) -> None:
         """Note the end of the log that a read has seen, and the one record where it was one.
 
@@ -146,6 +128,12 @@ class Context:
 
 Show = Callable[[bytes, BodyT, FoundT], object]
 """Makes the answer of the key, the body, and what the operation found."""
+
+LookUp = Callable[[NodeApi, Caller, bytes, BodyT], tuple[Record | None, LogEnd]]
+"""Looks a key up for a caller, by the path's key and the body; returns the end that it saw too."""
+
+Glance = Callable[[NodeApi, Caller, bytes, BodyT], tuple[FoundT, LogEnd] | None]
+"""Looks into the store in the same way, unless that would take long: None then."""
 
 
 class Operation(ABC, Generic[BodyT, FoundT]):
@@ -242,8 +230,35 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         return msgspec.defstruct(name, fields, gc=False)
 
 
+class Look(Operation[BodyT, Record | None]):
+    """An operation that looks at one key, without waiting.
+
+    Attributes:
+        look: Looks, and returns what the key holds with the end that it saw.
+    """
+
+    def __init__(
+        self,
+        names: str,
+        route: Route | None,
+        body: type[BodyT],
+        look: LookUp[BodyT],
+        show: Show[BodyT, Record | None],
+        **more: Any,
+    ) -> None:
+        super().__init__(names, route, body, show, **more)
+        self.look = look
+
+    async def carry_out(
+        self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
+    ) -> Record | None:
+        record, end = self.look(context.api, context.caller, key, body)
+        context.saw(end, record)
+        return record
+
+
 class Read(Operation[BodyT, FoundT]):
-    """An operation that looks into this node without waiting."""
+    """An operation that looks at what this node tells of itself, without waiting."""
 
     def __init__(
         self,
@@ -268,7 +283,11 @@ class Read(Operation[BodyT, FoundT]):
 
 
 class LongRead(Operation[BodyT, FoundT]):
-    """An operation that looks into this node beside the event loop."""
+    """An operation that looks into this node beside the event loop.
+
+    Attributes:
+        look: Looks at once, where little is asked for; returns None where it is much.
+    """
 
     def __init__(
         self,
@@ -277,6 +296,8 @@ class LongRead(Operation[BodyT, FoundT]):
         body: type[BodyT],
         find: Callable[[Context, bytes, BodyT], Awaitable[FoundT]],
         show: Show[BodyT, FoundT],
+        *,
+        look: Glance[BodyT, FoundT] | None = None,
         **more: Any,
     ) -> None:
         """
@@ -285,6 +306,7 @@ class LongRead(Operation[BodyT, FoundT]):
         """
         super().__init__(names, route, body, show, **more)
         self._find = find
+        self.look = look
 
     async def carry_out(
         self, context: Context, key: bytes, body: BodyT, client_id: str | None = None
@@ -357,3 +379,21 @@ def _unless_queued(show: Show[BodyT, Any]) -> Show[BodyT, Any]:
         return _QUEUED if isinstance(found, Queued) else show(key, body, found)
 
     return show_queued
+
+
+def get_key(api: NodeApi, caller: Caller, key: bytes, body: object) -> tuple[Record | None, LogEnd]:
+    """Return what the key holds, counted as a GET.
+
+    Raises:
+        KeyInvalid: it is empty or too long.
+    """
+    check_key(key)
+    return api.get(caller, key)
+
+
+def look_at_key(
+    api: NodeApi, caller: Caller, key: bytes, body: object
+) -> tuple[Record | None, LogEnd]:
+    """Return the same as `get_key` without counting it as one."""
+    check_key(key)
+    return api.look(caller, key)

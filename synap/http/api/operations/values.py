@@ -19,7 +19,14 @@ from synap.commands.values import readable, stored_bytes
 from synap.http.api.bodies import Natural
 from synap.http.api.openapi.answer_schemas import INTEGER
 from synap.http.api.openapi.route import Parameter, get, post
-from synap.http.api.operations.operation import Nothing, Read, Write, named
+from synap.http.api.operations.operation import (
+    Look,
+    Nothing,
+    Write,
+    get_key,
+    look_at_key,
+    named,
+)
 from synap.request_errors import InvalidValue
 from synap.service.node_api import not_found
 
@@ -136,14 +143,14 @@ VALUES = (
         lambda key, body: Append(key, stored_bytes(body.value)),
         named("length"),
     ),
-    Read(
+    Look(
         "kv.getrange",
         get(
             "/kv/{key}/getrange", "Get a part of a value", "Text",
             parameters=_RANGE, statuses=(404,),
         ),
         SliceBody,
-        lambda context, key, body: context.get(key),
+        get_key,
         _slice,
         show_named=_slice_by_name,
     ),
@@ -154,11 +161,11 @@ VALUES = (
         lambda key, body: body.command(key),
         named("length"),
     ),
-    Read(
+    Look(
         "kv.strlen",
         get("/kv/{key}/strlen", "Get a value's length in bytes", "Length"),
         Nothing,
-        lambda context, key, body: context.look(key),
+        look_at_key,
         _length,
     ),
     Write(

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 import orjson
 
+from synap.auth.permissions import Caller
 from synap.commands.keys import Delete, SetMany
 from synap.commands.keyspace import ABSENT
 from synap.commands.records import Record
@@ -19,14 +20,15 @@ from synap.http.api.operations.operation import (
     ClientId,
     Context,
     LongRead,
+    Look,
     Nothing,
-    Read,
     Write,
+    get_key,
     named,
 )
-from synap.place import Place, parse_place
+from synap.place import LogEnd, Place, parse_place
 from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
-from synap.service.node_api import not_found, now_ms
+from synap.service.node_api import NodeApi, not_found, now_ms
 
 _MS_OF_UNIT = {"seconds": 1000, "milliseconds": 1}
 # No JSON text is empty.
@@ -269,6 +271,12 @@ async def _get_many(context: Context, key: bytes, body: KeysBody) -> list[bytes 
     return values
 
 
+def _look_at_few(
+    api: NodeApi, caller: Caller, key: bytes, body: KeysBody
+) -> tuple[list[bytes | None], LogEnd] | None:
+    return api.get_few(caller, body.encoded())
+
+
 def _values(key: bytes, body: KeysBody, values: list[bytes | None]) -> object:
     return {"values": readable_all(values)}
 
@@ -301,14 +309,14 @@ SET = Write(
     show_named=_written_by_name,
     is_queued=True,
 )
-GET = Read(
+GET = Look(
     "kv.get",
     get(
         "/kv/get/{key}", "Get a key's value", "Value",
         parameters=(_SHAPE, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
     ),
     GetBody,
-    lambda context, key, body: context.get(key),
+    get_key,
     _value,
     show_named=_value_by_name,
 )  # fmt: skip
@@ -349,6 +357,7 @@ WHOLE_KEYS = (
         KeysBody,
         _get_many,
         _values,
+        look=_look_at_few,
         show_named=_values_by_name,
     ),
     Write(

@@ -20,7 +20,6 @@ import pytest
 from synap.config.keys import Config
 from synap.config.loading import load_config
 from synap.http.api.request import App
-from synap.http.server.head_cache import HeadCache
 from tests.integration.http_support import (
     DEADLINE_SECONDS,
     make_config,
@@ -34,8 +33,8 @@ from tests.integration.http_support import (
 from tests.support import HOST, Answer, Node
 
 JSON = {"Content-Type": "application/json"}
-# Makes a request go the way of all, and changes nothing else but this header of the answer.
-ASIDE = {"X-Request-Id": "aside"}
+# Makes a request go the way of all, and changes nothing else.
+ASIDE = {"X-Synap-Min-Replicas": "0"}
 PLACES = ("x-synap-offset", "x-synap-position")
 # What differs from one answer to the next.
 MOVING = {"date", "x-request-id", "x-synap-lag-ms", "etag", *PLACES}
@@ -46,7 +45,6 @@ class Counted:
 
     def __init__(self, fast_path: Any) -> None:
         self._fast_path = fast_path
-        self.heads: HeadCache = fast_path.heads
         self.taken = 0
 
     def pause(self, is_paused: bool) -> None:
@@ -65,6 +63,10 @@ class Ways:
         self.port = port
         self._fast_path = fast_path
         self._socket = socket.create_connection((HOST, port), DEADLINE_SECONDS)
+
+    @property
+    def taken(self) -> int:
+        return self._fast_path.taken
 
     def send(
         self,
@@ -111,6 +113,10 @@ class Ways:
         answer, is_short = self.send(method, path, body, {**(headers or {}), **ASIDE})
         assert not is_short
         return answer
+
+    @property
+    def both(self) -> tuple[Any, Any]:
+        return self.short, self.long
 
     def put(self, key: str, value: object, **more: object) -> None:
         body = json.dumps({"key": key, "value": value, **more}).encode()
@@ -237,9 +243,7 @@ def test_expired_key_is_missing_by_both_ways(ways: Ways) -> None:
         ("GET", "/kv/get/a/b", None, {}),
         ("GET", "/kv/get/" + "x" * 504, None, {}),
         ("GET", "/kv/get/%FF", None, {}),
-        ("GET", "/kv/get/a", None, {"If-None-Match": "*"}),
         ("GET", "/kv/get/a", None, {"X-Synap-Min-Offset": "0"}),
-        ("GET", "/kv/get/a", None, {"X-Synap-Min-Position": "0-00000000"}),
         ("GET", "/kv/get/a", None, {"Origin": "https://app.example"}),
         ("GET", "/kv/get/a", None, {"Connection": "close"}),
         ("GET", "/kv/get/a", b"body", {}),
@@ -275,6 +279,76 @@ def test_set_that_the_owner_refuses_is_the_same_error_by_both_ways(ways: Ways, b
     text = json.dumps(body).encode()
     short = ways.short("POST", "/kv/set", text, JSON)
     assert shape(short) == shape(ways.long("POST", "/kv/set", text, JSON))
+
+
+# Headers of clients and proxies, `{}` being another text each time.
+VARIED: dict[str, dict[str, str]] = {
+    "trace": {"traceparent": "00-{}-00f067aa0ba902b7-01"},
+    "proxy": {
+        "X-Forwarded-For": "203.0.113.{}", "X-Forwarded-Proto": "https", "X-Real-IP": "::{}",
+        "X-Forwarded-Host": "kv.example", "Via": "1.1 proxy",
+    },
+    "haproxy": {"X-Forwarded-For": "203.0.113.{}", "X-Unique-ID": "{}"},
+    "request id": {"X-Request-Id": "{}"},
+    "unknown": {"X-Own-Header": "{}"},
+    "browser": {"User-Agent": "x", "Accept": "*/*", "Accept-Encoding": "gzip", "Cookie": "a={}"},
+    "position": {"X-Synap-Min-Position": "0-00000000"},
+    "condition": {"If-None-Match": '"{}-9f2c11aa"'},
+}  # fmt: skip
+
+
+def varied(headers: dict[str, str], number: int) -> dict[str, str]:
+    return {name: value.replace("{}", str(number)) for name, value in headers.items()}
+
+
+@pytest.mark.parametrize("headers", VARIED.values(), ids=VARIED)
+def test_heads_that_differ_each_time_go_the_short_way(ways: Ways, headers: dict[str, str]) -> None:
+    for number in range(1, 6):
+        more = varied(headers, number)
+        body = json.dumps({"key": "fast:varied", "value": "v" * number * 9}).encode()
+        assert ways.short("POST", "/kv/set", body, {**JSON, **more}).status == 200
+        short, long = (way("GET", "/kv/get/fast:varied", None, more) for way in ways.both)
+        assert shape(short) == shape(long)
+        assert short.headers["etag"] == long.headers["etag"]
+    _, is_short = ways.send("GET", "/kv/get/fast:varied", None, varied(headers, 99))
+    assert is_short
+
+
+OPERATIONS = [
+    ("POST", "/kv/incr", {"key": "fast:n"}),
+    ("POST", "/kv/decr", {"key": "fast:n", "amount": 3}),
+    ("POST", "/kv/incrbyfloat", {"key": "fast:n", "amount": 1.5}),
+    ("POST", "/kv/mget", {"keys": ["fast:a", "fast:b", "fast:a"]}),
+    ("POST", "/kv/mset", {"pairs": [["fast:a", "1"], {"key": "fast:b", "value": 2}]}),
+    ("POST", "/kv/msetnx", {"pairs": [["fast:a", "1"]]}),
+    ("POST", "/kv/mdel", {"keys": ["fast:none"]}),
+    ("POST", "/kv/fast:a/append", {"value": "x"}),
+    ("POST", "/kv/fast:a/getset", {"value": "x"}),
+    ("POST", "/kv/fast:a/expire", {"ttl": 100}),
+    ("POST", "/kv/fast:a/persist", None),
+    ("GET", "/kv/fast:a/ttl", None),
+    ("GET", "/kv/fast:none/ttl", None),
+    ("GET", "/kv/fast:a/strlen", None),
+    ("GET", "/key/fast:a/exists", None),
+    ("GET", "/key/%66ast:a/type", None),
+    ("POST", "/key/fast:a/copy", {"destination": "fast:c", "replace": True}),
+    ("POST", "/key/fast:none/rename", {"destination": "fast:c"}),
+    ("DELETE", "/kv/del/fast:none", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "fields"), OPERATIONS)
+def test_hot_operations_answer_the_same_by_both_ways(
+    ways: Ways, method: str, path: str, fields: Any
+) -> None:
+    body = None if fields is None else json.dumps(fields).encode()
+    headers = {} if body is None else JSON
+    answers = []
+    for way in ways.both:
+        for key, value in (("fast:n", 7), ("fast:a", "y"), ("fast:b", "z")):
+            ways.put(key, value)
+        answers.append(shape(way(method, path, body, headers)))
+    assert answers[0] == answers[1]
 
 
 def test_short_way_counts_what_the_long_one_counts(ways: Ways) -> None:
@@ -328,6 +402,28 @@ def test_read_at_a_replica_names_its_lag_by_both_ways(
 def test_request_ids_of_the_short_way_differ(ways: Ways) -> None:
     ids = {ways.short("GET", "/kv/get/a").headers["x-request-id"] for _ in range(5)}
     assert len(ids) == 5
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, 30])
+def test_body_that_comes_after_its_head_goes_the_short_way(ways: Ways, cut: int) -> None:
+    body = json.dumps({"key": "fast:parts", "value": "v" * 40}).encode()
+    for _ in range(5):
+        before = ways.taken
+        head = f"POST /kv/set HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((HOST, ways.port), DEADLINE_SECONDS) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for part in (head.encode() + body[:cut], body[cut:20], body[max(cut, 20) :]):
+                client.sendall(part)
+            assert read_answer(client.makefile("rb"))[0] == 200
+        assert ways.taken > before
+
+
+def test_body_that_never_comes_is_refused_as_any_other(ways: Ways) -> None:
+    head = b"POST /kv/set HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+    with socket.create_connection((HOST, ways.port), DEADLINE_SECONDS) as client:
+        client.sendall(head)
+        client.shutdown(socket.SHUT_WR)
+        assert read_answer(client.makefile("rb"))[0] == 400
 
 
 def test_requests_behind_a_held_set_wait_for_it_and_come_in_order(

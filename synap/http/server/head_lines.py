@@ -1,0 +1,226 @@
+"""Heads line by line: what a head says, from lines that were seen before.
+
+Clients send the same lines again and again, but seldom the same head: a trace id, a forwarded
+address or the body's length differs. So each line is looked at once and kept with a number, and a
+head's number is the sum of its lines'. The number has fields, each wide enough for the 100 lines
+that a head may have:
+
+    bits    field
+     0-23   the body's length in bytes, MAX_BODY_BYTES at most a line
+    24-30   how many lines name a Host
+    31-37   ... a Content-Length
+    38-44   ... a Content-Type that is JSON
+    45-51   ... another one
+    52-58   ... credentials that are known
+    59-     ... something special
+
+The bits from 24 on are the head's kind: whoever knows which kinds it takes has one comparison to
+make. What comes twice fails by its count, what is special by its own. A bare CR or LF, a folded
+line and whatever else the parser might see another way makes a line special. The numbers of whole
+heads are kept too, where all of their lines were; heads that differ each time never come there.
+
+Lines come from clients: what is kept is bounded, by number and by size, and holds no credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Protocol
+
+VERSION = b" HTTP/1.1\r\n"
+
+BODY_BITS = 24
+BODY_MASK = (1 << BODY_BITS) - 1
+HOST = 1 << 24
+LENGTH = 1 << 31
+JSON_TYPE = 1 << 38
+OTHER_TYPE = 1 << 45
+CREDENTIALS = 1 << 52
+SPECIAL = 1 << 59
+
+# Longer bodies are parsed in parts; their heads are the smallest part of their cost.
+MAX_BODY_BYTES = 64 * 1024
+# A head of this size is within all limits of the parser but that on the number of lines.
+MAX_HEAD_BYTES = 4 * 1024
+MAX_LINES = 100
+
+MAX_KEPT_LINES = 4096
+MAX_LINE_BYTES = 256
+MAX_KEPT_HEADS = 1024
+MAX_KEPT_HEAD_BYTES = 1024
+MAX_KEPT_NAMES = 512
+# A name with more values than this is one whose values differ.
+MAX_LINES_OF_NAME = 64
+# Of longer bodies hardly two are of the same length.
+_MAX_KEPT_LENGTH = 2048
+_MAX_LENGTH_DIGITS = 5
+
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_BLANK = 0x20
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_NAMES_OF_CONNECTION = (b"connection", b"proxy-connection")
+_SPECIAL_NAMES = frozenset({b"transfer-encoding", b"te", b"trailer", b"upgrade", b"expect"})
+
+
+Head = tuple[int, int]
+"""A head's kind, and the length of its body in bytes."""
+
+
+class Rule(Enum):
+    """What a line of some name comes to.
+
+    Attributes:
+        PASSED: Nothing, and it is not kept.
+        KEPT: Nothing.
+        ASKED: Nothing to the number; its value is told with the head.
+        LENGTH, CONNECTION: As HTTP has them.
+        VALUED: The number that `Names.number` returns.
+        SECRET: The same, looked up each time.
+        SPECIAL: Something special.
+    """
+
+    PASSED = "passed"
+    KEPT = "kept"
+    ASKED = "asked"
+    LENGTH = "length"
+    CONNECTION = "connection"
+    VALUED = "valued"
+    SECRET = "secret"
+    SPECIAL = "special"
+
+
+# Under their own names: looking a member up in its class costs a tenth of a microsecond.
+_PASSED, _KEPT, _ASKED = Rule.PASSED, Rule.KEPT, Rule.ASKED
+
+
+class Names(Protocol):
+    """What an application says of headers, by their names in lower case."""
+
+    def rule(self, name: bytes) -> Rule:
+        """Return what a line with this name comes to, where HTTP does not say it."""
+
+    def number(self, name: bytes, value: bytes) -> int:
+        """Return what a line comes to whose rule is VALUED or SECRET."""
+
+
+class HeadLines(dict[bytes, int]):
+    """The lines that one process knows, each with its number; a new one is looked at.
+
+    Attributes:
+        asked: The values of the last head's lines that were ASKED, by their names.
+        by_tail: What is known of whole heads, from VERSION to the end of the blank line.
+    """
+
+    def __init__(self, names: Names) -> None:
+        super().__init__()
+        self.asked: Mapping[bytes, bytes] = _NOTHING
+        self.by_tail: dict[bytes, Head] = {}
+        self._app = names
+        # By the name as it was sent, with the name in lower case.
+        self._rules: dict[bytes, tuple[Rule, bytes]] = {}
+        self._lines_of: dict[bytes, int] = {}
+        # Whether the head has a line that is not kept.
+        self._has_new = False
+        self._asked: dict[bytes, bytes] = {}
+
+    def read(self, tail: bytes) -> Head:
+        """Return what a head says.
+
+        Args:
+            tail: It without its method and target: from VERSION to the end of the blank line.
+        """
+        lines = tail[len(VERSION) : -4].split(b"\r\n")
+        if len(lines) > MAX_LINES or len(tail) > MAX_HEAD_BYTES:
+            return _SPECIAL_HEAD
+        self._has_new = False
+        self._asked = {}
+        number = sum(map(self.__getitem__, lines))
+        head = number >> BODY_BITS, number & BODY_MASK
+        self.asked = self._asked or _NOTHING
+        if not self._has_new and len(tail) <= MAX_KEPT_HEAD_BYTES:
+            if len(self.by_tail) >= MAX_KEPT_HEADS:
+                self.by_tail.clear()
+            self.by_tail[tail] = head
+        return head
+
+    def __missing__(self, line: bytes) -> int:
+        """Return the number of a line that is not kept, and keep it if it may come again."""
+        self._has_new = True
+        sent_name, colon, value = line.partition(b":")
+        rule, name = self._rules.get(sent_name) or self._meet(sent_name)
+        if not colon or line.translate(None, _PRINTABLE) or line[-1] == _BLANK or not value:
+            return SPECIAL
+        if rule is _PASSED:
+            return 0
+        value = value.lstrip(b" ")
+        if rule is _ASKED:
+            if name in self._asked:
+                return SPECIAL
+            self._asked[name] = value
+            return 0
+        return self._look(line, rule, name, value)
+
+    def _look(self, line: bytes, rule: Rule, name: bytes, value: bytes) -> int:
+        if rule is Rule.SECRET:
+            return self._app.number(name, value)
+        if rule is _KEPT:
+            number = 0
+        elif rule is Rule.LENGTH:
+            number = _length(value)
+            if number & BODY_MASK > _MAX_KEPT_LENGTH:
+                return number
+        elif rule is Rule.VALUED:
+            number = self._app.number(name, value)
+        else:
+            is_kept_alive = rule is Rule.CONNECTION and value.lower() == b"keep-alive"
+            number = 0 if is_kept_alive else SPECIAL
+        if number < SPECIAL and len(line) <= MAX_LINE_BYTES:
+            self._keep(line, rule, name, number)
+        return number
+
+    def _keep(self, line: bytes, rule: Rule, name: bytes, number: int) -> None:
+        if len(self) >= MAX_KEPT_LINES:
+            self.forget()
+        count = self._lines_of[name] = self._lines_of.get(name, 0) + 1
+        if rule is _KEPT and count > MAX_LINES_OF_NAME:
+            for spelling, (_, each) in list(self._rules.items()):
+                if each == name:
+                    self._rules[spelling] = Rule.PASSED, name
+            return
+        self[line] = number
+
+    def forget(self) -> None:
+        """Know no line any more."""
+        self.clear()
+        self.by_tail.clear()
+        self._rules.clear()
+        self._lines_of.clear()
+
+    def _meet(self, sent_name: bytes) -> tuple[Rule, bytes]:
+        """Return the rule of a name that is new, and the name in lower case."""
+        name = sent_name.lower()
+        if not name or name.translate(None, _TOKEN) or len(name) > MAX_LINE_BYTES:
+            return Rule.SPECIAL, b""
+        if name == b"content-length":
+            rule = Rule.LENGTH
+        elif name in _NAMES_OF_CONNECTION:
+            rule = Rule.CONNECTION
+        else:
+            rule = Rule.SPECIAL if name in _SPECIAL_NAMES else self._app.rule(name)
+        if len(self._rules) >= MAX_KEPT_NAMES:
+            self._rules.clear()
+        self._rules[sent_name] = rule, name
+        return rule, name
+
+
+_NOTHING: Mapping[bytes, bytes] = {}
+_SPECIAL_HEAD: Head = (SPECIAL >> BODY_BITS, 0)
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        return SPECIAL
+    length = int(value)
+    # As only one way of writing it is known, the way of all decides on the others.
+    return LENGTH + length if length <= MAX_BODY_BYTES and b"%d" % length == value else SPECIAL

@@ -1,0 +1,135 @@
+"""Heads line by line: what is known of a line, what a head comes to, and what is kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from synap.http.server.head_lines import (
+    BODY_BITS,
+    HOST,
+    JSON_TYPE,
+    LENGTH,
+    MAX_KEPT_HEADS,
+    MAX_KEPT_LINES,
+    MAX_KEPT_NAMES,
+    MAX_LINES,
+    MAX_LINES_OF_NAME,
+    SPECIAL,
+    HeadLines,
+    Rule,
+)
+
+_RULES = {
+    b"host": Rule.VALUED,
+    b"content-type": Rule.VALUED,
+    b"x-id": Rule.ASKED,
+    b"trace": Rule.PASSED,
+    b"aside": Rule.SPECIAL,
+}
+
+
+class Names:
+    """An application that knows some headers."""
+
+    def rule(self, name: bytes) -> Rule:
+        return _RULES.get(name, Rule.KEPT)
+
+    def number(self, name: bytes, value: bytes) -> int:
+        return HOST if name == b"host" else JSON_TYPE
+
+
+def tail(*lines: str) -> bytes:
+    """Return a head without its method and target."""
+    return " HTTP/1.1\r\n{}\r\n\r\n".format("\r\n".join(lines)).encode("latin-1")
+
+
+def read(heads: HeadLines, *lines: str) -> tuple[int, int]:
+    """Return a head's kind, as the sum of its fields, and its body's length."""
+    kind, body_bytes = heads.read(tail(*lines))
+    return kind << BODY_BITS, body_bytes
+
+
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        (["Host: h"], HOST),
+        (["host:h", "Accept: */*", "Connection: Keep-Alive"], HOST),
+        (["Host: h", "Host: h"], 2 * HOST),
+        (["Host: h", "Content-Length: 0"], HOST + LENGTH),
+        (["Host: h", "Content-Type: application/json"], HOST + JSON_TYPE),
+        (["Host: h", "Trace: 1", "X-Id: 2"], HOST),
+    ],
+)
+def test_harmless_heads_are_known_by_the_sum_of_their_lines(lines: list[str], number: int) -> None:
+    heads = HeadLines(Names())
+    assert [read(heads, *lines)[0] for _ in range(3)] == [number] * 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Aside: 1", "Transfer-Encoding: chunked", "TE: x", "Upgrade: h2c", "Expect: 100-continue",
+        "Connection: close", "Proxy-Connection: close", "Content-Length: +1", "Content-Length: 01",
+        "Content-Length: 65537", "Content-Length: 1, 1", "Content-Length: 9999999", "no colon", "",
+        "A b: c", "A : b", " A: b", "\tA: b", ": b", "A:", "A: ", "A: b ", "A: b\t", "A: \x00",
+        "A: b\nC: d", "A: b\rC: d", "A: \x7f", "A: \xe4", "\xe4: b", "Trace: \x00", "X-Id: \n",
+        "X-Id:", "(): b",
+    ],
+)  # fmt: skip
+def test_whatever_may_mean_something_else_makes_a_head_special(line: str) -> None:
+    heads = HeadLines(Names())
+    for _ in range(3):
+        assert read(heads, "Host: h", line)[0] >= SPECIAL
+
+
+def test_length_of_the_body_is_the_one_of_its_line() -> None:
+    heads = HeadLines(Names())
+    for length in (0, 1, 17, 2048, 2049, 65536):
+        assert read(heads, "Host: h", f"Content-Length: {length}")[1] == length
+
+
+def test_many_lines_of_lengths_overflow_into_no_other_field() -> None:
+    heads = HeadLines(Names())
+    lines = ["Content-Length: 65536"] * MAX_LINES
+    kind, _ = read(heads, *lines)
+    assert kind == MAX_LINES * LENGTH
+    assert read(heads, *lines, "Host: h")[0] == SPECIAL
+
+
+def test_values_that_are_asked_for_are_those_of_the_last_head() -> None:
+    heads = HeadLines(Names())
+    read(heads, "Host: h", "X-Id: 7")
+    assert heads.asked == {b"x-id": b"7"}
+    read(heads, "Host: h", "x-ID:   8")
+    assert heads.asked == {b"x-id": b"8"}
+    read(heads, "Host: h")
+    assert not heads.asked
+    assert read(heads, "X-Id: 1", "X-Id: 1")[0] == SPECIAL
+
+
+def test_heads_that_vary_are_not_kept_as_wholes() -> None:
+    heads = HeadLines(Names())
+    for number in range(5):
+        read(heads, "Host: h", f"Trace: {number}")
+        read(heads, "Host: h", f"X-Id: {number}")
+    assert not heads.by_tail
+    assert list(heads) == [b"Host: h"]
+    read(heads, "Host: h")
+    assert list(heads.by_tail) == [tail("Host: h")]
+
+
+def test_name_with_many_values_is_one_whose_values_are_not_kept() -> None:
+    heads = HeadLines(Names())
+    for number in range(10 * MAX_LINES_OF_NAME):
+        assert read(heads, "Host: h", f"Own-Trace: {number}") == (HOST, 0)
+    assert len(heads) <= MAX_LINES_OF_NAME + 1
+
+
+def test_what_is_kept_is_bounded() -> None:
+    heads = HeadLines(Names())
+    for number in range(2 * MAX_KEPT_LINES):
+        read(heads, f"Host: {number}", f"X{number}: y", "Accept: " + "x" * number)
+    assert len(heads) <= MAX_KEPT_LINES
+    assert len(heads.by_tail) <= MAX_KEPT_HEADS
+    assert len(heads._rules) <= MAX_KEPT_NAMES
+    assert max(map(len, heads)) <= 256
