@@ -12,6 +12,9 @@ from synap.ipc.messages import Answer, Decoder, Request, encode
 
 logger = logging.getLogger(__name__)
 
+# Answers that wait for one worker; far more than the small ones of a turn have together.
+MAX_UNREAD_BYTES = 4 * 1024 * 1024
+
 
 class TakesRequests(Protocol):
     """What a connection hands its requests to."""
@@ -25,18 +28,27 @@ class TakesRequests(Protocol):
     def submit(self, connection: WriterConnection, requests: list[Request]) -> None:
         """Take requests, to be carried out in their order."""
 
+    def drained(self) -> None:
+        """Learn that a connection is full no more."""
+
 
 class WriterConnection(asyncio.Protocol):
-    """One HTTP worker's connection."""
+    """One HTTP worker's connection.
+
+    Attributes:
+        is_full: The worker does not read its answers as fast as they are made.
+    """
 
     _transport: asyncio.Transport
 
     def __init__(self, writer: TakesRequests) -> None:
+        self.is_full = False
         self._writer = writer
         self._decoder = Decoder(Request)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=MAX_UNREAD_BYTES)
         self._writer.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -51,6 +63,16 @@ class WriterConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.disconnected(self)
+        # What it asked for is carried out, for nobody.
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        if self.is_full:
+            self.is_full = False
+            self._writer.drained()
 
     def send(self, data: bytes) -> None:
         """Send an answer; one to a worker that went away is dropped."""

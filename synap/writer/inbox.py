@@ -52,6 +52,11 @@ class Inbox:
             for each in self._connections:
                 each.pause_reading()
 
+    def drained(self) -> None:
+        """Go on with what waited for a connection to read its answers."""
+        if self.pending:
+            self._call_for_turn()
+
     def begin_turn(self) -> None:
         """Note that the turn which was due is being taken, in a reign that the workers know."""
         self._is_turn_due = False
@@ -62,7 +67,7 @@ class Inbox:
 
     def end_turn(self) -> None:
         """Call for the next turn where something is left, and read on where there is room."""
-        if self.pending:
+        if self.pending.is_ready:
             self._call_for_turn()
         if self._is_reading_paused and len(self.pending) < MAX_PENDING_COMMANDS // 2:
             self._is_reading_paused = False

@@ -9,8 +9,9 @@ each on its own would cost twice as much. What the changes lead to (log, store, 
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from synap.commands.commands import Command
@@ -26,8 +27,10 @@ from synap.request_errors import CommandError
 from synap.store import WriteTransaction
 from synap.writer.quorum_answers import Held, QuorumAnswers
 
-# Bounds of one turn. The count bounds how long a turn holds up heartbeats and acks.
+# Bounds of one turn, which holds up heartbeats and acks. The count is for plain Sets; what else a
+# command costs its bytes don't tell, so the time counts for all others.
 MAX_TURN_COMMANDS = 4096
+MAX_TURN_SECONDS = 0.05
 # Answers that wait for replicas. Beyond it a write that would wait is refused before it is logged.
 MAX_WAITING_ANSWERS = 65_536
 _TOO_MANY = (
@@ -55,7 +58,11 @@ class Share:
 
 
 class Pending:
-    """Requests that arrived and that no turn has taken, in order. Its length is their number."""
+    """Requests that arrived and that no turn has taken, in order. Its length is their number.
+
+    Those of a connection that does not read its answers wait until it does: one turn after the
+    other would make more of them.
+    """
 
     __slots__ = ("_count", "_parts")
 
@@ -74,14 +81,32 @@ class Pending:
         else:
             self._parts.append((connection, requests))
 
-    def take(self, limit: int) -> Share:
-        """Return up to `limit` of the first connection's requests, of which there must be some."""
-        connection, requests = self._parts.popleft()
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to take."""
+        return any(not connection.is_full for connection, _ in self._parts)
+
+    def take(self, limit: int) -> Share | None:
+        """Return up to `limit` requests of the first connection that reads; None without one."""
+        parts = self._parts
+        ready = (at for at, (connection, _) in enumerate(parts) if not connection.is_full)
+        at = next(ready, None)
+        if at is None:
+            return None
+        connection, requests = parts[at]
+        del parts[at]
         if len(requests) > limit:
-            self._parts.appendleft((connection, requests[limit:]))
+            parts.insert(at, (connection, requests[limit:]))
             requests = requests[:limit]
         self._count -= len(requests)
         return Share(connection, requests)
+
+    def take_all(self) -> list[Share]:
+        """Return everything, also that of connections that don't read."""
+        shares = [Share(connection, requests) for connection, requests in self._parts]
+        self._parts.clear()
+        self._count = 0
+        return shares
 
     def take_back(self, share: Share) -> None:
         """Put what of a share was not tried before everything else."""
@@ -99,19 +124,20 @@ class Turn:
         shares: In the order in which they were carried out.
         held: Answers that wait for replicas.
         value_bytes: Bytes of the values that it wrote.
+        answer_bytes: Bytes of the values that its answers tell.
     """
 
-    __slots__ = ("held", "shares", "value_bytes")
+    __slots__ = ("answer_bytes", "held", "shares", "value_bytes")
 
     def __init__(self) -> None:
         self.shares: list[Share] = []
         self.held: list[Held] = []
         self.value_bytes = 0
+        self.answer_bytes = 0
 
     def take_all(self, pending: Pending) -> None:
         """Take all that is pending, without carrying it out."""
-        while pending:
-            self.shares.append(pending.take(len(pending)))
+        self.shares += pending.take_all()
 
     def commands(self) -> Iterator[Command | TransactionCommand]:
         """Yield what was asked for."""
@@ -163,6 +189,7 @@ class TurnTaker:
         *,
         min_replicas: int,
         turn_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
@@ -171,7 +198,9 @@ class TurnTaker:
             held: The answers that wait for replicas already.
             evictor: Keeps the memory limit; None without one.
             min_replicas: What every write waits for; a request may ask for more.
-            turn_bytes: A turn stops taking when its commands' values reach this.
+            turn_bytes: A turn stops taking when its commands' values, or those that its answers
+                tell, reach this.
+            clock: Seconds, monotonic.
         """
         self._limits = limits
         self._transactions = transactions
@@ -179,6 +208,8 @@ class TurnTaker:
         self._evictor = evictor
         self._min_replicas = min_replicas
         self._turn_bytes = turn_bytes
+        self._clock = clock
+        self._deadline = 0.0
 
     def take(self, pending: Pending, context: TurnContext) -> None:
         """Move requests from `pending` to the turn, up to its bounds, and carry them out.
@@ -188,8 +219,8 @@ class TurnTaker:
         """
         turn = context.turn
         left = MAX_TURN_COMMANDS
-        while pending and left and turn.value_bytes < self._turn_bytes:
-            share = pending.take(left)
+        self._deadline = self._clock() + MAX_TURN_SECONDS
+        while left and not self._is_over(turn) and (share := pending.take(left)) is not None:
             turn.shares.append(share)
             try:
                 self._carry_out(share, context)
@@ -202,7 +233,7 @@ class TurnTaker:
         evictor = self._evictor
         is_refusing = evictor is not None and evictor.is_refusing
         has_plain = not (is_refusing or self._min_replicas)
-        while share.tried < len(requests) and turn.value_bytes < self._turn_bytes:
+        while share.tried < len(requests) and not self._is_over(turn):
             at = share.tried
             pairs = self._plain_pairs(requests, at, turn) if has_plain else []
             if pairs:
@@ -211,6 +242,10 @@ class TurnTaker:
             else:
                 share.tried += 1
                 self._evaluate(requests[at], share, context)
+
+    def _is_over(self, turn: Turn) -> bool:
+        is_full = turn.value_bytes >= self._turn_bytes or turn.answer_bytes >= self._turn_bytes
+        return is_full or self._clock() >= self._deadline
 
     def _plain_pairs(
         self, requests: list[Request], at: int, turn: Turn
@@ -269,6 +304,7 @@ class TurnTaker:
             turn.value_bytes += len(entry.value)
         if transactions.watchers:
             transactions.note(entries[seen:])
+        turn.answer_bytes += _told_bytes(result)
         answer = Answer(request.id, offset, result)
         if wanted and not self._is_held(request.command, wanted):
             turn.held.append((share.connection, answer, wanted))
@@ -296,3 +332,9 @@ class TurnTaker:
         if wanted and len(self._held) + len(context.turn.held) >= MAX_WAITING_ANSWERS:
             return WriterUnavailable(_TOO_MANY)
         return None
+
+
+def _told_bytes(result: object) -> int:
+    """Return the bytes of the old value that an answer tells."""
+    old = result.old if isinstance(result, SetResult) else result
+    return len(old) if isinstance(old, bytes) else 0

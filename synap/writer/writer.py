@@ -29,6 +29,7 @@ from synap.errors import (
     Recovering,
     ReignEnded,
     WriteRefused,
+    WriterUnavailable,
 )
 from synap.eviction.evictor import NOTHING, Evictor, Removal
 from synap.ipc.admin_messages import PauseCommand, PauseState
@@ -158,8 +159,11 @@ class Writer:
         self._server.close()
         if self._gate.heir_url:
             self._refuse_pending(ReadOnlyReplica(NO_LONGER_MASTER))
-        while self._inbox.pending and not self._has_failed:
+        while self._inbox.pending.is_ready and not self._has_failed:
             self._take_turn()
+        if not self._has_failed:
+            # Whoever does not even read gets no more done.
+            self._refuse_pending(WriterUnavailable())
         self._held.close()
         self._sweeper.stop()
         self._pauses.stop()
@@ -239,7 +243,7 @@ class Writer:
     def _run_turn(self) -> None:
         inbox = self._inbox
         inbox.begin_turn()
-        if not inbox.pending or self._has_failed or self._gate.is_holding():
+        if not inbox.pending.is_ready or self._has_failed or self._gate.is_holding():
             return
         self._take_turn()
         inbox.end_turn()

@@ -43,6 +43,8 @@ sets = st.one_of(
 class NoConnection:
     """Takes no answer: a turn that is not sent has them still."""
 
+    is_full = False
+
 
 @contextmanager
 def trial_of(store: Store) -> Iterator[WriteTransaction]:
