@@ -19,6 +19,9 @@ from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
+# Of keys, or of pairs, in one command. A hundred thousand hold up a worker's loop, and then the
+# log's owner, for some tenths of a second; a body has room for millions.
+AtMostMany = msgspec.Meta(max_length=100_000)
 
 _MISSING = re.compile(r"missing required field `(.*?)`")
 _JSON_WORDS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import orjson
@@ -14,7 +14,7 @@ from synap.commands.keyspace import ABSENT
 from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.commands.values import byte_list, readable, readable_all, stored_bytes
-from synap.http.api.bodies import Natural, checked_expiry, decoder, expiry_after
+from synap.http.api.bodies import AtMostMany, Natural, checked_expiry, decoder, expiry_after
 from synap.http.api.openapi.route import IF_NONE_MATCH, Parameter, delete, get, post
 from synap.http.api.operations.operation import (
     ClientId,
@@ -136,7 +136,7 @@ class DeletePayload(Nothing, gc=False):
     """`kv.del`: one key, or several."""
 
     key: str | None = None
-    keys: list[str] | None = None
+    keys: Annotated[list[str], AtMostMany] | None = None
     client_id: ClientId | None = None
 
     def command(self) -> Delete:
@@ -178,7 +178,7 @@ class PairBody(msgspec.Struct, gc=False):
 class PairsBody(msgspec.Struct, gc=False):
     """`mset` and `msetnx`: objects or two-element arrays."""
 
-    pairs: list[PairBody | tuple[str, msgspec.Raw]]
+    pairs: Annotated[list[PairBody | tuple[str, msgspec.Raw]], AtMostMany]
 
     def stored(self) -> tuple[tuple[bytes, bytes], ...]:
         """Return the keys and the values as they are stored."""
@@ -193,7 +193,7 @@ class _TextPair(msgspec.Struct, gc=False):
 class _TextPairs(msgspec.Struct, gc=False):
     """A PairsBody whose values are all strings."""
 
-    pairs: list[_TextPair | tuple[str, str]]
+    pairs: Annotated[list[_TextPair | tuple[str, str]], AtMostMany]
 
     def stored(self) -> tuple[tuple[bytes, bytes], ...]:
         return tuple(
@@ -209,7 +209,7 @@ class _TextPairs(msgspec.Struct, gc=False):
 class PairsPayload(msgspec.Struct, gc=False):
     """`kv.mset` and `kv.msetnx`: pairs, or one key with its value."""
 
-    pairs: list[PairBody | tuple[str, msgspec.Raw]] | None = None
+    pairs: Annotated[list[PairBody | tuple[str, msgspec.Raw]], AtMostMany] | None = None
     key: str | None = None
     value: msgspec.Raw = _NO_VALUE
 
@@ -258,7 +258,7 @@ def _set_many_nx(key: bytes, body: _Pairs) -> SetMany:
 class KeysBody(msgspec.Struct, gc=False):
     """`mget` and `mdel`."""
 
-    keys: list[str]
+    keys: Annotated[list[str], AtMostMany]
 
     def encoded(self) -> tuple[bytes, ...]:
         """Return the keys' bytes."""

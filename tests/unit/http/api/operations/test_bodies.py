@@ -1,11 +1,13 @@
 """The bodies of operations: what their fields come to."""
 
+import msgspec
 import pytest
 
 from synap.commands.keyspace import MAX_EXPIRY_MS
 from synap.commands.strings import Increment, Set
 from synap.http.api.bodies import decoder
 from synap.http.api.operations.names import DestinationBody
+from synap.http.api.operations.table import BY_NAME
 from synap.http.api.operations.values import AmountBody, RangeBody
 from synap.http.api.operations.whole_keys import PairsBody, SetBody, decode_pairs
 from synap.place import Place
@@ -107,3 +109,26 @@ def test_destination_body_makes_both_moves() -> None:
     body = DestinationBody("d", replace=True)
     assert body.rename(b"s", nx=True).nx is True
     assert body.copy(b"s").replace is True
+
+
+def _lists_of(body: type[msgspec.Struct]) -> dict[str, int | None]:
+    """Return the fields of a body that are lists, each with its bound."""
+    found: dict[str, int | None] = {}
+    for field in msgspec.structs.fields(body):
+        kind = msgspec.inspect.type_info(field.type)
+        for each in kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,):
+            if isinstance(each, msgspec.inspect.ListType):
+                found[field.name] = each.max_length
+    return found
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_list_in_a_body_has_a_bound(name: str) -> None:
+    operation = BY_NAME[name]
+    assert None not in (_lists_of(operation.body) | _lists_of(operation.payload)).values()
+
+
+def test_body_with_more_pairs_than_the_bound_names_the_field() -> None:
+    pairs = b",".join([b'["a","b"]'] * 100_001)
+    with pytest.raises(FieldInvalid, match=r"'pairs'.*100000"):
+        decode_pairs(b'{"pairs":[' + pairs + b"]}")
