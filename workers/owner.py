@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from synap.ipc.admin_messages import (
-    AcceptMaster,
     AdminCommand,
     AdminResult,
-    MasterAccepted,
-    PauseCommand,
-    PauseState,
+    EngineCommand,
+    EngineResult,
     TakeSnapshot,
 )
 from synap.ipc.admin_socket import AdminServer
@@ -64,7 +62,7 @@ class Engine(Protocol):
     def held_offset(self) -> int:
         """Return the last offset that a replica of this node holds; 0 where none does."""
 
-    def handle(self, command: AcceptMaster | PauseCommand) -> MasterAccepted | PauseState:
+    def handle(self, command: EngineCommand) -> EngineResult:
         """Carry out what is asked of this role.
 
         Raises:
@@ -234,6 +232,6 @@ class OwnerWork:
     async def _handle(self, command: AdminCommand) -> AdminResult:
         if isinstance(command, TakeSnapshot):
             return await self._snapshots.take()
-        if isinstance(command, AcceptMaster | PauseCommand):
+        if isinstance(command, EngineCommand):
             return self._engine.handle(command)
         return await self._roles.handle(command)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from synap.errors import ConfigInvalid, DataDirUnusable, RoleError
-from synap.ipc.admin_messages import AcceptMaster, MasterAccepted, PauseCommand
+from synap.ipc.admin_messages import AcceptMaster, ConfirmClock, EngineCommand, MasterAccepted
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.owner.role_change import config_with_master
@@ -89,13 +89,17 @@ class ReplicaEngine:
     def held_offset(self) -> int:
         return 0
 
-    def handle(self, command: AcceptMaster | PauseCommand) -> MasterAccepted:
+    def handle(self, command: EngineCommand) -> MasterAccepted:
         """Take the operator's word that the master's data is to replace this node's.
 
         Raises:
             NothingToAccept: nothing waits for it.
             RoleError: it is what a master is asked.
         """
+        if isinstance(command, ConfirmClock):
+            raise RoleError(
+                "this node is a replica: keys expire by the clock of its master; ask that"
+            )
         if not isinstance(command, AcceptMaster):
             raise RoleError("this node is a replica and takes no writes; ask its master")
         self._subscriber.accept()

@@ -19,16 +19,24 @@ from synap.errors import DataDirUnusable, NothingToAccept, ReignEnded
 from synap.eviction.access_table import AccessTable
 from synap.eviction.evictor import Evictor
 from synap.eviction.rules import POLICIES
-from synap.ipc.admin_messages import AcceptMaster, PauseCommand, PauseState
+from synap.ipc.admin_messages import (
+    AcceptMaster,
+    ClockConfirmed,
+    ConfirmClock,
+    EngineCommand,
+    PauseState,
+)
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
+from synap.owner.own_clock import OwnClock
 from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
 from synap.replication.publishing.peer_check import find_higher_epoch
 from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import BoardView
+from synap.shared.node_clock import ClockWord
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
 from synap.writer.writer_status import WriterStatus
@@ -74,6 +82,7 @@ class WriterEngine:
         writer: Writer,
         publisher: Publisher | None,
         notice: PredecessorNotice | None,
+        clock: OwnClock,
         fail: Callable[[BaseException], None],
     ) -> None:
         """
@@ -82,17 +91,20 @@ class WriterEngine:
             fail: Ends the process by an error.
             writer: Not started yet.
             publisher: Not started yet; None on a standalone node.
+            clock: The node's, not started yet.
             notice: For the master before this one; None where there is none to be told.
         """
         self._writer = writer
         self._publisher = publisher
         self._notice = notice
+        self._clock = clock
         self._fail = fail
         self._replicas = KnownReplicas(paths.replicas_file)
         self._socket = paths.writer_socket
 
     async def start(self) -> None:
         writer = self._writer
+        self._clock.start()
         if self._publisher is not None:
             self._replicas.on_written = writer.look_at_acks
             await self._publisher.start(
@@ -116,6 +128,7 @@ class WriterEngine:
         if self._publisher is not None:
             await self._publisher.stop()
         await self._replicas.stop()
+        self._clock.stop()
 
     async def end_writing(self) -> None:
         await self._writer.stop()
@@ -123,8 +136,8 @@ class WriterEngine:
     def held_offset(self) -> int:
         return self._publisher.held_offset(1) if self._publisher is not None else 0
 
-    def handle(self, command: AcceptMaster | PauseCommand) -> PauseState:
-        """Pause the writes, end that, or step down.
+    def handle(self, command: EngineCommand) -> PauseState | ClockConfirmed:
+        """Pause the writes, end that, or step down; or follow the machine's clock.
 
         Raises:
             NothingToAccept: it is what a replica is asked.
@@ -132,6 +145,8 @@ class WriterEngine:
         """
         if isinstance(command, AcceptMaster):
             raise NothingToAccept
+        if isinstance(command, ConfirmClock):
+            return ClockConfirmed(self._clock.confirm())
         return self._writer.handle_pause(command)
 
 
@@ -139,17 +154,20 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
     """Build the engine of a master or a standalone node."""
     config, data_dir = parts.config, parts.data_dir
     await _check_peers(config, parts.paths, data_dir)
+    clock = OwnClock(ClockWord(parts.board.clock), parts.count)
     publisher = None
     if data_dir.node.role == "master":
         known = load_replicas(parts.paths.replicas_file)
-        publisher = Publisher(config, data_dir, parts.snapshots, known, count=parts.count)
-    writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir))
+        publisher = Publisher(
+            config, data_dir, parts.snapshots, known, count=parts.count, clock_ms=clock.now_ms
+        )
+    writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)
-    return WriterEngine(parts.paths, writer, publisher, notice, parts.fail)
+    return WriterEngine(parts.paths, writer, publisher, notice, clock, parts.fail)
 
 
 def _build_writer(
-    parts: OwnerParts, publisher: Publisher | None, evictor: Evictor | None
+    parts: OwnerParts, publisher: Publisher | None, evictor: Evictor | None, clock: OwnClock
 ) -> Writer:
     config, data_dir = parts.config, parts.data_dir
     server = config.server
@@ -165,10 +183,13 @@ def _build_writer(
         transaction_timeout_seconds=server.transaction_timeout_secs,
         hold_seconds=server.write_timeout_ms / 1000 / 2,
     )
-    status = WriterStatus(parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts)
+    status = WriterStatus(
+        parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts,
+        lambda: clock.held_seconds,
+    )  # fmt: skip
     return Writer(
         data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail,
-        count=parts.count,
+        count=parts.count, clock=clock.now,
     )  # fmt: skip
 
 

@@ -326,6 +326,7 @@ class _Replay:
             is_joined = True
             if self._is_behind_target(each.frame):
                 self._split = self._split_of(each)
+                self._check_stamps_behind(each.frame)
                 return
             reign = _reign_of(each.header)
             if reign.epoch > max((known.epoch for known in self._reigns), default=0):
@@ -341,6 +342,28 @@ class _Replay:
         if target.offset is not None and frame.last_offset > target.offset:
             return True
         return target.time_ms is not None and frame.time_ms > target.time_ms
+
+    def _check_stamps_behind(self, first: Frame) -> None:
+        """Refuse where what comes after the target's time has frames of before it again.
+
+        Then a clock was wrong: whether the first of these frames is, or those after it, only
+        somebody who knows can say. What can't be read of the rest has no say.
+        """
+        target_ms = self._target.time_ms
+        if target_ms is None or first.time_ms <= target_ms:
+            return
+        older = [
+            each.frame.last_offset
+            for each in LogWalk(self._wal_dir).frames(first.last_offset)
+            if each.frame.first_offset > first.last_offset and each.frame.time_ms <= target_ms
+        ]
+        if older:
+            raise RestoreRefused(
+                f"the clock of this log was wrong: offset {first.first_offset} is of "
+                f"{first.time_ms} ms since 1970, after {target_ms}, and {len(older)} writes behind "
+                f"it, up to offset {older[-1]}, are of before. Say which you mean: --to-offset "
+                f"{first.first_offset - 1}, or --to-offset {older[-1]}"
+            )
 
     def _split_of(self, each: Walked) -> Walked | None:
         """Return the frame that the target's offset lies in."""

@@ -92,6 +92,20 @@ class StepDown(msgspec.Struct, frozen=True, array_like=True, tag=32):
     heir_url: str = ""
 
 
+class ConfirmClock(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """Have deadlines follow a jump of the machine's clock."""
+
+
+class ClockConfirmed(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """They do.
+
+    Attributes:
+        seconds: How far the clock went ahead; 0 where it had not jumped.
+    """
+
+    seconds: float
+
+
 class PauseState(msgspec.Struct, frozen=True, array_like=True, tag=30):
     """How the writes of a master stand.
 
@@ -125,7 +139,8 @@ class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 PauseCommand = PauseWrites | ResumeWrites | StepDown
-AdminCommand = TakeSnapshot | Promote | Follow | AcceptMaster | PauseCommand
+EngineCommand = AcceptMaster | ConfirmClock | PauseCommand
+AdminCommand = TakeSnapshot | Promote | Follow | EngineCommand
 
 
 class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -138,7 +153,8 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
     command: AdminCommand
 
 
-AdminResult = SnapshotTaken | RoleTaken | MasterAccepted | PauseState
+EngineResult = MasterAccepted | ClockConfirmed | PauseState
+AdminResult = SnapshotTaken | RoleTaken | EngineResult
 
 
 class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):

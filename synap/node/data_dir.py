@@ -174,7 +174,8 @@ class DataDir:
 
         Args:
             transaction: Begun on this log's store, with at least one entry; ended in any case.
-            time_ms: Wall clock.
+            time_ms: Wall clock. The frame's stamp is at least that of the one before it: a clock
+                that was set back does not make what comes later look older.
 
         Raises:
             DiskFull, MemoryLimit: nothing was logged and nothing changed.
@@ -186,7 +187,7 @@ class DataDir:
             transaction.entries,
             previous=self.wal.position,
             epoch=reign.epoch,
-            time_ms=time_ms,
+            time_ms=max(time_ms, self.store.applied.time_ms),
             compress_over=self._compress_over,
         )
         self._append_and_commit([frame], transaction)

@@ -37,6 +37,7 @@ from synap.service.known_lineages import KnownLineages
 from synap.service.rates import Rates
 from synap.shared.board import Board, BoardView, NodeDetails
 from synap.shared.counters import Counters, read_counters
+from synap.shared.node_clock import CLOCK
 from synap.shared.series import Series
 from synap.shared.slow_log import SlowLog
 from synap.store import StoreReader
@@ -91,6 +92,7 @@ class LocalNode:
         """Open what the node's other processes share; the store is opened when it is there."""
         self.paths.create()
         self._board = Board(self.paths.board_file)
+        CLOCK.follow(self._board.clock)
         self._counters = Counters(self.paths.run_dir)
         self.series = Series(self.paths.run_dir)
         self.slow_log = SlowLog(self.paths.run_dir)
@@ -115,6 +117,7 @@ class LocalNode:
         self._counters.close()
         self.series.close()
         self.slow_log.close()
+        CLOCK.forget(self._board.clock)
         self._board.close()
         self.touch = None
         if self._access is not None:

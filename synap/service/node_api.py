@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,6 +58,7 @@ from synap.request_errors import (
 )
 from synap.service.local_node import LocalNode
 from synap.shared.counters import Counter
+from synap.shared.node_clock import now_ms
 from synap.shares import Holder, Shares
 from synap.store import StoreReader
 
@@ -165,11 +165,6 @@ class Waits:
     def end(self, holder: Holder) -> None:
         """Count one less."""
         self._shares.give_back(holder, 1)
-
-
-def now_ms() -> int:
-    """Return the wall clock in ms, which expiry goes by."""
-    return time.time_ns() // 1_000_000
 
 
 class NodeApi:

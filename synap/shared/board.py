@@ -13,6 +13,7 @@ is being written (a seqlock), and by a CRC.
     16           content, MessagePack
 
 The last 8 bytes of the view's place are a word of the supervisor's: not 0 while the node drains.
+The 8 before them are the owner's clock, see `node_clock`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from synap.shared.node_file import map_needed_file
 
 _VIEW_BYTES = 4096
 _DRAINING_AT = _VIEW_BYTES - 8
+_CLOCK_AT = _VIEW_BYTES - 16
 _DETAILS_BYTES = 1024 * 1024 - _VIEW_BYTES
 _AREA = struct.Struct("<II")
 _CONTENT_AT = 16
@@ -134,6 +136,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
         rank: What the node's data is worth beside another's, the larger one being ahead: the newest
             reign held that was asked for, the newest one held, the offset.
+        clock_held_seconds: On a master, how far its machine's clock is ahead by a jump that
+            deadlines do not follow yet; 0 for none.
+        clock_skew_seconds: On a replica, how far the master's clock is ahead of this machine's.
         awaited: On a master that may have lost the end of its log, the replicas that it waits for.
     """
 
@@ -150,6 +155,8 @@ class NodeDetails(msgspec.Struct, frozen=True):
     limit_bytes: int = 0
     wal_damage: str = ""
     awaited: tuple[AwaitedFacts, ...] = ()
+    clock_held_seconds: float = 0.0
+    clock_skew_seconds: float = 0.0
     rank: tuple[int, int, int] = (0, 0, 0)
 
 
@@ -201,6 +208,7 @@ class Board:
     """The mapped file. Any process may open it, before or after the owner; one writes.
 
     Attributes:
+        clock: The word of the node's clock, for `node_clock`; 0 until an owner has set it.
         view: Returns the newest view; the same object until the owner publishes another. On the
             path of every request, hence no method of its own.
     """
@@ -212,8 +220,9 @@ class Board:
         """
         self._map = map_needed_file(path, _VIEW_BYTES + _DETAILS_BYTES)
         self._memory = memoryview(self._map)
-        self._view = _Area(self._memory[:_DRAINING_AT], BoardView)
+        self._view = _Area(self._memory[:_CLOCK_AT], BoardView)
         self.view = self._view.read
+        self.clock = self._memory[_CLOCK_AT:_DRAINING_AT].cast("q")
         self._draining = self._memory[_DRAINING_AT:_VIEW_BYTES].cast("Q")
         self._details = _Area(self._memory[_VIEW_BYTES:], NodeDetails)
 
@@ -222,6 +231,7 @@ class Board:
         self._view.write(BoardView())
         self._details.write(NodeDetails())
         self._draining[0] = 0
+        self.clock[0] = 0
 
     def start_draining(self) -> None:
         """Show that the node is about to stop. For the supervisor alone."""
@@ -248,5 +258,6 @@ class Board:
         self._view.close()
         self._details.close()
         self._draining.release()
+        self.clock.release()
         self._memory.release()
         self._map.close()

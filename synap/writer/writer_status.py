@@ -47,6 +47,7 @@ class WriterStatus:
         publisher: FramePublisher | None,
         evictor: Evictor | None,
         snapshots: Callable[[], SnapshotFacts],
+        clock_held: Callable[[], float] = float,
     ) -> None:
         """
         Args:
@@ -56,6 +57,7 @@ class WriterStatus:
             publisher: Where frames go; None on a standalone node.
             evictor: Keeps the memory limit; None without one.
             snapshots: Tells how the node's snapshots stand.
+            clock_held: Tells by how many seconds the machine's clock jumped, unconfirmed.
         """
         self._board = board
         self._data_dir = data_dir
@@ -63,6 +65,7 @@ class WriterStatus:
         self._publisher = publisher
         self._evictor = evictor
         self._snapshots = snapshots
+        self._clock_held = clock_held
 
     def show(self, read_only: str, heir_url: str) -> None:
         """Show what requests need to know.
@@ -109,5 +112,6 @@ class WriterStatus:
                 replicas=publisher.replicas() if publisher is not None else (),
                 awaited=publisher.awaited() if publisher is not None else (),
                 snapshots=self._snapshots(),
+                clock_held_seconds=self._clock_held(),
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 import time
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ class Clock:
     """The wall clock of the nodes that are started after it was made."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
         self._path = folder / "shift"
         self._path.write_bytes(bytes(8))
         (folder / "sitecustomize.py").write_text(_SHIFTED_CLOCK)
@@ -41,6 +44,12 @@ class Clock:
         """Set it to the machine's time and `seconds`."""
         with self._path.open("r+b") as file:
             file.write(struct.pack("<q", seconds))
+
+    def set_apart(self, seconds: int) -> None:
+        """Have the nodes that are started from now on go by another one, `seconds` ahead."""
+        apart = self._path.with_name("apart")
+        apart.write_bytes(struct.pack("<q", seconds))
+        self._monkeypatch.setenv("TEST_CLOCK_SHIFT", str(apart))
 
 
 @pytest.fixture
@@ -80,16 +89,38 @@ def is_in_sync(node: Node) -> bool:
     return bool(facts["status"] == "in_sync" and facts["lag_ms"] < 1000)
 
 
-def test_clock_set_ahead_expires_what_is_due_on_both_nodes(pair: Cluster, clock: Clock) -> None:
+def metric(node: Node, name: str) -> float:
+    text = node.request("GET", "/metrics").body.decode()
+    return float(next(line for line in text.splitlines() if line.startswith(name)).split()[-1])
+
+
+def confirm(node: Node) -> float:
+    """Say that the clock is right; return by how much it had jumped."""
+    return float(node.request("POST", "/clock/confirm").json()["seconds"])
+
+
+def test_clock_set_ahead_expires_nothing_before_it_is_confirmed(
+    pair: Cluster, clock: Clock
+) -> None:
     master, (replica,) = pair.master, pair.replicas
     put(master, "hour", HOUR)
+    put(master, "second", 1)
     put(master, "day", 24 * HOUR)
     put(master, "stays")
     eventually(lambda: has(replica, "stays"))
     clock.set(2 * HOUR)
-    assert not has(master, "hour")
-    assert not has(replica, "hour")
+    eventually(lambda: metric(master, "synap_clock_held_seconds") > HOUR)
+    assert metric(master, "synap_clock_jumps_total") == 1
+    assert "this machine's clock has jumped by +7200" in master.log
+    # What is due by the time that has passed goes on going.
     eventually(lambda: expired_total(master) == 1)
+    assert all(has(node, "hour") for node in pair.nodes)
+    assert confirm(master) == pytest.approx(2 * HOUR, abs=1)
+    assert confirm(master) == 0
+    assert not has(master, "hour")
+    eventually(lambda: not has(replica, "hour"))
+    eventually(lambda: expired_total(master) == 2)
+    eventually(lambda: metric(master, "synap_clock_held_seconds") == 0)
     assert all(has(node, key) for node in pair.nodes for key in ("day", "stays"))
     assert all(node.is_healthy() for node in pair.nodes)
     put(master, "after")
@@ -114,3 +145,42 @@ def test_clock_set_back_expires_nothing_early_and_freezes_nothing(
     assert all(has(node, "minute") for node in pair.nodes)
     eventually(lambda: is_in_sync(replica))
     assert all(node.is_healthy() for node in pair.nodes)
+
+
+def test_jump_of_the_clock_stays_held_over_a_restart_of_the_writer(
+    pair: Cluster, clock: Clock
+) -> None:
+    master = pair.master
+    put(master, "hour", HOUR)
+    clock.set(2 * HOUR)
+    old = master.owner_pid()
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: master.owner_pid() not in (0, old))
+    eventually(lambda: metric(master, "synap_clock_held_seconds") > HOUR)
+    put(master, "after", HOUR)
+    assert has(master, "hour")
+    clock.set(0)
+    eventually(lambda: metric(master, "synap_clock_held_seconds") == 0)
+    assert has(master, "hour")
+    assert has(master, "after")
+
+
+def test_replica_with_a_wrong_clock_goes_by_its_masters_and_says_so(
+    tmp_path: Path, clock: Clock
+) -> None:
+    with Cluster(tmp_path, replicas=1, replication__heartbeat_interval_ms=200) as cluster:
+        master, (replica,) = cluster.master, cluster.replicas
+        put(master, "hour", HOUR)
+        replica.stop()
+        clock.set_apart(2 * HOUR)
+        replica.start()
+        eventually(lambda: is_in_sync(replica))
+        assert has(replica, "hour")
+        assert replica.request("GET", "/kv/hour/ttl").json()["ttl"] > HOUR - 60
+        eventually(lambda: metric(replica, "synap_replication_clock_skew_seconds") < -2 * HOUR + 60)
+        note = replica.request("GET", "/health/replication").json()["note"]
+        assert "this machine's clock is 7200" in note
+        assert "ahead of its master's" in note
+        put(master, "soon", 1)
+        eventually(lambda: has(replica, "soon"))
+        eventually(lambda: not has(replica, "soon"))

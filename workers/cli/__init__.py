@@ -5,6 +5,6 @@ serve            `synap serve`, apart: a node starts without the others' imports
 cluster          status and its table, digest, promote, follow, switchover
 cluster_status   the rows of that table, found from any node
 switchover       moving the master to a replica
-backup, wal, replication, keys    the commands of these subjects
+backup, wal, replication, clock, keys    the commands of these subjects
 http_call        calling a running node
 """

@@ -63,10 +63,15 @@ def decoder(body_type: type[Body], name: str = "body") -> Callable[[bytes], Body
 def expiry_after(ttl: int, now_ms: int) -> int:
     """Return the wall clock in ms at which `ttl` seconds from now are over.
 
+    Args:
+        ttl: In seconds.
+        now_ms: Wall clock, rounded up; no time at all is over already, in the part of a
+            millisecond before it too.
+
     Raises:
         FieldInvalid: that is beyond 64 bits.
     """
-    return checked_expiry(now_ms + ttl * 1000, "ttl")
+    return checked_expiry(now_ms + ttl * 1000 - (not ttl), "ttl")
 
 
 def checked_expiry(expiry_ms: int, field: str) -> int:

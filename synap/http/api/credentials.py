@@ -17,8 +17,8 @@ from synap.http.api.headers import API_KEY, AUTHORIZATION, HeaderName
 from synap.request_errors import NotAuthenticated
 from synap.service import audit
 from synap.service.account_directory import AccountDirectory
-from synap.service.node_api import now_ms
 from synap.service.password_checks import PasswordChecks
+from synap.shared.node_clock import now_ms
 
 if TYPE_CHECKING:
     from synap.config.keys import Auth

@@ -12,8 +12,11 @@ from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.reigns import rank
 from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts
+from synap.shared.node_clock import ClockWord, measured_offset
 
 _DETAILS_EVERY_NS = 500 * NS_PER_MS
+# What the clocks of two machines may differ by without a word.
+_TOLD_SKEW_SECONDS = 1.0
 
 
 class ReplicaBoard:
@@ -34,6 +37,7 @@ class ReplicaBoard:
             snapshots: Tells how the node's snapshots stand.
         """
         self._board = board
+        self._clock = ClockWord(board.clock)
         self._data_dir = data_dir
         self._master_address = master_address
         self._master_host = split_address(master_address)[0]
@@ -44,6 +48,7 @@ class ReplicaBoard:
     def show(self, status: FollowerStatus) -> None:
         """Show `status`, and now and then the details."""
         now_ns = time.monotonic_ns()
+        self._clock.offset = status.clock_offset_ns or self._clock.offset or measured_offset()
         self._board.publish(
             BoardView(
                 role="replica",
@@ -73,6 +78,7 @@ class ReplicaBoard:
         if status.synced_ns:
             last_sync_ms = (time.time_ns() - now_ns + status.synced_ns) // NS_PER_MS
         note = f"{status.reason}: {status.note}" if status.reason else status.note
+        skew_seconds = (self._clock.offset - measured_offset()) / 1e9
         self._board.publish_details(
             NodeDetails(
                 wal_bytes=wal.size_bytes,
@@ -83,7 +89,19 @@ class ReplicaBoard:
                 last_fsync_ms=wal.last_sync_ms,
                 master_address=self._master_address,
                 last_sync_ms=last_sync_ms,
-                link_note=note,
+                link_note=note or _skew_note(skew_seconds),
+                clock_skew_seconds=skew_seconds,
                 snapshots=self._snapshots(),
             )
         )
+
+
+def _skew_note(seconds: float) -> str:
+    """Return what an operator should know of the two clocks; empty for nothing."""
+    if abs(seconds) < _TOLD_SKEW_SECONDS:
+        return ""
+    where = "behind" if seconds > 0 else "ahead of"
+    return (
+        f"this machine's clock is {abs(seconds):.1f} s {where} its master's, by which keys expire; "
+        "set both right"
+    )

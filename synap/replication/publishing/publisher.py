@@ -131,9 +131,12 @@ class Publisher:
         known: Collection[str] = (),
         *,
         count: Count,
+        clock_ms: Callable[[], int] | None = None,
     ) -> None:
         """
         Args:
+            clock_ms: The clock that deadlines go by, which replicas are told; None for the
+                machine's.
             known: Names of the replicas that are asked for what a recovering log lacks.
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
@@ -148,6 +151,7 @@ class Publisher:
         replication, server = config.replication, config.server
         self.violations = 0
         self._count = count
+        self._clock_ms = clock_ms or _wall_ms
         self._handshakes = HandshakeLog("with a peer")
         self._keys = load_keys(config)
         self._replication = replication
@@ -246,7 +250,7 @@ class Publisher:
         A frame that is larger than `replication.buffer_size_kb` is announced by a heartbeat
         instead, and fetched: so what is queued for a stalled replica is bounded in bytes.
         """
-        message = self._master.streamed(frame, time.monotonic_ns(), _wall_ms())
+        message = self._master.streamed(frame, time.monotonic_ns(), self._clock_ms())
         # What subscribers say of themselves can be forged; a replica that said hello is known.
         if not (self._has_subscribers or self._master.replica_count):
             return
@@ -290,7 +294,7 @@ class Publisher:
         self._beat_timer = self._loop.call_later(interval, self._beat)
 
     def _send_heartbeat(self) -> None:
-        self._stream.send(encode(self._master.heartbeat(_wall_ms())))
+        self._stream.send(encode(self._master.heartbeat(self._clock_ms())))
 
     def _hear_subscription(self, parts: list[bytes], address: str) -> None:
         # A new subscriber needs a heartbeat to begin, and need not wait for the next one.

@@ -4,6 +4,7 @@
     plan          what a joining replica gets
     progress      where a link stands: its state, its silence, what is missing
     lag           how far a replica is behind
+    master_clock  what a replica takes for the time
     pace          when a replica appends what it has heard
     follower_io   what a follower is told and tells
     follower      the replica's side as a state machine

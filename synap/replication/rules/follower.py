@@ -30,6 +30,7 @@ from synap.position import NO_HISTORY, START, Lineage, Position
 from synap.replication.rules import messages, plan
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.rules.lag import Lag, lag_ms
+from synap.replication.rules.master_clock import MasterClock
 from synap.replication.rules.messages import (
     Ack,
     Answer,
@@ -173,6 +174,7 @@ class Follower:
         # The last offset that was told on this link; -1 for none.
         self._acked_offset = -1
         self._lag = Lag(applied_time_ms)
+        self._clock = MasterClock()
 
         # Numbers of transfers, which count up over links: a late answer is told from a new one.
         self._last_request = 0
@@ -316,6 +318,7 @@ class Follower:
             synced_ns=self._lag.synced_ns,
             heartbeat_ns=self._interval_ns,
             has_synced=self._log.has_synced,
+            clock_offset_ns=self._clock.offset_ns,
         )
 
     # Transitions: each forgets what its stage must not keep, and nothing else sets the stage.
@@ -403,7 +406,11 @@ class Follower:
         self._contact_ns = now_ns
         own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
         self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
-        if self._stage is _Stage.LISTENING or beat.history != self._history:
+        is_new = self._stage is _Stage.LISTENING or beat.history != self._history
+        if is_new:
+            self._clock.begin_link()
+        self._clock.hear(beat.clock_ms, now_ns)
+        if is_new:
             if beat.history == self._history:
                 self._lag.begin_link()
             else:

@@ -84,6 +84,7 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         last_contact_ns: When (monotonic) the master was last heard; 0 for never.
         synced_ns: When (monotonic) this replica last had all that its master had; 0 for never.
         heartbeat_ns: Time between two heartbeats.
+        clock_offset_ns: See `MasterClock`.
         has_synced: Whether its data was ever a whole state of its master.
     """
 
@@ -100,3 +101,4 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     synced_ns: int
     heartbeat_ns: int
     has_synced: bool
+    clock_offset_ns: int = 0

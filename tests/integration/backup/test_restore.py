@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from synap.backup.archive import Backup, read_manifest, take_backup, verify_backup
@@ -217,6 +218,20 @@ def test_restore_to_a_time_is_the_last_state_before_it(
     restored = restore_to(saved, tmp_path / "data", time_ms=START_MS + after_ms)
     assert restored.offset == offset
     assert digest_of(tmp_path / "data") == saved.digests[offset]
+
+
+def test_restore_to_a_time_with_a_stamp_out_of_order_asks_for_an_offset(
+    saved: Saved, tmp_path: Path
+) -> None:
+    """A log of before stamps were kept in order: offset 9 is a day ahead, 10 and 11 are not."""
+    with open_node(saved.folder) as log:
+        for key, minutes in (("ahead", 24 * 60), ("x", 4), ("y", 5)):
+            log.store.applied = msgspec.structs.replace(log.store.applied, time_ms=0)
+            write(log, [key], b"later", START_MS + minutes * MINUTE_MS)
+    with pytest.raises(RestoreRefused, match=r"--to-offset 8, or --to-offset 11"):
+        restore_to(saved, tmp_path / "data", time_ms=START_MS + 10 * MINUTE_MS)
+    assert not (tmp_path / "data").exists()
+    assert restore_to(saved, tmp_path / "data", time_ms=START_MS + MINUTE_MS).offset == 6
 
 
 def test_restore_to_an_offset_inside_a_frame_has_the_entries_up_to_it(

@@ -32,7 +32,8 @@ from synap.http.api.request import App, Request
 from synap.request_errors import AccountConflict, AccountNotFound
 from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
-from synap.service.node_api import NodeApi, now_ms
+from synap.service.node_api import NodeApi
+from synap.shared.node_clock import now_ms
 
 # A hundred years.
 _MAX_LIFE_SECONDS = 3_155_760_000

@@ -47,6 +47,7 @@ from synap.shared.counters import Counter
 from synap.shared.series import (
     BATCH,
     CATCH_UPS,
+    CLOCK_JUMPS,
     COUNT_BOUNDS,
     DURATION_BOUNDS_NS,
     EVICTED,
@@ -170,6 +171,7 @@ class NodeCollector(Collector):
         yield from self._store_families()
         yield from self._log_families()
         yield from self._role_families()
+        yield from self._clock_families()
         yield from self._replication_families()
         yield from _process_families(named_pids(self._state.view))
 
@@ -275,6 +277,23 @@ class NodeCollector(Collector):
                 "synap_log_owner_tick_age_seconds",
                 "Time since the owner of the log last showed life.",
                 max(0, time.monotonic_ns() - view.tick_ns) / _NS_PER_SECOND,
+            )
+
+    def _clock_families(self) -> Iterator[Metric]:
+        details = self._state.details
+        yield self._counter(
+            "synap_clock_jumps", "Jumps of the machine's clock by more than 2 s.", CLOCK_JUMPS
+        )
+        yield GaugeMetricFamily(
+            "synap_clock_held_seconds",
+            "How far the clock jumped ahead, where deadlines do not follow it yet; 0 for nothing.",
+            details.clock_held_seconds,
+        )
+        if self._state.role == "replica":
+            yield GaugeMetricFamily(
+                "synap_replication_clock_skew_seconds",
+                "How far the master's clock, by which keys expire here, is ahead of the machine's.",
+                details.clock_skew_seconds,
             )
 
     def _replication_families(self) -> Iterator[Metric]:

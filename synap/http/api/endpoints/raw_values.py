@@ -15,7 +15,8 @@ from synap.http.api.resource import Resource, integer_param
 from synap.place import Place
 from synap.request_errors import FieldInvalid, PreconditionFailed
 from synap.service.local_node import LocalNode
-from synap.service.node_api import NodeApi, not_found, now_ms
+from synap.service.node_api import NodeApi, not_found
+from synap.shared.node_clock import begun_ms
 
 _ANY = Tags(is_any=True)
 # How often a write is tried whose condition holds here while others write the key.
@@ -130,4 +131,4 @@ def _expiry_ms(req: Request) -> int | None:
     ttl = integer_param(req, "ttl")
     if ttl < 0:
         raise FieldInvalid("parameter 'ttl' is below 0")
-    return bodies.expiry_after(ttl, now_ms())
+    return bodies.expiry_after(ttl, begun_ms())

@@ -21,6 +21,8 @@ from synap.http.api.resource import Resource
 from synap.ipc.admin_messages import (
     MAX_PAUSE_SECONDS,
     AcceptMaster,
+    ClockConfirmed,
+    ConfirmClock,
     Follow,
     MasterAccepted,
     PauseCommand,
@@ -107,6 +109,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     app.add_route("/replication/pause", writes, suffix="pause")
     app.add_route("/replication/resume", writes, suffix="resume")
     app.add_route("/replication/step-down", writes, suffix="step_down")
+    app.add_route("/clock/confirm", Clock(node, api))
     app.add_route("/replication/accept", Acceptance(node, api))
 
 
@@ -176,6 +179,15 @@ class Writes(Resource):
                 "seconds": round(state.seconds, 3),
             }
         )
+
+
+class Clock(Resource):
+    """The operator's word on a clock that has jumped."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        confirmed = await self._api.administer(req.caller, ConfirmClock(), _SHORT_ANSWER_SECONDS)
+        assert isinstance(confirmed, ClockConfirmed)
+        resp.data = orjson.dumps({"success": True, "seconds": round(confirmed.seconds, 3)})
 
 
 class Acceptance(Resource):

@@ -25,8 +25,9 @@ from synap.request_errors import AccountConflict, AccountNotFound, FieldInvalid
 from synap.service import audit
 from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
-from synap.service.node_api import NodeApi, now_ms
+from synap.service.node_api import NodeApi
 from synap.service.password_checks import PasswordChecks
+from synap.shared.node_clock import now_ms
 
 _USERS = b"auth:users"
 

@@ -232,6 +232,7 @@ SCHEMAS: dict[str, Schema] = {
         lost=list_of(TEXT),
     ),
     "PauseState": made_of(success=TRUE, offset=NATURAL, epoch=NATURAL, seconds=NUMBER),
+    "ClockJump": made_of(success=TRUE, seconds=NUMBER),
     "Acceptance": made_of(success=TRUE, directory=TEXT),
     "User": with_optional(_USER, permissions=list_of(ref("Permission"))),
     "Users": made_of(success=TRUE, users=list_of(ref("User"))),

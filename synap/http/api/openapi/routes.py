@@ -123,6 +123,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             kind="node", body=replication.StepDownBody, statuses=(409, 503),
         ),
         post(
+            "/clock/confirm", "Have deadlines follow a jump of the machine's clock", "ClockJump",
+            kind="node", statuses=(409, 503),
+        ),
+        post(
             "/replication/accept", "Have a diverged replica take its master's data", "Acceptance",
             kind="node", statuses=(409, 503),
         ),

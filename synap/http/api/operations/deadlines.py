@@ -15,7 +15,8 @@ from synap.http.api.operations.operation import (
     look_at_key,
     named,
 )
-from synap.service.node_api import not_found, now_ms, seconds_left
+from synap.service.node_api import not_found, seconds_left
+from synap.shared.node_clock import begun_ms
 
 
 class TtlBody(msgspec.Struct, gc=False):
@@ -33,7 +34,7 @@ DEADLINES = (
         "kv.expire",
         post("/kv/{key}/expire", "Give a key a deadline", "Result"),
         TtlBody,
-        lambda key, body: Expire(key, expiry_after(body.ttl, now_ms())),
+        lambda key, body: Expire(key, expiry_after(body.ttl, begun_ms())),
         named("result"),
     ),
     Write(

@@ -28,7 +28,8 @@ from synap.http.api.operations.operation import (
 )
 from synap.place import LogEnd, Place, parse_place
 from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
-from synap.service.node_api import NodeApi, not_found, now_ms
+from synap.service.node_api import NodeApi, not_found
+from synap.shared.node_clock import begun_ms
 
 _MS_OF_UNIT = {"seconds": 1000, "milliseconds": 1}
 # No JSON text is empty.
@@ -45,7 +46,9 @@ class ExpiryBody(msgspec.Struct, gc=False):
         """Return the wall clock in ms that this comes to."""
         unit = self.type.removeprefix("unix_")
         start_ms = 0 if unit != self.type else now_ms
-        return checked_expiry(start_ms + self.value * _MS_OF_UNIT[unit], "expiry")
+        # No time from now is over already, in the part of a millisecond before it too.
+        is_over = bool(start_ms) and not self.value
+        return checked_expiry(start_ms + self.value * _MS_OF_UNIT[unit] - is_over, "expiry")
 
 
 class SetBody(msgspec.Struct, gc=False):
@@ -304,7 +307,7 @@ SET = Write(
     "kv.set",
     post("/kv/set", "Set a key", "Written"),
     SetBody,
-    lambda key, body: body.command(now_ms),
+    lambda key, body: body.command(begun_ms),
     _written,
     show_named=_written_by_name,
     is_queued=True,

@@ -119,6 +119,7 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("POST /replication/pause", {}, {"seconds": 0.1}),
     ("POST /replication/resume", {}, None),
     ("POST /replication/promote", {}, {}),
+    ("POST /clock/confirm", {}, None),
 )  # fmt: skip
 # A standalone node has no answer of 200 to these.
 NEVER_SOUND = {

@@ -29,7 +29,7 @@ def test_set_body_without_options_is_a_plain_set() -> None:
 @pytest.mark.parametrize(
     ("fields", "expiry_ms"),
     [
-        (b'"ttl":0', NOW_MS),
+        (b'"ttl":0', NOW_MS - 1),
         (b'"ttl":60', NOW_MS + 60_000),
         (b'"ttl":null', None),
         (b'"expiry":{"type":"seconds","value":2}', NOW_MS + 2000),

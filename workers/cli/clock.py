@@ -1,0 +1,62 @@
+"""`synap clock`: what an operator says of a machine's clock."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synap.config.loading import load_config
+from synap.ipc.admin_messages import ClockConfirmed, ConfirmClock
+from synap.ipc.admin_socket import ask
+from synap.node.paths import NodePaths
+from workers.cli.http_call import post
+
+_ANSWER_SECONDS = 10.0
+
+clock_app = typer.Typer(help="Say that a machine's clock is right.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.add_typer(clock_app, name="clock")
+
+
+@clock_app.callback()
+def _group() -> None:
+    """Say that a machine's clock is right."""
+
+
+@clock_app.command("confirm")
+def confirm_command(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="The master's configuration."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The master's data directory; else the configured one.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
+    ] = None,
+) -> None:
+    """Have keys expire by a clock that has jumped: it is right now."""
+    seconds = _confirm_here(config, data_dir) if url is None else _confirm_at(url)
+    if seconds:
+        typer.echo(f"confirmed; deadlines follow the clock's jump by {seconds:+.1f} s")
+    else:
+        typer.echo("the clock has not jumped; there was nothing to confirm")
+
+
+def _confirm_at(url: str) -> float:
+    return float(post(url, "/clock/confirm")["seconds"])
+
+
+def _confirm_here(config: Path | None, data_dir: Path | None) -> float:
+    given = {"data_dir": str(data_dir)} if data_dir is not None else {}
+    socket = NodePaths.of(load_config(config, given)).admin_socket
+    confirmed = asyncio.run(ask(socket, ConfirmClock(), _ANSWER_SECONDS))
+    assert isinstance(confirmed, ClockConfirmed)
+    return confirmed.seconds
