@@ -16,7 +16,7 @@ from synap.config.keys import Config
 from synap.config.loading import load_config
 from synap.config.membership import check_membership, open_ports
 from synap.config.variables import FILE_VARIABLE
-from synap.errors import ConfigInvalid
+from synap.errors import ConfigInvalid, DataDirUnusable
 from synap.node.identity import Node, lock_file, read_identity
 from synap.node.paths import NodePaths
 from synap.replication.transport.curve import load_keys
@@ -134,7 +134,11 @@ def _owner(
 
     def owner() -> ChildSpec:
         # The role may have changed since the last start, by a promotion.
-        name = "replica" if read_identity(paths.node_file).role == "replica" else "writer"
+        try:
+            name = "replica" if read_identity(paths.node_file).role == "replica" else "writer"
+        except (OSError, DataDirUnusable):
+            # Whoever is started says so, and ends.
+            name = "writer"
         return ChildSpec(
             name=name,
             command=python_command(f"workers.{name}"),

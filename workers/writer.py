@@ -26,6 +26,7 @@ from synap.ipc.admin_messages import (
     EngineCommand,
     PauseState,
 )
+from synap.node.aside import Quarantine
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
@@ -84,10 +85,13 @@ class WriterEngine:
         notice: PredecessorNotice | None,
         clock: OwnClock,
         fail: Callable[[BaseException], None],
+        *,
+        is_recovering: bool,
     ) -> None:
         """
         Args:
             paths: The node's.
+            is_recovering: The publisher asks the replicas for the end of the log.
             fail: Ends the process by an error.
             writer: Not started yet.
             publisher: Not started yet; None on a standalone node.
@@ -99,7 +103,8 @@ class WriterEngine:
         self._notice = notice
         self._clock = clock
         self._fail = fail
-        self._replicas = KnownReplicas(paths.replicas_file)
+        self._is_recovering = is_recovering
+        self._replicas = KnownReplicas(paths.replicas_file, Quarantine(paths.foreign_dir))
         self._socket = paths.writer_socket
 
     async def start(self) -> None:
@@ -113,10 +118,11 @@ class WriterEngine:
                     on_higher_epoch=writer.end_reign,
                     on_replica=self._replicas.note,
                     is_known=self._replicas.is_written,
-                    on_restart_over=writer.end_recovery,
+                    on_restart_over=self._restart_over,
                     on_failure=self._fail,
                 )
             )
+            self._replicas.settle(is_recovering=self._is_recovering)
         await writer.start(self._socket)
         if self._notice is not None:
             self._notice.start()
@@ -129,6 +135,10 @@ class WriterEngine:
             await self._publisher.stop()
         await self._replicas.stop()
         self._clock.stop()
+
+    def _restart_over(self) -> None:
+        self._replicas.settle(is_recovering=False)
+        self._writer.end_recovery()
 
     async def end_writing(self) -> None:
         await self._writer.stop()
@@ -163,7 +173,10 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
         )
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)
-    return WriterEngine(parts.paths, writer, publisher, notice, clock, parts.fail)
+    return WriterEngine(
+        parts.paths, writer, publisher, notice, clock, parts.fail,
+        is_recovering=data_dir.is_recovering,
+    )  # fmt: skip
 
 
 def _build_writer(

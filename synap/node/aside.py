@@ -47,6 +47,8 @@ class Quarantine:
             DataDirUnusable: they can't be moved.
         """
         paths = list(paths)
+        if not paths:
+            return
         try:
             targets = [(path, self._target_of(path)) for path in paths]
             for path, target in targets:

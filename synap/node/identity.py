@@ -21,7 +21,8 @@ import msgspec
 from synap.disk import DISK, NO_ROOM, Files, write_file
 from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
 from synap.node.paths import NodePaths
-from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign, decode_json, encode_json
+from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign
+from synap.sealed import sealed, unsealed
 
 if TYPE_CHECKING:
     from synap.config.keys import Config
@@ -30,6 +31,13 @@ Role = Literal["standalone", "master", "replica"]
 
 # In the first, node.json held histories in base64.
 FORMAT = 2
+
+_WAY_OUT = (
+    "Nothing was changed. Put the file back from a copy of this directory; or, on a replica, begin "
+    "anew in an empty data_dir; or, where a replica holds the data, promote that; or "
+    "`synap restore --from` the newest backup, or snapshot of this directory, with `--wal` for its "
+    "log, into an empty one"
+)
 
 
 class NodeIdentity(msgspec.Struct, frozen=True):
@@ -245,16 +253,17 @@ def read_identity(path: Path) -> NodeIdentity:
         DataDirUnusable: it is damaged.
     """
     try:
-        return decode_json(path.read_bytes(), NodeIdentity)
-    except (ValueError, msgspec.DecodeError) as error:
-        raise DataDirUnusable(f"{path} is damaged ({error}); restore it from a backup") from error
+        return unsealed(path.read_bytes(), NodeIdentity)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise DataDirUnusable(f"{path} is damaged ({error}). {_WAY_OUT}") from error
 
 
 def write_identity(path: Path, identity: NodeIdentity, files: Files = DISK) -> None:
     """Write `identity` as the `node.json` at `path`, durably."""
     identity = msgspec.structs.replace(identity, format=FORMAT)
-    content = msgspec.json.format(encode_json(identity), indent=2) + b"\n"
-    write_file(path, content, files=files)
+    write_file(path, sealed(identity), files=files)
 
 
 def new_reign(epoch: int, first_offset: int, *, is_unasked: bool = False) -> Reign:

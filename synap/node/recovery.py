@@ -19,10 +19,12 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from synap.disk import DISK, NO_ROOM, Files, remove_if_there
 from synap.errors import (
@@ -39,11 +41,17 @@ from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.node.replay import Replay
 from synap.position import START, Position
-from synap.snapshot.folder import Manifest, clear_leftovers, snapshots
+from synap.snapshot.folder import Manifest, clear_leftovers, damaged_manifests, snapshots
 from synap.snapshot.image import unpack_image
 from synap.store import MACHINE_RESTARTED, NO_STORE, Store, generations, is_trusted
 from synap.store.generations import DATA_FILE, folder_in_use, folder_of
-from synap.wal.segment import opened, read_header, segment_path, segment_paths
+from synap.wal.segment import (
+    SEGMENT_HEADER_BYTES,
+    opened,
+    read_header,
+    segment_path,
+    segment_paths,
+)
 from synap.wal.wal import Mark, Wal, WalOptions
 
 if TYPE_CHECKING:
@@ -84,6 +92,15 @@ class Recovery:
     faults: list[str] = field(default_factory=list)
     is_behind: bool = False
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A segment or a snapshot, and whose it is."""
+
+    history: bytes
+    paths: list[Path]
+    holds_entries: bool
 
 
 def recover(
@@ -138,12 +155,16 @@ class _Recoverer:
         self._store: Store | None = None
         # Of a store that is not in use yet.
         self._rebuilding: Replay | None = None
+        # Whether there is a segment or a snapshot of a history that node.json names.
+        self._has_own = False
+        # Generations that are kept in `foreign/` once another one is in use, and why.
+        self._doomed: tuple[list[Path], str] = ([], "")
         self.recovery = Recovery()
 
     def run(self) -> tuple[Wal, Store]:
         began = time.monotonic()
         paths, recovery = self._paths, self.recovery
-        for path in (paths.node_file, paths.resync_file):
+        for path in (paths.node_file, paths.resync_file, paths.replicas_file):
             # Half of one that a crash cut off.
             remove_if_there(path.with_name(f"{path.name}.tmp"), self._files)
         self._finish_switch()
@@ -151,8 +172,11 @@ class _Recoverer:
             clear_leftovers(paths.snapshots_dir, self._files)
         try:
             self._put_foreign_aside()
-            trusted, reason = is_trusted(paths.store_dir)
-            recovery.reason = reason if not trusted else self._open_in_place()
+            trusted, recovery.reason = is_trusted(paths.store_dir)
+            if trusted:
+                recovery.reason = self._open_in_place()
+            elif generations.is_pointer_damaged(paths.store_dir):
+                self._doom(recovery.reason)
             if self._store is None:
                 self._rebuild_or_refuse()
             wal, store = self._wal, self._store
@@ -166,6 +190,7 @@ class _Recoverer:
             if recovery.source != "store":
                 self._rebuilding = None
                 store.make_current()
+                self._foreign.take(*self._doomed)
             # Also what a full resync prepared and a crash left unused.
             store.remove_others()
         except BaseException:
@@ -178,7 +203,15 @@ class _Recoverer:
         return wal, store
 
     def _finish_switch(self) -> None:
-        begun = resync_switch.pending(self._paths)
+        path = self._paths.resync_file
+        try:
+            begun = resync_switch.pending(self._paths)
+        except (ValueError, msgspec.DecodeError) as error:
+            # The old state counts, as far as it is there; what it lacks is fetched again.
+            self._foreign.take([path], f"it is damaged ({error}), and the full resync begins anew")
+            return
+        except OSError as error:
+            raise DataDirUnusable(f"{path} can't be read: {error}") from error
         if begun is None:
             return
         try:
@@ -190,17 +223,41 @@ class _Recoverer:
 
     def _put_foreign_aside(self) -> None:
         known = {reign.history for reign in self._node.lineage}
+        found = [*self._segment_histories(), *self._snapshot_histories()]
+        foreign = [each for each in found if each.history not in known]
+        self._has_own = len(foreign) < len(found)
+        if not self._has_own and any(each.holds_entries for each in foreign):
+            raise self._all_foreign(foreign[0].history)
+        for each in foreign:
+            why = f"it is of history {each.history.hex()}, which node.json does not know"
+            self._foreign.take(each.paths, why)
+        for path, fault in damaged_manifests(self._paths.snapshots_dir):
+            self._note_fault(f"{path} is of no use: {fault}")
+            self._foreign.take([path, path.with_suffix(".json")], fault)
+
+    def _segment_histories(self) -> Iterator[_Found]:
         for _, path in segment_paths(self._files, self._paths.wal_dir, self._options.stem):
             with opened(self._files, path) as file:
                 header = read_header(self._files, file, path)
-            if header is not None and header.history not in known:
-                why = f"it is of history {header.history.hex()}, which node.json does not know"
-                self._foreign.take([path], why)
+                # Without an entry it is of a reign that a later one may have dropped.
+                holds_entries = self._files.size(file) > SEGMENT_HEADER_BYTES
+            if header is not None:
+                yield _Found(header.history, [path], holds_entries)
+
+    def _snapshot_histories(self) -> Iterator[_Found]:
         for path, manifest in snapshots(self._paths.snapshots_dir):
             history = _history_of(manifest)
-            if history is not None and history not in known:
-                why = f"it is of history {history.hex()}, which node.json does not know"
-                self._foreign.take([path, path.with_suffix(".json")], why)
+            if history is not None:
+                yield _Found(history, [path, path.with_suffix(".json")], True)
+
+    def _all_foreign(self, history: bytes) -> DataDirUnusable:
+        known = ", ".join(reign.history.hex() for reign in self._node.lineage) or "none"
+        return DataDirUnusable(
+            f"all that is in {self._paths.data_dir} is of another history ({history.hex()}) than "
+            f"{self._paths.node_file} names ({known}). Nothing was changed. Put the node.json back "
+            "that belongs to these files, or restore from a backup; to begin with nothing, choose "
+            "an empty data_dir"
+        )
 
     def _open_in_place(self) -> str:
         """Open the trusted live store and the log; return why it is of no use, or nothing."""
@@ -209,6 +266,8 @@ class _Recoverer:
         applied = store.applied
         known = {reign.history for reign in self._node.lineage}
         if applied.position != START and applied.history not in known:
+            if not self._has_own:
+                raise self._all_foreign(applied.history)
             return self._put_store_aside(
                 f"the store is of history {applied.history.hex()}, which node.json does not know"
             )
@@ -228,6 +287,14 @@ class _Recoverer:
             )
         self.recovery.source = "store"
         return ""
+
+    def _doom(self, why: str) -> str:
+        """See that the store is kept aside when another one is in its place; not before.
+
+        Where that can't be had, the next start must find all as it was.
+        """
+        self._doomed = (generations.held(self._paths.store_dir), why)
+        return why
 
     def _put_store_aside(self, why: str) -> str:
         self._close()
@@ -277,9 +344,8 @@ class _Recoverer:
     def _keep_store_without_log(self) -> None:
         """See that a store does not go that neither a log nor a snapshot makes up for."""
         recovery, paths = self.recovery, self._paths
-        try:
-            folder = folder_in_use(paths.store_dir)
-        except StoreUnusable:
+        held = generations.held(paths.store_dir)
+        if not held:
             return
         why = f"the live store can't be used ({recovery.reason})"
         if not self._foreign.moved:
@@ -289,7 +355,7 @@ class _Recoverer:
                 "put them back or restore from a backup. To begin with nothing, move "
                 f"{paths.store_dir} away"
             )
-        self._foreign.take([folder], f"{why}, and there is no log of this node's history")
+        self._foreign.take(held, f"{why}, and there is no log of this node's history")
 
     def _unpack(self, path: Path, manifest: Manifest) -> Store:
         def fill(folder: Path) -> None:

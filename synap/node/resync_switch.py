@@ -24,7 +24,8 @@ from synap.errors import DataDirUnusable
 from synap.node.aside import Quarantine
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
-from synap.position import Lineage, Position, decode_json, encode_json
+from synap.position import Lineage, Position
+from synap.sealed import sealed, unsealed
 from synap.snapshot.folder import snapshots
 from synap.store import generations
 from synap.wal.segment import segment_paths
@@ -57,9 +58,8 @@ def begin(paths: NodePaths, switch: ResyncSwitch, files: Files = DISK) -> None:
         OSError: the disk refuses; the old state counts.
         DataDirUnusable: it refuses also to say so: only a start can tell which state counts.
     """
-    content = msgspec.json.format(encode_json(switch), indent=2)
     try:
-        write_file(paths.resync_file, content, files=files)
+        write_file(paths.resync_file, sealed(switch), files=files)
     except OSError:
         _take_back(paths, files)
         raise
@@ -84,16 +84,13 @@ def pending(paths: NodePaths) -> ResyncSwitch | None:
     """Return the switch that was begun and not finished.
 
     Raises:
-        DataDirUnusable: `resync.json` is damaged.
+        ValueError, msgspec.DecodeError: `resync.json` is damaged.
+        OSError: it can't be read.
     """
     try:
-        return decode_json(paths.resync_file.read_bytes(), ResyncSwitch)
+        return unsealed(paths.resync_file.read_bytes(), ResyncSwitch)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, ValueError) as error:
-        raise DataDirUnusable(
-            f"{paths.resync_file} is damaged ({error}); remove it to go on with the old state"
-        ) from error
 
 
 def finish(paths: NodePaths, node: Node, switch: ResyncSwitch, files: Files = DISK) -> None:

@@ -19,7 +19,8 @@ import msgspec
 
 from synap.disk import DISK, Files, remove_if_there, write_file, write_synced
 from synap.errors import SnapshotInvalid
-from synap.position import Lineage, Position, decode_json, encode_json
+from synap.position import Lineage, Position
+from synap.sealed import sealed, unsealed
 
 FORMAT = 1
 # What is written is synced in such steps, so that the log's own syncs never wait for all of it.
@@ -70,7 +71,7 @@ def read_manifest(path: Path) -> Manifest:
         SnapshotInvalid: there is none, or it is damaged.
     """
     try:
-        manifest = decode_json(_manifest_path(path).read_bytes(), Manifest)
+        manifest = unsealed(_manifest_path(path).read_bytes(), Manifest)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise SnapshotInvalid(path, f"its manifest can't be read: {error}") from error
     if manifest.format != FORMAT:
@@ -90,6 +91,19 @@ def snapshots(directory: Path) -> list[tuple[Path, Manifest]]:
     return found
 
 
+def damaged_manifests(directory: Path) -> list[tuple[Path, str]]:
+    """Return the images whose manifest is damaged, and what is wrong with each."""
+    found = []
+    for path in sorted(_images(directory)):
+        try:
+            unsealed(_manifest_path(path).read_bytes(), Manifest)
+        except (ValueError, msgspec.DecodeError) as error:
+            found.append((path, f"its manifest is damaged: {error}"))
+        except OSError:
+            continue
+    return found
+
+
 def name_snapshot(temporary: Path, manifest: Manifest, files: Files) -> None:
     """Make a snapshot of a verified and synced image under a temporary name.
 
@@ -99,7 +113,7 @@ def name_snapshot(temporary: Path, manifest: Manifest, files: Files) -> None:
         OSError: the disk refuses.
     """
     path = snapshot_path(temporary.parent, manifest.position.offset)
-    write_synced(_manifest_path(temporary), _encode(manifest), 0o644, files)
+    write_synced(_manifest_path(temporary), sealed(manifest), 0o644, files)
     files.rename(_manifest_path(temporary), _manifest_path(path))
     files.rename(temporary, path)
     files.sync_directory(path.parent)
@@ -111,7 +125,7 @@ def write_manifest(path: Path, manifest: Manifest, files: Files) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    write_file(_manifest_path(path), _encode(manifest), files=files)
+    write_file(_manifest_path(path), sealed(manifest), files=files)
 
 
 def discard(temporary: Path, files: Files = DISK) -> None:
@@ -202,10 +216,6 @@ class ReceivedImage:
         if self._file >= 0:
             self._files.close(self._file)
             self._file = -1
-
-
-def _encode(manifest: Manifest) -> bytes:
-    return msgspec.json.format(encode_json(manifest), indent=2) + b"\n"
 
 
 def _manifest_path(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """The folders of the live store, which of them is in use, and whether its pages can be trusted.
 
-    <root>/CURRENT                 names the generation in use
+    <root>/CURRENT                 names the generation in use: 8 digits and, in hex, their CRC-32
     <root>/<8 digits>/data.mdb     LMDB's pages
     <root>/<8 digits>/born         empty; its time of creation can't be copied
     <root>/<8 digits>/marker.json  where and under which kernel the pages were last written
@@ -18,11 +18,13 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
 from synap.disk import DISK, Files, write_file
 from synap.errors import StoreUnusable
+from synap.sealed import sealed, unsealed
 
 DATA_FILE = "data.mdb"
 _CURRENT = "CURRENT"
@@ -30,6 +32,8 @@ _SET_ASIDE = "CURRENT.set-aside"
 _MARKER = "marker.json"
 _BORN = "born"
 _FOLDER = re.compile(r"[0-9]{8}")
+# Versions before wrote no checksum.
+_POINTER = re.compile(rb"([0-9]{8})(?: ([0-9a-f]{8}))?\n?")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_RESTARTED = "the machine was restarted without a clean stop of the node"
 """Why a store is not trusted that is at home where it lies."""
@@ -70,17 +74,17 @@ def current(root: Path) -> int | None:
         StoreUnusable: CURRENT can't be read, or names a generation that is not there.
     """
     try:
-        text = (root / _CURRENT).read_text("ascii").strip()
+        content = (root / _CURRENT).read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         raise StoreUnusable(f"{root / _CURRENT} can't be read: {error}") from error
-    if not _FOLDER.fullmatch(text) or not (root / text / DATA_FILE).exists():
+    generation = _named(content)
+    if generation is None or not is_there(root, generation):
         raise StoreUnusable(
-            f"{root / _CURRENT} names {text!r}, which is no generation in {root}; "
-            "remove CURRENT to rebuild the store from snapshot and log"
+            f"{root / _CURRENT} names {content[:32]!r}, which is no generation in {root}"
         )
-    return int(text)
+    return generation
 
 
 def folder_in_use(root: Path) -> Path:
@@ -119,6 +123,20 @@ def add(root: Path, files: Files = DISK) -> Path:
     return folder
 
 
+def held(root: Path) -> list[Path]:
+    """Return the folder in use; where CURRENT is damaged, all that may be it."""
+    try:
+        return [folder_in_use(root)] if (root / _CURRENT).exists() else []
+    except StoreUnusable:
+        folders = [folder_of(root, generation) for generation in _generations(root)]
+        return [folder for folder in folders if (folder / DATA_FILE).exists()]
+
+
+def is_pointer_damaged(root: Path) -> bool:
+    """Say whether CURRENT is there and names nothing, so that the store may be any generation."""
+    return (root / _CURRENT).exists() and not _last_current(root)
+
+
 def is_there(root: Path, generation: int) -> bool:
     """Say whether a generation has a data file."""
     return (folder_of(root, generation) / DATA_FILE).exists()
@@ -126,7 +144,8 @@ def is_there(root: Path, generation: int) -> bool:
 
 def make_current(root: Path, generation: int, files: Files = DISK) -> None:
     """Put a generation in use, durably; what it holds must be durable already."""
-    write_file(root / _CURRENT, b"%08d\n" % generation, files=files)
+    number = b"%08d" % generation
+    write_file(root / _CURRENT, b"%s %08x\n" % (number, crc32(number)), files=files)
 
 
 def set_aside(root: Path, files: Files = DISK) -> bool:
@@ -159,12 +178,14 @@ def clear_unused(root: Path, files: Files = DISK) -> None:
     """Remove the generations that an interrupted or failed rebuild left behind.
 
     What is in use stays, and what was set aside until something is; all of it where CURRENT names
-    nothing that is there.
+    nothing that is there, or what was set aside can't be told.
     """
-    in_use = _last_current(root)
+    in_use, put_out = _last_current(root), _number_in(root / _SET_ASIDE)
     if (root / _CURRENT).exists() and not is_there(root, in_use):
         return
-    kept = {in_use, _number_in(root / _SET_ASIDE)}
+    if (root / _SET_ASIDE).exists() and not put_out:
+        return
+    kept = {in_use, put_out}
     for generation in _generations(root):
         if generation not in kept:
             files.remove_tree(folder_of(root, generation))
@@ -180,7 +201,7 @@ def mark(folder: Path, *, clean: bool, boot_id: str | None = None, files: Files 
     """
     try:
         marker = Marker(_boot_id() if boot_id is None else boot_id, *_place(folder), clean)
-        content = msgspec.json.encode(marker).ljust(_MARKER_BYTES - 1) + b"\n"
+        content = sealed(marker).ljust(_MARKER_BYTES - 1) + b"\n"
         _overwrite(folder / _MARKER, content, files)
     except OSError as error:
         raise StoreUnusable(f"the marker in {folder} can't be written: {error}") from error
@@ -203,9 +224,9 @@ def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
         return False, NO_STORE
     folder = folder_of(root, generation)
     try:
-        marker = msgspec.json.decode((folder / _MARKER).read_bytes(), type=Marker)
+        marker = unsealed((folder / _MARKER).read_bytes(), Marker)
         device, inode, born_ns = _place(folder)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         return False, f"the store's marker can't be read: {error}"
     if marker.device != device:
         return False, "the store was copied here from another file system"
@@ -246,10 +267,17 @@ def _last_current(root: Path) -> int:
 
 def _number_in(path: Path) -> int:
     try:
-        text = path.read_text("ascii").strip()
-    except (OSError, UnicodeError):
+        return _named(path.read_bytes()) or 0
+    except OSError:
         return 0
-    return int(text) if _FOLDER.fullmatch(text) else 0
+
+
+def _named(content: bytes) -> int | None:
+    """Return the generation that a file like CURRENT names; None where it is damaged."""
+    match = _POINTER.fullmatch(content)
+    if match is None or (match[2] is not None and crc32(match[1]) != int(match[2], 16)):
+        return None
+    return int(match[1])
 
 
 def _generations(root: Path) -> list[int]:

@@ -20,7 +20,7 @@ import pytest
 from tests.chaos import length
 from tests.chaos.load import Load
 from tests.disks import Ext4OnLoop, ext4_on_loop
-from tests.support import HOST, Node, eventually
+from tests.support import HOST, Node, eventually, rewrite_json
 
 DISK_BYTES = 256 * 1024 * 1024
 CUTS = 20 if length.IS_LONG else 1
@@ -51,11 +51,8 @@ def cut_power(disk: Ext4OnLoop) -> None:
 def pretend_reboot(node: Node) -> None:
     """Have the live store's marker name another boot of the kernel, as after a power cut."""
     (marker,) = node.data_dir.glob("store/*/marker.json")
-    content = marker.read_bytes()
-    facts = json.loads(content)
-    assert not facts["clean"]
-    facts["boot_id"] = "an earlier boot"
-    marker.write_bytes(json.dumps(facts).encode().ljust(len(content) - 1) + b"\n")
+    assert not json.loads(marker.read_bytes())["clean"]
+    rewrite_json(marker, boot_id="an earlier boot")
 
 
 def test_power_cut_under_load_loses_nothing_acknowledged(disk: Ext4OnLoop, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from synap.snapshot.folder import snapshot_path, snapshots
 from synap.snapshot.image import write_snapshot
 from synap.store import generations
 from tests import disks
+from tests.support import rewrite_json
 
 MIB = 1024 * 1024
 
@@ -154,21 +155,6 @@ def test_another_boot_id_and_no_log_at_all_is_refused_and_removes_nothing(
     data_dir.close(clean=True)
 
 
-def test_untrusted_store_is_kept_where_the_log_is_of_another_history(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine, other = Home(tmp_path / "mine"), Home(tmp_path / "other")
-    mine.fill(3)
-    other.fill(1)
-    shutil.copy(other.paths.node_file, mine.paths.node_file)
-    reboot(monkeypatch)
-    data_dir = mine.open()
-    assert (outcome(data_dir), keys_in(data_dir)) == (("nothing", 0, 0), 0)
-    names = {path.name for path in mine.paths.foreign_dir.rglob("*")}
-    assert {"00000001", "data.mdb", "synap-00000000000000000001.wal"} <= names
-    data_dir.close(clean=True)
-
-
 def test_replica_that_comes_up_with_nothing_has_not_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,8 +225,7 @@ def test_another_inode_of_the_data_file_rebuilds(home: Home) -> None:
 def test_another_device_in_the_marker_rebuilds(home: Home) -> None:
     home.fill(5)
     path = home.paths.store_dir / "00000001" / "marker.json"
-    marker = json.loads(path.read_text())
-    path.write_text(json.dumps({**marker, "device": marker["device"] + 1}))
+    rewrite_json(path, device=path.stat().st_dev + 1)
     data_dir = home.open()
     assert (outcome(data_dir), data_dir.recovery.begun_epoch) == (("log", 5, 5), 2)
     data_dir.close(clean=True)
@@ -522,19 +507,6 @@ def test_files_of_another_history_on_another_disk_are_put_aside_too(tmp_path: Pa
         ]
         assert not foreign_segment.exists()
         data_dir.close(clean=True)
-
-
-def test_node_json_of_another_node_puts_everything_else_aside(tmp_path: Path) -> None:
-    mine, other = Home(tmp_path / "mine"), Home(tmp_path / "other")
-    mine.fill(3)
-    other.fill(1)
-    shutil.copy(other.paths.node_file, mine.paths.node_file)
-    data_dir = mine.open()
-    assert (outcome(data_dir), keys_in(data_dir)) == (("nothing", 0, 0), 0)
-    names = {path.name for path in mine.paths.foreign_dir.rglob("*")}
-    assert {"00000001", "data.mdb", "synap-00000000000000000001.wal"} <= names
-    assert data_dir.store.generation == 2
-    data_dir.close(clean=True)
 
 
 def test_torn_tail_is_cut_and_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

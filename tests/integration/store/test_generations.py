@@ -10,6 +10,7 @@ from synap.commands.records import NEVER, Record
 from synap.errors import StoreUnusable
 from synap.position import Position
 from synap.store import Applied, Store, StoreReader, generations, is_trusted
+from tests.support import rewrite_json
 
 MAP_BYTES = 16 * 1024 * 1024
 BOOT = "boot-1"
@@ -83,7 +84,7 @@ def test_is_trusted_of_a_data_file_with_another_inode_is_not(tmp_path: Path, cle
 @pytest.mark.parametrize("clean", [True, False])
 def test_is_trusted_of_a_marker_from_another_device_is_not(tmp_path: Path, clean: bool) -> None:
     stop(tmp_path, clean=clean)
-    _rewrite(tmp_path, f'"device":{os.stat(tmp_path).st_dev}', '"device":1')
+    rewrite_json(tmp_path / "00000001" / "marker.json", device=1)
     assert is_trusted(tmp_path, BOOT) == (
         False,
         "the store was copied here from another file system",
@@ -94,10 +95,9 @@ def test_is_trusted_of_a_marker_from_another_device_is_not(tmp_path: Path, clean
 def test_is_trusted_of_a_copy_that_got_the_same_inode_is_not(tmp_path: Path, clean: bool) -> None:
     root = tmp_path / "store"
     stop(root, clean=clean)
-    old = os.stat(root / "00000001" / "data.mdb").st_ino
     copy_in_place(root)
-    new = os.stat(root / "00000001" / "data.mdb").st_ino
-    _rewrite(root, f'"inode":{old}', f'"inode":{new}')
+    inode = os.stat(root / "00000001" / "data.mdb").st_ino
+    rewrite_json(root / "00000001" / "marker.json", inode=inode)
     assert is_trusted(root, BOOT) == (False, "the store was copied here")
 
 
@@ -137,7 +137,7 @@ def test_create_makes_a_newer_generation_beside_the_older(tmp_path: Path) -> Non
     store.close(clean=False)
     store = Store.create(tmp_path, MAP_BYTES)
     assert store.generation == 2
-    assert (tmp_path / "CURRENT").read_text() == "00000002\n"
+    assert (tmp_path / "CURRENT").read_text() == "00000002 2e06ec2f\n"
     write(store, b"new")
     store.close(clean=False)
     assert value_in(tmp_path) == b"new"
@@ -205,11 +205,3 @@ def test_files_of_the_store_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "00000001"
     assert folder.stat().st_mode & 0o077 == 0
     assert [path.name for path in folder.iterdir() if path.stat().st_mode & 0o077] == []
-
-
-def _rewrite(root: Path, old: str, new: str) -> None:
-    """Replace a part of the marker, which must be there, and keep its length."""
-    path = root / "00000001" / "marker.json"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new).rstrip().ljust(511) + "\n")

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from synap.node.aside import Quarantine
 from synap.node.identity import new_reign
-from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
+from synap.replication.publishing.known_replicas import UNREADABLE, KnownReplicas, load_replicas
 from synap.replication.publishing.peer_check import find_higher_epoch
 from synap.replication.transport.curve import load_keys
 from tests.integration.key_ring import KeyRing
@@ -95,7 +96,7 @@ async def test_master_remembers_the_replicas_that_joined_it(bench: Bench, tmp_pa
     async with bench:
         path = tmp_path / "replicas.json"
         master = await bench.master()
-        known = KnownReplicas(path)
+        known = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
         master.hooks = replace(master.hooks, on_replica=known.note)
         await master.restart()
         replica = await bench.replica(
@@ -110,11 +111,27 @@ async def test_master_remembers_the_replicas_that_joined_it(bench: Bench, tmp_pa
 @on_loop
 async def test_file_of_known_replicas_is_bounded_and_may_be_damaged(tmp_path: Path) -> None:
     path = tmp_path / "replicas.json"
-    known = KnownReplicas(path)
+    known = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
     for number in range(100):
         known.note(f"r{number}", f"h{number}:1")
     await known.stop()
     assert list(load_replicas(path)) == [f"r{number}" for number in range(36, 100)]
-    assert msgspec.json.decode(path.read_bytes())["r99"] == "h99:1"
+    assert msgspec.json.decode(path.read_bytes())["replicas"]["r99"] == "h99:1"
     path.write_bytes(b"{")
-    assert load_replicas(path) == {}
+    assert load_replicas(path) == {UNREADABLE: ""}
+
+
+@on_loop
+@pytest.mark.parametrize("is_recovering", [True, False])
+async def test_damaged_file_is_kept_aside_and_waited_for_while_it_matters(
+    tmp_path: Path, is_recovering: bool
+) -> None:
+    path = tmp_path / "replicas.json"
+    path.write_bytes(b"{")
+    known = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
+    assert (tmp_path / "foreign" / "0001" / tmp_path.name / "replicas.json").read_bytes() == b"{"
+    known.settle(is_recovering=is_recovering)
+    known.note("replica1", "h1:1")
+    await known.stop()
+    assert load_replicas(path) == ({UNREADABLE: ""} if is_recovering else {}) | {"replica1": "h1:1"}
+    assert not known.is_written(UNREADABLE) or is_recovering
