@@ -19,9 +19,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from synap.node.paths import runs_dir
+from workers.printable import printable
 
 ADDRESS_FILE = "url"
 _ANSWER_SECONDS = 4.0
+_MAX_ANSWER_BYTES = 64 * 1024
 
 
 def write_address(run_dir: Path, url: str) -> None:
@@ -51,13 +53,16 @@ def check(url: str) -> tuple[bool, str]:
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
-        facts = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return False, f"{url} does not answer: {error}"
+        facts = json.loads(answer.read(_MAX_ANSWER_BYTES))
+        told = ", ".join(facts.get("reasons", [])) or facts.get("status", "no status")
+        words = f"{facts.get('role', 'node')} at {url}: {told}"
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+        return False, printable(f"{url} does not answer: {error}")
+    except (AttributeError, TypeError):
+        return False, printable(f"{url} does not answer as a Synap node does")
     finally:
         connection.close()
-    told = ", ".join(facts.get("reasons", [])) or facts.get("status", "no status")
-    return answer.status == 200, f"{facts.get('role', 'node')} at {url}: {told}"
+    return answer.status == 200, printable(words)
 
 
 def _connect(scheme: str, host: str) -> http.client.HTTPConnection:

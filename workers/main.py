@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from synap.errors import StartError, SynapError
+from workers.printable import printable
 from workers.process import EXIT_FAILED, EXIT_REFUSED, keep_private
 
 
@@ -27,10 +28,10 @@ def run(app: Callable[[], object]) -> None:
         app()
     except StartError as error:
         for line in str(error).splitlines():
-            print(f"synap: {line}", file=sys.stderr)
+            print(f"synap: {printable(line)}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)
     except (SynapError, OSError) as error:
-        print(f"synap: {error}", file=sys.stderr)
+        print(f"synap: {printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
 
 

@@ -12,6 +12,7 @@ import fcntl
 import http.client
 import json
 import os
+import re
 import shutil
 import ssl
 import tempfile
@@ -33,6 +34,7 @@ from synap.tls import client_context
 CHECKSUM_HEADER = "X-Synap-Checksum"
 # The node makes a copy of its store before the first byte comes, and says nothing meanwhile.
 _TIMEOUT_SECONDS = 3600.0
+_LENGTH = re.compile("[0-9]{1,18}")
 
 
 class Progress(Protocol):
@@ -123,7 +125,8 @@ def _download(url: str, file: BinaryIO, progress: Progress) -> tuple[int, str]:
         answer = connection.getresponse()
         if answer.status != http.HTTPStatus.OK:
             raise BackupFailed(f"{url} refused: {_reason_in(answer)}")
-        total = int(answer.headers.get("Content-Length") or 0)
+        length = answer.headers.get("Content-Length") or ""
+        total = int(length) if _LENGTH.fullmatch(length) else 0
         checksum = answer.headers.get(CHECKSUM_HEADER, "").removeprefix("sha256:")
         if not total or not checksum:
             raise BackupFailed(f"{url} does not answer as a Synap node does")
@@ -221,7 +224,7 @@ def _reason_in(answer: http.client.HTTPResponse) -> str:
         return HINT
     try:
         return f"{answer.status}, {json.loads(body)['error']}"
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return f"{answer.status} {answer.reason}"
 
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from synap.backup.fetch import fetch_backup
 from synap.backup.restore import Restored, Target, restore
 from synap.repair.inspection import Fact, Inspection, inspect
+from workers.printable import printable
 from workers.process import EXIT_CLEAN, EXIT_FAILED
 
 _BAR = (
@@ -138,7 +139,10 @@ def parse_time(text: str) -> int:
 
 def shown_time(time_ms: int) -> str:
     """Return a wall clock in ms since 1970 for people, with its zone."""
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    try:
+        moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return "no time of this calendar"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -183,12 +187,14 @@ def _words_for(restored: Restored) -> list[str]:
 def _lines(fact: Fact) -> list[str]:
     value = fact.value
     if isinstance(value, tuple):
-        return [f"{fact.name}: none"] if not value else [f"{fact.name}: {each}" for each in value]
-    if value is None:
-        return [f"{fact.name}: none"]
-    if fact.name.endswith("_ms") and isinstance(value, int):
-        return [f"{fact.name}: {value} ({shown_time(value)})"]
-    return [f"{fact.name}: {value}"]
+        shown = [str(each) for each in value] or ["none"]
+    elif value is None:
+        shown = ["none"]
+    elif fact.name.endswith("_ms") and isinstance(value, int):
+        shown = [f"{value} ({shown_time(value)})"]
+    else:
+        shown = [str(value)]
+    return [f"{fact.name}: {printable(each)}" for each in shown]
 
 
 def _json(found: Inspection) -> str:

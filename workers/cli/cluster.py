@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from workers.cli import http_call
 from workers.cli.cluster_status import NodeStatus, cluster_status, digests
@@ -198,5 +199,7 @@ def _table(nodes: list[NodeStatus]) -> Table:
         contact = "" if node.contact_ms is None else f"{node.contact_ms / 1000:.1f} s ago"
         numbers = (node.epoch, node.offset, node.lag_entries, node.lag_ms)
         shown = ["" if number is None else str(number) for number in numbers]
-        table.add_row(node.node, node.url, node.role, node.state, *shown, contact)
+        # As they are: a name may look like Rich's markup.
+        texts = map(Text, (node.node, node.url, node.role, node.state, *shown, contact))
+        table.add_row(*texts)
     return table

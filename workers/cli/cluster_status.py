@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from synap.addresses import host_of_url, reachable_url
 from workers.cli.http_call import CallFailed, CallRefused, get, has_credentials
@@ -20,6 +22,8 @@ _ANSWER_SECONDS = 2.0
 _THREADS = 16
 # A replica tells its master, which tells the others.
 _ROUNDS = 2
+# More nodes than a master keeps in mind; each may be asked, wherever it is said to be.
+_MOST_MEMBERS = 512
 _MASTER = "master"
 UNREACHABLE = "unreachable"
 
@@ -87,6 +91,29 @@ class _Told:
     unknown: str
 
 
+class _Member(msgspec.Struct, frozen=True):
+    """A node, as `GET /cluster` tells it."""
+
+    role: str
+    state: str
+    node_id: str | None = None
+    url: str | None = None
+    epoch: int | None = None
+    offset: int | None = None
+    lag_entries: int | None = None
+    lag_ms: int | None = None
+    contact_ms: int | None = None
+    open: bool | None = None
+    note: str | None = None
+
+
+class _Cluster(msgspec.Struct, frozen=True):
+    """What `GET /cluster` tells: the node itself, and those it knows."""
+
+    members: Annotated[list[_Member], msgspec.Meta(min_length=1, max_length=_MOST_MEMBERS)]
+    unknown: str | None = None
+
+
 def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     """Return the nodes of the cluster that the nodes at `urls` belong to.
 
@@ -135,21 +162,29 @@ def _ask_all(urls: Sequence[str]) -> list[_Told | CallFailed]:
 
 def _ask(url: str) -> _Told | CallFailed:
     try:
-        answer = get(url, "/cluster", _ANSWER_SECONDS)
+        answer = msgspec.convert(get(url, "/cluster", _ANSWER_SECONDS), _Cluster)
     except CallFailed as error:
         return error
-    own, *others = (_row_of(url, member) for member in answer["members"])
-    return _Told(replace(own, url=url), others, answer["unknown"] or "")
+    except msgspec.ValidationError as error:
+        return CallFailed(f"{url} does not answer as a Synap node does: {error}")
+    own, *others = (_row_of(url, member) for member in answer.members)
+    return _Told(replace(own, url=url), others, answer.unknown or "")
 
 
-def _row_of(asked_url: str, member: dict[str, Any]) -> NodeStatus:
-    facts = {name: member[name] for name in ("role", "state", "epoch", "offset", "contact_ms")}
-    facts |= {name: member[name] for name in ("lag_entries", "lag_ms")}
-    url = url_seen_from(asked_url, member["url"] or "")
+def _row_of(asked_url: str, member: _Member) -> NodeStatus:
     return NodeStatus(
-        node=member["node_id"] or "", url=url, open=bool(member["open"]),
-        note=member.get("note") or "", **facts,
-    )  # fmt: skip
+        node=member.node_id or "",
+        url=url_seen_from(asked_url, member.url or ""),
+        role=member.role,
+        state=member.state,
+        epoch=member.epoch,
+        offset=member.offset,
+        lag_entries=member.lag_entries,
+        lag_ms=member.lag_ms,
+        contact_ms=member.contact_ms,
+        open=bool(member.open),
+        note=member.note or "",
+    )
 
 
 def _merged(told: Sequence[_Told]) -> list[NodeStatus]:

@@ -1,20 +1,30 @@
-"""A call to a running node's HTTP API, for the command line."""
+"""A call to a running node's HTTP API, for the command line.
+
+Whatever answers may be no node: it gets so much time and memory and no more, what it says is made
+printable, and what it leaves out is an error in words.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from synap.login_environment import HINT, login_headers
 from synap.tls import CLIENT_CERTIFICATE_VARIABLE, client_context
+from workers.printable import printable
 
 # A node answers when the work is done, which takes minutes where the store is large.
 _TIMEOUT_SECONDS = 3600.0
+# Far above what a node answers to a command: a row for each member of a cluster.
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 class CallFailed(OSError):
@@ -62,25 +72,123 @@ def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[
     return _send(urllib.request.Request(url.rstrip("/") + path), timeout_seconds)
 
 
+class _Answer(dict[str, Any]):
+    """An object of an answer; a field that it lacks is the node's fault."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CallFailed(f"an answer without {name} is no Synap node's")
+
+
 def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, Any]:
     for name, value in login_headers().items():
         # Where an answer leads elsewhere, they stay here.
         request.add_unredirected_header(name, value)
+    watch = _Watch(timeout_seconds)
     try:
-        tls = client_context() if request.type == "https" else None
-        with urllib.request.urlopen(request, timeout=timeout_seconds, context=tls) as answer:
-            return dict(json.load(answer))
+        with watch, watch.opener().open(request, timeout=timeout_seconds) as answer:
+            return _object_in(answer)
     except urllib.error.HTTPError as error:
-        with error:
-            raise CallRefused(f"{request.full_url}: {_message_of(error)}") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise CallFailed(f"{request.full_url} does not answer: {error}") from error
+        raise CallRefused(printable(f"{request.full_url}: {_message_of(error)}")) from error
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+        why = f"not within {timeout_seconds:g} s" if watch.is_over else str(error)
+        raise CallFailed(printable(f"{request.full_url} does not answer: {why}")) from error
+
+
+class _Watch:
+    """Ends a call that takes too long in all: a socket's timeout begins anew with each byte.
+
+    Attributes:
+        is_over: The time is over.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        """Return what opens requests over connections that are watched."""
+        watch = self
+
+        class Http(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                watch.take(self.sock)
+
+        class Https(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                watch.take(self.sock)
+
+        class HttpHandler(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Http, req)
+
+        class HttpsHandler(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Https, req, context=client_context())
+
+        opener = urllib.request.OpenerDirector()
+        # Nothing that leads to a file or to FTP.
+        for handler in (
+            urllib.request.ProxyHandler, HttpHandler, HttpsHandler,
+            urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler,
+            urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler,
+        ):  # fmt: skip
+            opener.add_handler(handler())
+        return opener
+
+    def take(self, opened: socket.socket) -> None:
+        """Watch a connection."""
+        self._sockets.append(opened)
+        if self.is_over:
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+def _object_in(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> dict[str, Any]:
+    """Return the JSON object of an answer, fit for a terminal.
+
+    Raises:
+        ValueError, RecursionError: there is none, or it is too long.
+    """
+    text = answer.read(_MAX_ANSWER_BYTES + 1)
+    if len(text) > _MAX_ANSWER_BYTES:
+        raise ValueError(f"more than {_MAX_ANSWER_BYTES} bytes are no Synap node's answer")
+    found = _clean(json.loads(text))
+    if not isinstance(found, dict):
+        raise ValueError("it sends no JSON object, and so is no Synap node")
+    return found
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_clean(each) for each in value]
+        case dict():
+            return _Answer({printable(name): _clean(each) for name, each in value.items()})
+    return value
 
 
 def _message_of(error: urllib.error.HTTPError) -> str:
     if error.code == http.HTTPStatus.UNAUTHORIZED:
         return HINT
     try:
-        return str(json.load(error)["error"])
-    except (ValueError, KeyError, TypeError):
+        with error:
+            return str(_object_in(error)["error"])
+    except (OSError, ValueError, RecursionError, http.client.HTTPException):
         return str(error)
