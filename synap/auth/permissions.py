@@ -17,10 +17,13 @@ from typing import Literal, NoReturn, get_args
 import msgspec
 
 from synap.commands.commands import Command
+from synap.commands.key_spans import KeySpan, apart, common
 from synap.request_errors import Forbidden
 
 Action = Literal["read", "write", "delete", "admin", "all"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
+# What the resource of a key begins with.
+_KEY = b"kv:"
 # `all` is a word for these in a permission, and nothing that anybody does.
 _SINGLE_ACTIONS: tuple[Action, ...] = ("read", "write", "delete", "admin")
 
@@ -63,7 +66,7 @@ class Caller:
     """
 
     __slots__ = (
-        "_fitting", "_on_refusal", "id", "is_limited", "name", "permissions", "within",
+        "_fitting", "_on_refusal", "_readable", "id", "is_limited", "name", "permissions", "within",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +92,7 @@ class Caller:
             single = _SINGLE_ACTIONS if permission.action == "all" else (permission.action,)
             for action in single:
                 self._fitting.setdefault(action, []).append(parts)
+        self._readable: tuple[KeySpan, ...] | None = None
         is_bounded = within is not None and within.is_limited
         self.is_limited: bool = is_bounded or not self.may_grant((Permission("*", "all"),))
 
@@ -101,6 +105,18 @@ class Caller:
     def may_read(self, key: bytes) -> bool:
         """Say whether the key may be read."""
         return self.may("read", b"kv:" + key)
+
+    @property
+    def readable(self) -> tuple[KeySpan, ...]:
+        """Where all keys lie that may be read, apart from each other and in order.
+
+        A pattern with text behind a `*` may leave out some keys of its span.
+        """
+        if self._readable is None:
+            spans = [_key_span(parts) for parts in self._fitting.get("read", ())]
+            own = apart(span for span in spans if span is not None)
+            self._readable = own if self.within is None else common(own, self.within.readable)
+        return self._readable
 
     def may_grant(self, permissions: Iterable[Permission]) -> bool:
         """Say whether everything that `permissions` allow is allowed to this caller."""
@@ -137,6 +153,14 @@ class Caller:
         if self._on_refusal is not None:
             self._on_refusal(resource, action)
         raise Forbidden(resource, action)
+
+
+def _key_span(parts: tuple[bytes, ...]) -> KeySpan | None:
+    """Return where the keys lie that a pattern fits; None where it fits no key."""
+    first, is_exact = parts[0], len(parts) == 1
+    if first.startswith(_KEY):
+        return KeySpan(first.removeprefix(_KEY), is_exact)
+    return None if is_exact or not _KEY.startswith(first) else KeySpan(b"")
 
 
 def _fits(parts: tuple[bytes, ...], text: bytes) -> bool:

@@ -12,4 +12,5 @@ In the order to read them:
     commands       all of them in one type, and their results
     transactions   commands that clients queue, and keys that they watch
     glob           patterns for keys
+    key_spans      keys that lie together
 """

@@ -515,6 +515,7 @@ class NodeApi:
                 now_ms(),
                 pattern=pattern,
                 max_visited=MAX_PAGE_VISITED,
+                spans=caller.readable,
                 accepts=accepts,
             )
             if accepts is None or found.keys or found.next is None:
@@ -547,7 +548,7 @@ class NodeApi:
 
     async def random_key(self, caller: Caller) -> tuple[str | None, LogEnd]:
         """Return some existing key that the caller may read, or None, and the end of the log."""
-        key, end = await self._node.read_in_thread(_random_key, _seen_by(caller))
+        key, end = await self._node.read_in_thread(_random_key, caller)
         return (None if key is None else key.decode()), end
 
     async def digest(self, caller: Caller) -> tuple[LogEnd, int, str]:
@@ -642,10 +643,8 @@ def _seen_by(caller: Caller) -> Callable[[bytes], bool] | None:
     return caller.may_read if caller.is_limited else None
 
 
-def _random_key(
-    reader: StoreReader, accepts: Callable[[bytes], bool] | None
-) -> tuple[bytes | None, LogEnd]:
-    key = reader.random_key(now_ms(), accepts=accepts)
+def _random_key(reader: StoreReader, caller: Caller) -> tuple[bytes | None, LogEnd]:
+    key = reader.random_key(now_ms(), spans=caller.readable, accepts=_seen_by(caller))
     return key, reader.applied().end
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import lmdb
 
+from synap.commands.key_spans import ALL_KEYS, KeySpan
 from synap.commands.records import NEVER, Record, is_live
 from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.place import LogEnd
@@ -153,6 +154,7 @@ class StoreReader:
         *,
         pattern: bytes | None = None,
         max_visited: int,
+        spans: Sequence[KeySpan] = ALL_KEYS,
         accepts: Callable[[bytes], bool] | None = None,
     ) -> ScanPage:
         """Return a page of live keys in order.
@@ -163,13 +165,14 @@ class StoreReader:
             limit: At most so many keys, at least 1.
             pattern: A glob that they match.
             max_visited: Look at most at so many keys, at least 1.
-            accepts: Tells which keys to show; None for all.
+            spans: Where to look, apart from each other and in order; no other key is visited.
+            accepts: Tells which keys of these to show; None for all.
         """
         with self._environment.reading(buffers=True) as transaction:
             keys, next_cursor = walks.scan(
                 transaction.cursor(self._keys), prefix, cursor,
                 limit=limit, now_ms=now_ms, pattern=pattern, max_visited=max_visited,
-                accepts=accepts,
+                spans=spans, accepts=accepts,
             )  # fmt: skip
             return ScanPage(keys, next_cursor, _read_end(transaction))
 
@@ -180,26 +183,32 @@ class StoreReader:
             return stored - walks.count_due(transaction.cursor(self._environment.expiry), now_ms)
 
     def random_key(
-        self, now_ms: int, *, accepts: Callable[[bytes], bool] | None = None
+        self,
+        now_ms: int,
+        *,
+        spans: Sequence[KeySpan] = ALL_KEYS,
+        accepts: Callable[[bytes], bool] | None = None,
     ) -> bytes | None:
         """Return any live key; None where there is none. Not every key is equally likely.
 
         Args:
-            accepts: Tells which keys may come; None for all.
+            spans: Where to look, as for `scan`.
+            accepts: Tells which keys of these may come; None for all.
         """
         with self._environment.reading() as transaction:
             cursor = transaction.cursor(self._keys)
-            for _ in range(_RANDOM_DRAWS):
-                key = walks.random_key(cursor, self._random)
+            drawn = self._random.choices(spans, k=_RANDOM_DRAWS) if spans else ()
+            for span in drawn:
+                key = walks.random_key(cursor, self._random, span)
                 if key is None:
-                    return None
+                    continue
                 record = decode_record(key, transaction.get(key, b"", self._keys))
                 if is_live(record, now_ms) and (accepts is None or accepts(key)):
                     return key
             stored = transaction.stat(self._keys)["entries"]
             live, _ = walks.scan(
                 cursor, b"", None, limit=1, now_ms=now_ms, pattern=None, max_visited=stored,
-                accepts=accepts,
+                spans=spans, accepts=accepts,
             )  # fmt: skip
         return live[0] if live else None
 

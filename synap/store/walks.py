@@ -7,7 +7,7 @@ is new stands nowhere, and goes on from the first key.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 from random import Random
@@ -16,6 +16,7 @@ from typing import Any
 from lmdb import Cursor
 
 from synap.commands.glob import compile_pattern, literal_prefix
+from synap.commands.key_spans import ALL_KEYS, KeySpan, common
 from synap.commands.records import MAX_KEY_BYTES
 from synap.store.layout import (
     CHECKSUM_BYTES,
@@ -38,6 +39,7 @@ def scan(
     now_ms: int,
     pattern: bytes | None,
     max_visited: int,
+    spans: Sequence[KeySpan] = ALL_KEYS,
     accepts: Callable[[bytes], bool] | None = None,
 ) -> tuple[list[bytes], bytes | None]:
     """Collect live keys in order.
@@ -49,7 +51,8 @@ def scan(
         limit: At most so many keys.
         pattern: A glob that they match; None for all.
         max_visited: Look at most at so many keys, live and matching or not.
-        accepts: Tells which keys to show; None for all.
+        spans: Where to look, apart from each other and in order; no other key is visited.
+        accepts: Tells which keys of these to show; None for all.
 
     Returns:
         The keys, and where more may follow, what to give as `after` for them.
@@ -57,25 +60,29 @@ def scan(
     prefix = _narrow(prefix, pattern)
     fits = compile_pattern(pattern).fullmatch if pattern is not None else None
     start = prefix if after is None or after < prefix else after + b"\0"
-    # LMDB refuses longer ones, and none is needed: no key is longer than its first bytes.
-    start = start[: MAX_KEY_BYTES + 1]
     found: list[bytes] = []
-    key = b""
-    if not cursor.set_range(start):
-        return found, None
-    for visited, (raw, record) in enumerate(cursor.iternext()):
-        if raw[: len(prefix)] != prefix:
+    key, left = b"", max_visited
+    for span in common(spans, (KeySpan(prefix),)):
+        beginning, size = span.prefix, len(span.prefix)
+        if start > beginning and not start.startswith(beginning):
+            continue
+        # LMDB refuses longer ones, and none is needed: no key is longer than its first bytes.
+        if not cursor.set_range(max(start, beginning)[: MAX_KEY_BYTES + 1]):
             break
-        if visited == max_visited or len(found) == limit:
-            return found, key
-        key = bytes(raw)
-        expiry_ms = stored_expiry(record)
-        if (
-            (not expiry_ms or now_ms < expiry_ms)
-            and (fits is None or fits(key))
-            and (accepts is None or accepts(key))
-        ):
-            found.append(key)
+        for raw, record in cursor.iternext():
+            if raw[:size] != beginning or (span.is_exact and len(raw) > size):
+                break
+            if not left or len(found) == limit:
+                return found, key
+            left -= 1
+            key = bytes(raw)
+            expiry_ms = stored_expiry(record)
+            if (
+                (not expiry_ms or now_ms < expiry_ms)
+                and (fits is None or fits(key))
+                and (accepts is None or accepts(key))
+            ):
+                found.append(key)
     return found, None
 
 
@@ -106,14 +113,18 @@ def run(cursor: Cursor[bytes], start: bytes, count: int) -> tuple[list[bytes], b
     return (found[:-1], found[-1]) if len(found) > count else (found, b"")
 
 
-def random_key(cursor: Cursor[bytes], random: Random) -> bytes | None:
-    """Return any key, expired or not; None where there is none.
+def random_key(cursor: Cursor[bytes], random: Random, span: KeySpan = ALL_KEYS[0]) -> bytes | None:
+    """Return any key of a span, expired or not; None where there is none.
 
     Goes down the tree of the keys' bytes and takes one branch at random at each fork, so that every
     key can come, but one in a thin branch comes more often than one in a thick branch.
     """
-    prefix = b""
+    prefix = span.prefix[: MAX_KEY_BYTES + 1]
     while cursor.set_range(prefix) if prefix else cursor.first():
+        if not span.holds(cursor.key()):
+            return None
+        if span.is_exact:
+            return span.prefix
         first, last = cursor.key(), _last_with(cursor, prefix)
         if first == last:
             return first

@@ -5,7 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from synap.commands.key_spans import KeySpan, apart
 from synap.commands.records import MAX_KEY_BYTES, NEVER, Record
 from synap.errors import MemoryLimit, StoreError, StoreUnusable
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
@@ -16,6 +19,7 @@ from synap.store import Applied, Store, StoreReader, WriteTransaction
 MAP_BYTES = 16 * 1024 * 1024
 NOW = 1_000_000
 END_OF_TIME = 2**62
+_NAMES = st.text("ab\xff", min_size=1, max_size=4).map(lambda text: text.encode("latin-1"))
 
 
 @pytest.fixture
@@ -310,6 +314,73 @@ def test_scan_and_random_key_show_only_what_is_accepted(store: Store, reader: St
     drawn = {reader.random_key(NOW, accepts=lambda key: key == b"b2") for _ in range(20)}
     assert drawn == {b"b2"}
     assert reader.random_key(NOW, accepts=lambda key: False) is None
+
+
+def test_scan_and_random_key_visit_only_the_spans(store: Store, reader: StoreReader) -> None:
+    """Keys around them make no difference to what is looked at, so that no time tells of them."""
+    shown = [b"a", b"m1", b"m2", b"m3", b"z1"]
+    spans = (KeySpan(b"a", is_exact=True), KeySpan(b"m"), KeySpan(b"q"), KeySpan(b"z"))
+    visited: list[bytes] = []
+
+    def accepts(key: bytes) -> bool:
+        visited.append(key)
+        return True
+
+    def walk() -> list[bytes]:
+        visited.clear()
+        found, after = [], None
+        while True:
+            page = reader.scan(b"", after, 2, NOW, max_visited=2, spans=spans, accepts=accepts)
+            found += page.keys
+            after = page.next
+            if after is None:
+                break
+        assert found == shown
+        assert {reader.random_key(NOW, spans=spans, accepts=accepts) for _ in range(200)} == set(
+            shown
+        )
+        return sorted(set(visited))
+
+    change(store, lambda t: [t.put(key, b"", NEVER) for key in shown])
+    assert walk() == shown
+    hidden = [b"%c%d" % (letter, each) for letter in b"abkly" for each in range(50)]
+    change(store, lambda t: [t.put(key, b"", NEVER) for key in hidden])
+    assert walk() == shown
+
+
+@pytest.mark.parametrize("spans", [(), (KeySpan(b"q"),), (KeySpan(b"b", is_exact=True),)])
+def test_scan_and_random_key_of_empty_spans_find_nothing(
+    store: Store, reader: StoreReader, spans: tuple[KeySpan, ...]
+) -> None:
+    change(store, lambda t: [t.put(key, b"", NEVER) for key in (b"a", b"ba", b"z")])
+    page = reader.scan(b"", None, 9, NOW, max_visited=1, spans=spans)
+    assert (page.keys, page.next) == ([], None)
+    assert reader.random_key(NOW, spans=spans) is None
+
+
+@given(
+    keys=st.sets(_NAMES, max_size=12),
+    spans=st.lists(st.builds(KeySpan, _NAMES, st.booleans()), max_size=5),
+    prefix=_NAMES | st.just(b""),
+    limit=st.integers(1, 3),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_scan_of_spans_gives_each_of_their_keys_once_and_in_order(
+    store: Store, reader: StoreReader, keys: set[bytes], spans: list[KeySpan], prefix: bytes,
+    limit: int,
+) -> None:  # fmt: skip
+    change(store, lambda t: (t.clear(NOW), [t.put(key, b"", NEVER) for key in keys]))
+    found, after = [], None
+    while True:
+        page = reader.scan(prefix, after, limit, NOW, max_visited=3, spans=apart(spans))
+        found += page.keys
+        after = page.next
+        if after is None:
+            break
+    within = [key for key in keys if any(span.holds(key) for span in spans)]
+    assert found == sorted(key for key in within if key.startswith(prefix))
 
 
 def test_scan_goes_on_behind_a_cursor_whose_key_is_gone(store: Store, reader: StoreReader) -> None:

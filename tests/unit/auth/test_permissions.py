@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synap.auth.permissions import (
     ACTIONS,
@@ -18,6 +20,7 @@ from synap.auth.permissions import (
 from synap.commands.accounts import ChangeAccounts
 from synap.commands.commands import Command
 from synap.commands.confirm import Confirm
+from synap.commands.key_spans import KeySpan
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.keyspace import ABSENT, BaseCommand
 from synap.commands.strings import Append, GetSet, Increment, IncrementFloat, Set, SetRange
@@ -27,6 +30,42 @@ from synap.request_errors import Forbidden
 
 def caller(*permissions: tuple[str, Action], within: Caller | None = None) -> Caller:
     return Caller("ann", [Permission(*each) for each in permissions], within)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "spans"),
+    [
+        (["*"], [KeySpan(b"")]),
+        (["k*", "kv:user:*"], [KeySpan(b"")]),
+        (["kv:user:*", "kv:user:1", "kv:a"], [KeySpan(b"a", True), KeySpan(b"user:")]),
+        (["kv:u*:mail", "node:*", "kv", "auth:users"], [KeySpan(b"u")]),
+        ([], []),
+    ],
+)
+def test_readable_spans_are_where_the_patterns_stars_begin(
+    patterns: list[str], spans: list[KeySpan]
+) -> None:
+    assert list(caller(*[(each, "read") for each in patterns]).readable) == spans
+
+
+def test_readable_spans_of_a_key_are_within_those_of_its_owner() -> None:
+    owner = caller(("kv:user:*", "read"), ("kv:x", "read"), ("kv:w*", "write"))
+    limited = caller(("kv:user:1:*", "all"), ("kv:*", "write"), ("kv:w*", "read"), within=owner)
+    assert limited.readable == (KeySpan(b"user:1:"),)
+    assert caller(("*", "all"), within=owner).readable == owner.readable
+
+
+_PATTERNS = st.lists(st.text("kv:ab*", max_size=7), max_size=4)
+
+
+@given(_PATTERNS, _PATTERNS, st.text("ab:", max_size=4))
+def test_key_that_may_be_read_is_in_a_readable_span(
+    own: list[str], owners: list[str], key: str
+) -> None:
+    owner = caller(*[(each, "read") for each in owners])
+    limited = caller(*[(each, "read") for each in own], within=owner)
+    if limited.may_read(key.encode()):
+        assert any(span.holds(key.encode()) for span in limited.readable)
 
 
 @pytest.mark.parametrize(
