@@ -42,7 +42,18 @@ from synap.commands.transactions import (
     Watch,
 )
 from synap.errors import BackupRunning, DataDirInUse, NotHeld, QuorumTimeout, ReadOnlyReplica
-from synap.ipc.admin_messages import AdminCommand, AdminResult
+from synap.ipc.admin_messages import (
+    AcceptMaster,
+    AdminCommand,
+    AdminResult,
+    ConfirmClock,
+    Follow,
+    PauseWrites,
+    Promote,
+    ResumeWrites,
+    StepDown,
+    TakeSnapshot,
+)
 from synap.ipc.admin_socket import ask
 from synap.ipc.writer_client import MAX_WAITING, Done, Waiter, WriterClient
 from synap.node.identity import lock_file
@@ -70,6 +81,17 @@ MAX_PAGE_VISITED = 20_000
 _MAX_LIST_PAGES = 50
 # Reads of more keys than this are done beside the event loop: about a millisecond on it.
 _MANY_KEYS = 500
+# What permissions call the operator's work, as the routes do.
+_WORK: dict[type[AdminCommand], bytes] = {
+    TakeSnapshot: b"snapshot",
+    Promote: b"promote",
+    Follow: b"follow",
+    AcceptMaster: b"accept",
+    PauseWrites: b"pause",
+    ResumeWrites: b"resume",
+    StepDown: b"step-down",
+    ConfirmClock: b"confirm",
+}
 # Requests of all workers that wait for replicas: as many as the log's owner keeps. Each worker has
 # a part of them, which is not below this.
 _ALL_QUORUM_WAITS = 65_536
@@ -573,7 +595,7 @@ class NodeApi:
         self, caller: Caller, command: AdminCommand, timeout_seconds: float
     ) -> AdminResult:
         """Have the log's owner do the operator's work; see `synap.ipc.admin_socket.ask`."""
-        caller.require("admin", b"node:" + type(command).__name__.lower().encode())
+        caller.require("admin", b"node:" + _WORK[type(command)])
         return await ask(self._node.paths.admin_socket, command, timeout_seconds)
 
     async def stats(self, caller: Caller) -> KeyStats:

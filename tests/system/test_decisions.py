@@ -7,6 +7,7 @@ decided here by a rule of its own. An operation without a row fails, by name or 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,11 +19,13 @@ from tests.integration.http_support import Client
 from tests.support import Answer, Cluster, Node, eventually
 
 PASSWORD = "correct horse"
+PLACES = re.compile(r"{\w+}")
 NOTHING_OPEN = "Invalid request: No transaction in progress"
 KEY, OTHER = "own:k", "own:other"
 R, W, D = (("read", f"kv:{KEY}"), ("write", f"kv:{KEY}"), ("delete", f"kv:{KEY}"))
 OTHERS = (("read", f"kv:{OTHER}"), ("write", f"kv:{OTHER}"))
 ALL_KEYS = ("read", "kv:*")
+USERS = (("admin", "auth:users"),)
 
 Need = tuple[str, str]
 
@@ -107,7 +110,46 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "GET /cluster": (None, {}, (("read", "node:cluster"),)),
     "GET /digest": (None, {}, (("admin", "node:digest"),)),
     "GET /openapi.json": (None, {}, (("read", "node:openapi.json"),)),
+    "GET /docs": (None, {}, (("read", "node:docs"),)),
+    "GET /docs/page.js": (None, {}, (("read", "node:docs"),)),
+    "GET /docs/page.css": (None, {}, (("read", "node:docs"),)),
+    "GET /backup": (None, {}, (("admin", "node:backup"),)),
+    "POST /snapshot": (None, {}, (("admin", "node:snapshot"),)),
+    # Bodies that whoever is let in is refused for, so that the roles of the nodes stay.
+    "POST /replication/promote": ({"force": "?"}, {}, (("admin", "node:promote"),)),
+    "POST /replication/follow": ({}, {}, (("admin", "node:follow"),)),
+    "POST /replication/pause": ({"seconds": -1}, {}, (("admin", "node:pause"),)),
+    "POST /replication/resume": (None, {}, (("admin", "node:resume"),)),
+    "POST /replication/step-down": (
+        {"offset": 1, "master_url": ""},
+        {},
+        (("admin", "node:step-down"),),
+    ),
+    "POST /replication/accept": (None, {}, (("admin", "node:accept"),)),
+    "POST /clock/confirm": (None, {}, (("admin", "node:confirm"),)),
+    # Of these, what callers see of themselves needs nothing; all ask by keys.
+    "GET /auth/me": (None, {}, ()),
+    "GET /auth/keys": (None, {}, ()),
+    "POST /auth/keys": ({}, {}, (("admin", "auth:keys"),)),
+    "DELETE /auth/keys/{id}": (None, {}, (("admin", "auth:keys"),)),
+    "GET /auth/roles": (None, {}, (("admin", "auth:roles"),)),
+    "GET /auth/users": (None, {}, USERS),
+    "POST /auth/users": ({}, {}, USERS),
+    "GET /auth/users/{name}": (None, {}, USERS),
+    "DELETE /auth/users/{name}": (None, {}, USERS),
+    "POST /auth/users/{name}/password": ({"new_password": PASSWORD}, {}, USERS),
+    "POST /auth/users/{name}/enable": (None, {}, USERS),
+    "POST /auth/users/{name}/disable": (None, {}, USERS),
+    "POST /auth/users/{name}/roles": ({"role": "readonly"}, {}, USERS),
+    "DELETE /auth/users/{name}/roles/{role}": (None, {}, USERS),
 }
+# Everybody's, with whatever credentials.
+OPEN = {
+    "GET /health", "GET /liveness", "GET /readiness", "GET /primary", "GET /replica",
+    "GET /read-only", "GET /metrics",
+}  # fmt: skip
+# Everybody's who has no wrong credentials: it looks at those in the body.
+LOGIN = "POST /auth/login"
 # With the condition, a write tells whether the key is there.
 CONDITIONAL: dict[str, tuple[str, Any, dict[str, str], tuple[Need, ...]]] = {
     **{
@@ -199,7 +241,7 @@ def asked(node: Node, route: str, body: Any, headers: dict[str, str]) -> str:
     method, path = route.split(" ")
     if isinstance(body, dict):
         headers, body = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
-    return decision(Client(node.port).send(method, path.replace("{key}", KEY), body, headers))
+    return decision(Client(node.port).send(method, PLACES.sub(KEY, path), body, headers))
 
 
 def by_name(node: Node, name: str, payload: Any, headers: dict[str, str], batch: bool) -> str:
@@ -222,17 +264,13 @@ def by_route(route: str) -> tuple[str, Any]:
 
 def test_every_operation_has_a_row(cluster: Cluster, headers: dict[str, dict[str, str]]) -> None:
     document = cluster.master.request("GET", "/openapi.json", None, headers["admin"]).json()
-    known = {*ROUTES, *ALONE, "POST /api/v1/command"}
-    # Accounts have rules of their own, and these are open or change the node's role.
-    apart = ("/auth/", "/health", "/liveness", "/readiness", "/primary", "/replica", "/read-only",
-             "/metrics", "/replication/", "/docs", "/snapshot", "/backup")  # fmt: skip
+    known = {*ROUTES, *ALONE, *OPEN, LOGIN, "POST /api/v1/command"}
     paths = {
         f"{method.upper()} {path}"
         for path, methods in document["paths"].items()
         for method in methods
-        if f"{method.upper()} {path}" not in known and not path.startswith(apart)
     }
-    assert paths == set()
+    assert paths == known
     assert BY_NAME.keys() == NAMED.keys() | TRANSACTIONS
 
 
@@ -255,6 +293,34 @@ def test_decision_is_the_same_by_every_way(
         found = asked(node, route, body, {**headers[role], **more})
         if found != expected(role, needs):
             wrong.append((route, "route", found))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_public_paths_are_for_every_role(
+    node: Node, headers: dict[str, dict[str, str]], role: str
+) -> None:
+    found = {route: asked(node, route, None, headers[role]) for route in OPEN}
+    assert set(found.values()) == {"let"}, found
+    told = asked(node, LOGIN, {}, headers[role])
+    assert told == ("unknown" if role == "revoked" else "let")
+
+
+def test_what_a_route_needs_is_enough(
+    cluster: Cluster, node: Node, headers: dict[str, dict[str, str]]
+) -> None:
+    """Each route by a key that has what the row says and nothing else."""
+    root = As(cluster.master, headers["admin"])
+    wanted = sorted({needs for _, _, needs in ALONE.values() if needs})
+    keys = {}
+    for needs in wanted:
+        grants = [{"action": action, "resource": resource} for action, resource in needs]
+        keys[needs] = bearer(root.key(permissions=grants)[0])
+    eventually(lambda: node.request("GET", "/auth/me", None, keys[wanted[-1]]).status == 200)
+    wrong = []
+    for route, (body, more, needs) in ALONE.items():
+        if needs and asked(node, route, body, {**keys[needs], **more}) != "let":
+            wrong.append(route)
     assert wrong == []
 
 
