@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ from synap.shared.board import BoardView
 from synap.shared.node_clock import ClockWord
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
-from synap.writer.writer_status import WriterStatus
+from synap.writer.writer_status import QuorumWatch, WriterStatus
 from workers.owner import OwnerParts, own_log
 from workers.process import run
 
@@ -198,12 +199,20 @@ def _build_writer(
     )
     status = WriterStatus(
         parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts,
-        lambda: clock.held_seconds,
+        lambda: clock.held_seconds, _quorum_watch(config) if publisher is not None else None,
     )  # fmt: skip
     return Writer(
         data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail,
         count=parts.count, clock=clock.now,
     )  # fmt: skip
+
+
+def _quorum_watch(config: Config) -> QuorumWatch | None:
+    replication = config.replication
+    if not replication.min_replicas_to_write:
+        return None
+    patience_ns = replication.replica_timeout_secs * 1_000_000_000
+    return QuorumWatch(replication.min_replicas_to_write, patience_ns, time.monotonic_ns())
 
 
 async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> None:

@@ -24,7 +24,7 @@ from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import KeyStats, NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
-from synap.shared.board import ReplicaFacts, SnapshotFacts
+from synap.shared.board import BoardView, ReplicaFacts, SnapshotFacts, unacknowledged
 from synap.shared.counters import Counter
 from synap.shared.series import (
     CATCH_UPS,
@@ -357,6 +357,7 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
         "history": view.history.hex(),
         "epoch": view.epoch,
         "read_only": view.read_only or None,
+        "acknowledges_no_writes": unacknowledged(view) or None,
         "encrypted": node.config.replication.proves_membership,
         "open": replication_is_open(node),
         "handshakes_failed_total": sum_of(sums, FAILED_HANDSHAKES),
@@ -395,6 +396,10 @@ def _own_note(node: LocalNode, put_aside: int) -> str | None:
     return "; ".join(notes) or None
 
 
+def _master_state(view: BoardView) -> str:
+    return view.read_only or unacknowledged(view) or "writable"
+
+
 def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
     """Return the form of `/cluster`: every member that this node knows, itself first.
 
@@ -407,7 +412,7 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
     is_replica = node.role == "replica"
     offset = node.applied_offset()
     own = _member(config.server.node_id, config.server.own_url, node.role) | {
-        "state": (view.status or "connecting") if is_replica else view.read_only or "writable",
+        "state": (view.status or "connecting") if is_replica else _master_state(view),
         "epoch": view.epoch,
         "offset": offset,
         "open": replication_is_open(node),

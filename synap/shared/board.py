@@ -25,7 +25,7 @@ from zlib import crc32
 
 import msgspec
 
-from synap.errors import SynapError
+from synap.errors import Recovering, ReignEnded, SynapError
 from synap.shared.node_file import map_needed_file
 
 _VIEW_BYTES = 4096
@@ -35,6 +35,10 @@ _DETAILS_BYTES = 1024 * 1024 - _VIEW_BYTES
 _AREA = struct.Struct("<II")
 _CONTENT_AT = 16
 _TRIES = 1000
+
+
+# What `BoardView.read_only` says where no write is taken, and none will be soon.
+_NO_WRITES = (ReignEnded.reason, Recovering.reason)
 
 
 class BoardView(msgspec.Struct, frozen=True, array_like=True):
@@ -55,6 +59,8 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
         tick_ns: When (CLOCK_MONOTONIC) the owner's loop last came round.
         read_only: Why the owner takes no writes; empty where it does.
         master_url: Where writes go instead; empty where that is unknown.
+        has_quorum: False on a master that has not reached for replication.replica_timeout_secs as
+            many replicas as every write waits for.
         first_sync_done: False on a replica that never held a whole state of its master.
     """
 
@@ -73,6 +79,18 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
     read_only: str = ""
     master_url: str = ""
     first_sync_done: bool = False
+    has_quorum: bool = True
+
+
+def unacknowledged(view: BoardView) -> str:
+    """Return the word for why a master can acknowledge no write; empty where it may.
+
+    One without room is not among these: what makes keys smaller is still taken. Nor is a pause,
+    which is over in seconds.
+    """
+    if view.read_only in _NO_WRITES:
+        return view.read_only
+    return "" if view.has_quorum else "no_quorum"
 
 
 class ReplicaFacts(msgspec.Struct, frozen=True):

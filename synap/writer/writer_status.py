@@ -32,8 +32,35 @@ class FramePublisher(Protocol):
     def awaited(self) -> tuple[AwaitedFacts, ...]:
         """Return the replicas that the master waits for before it takes writes."""
 
+    def holder_count(self) -> int:
+        """Return how many replicas are connected whose acks may count for a quorum."""
+
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
+
+
+class QuorumWatch:
+    """Whether the replicas that every write waits for can be reached, or lately could.
+
+    A node that was only just started, or whose replica is being restarted, has not lost them yet.
+    """
+
+    def __init__(self, wanted: int, patience_ns: int, now_ns: int) -> None:
+        """
+        Args:
+            wanted: How many replicas a write waits for.
+            patience_ns: How long fewer may be reachable.
+            now_ns: Monotonic clock.
+        """
+        self._wanted = wanted
+        self._patience_ns = patience_ns
+        self._reached_ns = now_ns
+
+    def look(self, holders: int, now_ns: int) -> bool:
+        """Take how many are connected now; return whether the quorum still counts as there."""
+        if holders >= self._wanted:
+            self._reached_ns = now_ns
+        return now_ns - self._reached_ns < self._patience_ns
 
 
 class WriterStatus:
@@ -48,6 +75,7 @@ class WriterStatus:
         evictor: Evictor | None,
         snapshots: Callable[[], SnapshotFacts],
         clock_held: Callable[[], float] = float,
+        quorum: QuorumWatch | None = None,
     ) -> None:
         """
         Args:
@@ -57,6 +85,7 @@ class WriterStatus:
             publisher: Where frames go; None on a standalone node.
             evictor: Keeps the memory limit; None without one.
             snapshots: Tells how the node's snapshots stand.
+            quorum: Watches whether enough replicas can be reached; None where none are wanted.
             clock_held: Tells by how many seconds the machine's clock jumped, unconfirmed.
         """
         self._board = board
@@ -66,6 +95,7 @@ class WriterStatus:
         self._evictor = evictor
         self._snapshots = snapshots
         self._clock_held = clock_held
+        self._quorum = quorum
 
     def show(self, read_only: str, heir_url: str) -> None:
         """Show what requests need to know.
@@ -78,6 +108,7 @@ class WriterStatus:
         offset = self._data_dir.position.offset
         reign = self._data_dir.node.reign
         assert reign is not None, "a node without a reign has no writer"
+        now_ns = time.monotonic_ns()
         self._board.publish(
             BoardView(
                 role=view.role,
@@ -87,12 +118,18 @@ class WriterStatus:
                 history=reign.history,
                 applied_offset=offset,
                 master_offset=offset,
-                tick_ns=time.monotonic_ns(),
+                tick_ns=now_ns,
                 read_only=read_only,
                 master_url=heir_url or view.master_url,
                 first_sync_done=True,
+                has_quorum=self._has_quorum(now_ns),
             )
         )
+
+    def _has_quorum(self, now_ns: int) -> bool:
+        if self._quorum is None or self._publisher is None:
+            return True
+        return self._quorum.look(self._publisher.holder_count(), now_ns)
 
     def show_details(self) -> None:
         """Show what the status endpoints tell."""

@@ -42,6 +42,9 @@ class Listener:
     def replicas(self) -> tuple[ReplicaFacts, ...]:
         return ()
 
+    def holder_count(self) -> int:
+        return 0
+
     def awaited(self) -> tuple[AwaitedFacts, ...]:
         return ()
 

@@ -50,6 +50,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(
         tmp_path_factory.mktemp("held"), 1, **HEARTBEAT, replication__ack_timeout_ms=300,
         replication__min_replicas_to_write=1, replication__read_held=True,
+        replication__replica_timeout_secs=1,
     ) as cluster:  # fmt: skip
         eventually(lambda: put(cluster.master, "old").status == 200)
         yield cluster
@@ -111,3 +112,16 @@ def test_read_held_hides_a_write_that_its_client_was_not_told_of(held: Cluster) 
         assert master.request("GET", "/kv/get/old").status == 200
     eventually(lambda: master.request("GET", "/kv/get/k").status == 200)
     assert eventually(lambda: replica.request("GET", "/kv/get/k").status == 200)
+
+
+def test_master_without_its_quorum_is_not_primary_until_it_is_back(held: Cluster) -> None:
+    master, (replica,) = held.master, held.replicas
+    assert master.request("GET", "/primary").status == 200
+    with silent(replica):
+        answer = eventually(
+            lambda: (found := master.request("GET", "/primary")).status == 503 and found
+        )
+        assert answer.json()["reasons"] == ["no_quorum"]
+        assert master.request("GET", "/health").json()["acknowledges_no_writes"] == "no_quorum"
+    eventually(lambda: master.request("GET", "/primary").status == 200)
+    assert "acknowledges_no_writes" not in master.request("GET", "/health").json()

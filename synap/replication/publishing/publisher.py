@@ -265,6 +265,10 @@ class Publisher:
         """Return the replicas that this master waits for before it takes writes."""
         return tuple(AwaitedFacts(each.id, each.note) for each in self._master.awaited())
 
+    def holder_count(self) -> int:
+        """Return how many replicas are connected whose acks may count for a quorum."""
+        return self._master.holder_count
+
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
         return self._master.held_offset(replicas)

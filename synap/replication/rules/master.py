@@ -215,6 +215,11 @@ class Master:
         """Replicas that are connected, as far as is known."""
         return len(self._roster)
 
+    @property
+    def holder_count(self) -> int:
+        """Replicas that are connected and whose acks may count for a quorum."""
+        return self._roster.holders()
+
     def twin_note(self, name: str, now_ns: int) -> str:
         """Return what is wrong where two replicas seem to have one name; empty for nothing."""
         return self._roster.twin_note(name, now_ns)

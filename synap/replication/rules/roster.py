@@ -170,6 +170,10 @@ class Roster:
         """
         return quorum.held_offset(self._counting_offsets(lineage, is_known), replicas)
 
+    def holders(self) -> int:
+        """Return how many replicas are connected whose acks may count for a quorum."""
+        return sum(self._is_holding(replica) for replica in self._by_id.values())
+
     def progress(
         self, last_offset: int, clock: OffsetClock, now_ns: int
     ) -> tuple[ReplicaProgress, ...]:
@@ -187,13 +191,16 @@ class Roster:
 
     def _counting_offsets(self, lineage: Lineage, is_known: Callable[[str], bool]) -> Iterator[int]:
         for name, replica in self._by_id.items():
-            is_holding = replica.is_connected and replica.state in _HOLDING_STATES
             if (
-                is_holding
+                self._is_holding(replica)
                 and is_known(name)
                 and quorum.counts(replica.offset, replica.epoch, lineage)
             ):
                 yield replica.offset
+
+    @staticmethod
+    def _is_holding(replica: _Replica) -> bool:
+        return replica.is_connected and replica.state in _HOLDING_STATES
 
     def _progress_of(
         self, name: str, replica: _Replica, last_offset: int, clock: OffsetClock, now_ns: int

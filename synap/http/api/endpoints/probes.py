@@ -11,7 +11,6 @@ import time
 import orjson
 from falcon.asgi import Response
 
-from synap.errors import Recovering, ReignEnded
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param
 from synap.replication.rules.lag import lag_entries
@@ -19,7 +18,7 @@ from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.shared.board import BoardView
+from synap.shared.board import BoardView, unacknowledged
 
 # The log's owner shows a sign of life ten times a second and is restarted within two seconds.
 # Longer silence than this means that it is gone or stuck.
@@ -56,9 +55,11 @@ class Balancing(Resource):
         if view.role not in ("master", "standalone"):
             reasons.append("not_primary")
         # A master without room answers each write with its reason, and still takes deletes; one
-        # whose reign has ended is none any more, and one that asks its replicas none yet.
-        if view.read_only in (ReignEnded.reason, Recovering.reason):
-            reasons.append(view.read_only)
+        # whose reign has ended is none any more, one that asks its replicas none yet, and one
+        # without the replicas that each write waits for can acknowledge nothing.
+        reason = unacknowledged(view)
+        if reason:
+            reasons.append(reason)
         self._answer(resp, reasons)
 
     async def on_get_replica(self, req: Request, resp: Response) -> None:

@@ -17,7 +17,7 @@ from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
-from synap.shared.board import BoardView
+from synap.shared.board import BoardView, unacknowledged
 
 
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
@@ -46,6 +46,9 @@ class Health(Resource):
             answer["reasons"] = reasons
         if view.read_only:
             answer["read_only"] = view.read_only
+        unfit = unacknowledged(view)
+        if unfit:
+            answer["acknowledges_no_writes"] = unfit
         resp.data = orjson.dumps(answer)
 
     async def on_get_replication(self, req: Request, resp: Response) -> None:

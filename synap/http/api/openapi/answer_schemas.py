@@ -69,7 +69,10 @@ _MEMBER = made_of(
     note=_OR_TEXT,
 )
 _REPLICATION = with_optional(
-    made_of(role=ROLE, node_id=TEXT, url=TEXT, history=TEXT, epoch=INTEGER, read_only=_OR_TEXT),
+    made_of(
+        role=ROLE, node_id=TEXT, url=TEXT, history=TEXT, epoch=INTEGER, read_only=_OR_TEXT,
+        acknowledges_no_writes=_OR_TEXT,
+    ),
     current_offset=NATURAL,
     replicas=list_of(ref("ReplicaFacts")),
     master_address=TEXT,
@@ -177,6 +180,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         reasons=list_of(TEXT),
         read_only=TEXT,
+        acknowledges_no_writes=TEXT,
     ),
     "Check": _CHECK,
     "Replication": _REPLICATION,

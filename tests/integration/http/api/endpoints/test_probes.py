@@ -39,6 +39,9 @@ class Desk:
         assert body["ok"] == (answer.status == 200)
         return answer.status, body["reasons"]
 
+    def get(self, path: str) -> Any:
+        return self._client.get(path).json()
+
     def statuses(self) -> dict[str, int]:
         """Return what each endpoint answers, to GET and HEAD alike."""
         found = {}
@@ -103,6 +106,15 @@ def test_diverged_replica_serves_no_balancer(hooks: Desk) -> None:
 def test_master_whose_reign_ended_is_not_primary(hooks: Desk) -> None:
     hooks.show(MASTER, read_only="stale_epoch")
     assert hooks.statuses() == expected(read_only=True)
+
+
+def test_master_that_can_acknowledge_no_write_is_not_primary_and_says_so(hooks: Desk) -> None:
+    hooks.show(MASTER, has_quorum=False)
+    assert hooks.statuses() == expected(read_only=True)
+    assert hooks.ask("/primary") == (503, ["no_quorum"])
+    assert hooks.get("/health")["acknowledges_no_writes"] == "no_quorum"
+    assert hooks.get("/health/replication")["acknowledges_no_writes"] == "no_quorum"
+    assert hooks.get("/cluster")["members"][0]["state"] == "no_quorum"
 
 
 @pytest.mark.parametrize("reason", ["disk_full", "memory_limit"])
