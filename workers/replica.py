@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from synap.owner.role_change import config_with_master
 from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
+from synap.replication.publishing.rival_watch import save_peers
 from workers.owner import OwnerParts, own_log
 from workers.process import run
 
@@ -122,6 +124,7 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
         ReplicaBoard(parts.board, data_dir, master_address, snapshots.facts),
         applied_time_ms=data_dir.applied.time_ms,
         count=parts.count,
+        on_peers=partial(save_peers, parts.paths.peers_file),
         installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
     )
     return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail)

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -36,6 +37,7 @@ from synap.replication.publishing.known_replicas import KnownReplicas, load_repl
 from synap.replication.publishing.peer_check import find_higher_epoch
 from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
+from synap.replication.publishing.rival_watch import RivalWatch, load_peers
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import BoardView
 from synap.shared.node_clock import ClockWord
@@ -84,6 +86,7 @@ class WriterEngine:
         writer: Writer,
         publisher: Publisher | None,
         notice: PredecessorNotice | None,
+        watch: Callable[[KnownReplicas, Callable[[int], None]], RivalWatch] | None,
         clock: OwnClock,
         fail: Callable[[BaseException], None],
         *,
@@ -96,6 +99,7 @@ class WriterEngine:
             fail: Ends the process by an error.
             writer: Not started yet.
             publisher: Not started yet; None on a standalone node.
+            watch: Makes what looks for other masters; None on a standalone node.
             clock: The node's, not started yet.
             notice: For the master before this one; None where there is none to be told.
         """
@@ -106,6 +110,7 @@ class WriterEngine:
         self._fail = fail
         self._is_recovering = is_recovering
         self._replicas = KnownReplicas(paths.replicas_file, Quarantine(paths.foreign_dir))
+        self._watch = watch(self._replicas, writer.end_reign) if watch is not None else None
         self._socket = paths.writer_socket
 
     async def start(self) -> None:
@@ -127,10 +132,14 @@ class WriterEngine:
         await writer.start(self._socket)
         if self._notice is not None:
             self._notice.start()
+        if self._watch is not None:
+            self._watch.start()
 
     async def stop(self) -> None:
         if self._notice is not None:
             await self._notice.stop()
+        if self._watch is not None:
+            await self._watch.stop()
         await self._writer.stop()
         if self._publisher is not None:
             await self._publisher.stop()
@@ -174,8 +183,9 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
         )
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)
+    watch = partial(_rival_watch, parts) if publisher is not None else None
     return WriterEngine(
-        parts.paths, writer, publisher, notice, clock, parts.fail,
+        parts.paths, writer, publisher, notice, watch, clock, parts.fail,
         is_recovering=data_dir.is_recovering,
     )  # fmt: skip
 
@@ -218,11 +228,11 @@ def _quorum_watch(config: Config) -> QuorumWatch | None:
 async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> None:
     """End the reign, before the first write, where one of the old replicas reigns by now."""
     known = load_replicas(paths.replicas_file)
-    if data_dir.node.role != "master" or data_dir.node.identity.ended_by_epoch or not known:
+    addresses = (*filter(None, known.values()), *load_peers(paths.peers_file))
+    if data_dir.node.role != "master" or data_dir.node.identity.ended_by_epoch or not addresses:
         return
     name, lineage = config.server.node_id, data_dir.lineage
     keys = load_keys(config)
-    addresses = filter(None, known.values())
     epoch = await find_higher_epoch(name, lineage, addresses, _INQUIRY_SECONDS, keys)
     if epoch:
         data_dir.node.end_reign(epoch)
@@ -230,6 +240,17 @@ async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> N
             "writes are refused: %s", ReignEnded(epoch),
             extra={"action": "stale_epoch", "epoch": epoch},
         )  # fmt: skip
+
+
+def _rival_watch(
+    parts: OwnerParts, replicas: KnownReplicas, end_reign: Callable[[int], None]
+) -> RivalWatch:
+    config = parts.config
+    kept = load_peers(parts.paths.peers_file)
+    return RivalWatch(
+        parts.data_dir, config.server.node_id, lambda: (*replicas.addresses(), *kept),
+        load_keys(config), end_reign,
+    )  # fmt: skip
 
 
 def _predecessor_notice(config: Config, data_dir: DataDir) -> PredecessorNotice | None:

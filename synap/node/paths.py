@@ -37,6 +37,7 @@ class NodePaths:
         foreign_dir: What belongs to another history and was put aside.
         diverged_dir: What this replica's master does not hold and was put aside.
         replicas_file: Whom this master asks at its next start; see `known_replicas`.
+        peers_file: Whom this replica asks when it is promoted; see `rival_watch`.
         resync_file: A full resync that is being switched in.
         run_dir: Sockets and shared memory; gone with the machine.
         writer_socket: Where the log's owner takes writes.
@@ -53,6 +54,7 @@ class NodePaths:
     foreign_dir: Path
     diverged_dir: Path
     replicas_file: Path
+    peers_file: Path
     resync_file: Path
     run_dir: Path
     writer_socket: Path
@@ -79,6 +81,7 @@ class NodePaths:
             foreign_dir=data_dir / "foreign",
             diverged_dir=data_dir / "diverged",
             replicas_file=data_dir / "replicas.json",
+            peers_file=data_dir / "peers.json",
             resync_file=data_dir / "resync.json",
             run_dir=run_dir,
             writer_socket=run_dir / "writer.sock",

@@ -88,6 +88,7 @@ class Subscriber:
         count: Count,
         draw: Callable[[], float] = random.random,
         installer: JobTaker | None = None,
+        on_peers: Callable[[tuple[str, ...]], None] | None = None,
     ) -> None:
         """
         Args:
@@ -97,6 +98,7 @@ class Subscriber:
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
             count: Counts gaps, fetches, full resyncs and failed handshakes.
             draw: Random numbers from [0, 1) for the back-off.
+            on_peers: Called where the master has told anew where its replicas would be as masters.
             installer: Does the disk's part of a full resync; without it there is none.
 
         Raises:
@@ -131,6 +133,8 @@ class Subscriber:
             replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS
         )
         self._installer = installer
+        self._peers: tuple[str, ...] = ()
+        self._on_peers = on_peers or _tell_nobody
         self._keys = load_keys(config)
         self._master_keys = MasterKeys(self._keys)
         self._handshakes = HandshakeLog(f"with the master at {self._stream_address}")
@@ -237,6 +241,9 @@ class Subscriber:
 
     def _settled(self) -> None:
         self._submit()
+        if self._follower.peers != self._peers:
+            self._peers = self._follower.peers
+            self._on_peers(self._peers)
         self._show()
 
     def _note_handshake(self, failed: FailedHandshake) -> None:
@@ -439,3 +446,7 @@ def _tell(status: FollowerStatus) -> None:
             "epoch": status.epoch,
         },
     )
+
+
+def _tell_nobody(peers: tuple[str, ...]) -> None:
+    """Keep no addresses."""

@@ -111,6 +111,10 @@ class KnownReplicas:
             del self._addresses[UNREADABLE]
         self._changed()
 
+    def addresses(self) -> list[str]:
+        """Return where they would be as masters, of those that told."""
+        return list(filter(None, self._addresses.values()))
+
     def is_written(self, name: str) -> bool:
         """Say whether the file holds a replica, durably."""
         return name in self._written

@@ -33,6 +33,8 @@ async def find_higher_epoch(
     addresses: Iterable[str],
     seconds: float,
     keys: Keys | None = None,
+    *,
+    tells_of_silence: bool = True,
 ) -> int:
     """Return the highest epoch that ends the reign of this master; 0 where nobody tells of one.
 
@@ -42,11 +44,12 @@ async def find_higher_epoch(
         addresses: Where the others' ROUTER sockets would be.
         seconds: How long to wait in all.
         keys: What replication is encrypted with; None where it is not.
+        tells_of_silence: Whether the log names who did not answer.
     """
     asked = tuple(dict.fromkeys(addresses))
     found = await asyncio.gather(*(_ask(name, address, seconds, keys) for address in asked))
     silent = [address for address, heard in zip(asked, found, strict=True) if heard is None]
-    if silent:
+    if silent and tells_of_silence:
         logger.warning(
             "no word within %g s from %s: should one of them be the master by now, this node "
             "takes writes until it hears of it", seconds, ", ".join(silent),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,7 +137,8 @@ class Publisher:
         Args:
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
                 machine's.
-            known: Names of the replicas that are asked for what a recovering log lacks.
+            known: Names of the replicas that are asked for what a recovering log lacks, with the
+                addresses that they would have as masters where these are known.
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
             snapshots: Its snapshots; without them nobody gets a full resync.
@@ -182,6 +183,7 @@ class Publisher:
             self._restart(known),
         )
         self._lines = LineLimit()
+        self._peers = dict(known) if isinstance(known, Mapping) else {}
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._warned_ns = -_COMPLAIN_EVERY_NS
         self._is_running = False
@@ -376,6 +378,14 @@ class Publisher:
                 extra={"action": "same_node_id", "replica": name},
             )  # fmt: skip
 
+    def _note_peer(self, name: str, address: str) -> None:
+        """Have all replicas know where each other would be as a master."""
+        self._peers.pop(name, None)
+        self._peers[name] = address
+        if len(self._peers) > messages.MAX_PEERS:
+            del self._peers[next(iter(self._peers))]
+        self._master.tell_peers(tuple(sorted(set(filter(None, self._peers.values())))))
+
     def _note_replica(self, hello: Hello, address: str) -> None:
         if not hello.sync_address:
             self._hooks.on_replica(hello.replica, "")
@@ -386,6 +396,7 @@ class Publisher:
             self._complain(ProtocolViolation("a sync address that is not host:port"), address)
             return
         self._hooks.on_replica(hello.replica, reachable)
+        self._note_peer(hello.replica, reachable)
 
     def _hear_ack(self) -> None:
         self._hooks.on_ack()

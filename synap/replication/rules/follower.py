@@ -125,6 +125,7 @@ class Follower:
         outbox: Requests to send, oldest first; the caller takes them out.
         jobs: What the disk must do for a full resync, oldest first; the caller takes them out and
             tells `done` what became of each.
+        peers: Where the master's other replicas would be as masters, this one too; as told last.
         gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
     """
 
@@ -137,6 +138,7 @@ class Follower:
         """
         self.outbox: list[Request] = []
         self.gaps = 0
+        self.peers: tuple[str, ...] = ()
         self._log = log
         self._options = options
 
@@ -468,6 +470,7 @@ class Follower:
         self.outbox.append(hello)
 
     def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:
+        self.peers = welcome.peers or self.peers
         if self._stage not in (_Stage.GREETED, _Stage.LENDING):
             return
         self._master_url = welcome.url

@@ -169,6 +169,15 @@ class Master:
         # Whose hello is being looked up.
         self._greeting: set[bytes] = set()
         self._restart = restart
+        self._peers: tuple[str, ...] = ()
+
+    def tell_peers(self, peers: tuple[str, ...]) -> None:
+        """Tell every replica where it would find the others if they were masters too."""
+        if peers == self._peers:
+            return
+        self._peers = peers
+        for peer in self._roster.welcome_peers():
+            self._hooks.send(peer, self._welcome_message())
 
     def serve(self, catch_up: CatchUps, snapshots: SnapshotTransfers | None) -> None:
         """Take who sends frames and snapshots, before the first request; None for no snapshots."""
@@ -396,7 +405,9 @@ class Master:
 
     def _welcome_message(self) -> Welcome:
         lineage = self._log.lineage[-MAX_REIGNS:]
-        return Welcome(self._options.name, self._log.position, lineage, self._options.url)
+        return Welcome(
+            self._options.name, self._log.position, lineage, self._options.url, self._peers
+        )
 
     def _refusal(self, reason: str, detail: str, common_offset: int) -> Refusal:
         """Return a refusal that tells the replica all that it decides by."""

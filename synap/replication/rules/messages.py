@@ -52,6 +52,8 @@ MAX_PIECE_BYTES = 48 * 1024
 _MAX_OFFSET = 2**63 - 1
 # An hour between two heartbeats is beyond any use, and keeps a lying master from muting a replica.
 _MAX_INTERVAL_MS = 3_600_000
+# Of a master that are told of each other.
+MAX_PEERS = 64
 
 Offset = Annotated[int, Meta(ge=0, le=_MAX_OFFSET)]
 Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -198,16 +200,20 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
         position: The end of the master's log.
         lineage: The reigns of the master's log, oldest first.
         url: Where clients reach the master; may be empty.
+        peers: Addresses of the ROUTER sockets that its replicas would have as masters.
     """
 
     master: Name
     position: Position
     lineage: Lineage
     url: Text = ""
+    peers: Annotated[tuple[Text, ...], Meta(max_length=MAX_PEERS)] = ()
 
     def __post_init__(self) -> None:
         check_name(self.master)
         check_url(self.url)
+        for address in self.peers:
+            check_address(address)
         _check_position(self.position)
         _check_lineage(self.lineage)
 

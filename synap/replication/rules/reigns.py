@@ -6,6 +6,9 @@ gone through a reign of the same history. Of such two, what came since they part
     a reign that an operator asked for   stands above any number of those that nobody asked for
     two that were asked for              the higher epoch
     none that was asked for              the higher epoch
+    the same epoch                       that which began after more entries; then the higher id
+
+So of two masters that meet exactly one goes on, and both know which, whoever hears of it how.
 
 A machine that crashes counts up by itself each time it comes back; somebody who promotes a node
 knows more than it does.
@@ -15,6 +18,7 @@ Source: docs/protocol.md, "Reigns".
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import NamedTuple
 
 from synap.position import Lineage
@@ -65,7 +69,7 @@ def epoch_above(heard: Lineage, own: Lineage, *, from_master: bool) -> int:
         heard: The lineage of the node that said hello.
         own: This master's.
         from_master: Whether that node is a master itself. Then it is enough that neither outranks
-            the other: two of them must not write, and nobody but an operator knows which one may.
+            the other: two of them must not write.
     """
     if not heard or not own or set(heard).isdisjoint(own) or outranks(own, heard):
         return 0
@@ -73,15 +77,14 @@ def epoch_above(heard: Lineage, own: Lineage, *, from_master: bool) -> int:
     return heard[-1].epoch if is_rival or outranks(heard, own) else 0
 
 
-def _standing(lineage: Lineage, other: Lineage) -> tuple[int, int]:
+def _standing(lineage: Lineage, other: Lineage) -> tuple[int, int, int, bytes]:
     """Return what compares with that of `other`: by an asked-for epoch first, then by any."""
     shared = set(other)
-    asked = newest = 0
     # From the newest one back to where they parted; a message may lack the oldest reigns.
-    for reign in reversed(lineage):
-        if reign in shared:
-            break
-        newest = max(newest, reign.epoch)
-        if not reign.is_unasked:
-            asked = max(asked, reign.epoch)
-    return asked, 0 if asked else newest
+    parted = list(takewhile(lambda reign: reign not in shared, reversed(lineage)))
+    asked = [reign for reign in parted if not reign.is_unasked]
+    if not parted:
+        return 0, 0, 0, b""
+    top = max(asked or parted, key=lambda reign: reign.epoch)
+    epochs = (top.epoch, 0) if asked else (0, top.epoch)
+    return *epochs, top.first_offset, top.history

@@ -170,6 +170,10 @@ class Roster:
         """
         return quorum.held_offset(self._counting_offsets(lineage, is_known), replicas)
 
+    def welcome_peers(self) -> list[bytes]:
+        """Return the connections of the replicas that were welcomed."""
+        return [replica.peer for replica in self._by_id.values() if self._is_holding(replica)]
+
     def holders(self) -> int:
         """Return how many replicas are connected whose acks may count for a quorum."""
         return sum(self._is_holding(replica) for replica in self._by_id.values())

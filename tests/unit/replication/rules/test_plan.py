@@ -17,6 +17,7 @@ from synap.replication.rules.plan import (
     decide,
     objection,
 )
+from synap.replication.rules.reigns import outranks
 
 
 def reign(epoch: int, first_offset: int, seed: int = 0) -> Reign:
@@ -184,5 +185,5 @@ def test_decide_grants_catch_up_only_where_the_replicas_log_is_a_beginning(
     if isinstance(answer, CatchUp):
         assert there == replica
         assert objection(replica, replica_lineage, master_lineage, master.position) is None
-    elif offset > 0 and replica_lineage[-1].epoch <= master_lineage[-1].epoch:
+    elif offset > 0 and not outranks(replica_lineage, master_lineage):
         assert there != replica

@@ -10,6 +10,8 @@ from synap.replication.rules.reigns import epoch_above, outranks
 FIRST = Reign(1, b"a" * 16, 1)
 SECOND = Reign(2, b"b" * 16, 10)
 RIVAL = Reign(2, b"c" * 16, 8)
+# Promoted at the same place.
+TWIN = Reign(2, b"t" * 16, 10)
 THIRD = Reign(3, b"d" * 16, 20)
 FOREIGN = Reign(9, b"f" * 16, 1)
 # What a master begins by itself each time that its machine crashes.
@@ -27,13 +29,17 @@ CRASHED_LATE = Reign(4, UNASKED + b"p" * 12, 21)
         ((FIRST, SECOND), (FIRST, SECOND), False, 0),
         ((FIRST, SECOND), (FIRST, SECOND), True, 0),
         ((FIRST,), (FIRST, SECOND), True, 0),
+        # Of two with one number that is ahead which began after more entries.
         ((FIRST, RIVAL), (FIRST, SECOND), False, 0),
-        ((FIRST, RIVAL), (FIRST, SECOND), True, 2),
+        ((FIRST, RIVAL), (FIRST, SECOND), True, 0),
+        ((FIRST, SECOND), (FIRST, RIVAL), False, 2),
+        ((FIRST, SECOND), (FIRST, RIVAL), True, 2),
         ((FIRST, SECOND), (FIRST, CRASHED, CRASHED_AGAIN), False, 2),
         ((FIRST, CRASHED, CRASHED_AGAIN), (FIRST, SECOND), True, 0),
         ((FIRST, CRASHED), (FIRST, CRASHED, CRASHED_AGAIN), True, 0),
         ((FIRST, CRASHED, CRASHED_AGAIN), (FIRST, CRASHED), False, 3),
-        ((FIRST, CRASHED, CRASHED_AGAIN), (FIRST, CRASHED, CRASHED_ELSEWHERE), True, 3),
+        ((FIRST, CRASHED, CRASHED_AGAIN), (FIRST, CRASHED, CRASHED_ELSEWHERE), True, 0),
+        ((FIRST, CRASHED, CRASHED_ELSEWHERE), (FIRST, CRASHED, CRASHED_AGAIN), True, 3),
         ((FOREIGN,), (FIRST,), True, 0),
         ((), (FIRST,), False, 0),
     ],
@@ -53,6 +59,10 @@ def test_reign_is_ended_by_a_higher_epoch_of_the_same_origin(
         ((FIRST, SECOND, CRASHED_LATE), (FIRST, CRASHED, CRASHED_AGAIN)),
         ((FIRST, SECOND, THIRD), (FIRST, RIVAL)),
         ((FIRST, SECOND, CRASHED_LATE), (FIRST, SECOND)),
+        # Two that were promoted stay rivals, whatever crashes afterwards.
+        ((FIRST, SECOND), (FIRST, RIVAL, CRASHED_LATE)),
+        ((FIRST, SECOND, CRASHED_LATE), (FIRST, RIVAL)),
+        ((FIRST, TWIN), (FIRST, SECOND)),
         # A message that lacks the oldest reigns says no less.
         ((SECOND, THIRD, CRASHED_LATE), (FIRST, SECOND, THIRD)),
     ],
@@ -67,9 +77,7 @@ def test_reign_that_was_asked_for_outranks_those_that_nobody_asked_for(
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ((FIRST, SECOND), (FIRST, RIVAL)),
-        # Two that were promoted stay rivals, whatever crashes afterwards.
-        ((FIRST, SECOND, CRASHED_LATE), (FIRST, RIVAL)),
+        ((FIRST, SECOND), (FIRST, SECOND)),
         ((FIRST, SECOND), (SECOND,)),
     ],
 )
