@@ -3,8 +3,11 @@
     SynapError
     ├── CommandError               the client asked for what can't be done
     │   ├── InvalidRequest         it can't be read, or asks for what does not go together
+    │   │   ├── ParameterUnknown   a parameter of the query is none that counts here
+    │   │   └── ConditionUnsupported  a condition is none that counts here
     │   ├── FieldInvalid           a field is of the wrong form
-    │   │   └── FieldMissing       it is not there
+    │   │   ├── FieldMissing       it is not there
+    │   │   └── FieldUnknown       there is none of this name
     │   ├── InvalidValue           the stored or given value does not fit the command
     │   ├── KeyInvalid             the key is empty or too long
     │   ├── KeyNotFound            there is no such key
@@ -59,6 +62,24 @@ class FieldMissing(FieldInvalid):
     def __init__(self, field: str) -> None:
         self.field = field
         super().__init__(f"missing field '{field}'")
+
+
+class FieldUnknown(FieldInvalid):
+    """There is no field of this name."""
+
+    reason = "unknown_field"
+
+
+class ParameterUnknown(InvalidRequest):
+    """There is no parameter of this name."""
+
+    reason = "unknown_parameter"
+
+
+class ConditionUnsupported(InvalidRequest):
+    """The request has a condition that does not count here."""
+
+    reason = "condition_unsupported"
 
 
 class InvalidValue(CommandError):

@@ -107,13 +107,18 @@ class Persist(OneKeyChange, frozen=True, tag=8):
 
 
 class SetMany(BaseCommand, frozen=True, tag=9):
-    """Write all pairs without a TTL, the last of equal keys; with `nx` only where all are absent.
+    """Write all pairs, the last of equal keys; with `nx` only where all are absent.
 
     The result says whether they were written.
+
+    Attributes:
+        deadlines: Of each pair its absolute wall clock in ms, or None for no expiry; empty where no
+            pair has one.
     """
 
     pairs: tuple[tuple[bytes, bytes], ...]
     nx: bool = False
+    deadlines: tuple[int | None, ...] = ()
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
         """Carry it out; see BaseCommand."""
@@ -123,7 +128,15 @@ class SetMany(BaseCommand, frozen=True, tag=9):
         check_value(max(map(len, pairs.values()), default=0), limits)
         if self.nx and any(live(keyspace, key, now_ms) for key in pairs):
             return False
-        keyspace.put_all(list(pairs.items()))
+        if not self.deadlines:
+            keyspace.put_all(list(pairs.items()))
+            return True
+        expiries = {
+            key: stored_expiry(deadline)
+            for (key, _), deadline in zip(self.pairs, self.deadlines, strict=True)
+        }
+        for key, value in pairs.items():
+            keyspace.put(key, value, expiries[key])
         return True
 
     def needs(self) -> Iterable[Need]:

@@ -12,7 +12,6 @@ secret with _FILE after it names a file that holds the secret. No message shows 
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,6 +36,7 @@ from synap.config.checks import CONTRADICTION, model_of, values_of
 from synap.config.keys import Allowed, Config, Secret
 from synap.config.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
 from synap.errors import ConfigInvalid
+from synap.nearest import nearest_name
 
 ENVIRONMENT = "the environment"
 SHORT_NAMES = {
@@ -296,8 +296,8 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    nearest = nearest_name(name, known, cutoff=0.5)
+    return f"; did you mean {nearest}?" if nearest else ""
 
 
 def _missing_password(config: Config) -> Iterator[str]:

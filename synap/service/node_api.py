@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,6 +97,8 @@ _WORK: dict[type[AdminCommand], bytes] = {
 # a part of them, which is not below this.
 _ALL_QUORUM_WAITS = 65_536
 _LEAST_QUORUM_WAITS = 2048
+_CURSOR_MARK_BYTES = 3
+_NO_CURSOR = "parameter 'cursor' is not from an earlier page"
 # What the store keeps beside a value, at most.
 _STORED_WITH_VALUE_BYTES = 64
 
@@ -681,14 +684,19 @@ def _measure(reader: StoreReader) -> tuple[int, int, LogEnd]:
 
 
 def _cursor_of_key(key: bytes) -> str:
-    # The key itself: a place in the order of the keys, the same on every node and for ever.
-    return base64.urlsafe_b64encode(key).decode().rstrip("=")
+    # The key itself: a place in the order of the keys, the same on every node and for ever. The
+    # checksum tells it from a text of somebody else's.
+    marked = zlib.crc32(key).to_bytes(4)[:_CURSOR_MARK_BYTES] + key
+    return base64.urlsafe_b64encode(marked).decode().rstrip("=")
 
 
 def _key_of_cursor(cursor: str) -> bytes:
     try:
-        key = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        marked = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        key = marked[_CURSOR_MARK_BYTES:]
         check_key(key)
-        return key
     except (ValueError, KeyInvalid) as error:
-        raise InvalidRequest("parameter 'cursor' is not from an earlier page") from error
+        raise InvalidRequest(_NO_CURSOR) from error
+    if _cursor_of_key(key) != cursor:
+        raise InvalidRequest(_NO_CURSOR)
+    return key

@@ -30,6 +30,7 @@ LAYERS = (
             "synap.config",
             "synap.tls",
             "synap.login_environment",
+            "synap.nearest",
         ),
     ),
     ("rules", ("synap.commands", "synap.auth", "synap.replication.rules")),
@@ -43,7 +44,10 @@ LAYERS = (
 )
 IMPURE = {"lmdb", "zmq", "falcon", "asyncio", "socket", "time", "os", "logging"}
 # Leaves that are as pure as the rules.
-PURE_LEAVES = {"synap.position", "synap.place", "synap.frame", "synap.sealed", "synap.shares"}
+PURE_LEAVES = {
+    "synap.position", "synap.place", "synap.frame", "synap.sealed", "synap.shares",
+    "synap.nearest",
+}  # fmt: skip
 # Each library and the only modules that may import it.
 HOMES = {
     "lmdb": ("synap.store",),

@@ -9,7 +9,9 @@ falcon_app         Falcon by a shorter way from the request to the answer
 routing            paths to resources, with keys as they were sent
 operations/        what is done with keys and told of the node: once for its route and its command
 request, resource  what a resource reads of a request, and writes in every answer
-bodies, etags      how bodies are decoded; conditions on a key's version
+bodies             how bodies are decoded
+etags, conditions  conditions on a key's version
+known_requests     what nobody would hear is refused
 errors             errors as a client sees them: one table, one form
 auth_guard         who asks is known before anything is answered
 credentials        from the credentials of a request to a caller

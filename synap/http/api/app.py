@@ -32,6 +32,7 @@ from synap.http.api.endpoints.backup import CHECKSUM
 from synap.http.api.fast_path import FastPath
 from synap.http.api.hot_headers import HotHeaders
 from synap.http.api.hot_routes import routes_of
+from synap.http.api.known_requests import KnownRequests
 from synap.http.api.openapi import docs_page, document
 from synap.http.api.operations.table import OPERATIONS
 from synap.http.api.rate_limits import RateLimits
@@ -93,6 +94,7 @@ def create_app(config: Config) -> App:
             sites,
             *limits,
             *guard,
+            KnownRequests(config),
             *_cors(config),
         ],
     )

@@ -1,23 +1,30 @@
 """Request bodies: how JSON becomes a struct, and what a fault in it is called.
 
-A body is decoded straight into a struct; unknown fields are ignored, and a fault names its field.
-The structs stand beside what they are for (`operations`, `endpoints`). Values stay raw JSON until
-`values.stored_bytes` turns them into bytes.
+A body is decoded straight into a struct, and a fault names its field. A field that the struct does
+not have is a fault too: what was meant by it would not be done. Only the commands that are asked
+for by name pass over it, and a node with `server.unknown_fields: ignore`. The structs stand beside
+what they are for (`operations`, `endpoints`). Values stay raw JSON until `values.stored_bytes`
+turns them into bytes.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+import types
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 
 from synap.commands.keyspace import MAX_EXPIRY_MS
 from synap.commands.values import NESTED_TOO_DEEP
-from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
+from synap.nearest import nearest_name
+from synap.request_errors import FieldInvalid, FieldMissing, FieldUnknown, InvalidRequest
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+BodyOut = TypeVar("BodyOut", bound=msgspec.Struct, covariant=True)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 # Of keys, or of pairs, in one command. A hundred thousand hold up a worker's loop, and then the
 # log's owner, for some tenths of a second; a body has room for millions.
@@ -34,22 +41,41 @@ _JSON_WORDS = {
     "`null`": "null",
 }
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
+_UNKNOWN = re.compile(r"contains unknown field `(.*?)`", re.DOTALL)
+# What other stores call it.
+_OTHER_WORDS = {
+    "count": "limit", "ex": "ttl", "match": "pattern", "px": "expiry", "seconds": "ttl",
+    "expire": "ttl", "by": "amount", "increment": "amount", "delta": "amount",
+}  # fmt: skip
+_MOST_SHOWN = 64
 
 
-def decoder(body_type: type[Body], name: str = "body") -> Callable[[bytes], Body]:
-    """Return the function that decodes one kind of body; `name` is what errors call it.
+class Decode(Protocol[BodyOut]):
+    """Decodes one kind of body."""
 
-    That function raises:
-        InvalidRequest: the bytes are not JSON.
-        FieldInvalid: they are, but not of this kind; the message names the field.
-    """
-    decode = msgspec.json.Decoder(body_type).decode
+    def __call__(self, data: bytes, ignores_unknown: bool = False) -> BodyOut:
+        """Return the body.
 
-    def decode_body(data: bytes) -> Body:
+        Args:
+            data: JSON.
+            ignores_unknown: Pass over fields that the body does not have.
+
+        Raises:
+            InvalidRequest: the bytes are not JSON.
+            FieldInvalid: they are, but not of this kind; the message names the field.
+        """
+
+
+def decoder(body_type: type[Body], name: str = "body") -> Decode[Body]:
+    """Return what decodes one kind of body; `name` is what errors call it."""
+    strict = msgspec.json.Decoder(_strict(body_type)).decode
+    lenient = msgspec.json.Decoder(body_type).decode
+
+    def decode_body(data: bytes, ignores_unknown: bool = False) -> Body:
         try:
-            return decode(data)
+            return lenient(data) if ignores_unknown else strict(data)
         except msgspec.ValidationError as error:
-            raise _field_error(str(error), name) from error
+            raise _field_error(str(error), name, body_type) from error
         except msgspec.DecodeError as error:
             raise InvalidRequest(f"the {name} is not JSON: {error}") from error
         except UnicodeDecodeError as error:
@@ -58,6 +84,57 @@ def decoder(body_type: type[Body], name: str = "body") -> Callable[[bytes], Body
             raise InvalidRequest(NESTED_TOO_DEEP) from error
 
     return decode_body
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """Return what to say after the name of something unknown: the nearest of `known`, or all."""
+    meant = _OTHER_WORDS.get(name.lower())
+    nearest = meant if meant in known else nearest_name(name, known)
+    if nearest is not None:
+        return f"; did you mean '{nearest}'?"
+    return f"; known are {', '.join(sorted(known))}" if known else "; there are none"
+
+
+def shown_name(name: str) -> str:
+    """Return a name that somebody sent, no longer than anybody wants to read."""
+    return name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
+
+
+def field_names(body_type: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the names of all fields of a body, those of the structs in it too."""
+    return frozenset(_field_names(body_type))
+
+
+def _field_names(kind: Any) -> Iterator[str]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for each in msgspec.structs.fields(kind):
+            yield each.encode_name
+            yield from _field_names(each.type)
+    for part in get_args(kind):
+        yield from _field_names(part)
+
+
+def _strict(kind: Any) -> Any:
+    """Return the type with structs, it or in it, that take no unknown fields."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _strict_struct(kind)
+    origin, parts = get_origin(kind), tuple(map(_strict, get_args(kind)))
+    if origin is None or parts == get_args(kind):
+        return kind
+    return origin[parts] if origin is not types.UnionType else functools.reduce(operator.or_, parts)
+
+
+def _strict_struct(body_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for each in msgspec.structs.fields(body_type):
+        kind = _strict(each.type)
+        if kind != each.type:
+            default = () if each.required else (each.default,)
+            fields.append((each.name, kind, *default))
+    return msgspec.defstruct(
+        body_type.__name__, fields, bases=(body_type,), kw_only=True,
+        forbid_unknown_fields=True, gc=False,
+    )  # fmt: skip
 
 
 def expiry_after(ttl: int, now_ms: int) -> int:
@@ -85,10 +162,15 @@ def checked_expiry(expiry_ms: int, field: str) -> int:
     return expiry_ms
 
 
-def _field_error(message: str, name: str) -> FieldInvalid:
+def _field_error(message: str, name: str, body_type: type[msgspec.Struct]) -> FieldInvalid:
     """Return the decoder's `message` as an error with the field in front, in the words of JSON."""
     place = _PLACE.search(message)
     path = place[1] if place else ""
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        field = shown_name(f"{path}.{unknown[1]}" if path else unknown[1])
+        hint = suggestion(unknown[1], field_names(body_type))
+        return FieldUnknown(f"unknown field '{field}'{hint}")
     missing = _MISSING.search(message)
     if missing:
         return FieldMissing(f"{path}.{missing[1]}" if path else missing[1])

@@ -50,15 +50,6 @@ def _is_in(tags: frozenset[bytes], version: Place) -> bool:
     return version.is_known and etag_of(version).encode() in tags
 
 
-def is_named(if_none_match: bytes, version: Place) -> bool:
-    """Say whether a client has this version already.
-
-    Raises:
-        InvalidRequest: the header is neither `*` nor a list of tags.
-    """
-    return parse_tags(if_none_match, "if-none-match").holds_weak(version)
-
-
 def parse_tags(text: bytes, header: str) -> Tags:
     """Return what the value of If-Match or If-None-Match lists.
 

@@ -205,9 +205,11 @@ class FastPath:
     ) -> bool:
         unwanted = None
         if asked:
-            if route.waits and not self._is_reached(asked):
+            if MIN_POSITION in asked and not (route.waits and self._is_reached(asked)):
                 return False
-            if route.has_etag and IF_NONE_MATCH in asked:
+            if IF_NONE_MATCH in asked:
+                if not route.has_etag:
+                    return False
                 unwanted = parse_tags(asked[IF_NONE_MATCH], "if-none-match")
         found_end = route.look(self._api, TRUSTED, key, body)
         if found_end is None:
@@ -270,7 +272,7 @@ class FastPath:
         client: Client,
         began_ns: int,
     ) -> bool:
-        if route.is_conditional and IF_NONE_MATCH in asked:
+        if asked and (IF_NONE_MATCH in asked or not self._is_reached(asked)):
             return False
         command = route.prepare(key, body)
         pending = PendingWrite(self, route, line, key, body, command, asked, client, began_ns)

@@ -107,11 +107,9 @@ class WriteRoute(HotRoute):
     Attributes:
         prepare: Makes the command.
         show: Makes the answer of key, body, the command's result, and what names places.
-        is_conditional: Whether If-None-Match means something here.
     """
 
     is_write = True
-    is_conditional = False
     prepare: Callable[[bytes, Any], Any]
     show: Callable[[bytes, Any, Any], object]
 

@@ -127,6 +127,12 @@ class Request(falcon.asgi.Request):
         self._first_event = first_event
         self.began_ns = _now_ns()
 
+    @property
+    def has_body(self) -> bool:
+        """Whether the request came with a body that is not empty."""
+        event = self._first_event
+        return event is not None and bool(event.get("body") or event.get("more_body"))
+
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.
 

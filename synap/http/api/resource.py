@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
 import orjson
 from falcon.asgi import Response
 
 from synap.auth.permissions import Caller
 from synap.commands.commands import Command
+from synap.commands.keys import Delete
 from synap.commands.keyspace import ABSENT
 from synap.commands.records import Record
+from synap.commands.strings import Set
+from synap.http.api.bodies import Decode
+from synap.http.api.conditions import ATTEMPTS, Conditions, guarded, was_done
 from synap.http.api.headers import MIN_OFFSET, MIN_POSITION, MIN_REPLICAS
 from synap.http.api.request import Request
 from synap.ipc.writer_client import Done
 from synap.place import LogEnd, Place, parse_place
-from synap.request_errors import InvalidRequest
+from synap.request_errors import InvalidRequest, PreconditionFailed
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 
-Body = TypeVar("Body")
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 OFFSET = "X-Synap-Offset"
 POSITION = "X-Synap-Position"
@@ -39,6 +43,7 @@ class Resource:
         self._node = node
         self._api = api
         self._max_body_bytes = node.config.server.max_request_size_mb * 1024 * 1024
+        self._ignores_unknown = node.config.server.unknown_fields == "ignore"
 
     async def await_applied(self, req: Request) -> None:
         """Wait until the node has applied what the request asks for, if it does.
@@ -70,6 +75,41 @@ class Resource:
             if replicas or self._api.reads_held:
                 await self._api.require_held(offset, replicas, holder=req.holder)
 
+    async def await_before_write(self, req: Request) -> None:
+        """Wait as `await_applied` does, before a write, which a replica refuses at once."""
+        headers = req.raw_headers
+        if MIN_POSITION in headers or MIN_OFFSET in headers:
+            self._api.require_writable()
+            await self.await_applied(req)
+
+    async def write_on_conditions(
+        self, req: Request, key: bytes, command: Set | Delete, conditions: Conditions
+    ) -> Done:
+        """Have the log's owner carry out `command` where the conditions on `key` hold.
+
+        Raises:
+            PreconditionFailed: they do not.
+            InvalidRequest: the command has conditions of its own.
+            As `write`.
+        """
+        # Whoever may not gets to know nothing of the key, on a replica as on a master.
+        self._api.require_for(req.caller, guarded(command))
+        await self.await_before_write(req)
+        for _ in range(ATTEMPTS):
+            version = None
+            if isinstance(command, Delete) or conditions.needs_version:
+                version = self.version_of(*self._api.look(req.caller, key))
+                conditions.check(version)
+            if isinstance(command, Delete):
+                done = await self.write(req, Delete((key,), version))
+            else:
+                done = await self.write(req, conditions.on_set(command, version))
+            if was_done(done.result):
+                return done
+            if version is None:
+                break
+        raise PreconditionFailed
+
     async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
         """Have the log's owner carry out `command` as the request asks; see `NodeApi.write`.
 
@@ -80,7 +120,9 @@ class Resource:
 
         Raises:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+            As `await_applied`.
         """
+        await self.await_before_write(req)
         return await self._api.write(
             caller or req.caller, command, self.min_replicas(req), holder=req.holder
         )
@@ -94,9 +136,24 @@ class Resource:
         text = req.raw_headers.get(MIN_REPLICAS)
         return 0 if text is None else _parse_replicas(text)
 
-    async def read_body(self, req: Request, decode: Callable[[bytes], Body]) -> Body:
-        """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`."""
-        return decode(await req.json_body(self._max_body_bytes))
+    async def read_body(
+        self,
+        req: Request,
+        decode: Decode[Body],
+        *,
+        default: bytes = b"",
+        limit_bytes: int | None = None,
+    ) -> Body:
+        """Return the request's decoded body; see `Request.json_body` and `bodies.decoder`.
+
+        Args:
+            req: Has it.
+            decode: Knows its kind.
+            default: What an empty one stands for.
+            limit_bytes: The most that it may have, where that is less than everywhere.
+        """
+        data = await req.json_body(limit_bytes or self._max_body_bytes)
+        return decode(data or default, self._ignores_unknown)
 
     def stamp_read(self, resp: Response, end: LogEnd) -> None:
         """Say in the headers which state was read."""

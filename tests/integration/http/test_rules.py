@@ -183,11 +183,6 @@ def test_wrong_field_is_422_that_names_it(client: Client, body: object, field: s
     assert field in answer.json()["error"]
 
 
-def test_unknown_fields_are_ignored(client: Client, key: str) -> None:
-    client.put(key, 1, colour="red", client_id="x")
-    assert client.read(key) == "1"
-
-
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"]
 )

@@ -141,4 +141,4 @@ def _granted(caller: Caller, wanted: list[Permission] | None) -> tuple[Permissio
         return None if is_by_password(caller) else caller.permissions
     check_permissions(wanted)
     caller.require_all(wanted)
-    return tuple(wanted)
+    return tuple(Permission(each.resource, each.action) for each in wanted)

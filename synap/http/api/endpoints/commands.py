@@ -9,7 +9,6 @@ the REST error in one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,6 +28,7 @@ from synap.request_errors import (
     CommandUnknown,
     FieldInvalid,
     FieldMissing,
+    FieldUnknown,
     KeyNotFound,
 )
 from synap.service.local_node import LocalNode
@@ -114,27 +114,29 @@ class CommandEndpoint(Resource):
         self._facts = NodeFacts(node, api)
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await self.read_body(req, _decode)
+        # Clients of this endpoint send more than counts.
+        body = _decode(await req.json_body(self._max_body_bytes), True)
         replicas = self.min_replicas(req)
         context = Context(self._api, self._facts, req.caller, req.holder, replicas)
         if body.type == "batch":
             commands = body.batch()
-            await self._await_reads(req, commands)
+            await self._await_applied(req, commands)
             results = await self._answer_all(context, commands)
             resp.data = orjson.dumps(
                 {"type": "batch_response", "request_id": body.request_id, "results": results}
             )
         else:
             command = body.single()
-            await self._await_reads(req, [command])
+            await self._await_applied(req, [command])
             await self._answer_single(resp, context, command)
         if context.has_read and context.end is not None:
             self.stamp_read(resp, context.end)
         elif context.end is not None:
             self.stamp_write(resp, context.end)
 
-    async def _await_reads(self, req: Request, commands: list[OneCommand]) -> None:
-        if any(map(_reads, commands)):
+    async def _await_applied(self, req: Request, commands: list[OneCommand]) -> None:
+        # A replica refuses writes at once.
+        if not self._node.is_replica or any(map(_reads, commands)):
             await self.await_applied(req)
 
     async def _answer_single(self, resp: Response, context: Context, one: OneCommand) -> None:
@@ -198,8 +200,12 @@ class CommandEndpoint(Resource):
         return message if message.startswith(prefix) else prefix + message
 
 
-_Decode = Callable[[bytes], Any]
-_BY_NAME: dict[str, tuple[_Decode, Operation[Any, Any]]] = {
+# What decides whether something is done, or for how long; see `bodies` for misspelt ones.
+_CONDITION_FIELDS = frozenset(
+    {"nx", "xx", "if_version", "keepttl", "ttl", "expiry", "get", "replace"}
+)
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_BY_NAME: dict[str, tuple[bodies.Decode[Any], Operation[Any, Any]]] = {
     name: (bodies.decoder(operation.payload, "payload"), operation)
     for name, operation in BY_NAME.items()
 }
@@ -214,7 +220,13 @@ async def _answer(context: Context, one: OneCommand) -> object:
     if one.command not in _BY_NAME:
         raise CommandUnknown(one.command)
     decode, operation = _BY_NAME[one.command]
-    body = decode(_payload_of(one))
+    payload = _payload_of(one)
+    try:
+        body = decode(payload)
+    except FieldUnknown:
+        # Clients of this endpoint send more than counts; a condition counts, or is refused.
+        _check_conditions(payload, operation)
+        body = decode(payload, True)
     key = getattr(body, operation.key_field).encode() if operation.key_field else b""
     client_id = body.client_id if operation.is_queued else None
     found = await operation.carry_out(context, key, body, client_id)
@@ -224,6 +236,14 @@ async def _answer(context: Context, one: OneCommand) -> object:
     if isinstance(shown, KeyNotFound):
         raise shown
     return shown
+
+
+def _check_conditions(payload: bytes, operation: Operation[Any, Any]) -> None:
+    """Raise FieldUnknown where a condition, or a deadline, would be passed over."""
+    unknown = _decode_fields(payload).keys() - bodies.field_names(operation.payload)
+    if not unknown.isdisjoint(_CONDITION_FIELDS):
+        field = min(unknown & _CONDITION_FIELDS)
+        raise FieldUnknown(f"field '{field}' does not count for {operation.names[0]}")
 
 
 def _reads(one: OneCommand) -> bool:

@@ -12,15 +12,20 @@ from typing import Any
 import orjson
 from falcon.asgi import Response
 
+from synap.commands.keys import Delete
+from synap.commands.records import check_key
+from synap.commands.strings import Set
 from synap.http.api.bodies import decoder
+from synap.http.api.conditions import Conditions, client_has, conditions_of
 from synap.http.api.errors import answer_error
-from synap.http.api.etags import etag_of, is_named
-from synap.http.api.headers import IF_NONE_MATCH, MIN_REPLICAS
-from synap.http.api.openapi.route import Parameter, Route
-from synap.http.api.operations.operation import Context, Operation
+from synap.http.api.etags import etag_of
+from synap.http.api.headers import MIN_REPLICAS
+from synap.http.api.openapi.route import IF_MATCH, Parameter, Route
+from synap.http.api.operations.operation import Context, Operation, Write
 from synap.http.api.operations.table import by_path
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param, text_param
+from synap.ipc.writer_client import Done
 from synap.request_errors import KeyNotFound
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -75,8 +80,7 @@ class OperationResource(Resource):
             if has_etag and found is not None and end is not None:
                 version = self.version_of(found, end)
                 resp.set_header("ETag", etag_of(version))
-                unwanted = req.raw_headers.get(IF_NONE_MATCH)
-                if unwanted is not None and is_named(unwanted, version):
+                if client_has(req.raw_headers, version):
                     resp.status = 304
                     return
             shown = operation.show(key, body, found)
@@ -89,17 +93,41 @@ class OperationResource(Resource):
 
     def _write(self, operation: Operation[Any, Any], route: Route) -> Responder:
         read_body = self._body_reader(operation, route)
+        takes_conditions = IF_MATCH in route.parameters
 
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
             body = await read_body(req)
-            replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
-            context = Context(self._api, self._facts, req.caller, req.holder, replicas)
-            result = await operation.carry_out(context, key, body)
-            assert context.end is not None, "a write has an end"
-            self.stamp_write(resp, context.end)
+            headers = req.raw_headers
+            conditions = conditions_of(headers) if takes_conditions else None
+            if conditions is not None:
+                done = await self._write_on_conditions(req, operation, key, body, conditions)
+                end, result = done.end, done.result
+            else:
+                await self.await_before_write(req)
+                replicas = self.min_replicas(req) if MIN_REPLICAS in headers else 0
+                context = Context(self._api, self._facts, req.caller, req.holder, replicas)
+                result = await operation.carry_out(context, key, body)
+                assert context.end is not None, "a write has an end"
+                end = context.end
+            self.stamp_write(resp, end)
             resp.data = orjson.dumps(operation.show(key, body, result))
 
         return respond
+
+    async def _write_on_conditions(
+        self,
+        req: Request,
+        operation: Operation[Any, Any],
+        key: bytes,
+        body: Any,
+        conditions: Conditions,
+    ) -> Done:
+        assert isinstance(operation, Write)
+        command = operation.prepare(key, body)
+        assert isinstance(command, Set | Delete), "no other command has a condition"
+        key = command.key if isinstance(command, Set) else key
+        check_key(key)
+        return await self.write_on_conditions(req, key, command, conditions)
 
     def _body_reader(
         self, operation: Operation[Any, Any], route: Route
@@ -109,7 +137,7 @@ class OperationResource(Resource):
             decode = operation.decode or decoder(operation.body)
 
             async def read_json(req: Request) -> Any:
-                return decode(await req.json_body(self._max_body_bytes))
+                return await self.read_body(req, decode)
 
             return read_json
 

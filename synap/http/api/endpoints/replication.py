@@ -117,8 +117,8 @@ class ReplicationEndpoints(Resource):
     """The node's role."""
 
     async def on_post_promote(self, req: Request, resp: Response) -> None:
-        body = await req.json_body(self._max_body_bytes)
-        await self._take(req, resp, Promote(_promote_body(body or b"{}").force))
+        body = await self.read_body(req, _promote_body, default=b"{}")
+        await self._take(req, resp, Promote(body.force))
 
     async def on_post_follow(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _follow_body)
@@ -157,8 +157,8 @@ class Writes(Resource):
     """The writes of a master that hands its role over."""
 
     async def on_post_pause(self, req: Request, resp: Response) -> None:
-        body = await req.json_body(self._max_body_bytes)
-        await self._ask(req, resp, _pause_body(body or b"{}").command())
+        body = await self.read_body(req, _pause_body, default=b"{}")
+        await self._ask(req, resp, body.command())
 
     async def on_post_resume(self, req: Request, resp: Response) -> None:
         await self._ask(req, resp, ResumeWrites())

@@ -101,7 +101,7 @@ class Login(AccountResource):
         self._credentials = credentials
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = _login_body(await req.json_body(MAX_LOGIN_BYTES))
+        body = await self.read_body(req, _login_body, limit_bytes=MAX_LOGIN_BYTES)
         caller, user = await self._credentials.log_in(
             body.username, body.password, audit.address_of_request.get(), is_session=True
         )

@@ -30,7 +30,7 @@ from synap.http.api.openapi.answer_schemas import (
     Schema,
     ref,
 )
-from synap.http.api.openapi.route import Kind, Route
+from synap.http.api.openapi.route import CONDITIONS, Kind, Route
 from synap.http.api.openapi.routes import FIELDS, ROUTES
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
@@ -48,22 +48,20 @@ HEAD works wherever GET does. Another method of a known path is 405 `method_not_
 path 404 `not_found`. A request that can't be read as HTTP, or comes too slowly, is answered with
 400, 408 `request_timeout`, 413 `payload_too_large`, 414 `uri_too_long`, 417 `expectation_failed`,
 431 `headers_too_large` or 503 `overloaded`, and the connection is closed. 500 `internal_error` is a
-fault of the node. Unknown fields of a body are ignored."""
+fault of the node. A parameter of the query that an operation does not have is 400
+`unknown_parameter`, a field of a body 422 `unknown_field`, a condition in a header that does not
+count there 400 `condition_unsupported`; the payloads of commands may have more fields."""
 
 _GUARDED = (401, 403, 429)
 _STATUSES: dict[Kind, tuple[int, ...]] = {
     "read": (400, *_GUARDED, 412, 503),
-    "write": (400, *_GUARDED, 421, 503, 507),
-    "node": _GUARDED,
-    "public": (),
+    "write": (400, *_GUARDED, 412, 421, 503, 507),
+    "node": (400, *_GUARDED),
+    "public": (400,),
 }
 _WITH_JSON_BODY = (400, 413, 415, 422)
-_REQUEST_HEADERS: dict[Kind, tuple[str, ...]] = {
-    "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas", "X-Request-Id"),
-    "write": ("X-Synap-Min-Replicas", "X-Request-Id"),
-    "node": ("X-Request-Id",),
-    "public": ("X-Request-Id",),
-}
+# To a body where none means anything.
+_WITHOUT_BODY = (413, 422)
 _ANSWER_HEADERS: dict[Kind, tuple[str, ...]] = {
     "read": ("X-Synap-Offset", "X-Synap-Position", "X-Synap-Lag-Ms", "X-Request-Id"),
     "write": ("X-Synap-Offset", "X-Synap-Position", "X-Request-Id"),
@@ -191,7 +189,7 @@ def _described(route: Route, theme: str) -> dict[str, Any]:
         }
         for each in route.parameters
     ]
-    parameters += [_component("parameters", name) for name in _REQUEST_HEADERS[kind]]
+    parameters += [_component("parameters", name) for name in (*CONDITIONS[kind], "X-Request-Id")]
     described: dict[str, Any] = {
         "operationId": route.method.lower() + re.sub(r"\W+", "_", route.path).rstrip("_"),
         "tags": [theme],
@@ -228,6 +226,8 @@ def _responses(route: Route) -> dict[str, Any]:
     statuses = {*_STATUSES[route.kind], *route.statuses}
     if route.body is not None:
         statuses.update(_WITH_JSON_BODY)
+    elif not route.takes_bytes:
+        statuses.update(_WITHOUT_BODY)
     if route.path.startswith("/kv/{key}/"):
         # The key's place may hold a word that has a meaning there.
         statuses.add(404)
@@ -265,6 +265,10 @@ def _error(status: int) -> dict[str, Any]:
     return answer | {"content": {_JSON: {"schema": schema}}}
 
 
+# Those that may have more fields than are told: what is asked for by name, and an answer.
+_OPEN_BODIES = {"CommandBody", "OneCommand", "ReplicaFacts", "Permission"}
+
+
 def _body_schemas() -> dict[str, Schema]:
     types = [
         route.body
@@ -281,6 +285,8 @@ def _body_schemas() -> dict[str, Schema]:
         schema.pop("description", None)
         for name in {"key", "destination"} & schema["properties"].keys():
             schema["properties"][name] |= {"minLength": 1}
+    for name in schemas.keys() - _OPEN_BODIES:
+        schemas[name]["additionalProperties"] = False
     for (name, field), text in FIELDS.items():
         schemas[name]["properties"][field]["description"] = text
     return schemas

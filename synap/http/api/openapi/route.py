@@ -24,6 +24,15 @@ class Parameter(msgspec.Struct, frozen=True):
     place: Literal["query", "header"] = "query"
 
 
+# Conditions that every route of a kind takes, as headers.
+CONDITIONS: dict[Kind, tuple[str, ...]] = {
+    "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas"),
+    "write": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas"),
+    "node": (),
+    "public": (),
+}
+
+
 class Route(msgspec.Struct, frozen=True):
     """One method of one path.
 
@@ -60,6 +69,17 @@ class Route(msgspec.Struct, frozen=True):
         """The parameters of the query."""
         return tuple(each for each in self.parameters if each.place == "query")
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The headers that are conditions on the request, and that it takes."""
+        own = tuple(each.name for each in self.parameters if each.place == "header")
+        return CONDITIONS[self.kind] + own
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether the request's body means something."""
+        return self.takes_bytes or self.body is not None
+
 
 def get(path: str, summary: str, answer: str, **more: Any) -> Route:
     """Return the route of a GET, a read where nothing else is said."""
@@ -76,6 +96,7 @@ def delete(path: str, summary: str, answer: str, **more: Any) -> Route:
     return Route("DELETE", path, summary, answer, **{"kind": "write", **more})
 
 
+IF_MATCH = Parameter("If-Match", TEXT, "Only where the key has such a version", place="header")
 IF_NONE_MATCH = Parameter(
     "If-None-Match", TEXT, "Only where the key has none of these versions", place="header"
 )

@@ -12,6 +12,7 @@ from typing import Any
 from synap.http.api.endpoints import api_keys, commands, replication, users
 from synap.http.api.openapi.answer_schemas import NATURAL, TEXT
 from synap.http.api.openapi.route import (
+    IF_MATCH,
     IF_NONE_MATCH,
     Parameter,
     Route,
@@ -27,7 +28,6 @@ from synap.http.api.operations.operation import Operation
 from synap.http.api.operations.values import VALUES
 from synap.http.api.operations.whole_keys import WHOLE_KEYS
 
-_IF_MATCH = Parameter("If-Match", TEXT, "Only where the key has such a version", place="header")
 _TTL = Parameter("ttl", NATURAL, "Seconds from now on that the key lives")
 _LAG = (
     Parameter("max_lag_ms", NATURAL, "How old a replica's data may be"),
@@ -46,17 +46,17 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "Raw values": (
         get(
             "/raw/{key}", "Get a value's bytes", "Binary",
-            parameters=(IF_NONE_MATCH,), statuses=(304, 404), headers=("ETag",),
+            parameters=(IF_MATCH, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
             media_type="application/octet-stream",
         ),
         Route(
             "PUT", "/raw/{key}", "Set a key to the body's bytes", "Version", "write",
-            takes_bytes=True, parameters=(_TTL, _IF_MATCH, IF_NONE_MATCH),
+            takes_bytes=True, parameters=(_TTL, IF_MATCH, IF_NONE_MATCH),
             statuses=(412, 413, 422), headers=("ETag",),
         ),
         delete(
             "/raw/{key}", "Delete a key on conditions", "Deleted",
-            parameters=(_IF_MATCH, IF_NONE_MATCH), statuses=(412,),
+            parameters=(IF_MATCH, IF_NONE_MATCH), statuses=(412,),
         ),
     ),
     "Names": (*_routes_of(*NAMES),),

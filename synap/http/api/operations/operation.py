@@ -21,6 +21,7 @@ from synap.commands.commands import Command
 from synap.commands.records import Record, check_key
 from synap.commands.transactions import Queued, TransactionCommand
 from synap.errors import NotHeld
+from synap.http.api.bodies import Decode
 from synap.http.api.openapi.route import Route
 from synap.ipc.writer_client import Done
 from synap.place import LogEnd
@@ -169,7 +170,7 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         payload: type[BodyT] | None = None,
         key_field: str = "key",
         is_queued: bool = False,
-        decode: Callable[[bytes], BodyT] | None = None,
+        decode: Decode[BodyT] | None = None,
     ) -> None:
         """
         Args:

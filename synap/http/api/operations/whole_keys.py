@@ -15,7 +15,7 @@ from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.commands.values import byte_list, readable, readable_all, stored_bytes
 from synap.http.api.bodies import AtMostMany, Natural, checked_expiry, decoder, expiry_after
-from synap.http.api.openapi.route import IF_NONE_MATCH, Parameter, delete, get, post
+from synap.http.api.openapi.route import IF_MATCH, IF_NONE_MATCH, Parameter, delete, get, post
 from synap.http.api.operations.operation import (
     ClientId,
     Context,
@@ -141,21 +141,23 @@ class DeletePayload(Nothing, gc=False):
     key: str | None = None
     keys: Annotated[list[str], AtMostMany] | None = None
     client_id: ClientId | None = None
+    if_version: str | int | None = None
 
     def command(self) -> Delete:
         """Return the command.
 
         Raises:
             FieldMissing: neither is given.
-            FieldInvalid: both are.
+            FieldInvalid: both are, or the version is none.
         """
+        if_version = None if self.if_version is None else wanted_version(self.if_version)
         if self.keys is not None:
             if self.key is not None:
                 raise FieldInvalid("fields 'key' and 'keys' exclude each other")
-            return Delete(tuple([key.encode() for key in self.keys]))
+            return Delete(tuple([key.encode() for key in self.keys]), if_version)
         if self.key is None:
             raise FieldMissing("key")
-        return Delete((self.key.encode(),))
+        return Delete((self.key.encode(),), if_version)
 
 
 def _delete(key: bytes, body: Nothing) -> Delete:
@@ -168,6 +170,8 @@ def _deleted(key: bytes, body: Nothing, number: int) -> object:
 
 def _deleted_by_name(key: bytes, body: Nothing, number: int) -> object:
     assert isinstance(body, DeletePayload)
+    # Where a condition does not hold, nothing is deleted.
+    number = max(number, 0)
     return {"deleted": number if body.keys is not None else bool(number)}
 
 
@@ -176,6 +180,7 @@ class PairBody(msgspec.Struct, gc=False):
 
     key: str
     value: msgspec.Raw
+    ttl: Natural | None = None
 
 
 class PairsBody(msgspec.Struct, gc=False):
@@ -183,23 +188,24 @@ class PairsBody(msgspec.Struct, gc=False):
 
     pairs: Annotated[list[PairBody | tuple[str, msgspec.Raw]], AtMostMany]
 
-    def stored(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Return the keys and the values as they are stored."""
-        return tuple([_stored_pair(pair) for pair in self.pairs])
+    def command(self, *, nx: bool) -> SetMany:
+        """Return the command."""
+        return SetMany(tuple([_stored_pair(pair) for pair in self.pairs]), nx, _deadlines(self))
 
 
-class _TextPair(msgspec.Struct, gc=False):
+class _TextPair(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     key: str
     value: str
+    ttl: Natural | None = None
 
 
-class _TextPairs(msgspec.Struct, gc=False):
+class _TextPairs(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A PairsBody whose values are all strings."""
 
     pairs: Annotated[list[_TextPair | tuple[str, str]], AtMostMany]
 
-    def stored(self) -> tuple[tuple[bytes, bytes], ...]:
-        return tuple(
+    def command(self, *, nx: bool) -> SetMany:
+        stored = tuple(
             [
                 (pair[0].encode(), pair[1].encode())
                 if isinstance(pair, tuple)
@@ -207,6 +213,7 @@ class _TextPairs(msgspec.Struct, gc=False):
                 for pair in self.pairs
             ]
         )
+        return SetMany(stored, nx, _deadlines(self))
 
 
 class PairsPayload(msgspec.Struct, gc=False):
@@ -215,18 +222,28 @@ class PairsPayload(msgspec.Struct, gc=False):
     pairs: Annotated[list[PairBody | tuple[str, msgspec.Raw]], AtMostMany] | None = None
     key: str | None = None
     value: msgspec.Raw = _NO_VALUE
+    ttl: Natural | None = None
 
-    def stored(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Return the keys and the values as they are stored.
+    def command(self, *, nx: bool) -> SetMany:
+        """Return the command.
 
         Raises:
             FieldMissing: there is neither a list nor a pair.
         """
         if self.pairs is not None:
-            return PairsBody(self.pairs).stored()
+            return PairsBody(self.pairs).command(nx=nx)
         if self.key is None or not self.value:
             raise FieldMissing("pairs" if self.key is None else "value")
-        return ((self.key.encode(), stored_bytes(self.value)),)
+        return PairsBody([PairBody(self.key, self.value, self.ttl)]).command(nx=nx)
+
+
+def _deadlines(body: PairsBody | _TextPairs) -> tuple[int | None, ...]:
+    """Return when each pair expires; nothing where none does."""
+    ttls = [None if isinstance(pair, tuple) else pair.ttl for pair in body.pairs]
+    if ttls.count(None) == len(ttls):
+        return ()
+    now = begun_ms()
+    return tuple([None if ttl is None else expiry_after(ttl, now) for ttl in ttls])
 
 
 _Pairs = PairsBody | _TextPairs | PairsPayload
@@ -234,7 +251,7 @@ _decode_text_pairs = msgspec.json.Decoder(_TextPairs).decode
 _decode_pairs = decoder(PairsBody)
 
 
-def decode_pairs(data: bytes) -> PairsBody | _TextPairs:
+def decode_pairs(data: bytes, ignores_unknown: bool = False) -> PairsBody | _TextPairs:
     """Return the decoded body of mset; for its errors see `decoder`.
 
     Most values are strings, which are decoded in one go.
@@ -242,7 +259,7 @@ def decode_pairs(data: bytes) -> PairsBody | _TextPairs:
     try:
         return _decode_text_pairs(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_pairs(data)
+        return _decode_pairs(data, ignores_unknown)
 
 
 def _stored_pair(pair: PairBody | tuple[str, msgspec.Raw]) -> tuple[bytes, bytes]:
@@ -251,11 +268,11 @@ def _stored_pair(pair: PairBody | tuple[str, msgspec.Raw]) -> tuple[bytes, bytes
 
 
 def _set_many(key: bytes, body: _Pairs) -> SetMany:
-    return SetMany(body.stored())
+    return body.command(nx=False)
 
 
 def _set_many_nx(key: bytes, body: _Pairs) -> SetMany:
-    return SetMany(body.stored(), nx=True)
+    return body.command(nx=True)
 
 
 class KeysBody(msgspec.Struct, gc=False):
@@ -305,18 +322,21 @@ _SHAPE = Parameter(
 
 SET = Write(
     "kv.set",
-    post("/kv/set", "Set a key", "Written"),
+    post(
+        "/kv/set", "Set a key", "Written",
+        parameters=(IF_MATCH, IF_NONE_MATCH), statuses=(412,),
+    ),
     SetBody,
     lambda key, body: body.command(begun_ms),
     _written,
     show_named=_written_by_name,
     is_queued=True,
-)
+)  # fmt: skip
 GET = Look(
     "kv.get",
     get(
         "/kv/get/{key}", "Get a key's value", "Value",
-        parameters=(_SHAPE, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
+        parameters=(_SHAPE, IF_MATCH, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
     ),
     GetBody,
     get_key,
@@ -328,7 +348,13 @@ WHOLE_KEYS = (
     GET,
     Write(
         "kv.del",
-        delete("/kv/del/{key}", "Delete a key", "Deleted"),
+        delete(
+            "/kv/del/{key}",
+            "Delete a key",
+            "Deleted",
+            parameters=(IF_MATCH, IF_NONE_MATCH),
+            statuses=(412,),
+        ),
         Nothing,
         _delete,
         _deleted,

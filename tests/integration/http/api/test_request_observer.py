@@ -65,7 +65,7 @@ def test_slow_request_is_logged_by_its_route_and_not_its_key(
     config = make_config(tmp_path, logging__slow_ms=1)
     with open_board(config), serving(config) as client:
         # Reads the files of all processes, in a thread: never under a millisecond.
-        request_id = client.get("/metrics?of=secret").headers["x-request-id"]
+        request_id = client.get("/metrics", {"X-Secret": "secret"}).headers["x-request-id"]
     record = next(r for r in caplog.records if getattr(r, "action", "") == "slow_request")
     assert record.getMessage().startswith("GET /metrics took ")
     assert vars(record)["request_id"] == request_id
@@ -78,11 +78,11 @@ def test_access_log_has_a_line_for_each_request(
     caplog.set_level(logging.INFO, "synap.access")
     config = make_config(tmp_path, logging__access=True)
     with open_board(config), serving(config) as client:
-        answer = client.get("/liveness?x=1")
+        answer = client.get("/replica?max_lag_ms=1")
         client.get("/nothing")
     gathered = [vars(r)["requests"] for r in caplog.records if r.name == "synap.access"]
     first, second = (line for lines in gathered for line in lines)
-    assert (first.method, first.target, first.status) == ("GET", "/liveness?x=1", 200)
+    assert (first.method, first.target, first.status) == ("GET", "/replica?max_lag_ms=1", 503)
     assert (second.target, second.status) == ("/nothing", 404)
     assert first.client == "127.0.0.1"
     assert first.request_id == answer.headers["x-request-id"]

@@ -50,7 +50,7 @@ def test_copy_with_replace_overwrites(client: Client, key: str) -> None:
 
 
 def test_rename_without_destination_is_422_that_names_it(client: Client, key: str) -> None:
-    answer = client.post(f"/key/{key}/rename", {"to": "x"})
+    answer = client.post(f"/key/{key}/rename", {})
     assert error_of(answer) == (422, "invalid_field", False)
     assert "'destination'" in answer.json()["error"]
 
