@@ -20,6 +20,7 @@ from synap.ipc.admin_messages import AcceptMaster, ConfirmClock, EngineCommand, 
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.owner.role_change import config_with_master
+from synap.replication.following.freshness import Freshness
 from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
@@ -64,16 +65,19 @@ class ReplicaEngine:
         subscriber: Subscriber,
         diverged_dir: Path,
         on_failure: Callable[[BaseException], None],
+        freshness: Freshness,
     ) -> None:
         """
         Args:
             subscriber: Not running yet.
             diverged_dir: Where own data goes that the master does not have.
             on_failure: Called where the subscriber ends by an error.
+            freshness: Keeps how old the data is.
         """
         self._subscriber = subscriber
         self._diverged_dir = diverged_dir
         self._on_failure = on_failure
+        self._freshness = freshness
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -84,6 +88,7 @@ class ReplicaEngine:
         if self._task is not None:
             self._subscriber.stop()
             await asyncio.wait((self._task,))
+            self._freshness.save()
 
     async def end_writing(self) -> None:
         await self.stop()
@@ -118,16 +123,18 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
     master_address = parts.config.replication.master_address
     assert master_address is not None, "it was looked at before the loop began"
     data_dir, snapshots = parts.data_dir, parts.snapshots
+    freshness = Freshness(parts.paths.fresh_file)
     subscriber = Subscriber(
         parts.config,
         data_dir,
-        ReplicaBoard(parts.board, data_dir, master_address, snapshots.facts),
+        ReplicaBoard(parts.board, data_dir, master_address, snapshots.facts, freshness),
         applied_time_ms=data_dir.applied.time_ms,
+        fresh_ns=freshness.began_ns(data_dir.applied.time_ms, has_synced=data_dir.has_synced),
         count=parts.count,
         on_peers=partial(save_peers, parts.paths.peers_file),
         installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
     )
-    return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail)
+    return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail, freshness)
 
 
 def main() -> int:

@@ -39,6 +39,7 @@ class NodePaths:
         replicas_file: Whom this master asks at its next start; see `known_replicas`.
         peers_file: Whom this replica asks when it is promoted; see `rival_watch`.
         resync_file: A full resync that is being switched in.
+        fresh_file: How old a replica's data is.
         run_dir: Sockets and shared memory; gone with the machine.
         writer_socket: Where the log's owner takes writes.
         admin_socket: Where it takes requests for its own work, such as a snapshot.
@@ -56,6 +57,7 @@ class NodePaths:
     replicas_file: Path
     peers_file: Path
     resync_file: Path
+    fresh_file: Path
     run_dir: Path
     writer_socket: Path
     admin_socket: Path
@@ -83,6 +85,7 @@ class NodePaths:
             replicas_file=data_dir / "replicas.json",
             peers_file=data_dir / "peers.json",
             resync_file=data_dir / "resync.json",
+            fresh_file=data_dir / "fresh_ms",
             run_dir=run_dir,
             writer_socket=run_dir / "writer.sock",
             admin_socket=run_dir / "admin.sock",

@@ -162,9 +162,7 @@ class LocalNode:
     def lag_ms(self) -> int:
         """Return how old a replica's data may be."""
         view = self._board.view()
-        return lag_ms(
-            time.monotonic_ns(), view.lag_since_ns, view.last_contact_ns, view.heartbeat_ns
-        )
+        return lag_ms(time.monotonic_ns(), view.lag_since_ns, view.fresh_ns, view.heartbeat_ns)
 
     def totals(self) -> list[int]:
         """Return the counts over all workers of the node, by `Counter`."""

@@ -62,6 +62,8 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
         has_quorum: False on a master that has not reached for replication.replica_timeout_secs as
             many replicas as every write waits for.
         first_sync_done: False on a replica that never held a whole state of its master.
+        fresh_ns: When (CLOCK_MONOTONIC) a master that serves this replica was last heard, over its
+            restarts; 0 where nobody knows.
     """
 
     role: str = ""
@@ -80,6 +82,7 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
     master_url: str = ""
     first_sync_done: bool = False
     has_quorum: bool = True
+    fresh_ns: int = 0
 
 
 def unacknowledged(view: BoardView) -> str:

@@ -185,6 +185,7 @@ def replica_view(**facts: object) -> BoardView:
         status="in_sync",
         generation=1,
         last_contact_ns=now_ns,
+        fresh_ns=now_ns,
         heartbeat_ns=60_000_000_000,
         tick_ns=now_ns,
         master_url="http://master.example:15500",

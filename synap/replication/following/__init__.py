@@ -2,5 +2,6 @@
 
 subscriber       keeps the link, hands what comes to the follower
 installer        the disk's part of a full resync, beside the loop
+freshness        how old the data is, over restarts
 replica_status   how the replica stands, on the board
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from synap.addresses import reachable_url, split_address
 from synap.node.data_dir import DataDir
+from synap.replication.following.freshness import Freshness
 from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.reigns import rank
@@ -28,6 +29,7 @@ class ReplicaBoard:
         data_dir: DataDir,
         master_address: str,
         snapshots: Callable[[], SnapshotFacts],
+        freshness: Freshness,
     ) -> None:
         """
         Args:
@@ -35,6 +37,7 @@ class ReplicaBoard:
             data_dir: The node's log.
             master_address: The master's PUB socket.
             snapshots: Tells how the node's snapshots stand.
+            freshness: Keeps how old the data is over restarts.
         """
         self._board = board
         self._clock = ClockWord(board.clock)
@@ -42,12 +45,14 @@ class ReplicaBoard:
         self._master_address = master_address
         self._master_host = split_address(master_address)[0]
         self._snapshots = snapshots
+        self._freshness = freshness
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
 
     def show(self, status: FollowerStatus) -> None:
         """Show `status`, and now and then the details."""
         now_ns = time.monotonic_ns()
+        self._freshness.note(status, now_ns)
         self._clock.offset = status.clock_offset_ns or self._clock.offset or measured_offset()
         self._board.publish(
             BoardView(
@@ -61,6 +66,7 @@ class ReplicaBoard:
                 master_offset=status.master_offset,
                 lag_since_ns=status.lag_since_ns,
                 last_contact_ns=status.last_contact_ns,
+                fresh_ns=status.fresh_ns,
                 heartbeat_ns=status.heartbeat_ns,
                 tick_ns=now_ns,
                 master_url=reachable_url(status.master_url, self._master_host),

@@ -85,6 +85,7 @@ class Subscriber:
         board: StatusBoard,
         *,
         applied_time_ms: int,
+        fresh_ns: int = 0,
         count: Count,
         draw: Callable[[], float] = random.random,
         installer: JobTaker | None = None,
@@ -96,6 +97,7 @@ class Subscriber:
             log: This node's log, open; the subscriber alone appends to it.
             board: Where the status goes.
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
+            fresh_ns: When the log last had all that its master had; 0 where nobody knows.
             count: Counts gaps, fetches, full resyncs and failed handshakes.
             draw: Random numbers from [0, 1) for the back-off.
             on_peers: Called where the master has told anew where its replicas would be as masters.
@@ -128,6 +130,7 @@ class Subscriber:
                 sync_address=replication.sync_listen_address,
             ),
             applied_time_ms,
+            fresh_ns,
         )
         self._tick_seconds = min(
             replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS

@@ -129,12 +129,20 @@ class Follower:
         gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
     """
 
-    def __init__(self, log: ReplicaLog, options: FollowerOptions, applied_time_ms: int) -> None:
+    def __init__(
+        self,
+        log: ReplicaLog,
+        options: FollowerOptions,
+        applied_time_ms: int,
+        fresh_ns: int = 0,
+    ) -> None:
         """
         Args:
             log: This node's log; the follower alone appends to it.
             options: How to follow.
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
+            fresh_ns: When this log last had all that its master had, as far as an earlier follower
+                knew; 0 where nobody knows.
         """
         self.outbox: list[Request] = []
         self.gaps = 0
@@ -149,6 +157,8 @@ class Follower:
         # When this link began; the master was last heard, on whatever link; the last hello was
         # said. Each is 0 for never; `_began_ns <= _greeted_ns` in GREETED, REFUSED and JOINED.
         self._began_ns = self._contact_ns = self._greeted_ns = 0
+        # When a master that serves this log was last heard, over restarts too; 0 for unknown.
+        self._fresh_ns = fresh_ns
         # Time between two heartbeats: the longer one of the master's and this node's own.
         self._interval_ns = options.heartbeat_interval_ms * NS_PER_MS
 
@@ -213,10 +223,10 @@ class Follower:
         if isinstance(message, Chunk):
             self._receive_chunk(message, bulk, now_ns)
         elif isinstance(message, SnapshotOffer):
-            self._contact_ns = now_ns
+            self._note_contact(now_ns)
             self._resync.take_offer(message, now_ns)
         elif isinstance(message, SnapshotChunk):
-            self._contact_ns = now_ns
+            self._note_contact(now_ns)
             self._resync.take_chunk(message, bulk, now_ns)
         elif isinstance(message, Welcome):
             self._receive_welcome(message, now_ns)
@@ -317,6 +327,7 @@ class Follower:
             master_url=self._master_url,
             lag_since_ns=self._lag.since_ns(self._log.position.offset),
             last_contact_ns=self._contact_ns,
+            fresh_ns=self._fresh_ns,
             synced_ns=self._lag.synced_ns,
             heartbeat_ns=self._interval_ns,
             has_synced=self._log.has_synced,
@@ -360,12 +371,13 @@ class Follower:
         self._buffer.clear()
         self._stage = _Stage.SYNCING
 
-    def _become_joined(self, master_offset: int) -> None:
+    def _become_joined(self, master_offset: int, now_ns: int) -> None:
         """Keep what the stream brought since the hello: the catch-up ends where it begins."""
         self._stop_following()
         self._stage = _Stage.JOINED
         self._refusal = Refusal("")
         self._target_offset = master_offset
+        self._note_contact(now_ns)
 
     def _stop_following(self) -> None:
         """Forget what belongs to JOINED alone; a chunk that still comes is nobody's."""
@@ -398,14 +410,20 @@ class Follower:
         if not self._is_level:
             return LinkState.CATCHING_UP
         since_ns = self._lag.since_ns(self._log.position.offset)
-        lag = lag_ms(now_ns, since_ns, self._contact_ns, self._interval_ns)
+        lag = lag_ms(now_ns, since_ns, self._fresh_ns, self._interval_ns)
         return LinkState.LAGGING if lag > self._options.max_lag_ms else LinkState.IN_SYNC
 
     def _is_silent(self, now_ns: int) -> bool:
         return is_silent(now_ns, max(self._contact_ns, self._began_ns), self._interval_ns)
 
-    def _hear_heartbeat(self, beat: Heartbeat, now_ns: int) -> None:
+    def _note_contact(self, now_ns: int) -> None:
         self._contact_ns = now_ns
+        # What a master says that does not serve this log makes nothing in it younger.
+        if self._stage is _Stage.JOINED:
+            self._fresh_ns = now_ns
+
+    def _hear_heartbeat(self, beat: Heartbeat, now_ns: int) -> None:
+        self._note_contact(now_ns)
         own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
         self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
         is_new = self._stage is _Stage.LISTENING or beat.history != self._history
@@ -438,10 +456,10 @@ class Follower:
         if message.history != self._history:
             return
         if self._stage in (_Stage.REFUSED, _Stage.SYNCING):
-            self._contact_ns = now_ns
+            self._note_contact(now_ns)
             return
         frames = read_frames(bulk)
-        self._contact_ns = now_ns
+        self._note_contact(now_ns)
         for frame in frames:
             if frame.last_offset <= self._log.position.offset:
                 continue
@@ -492,7 +510,7 @@ class Follower:
             return
         if welcome.lineage != lineage:
             self._adopt(welcome.lineage)
-        self._become_joined(welcome.position.offset)
+        self._become_joined(welcome.position.offset, now_ns)
         self._lag.reach(welcome.position.offset)
         self._look_level(now_ns)
 
@@ -506,7 +524,7 @@ class Follower:
         """Send what the master asks for of its own log, as much as it gave credit for."""
         if self._stage not in (_Stage.GREETED, _Stage.LENDING):
             return
-        self._contact_ns = now_ns
+        self._note_contact(now_ns)
         self._become_lending(now_ns)
         position, content = self._lent
         if position != recall.position or not recall.at_byte:
@@ -577,7 +595,7 @@ class Follower:
             # A chunk went with a connection; settle() fetches again from where the log stands.
             self._transfer = None
             return
-        self._contact_ns = now_ns
+        self._note_contact(now_ns)
         offset = self._log.position.offset
         frames = [frame for frame in read_frames(bulk) if frame.last_offset > offset]
         if frames:

@@ -82,6 +82,7 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         master_url: Where clients reach the master; empty where that is unknown.
         lag_since_ns: Since when (monotonic) something known is unapplied; 0 for nothing.
         last_contact_ns: When (monotonic) the master was last heard; 0 for never.
+        fresh_ns: When (monotonic) a master that serves it was last heard; 0 where nobody knows.
         synced_ns: When (monotonic) this replica last had all that its master had; 0 for never.
         heartbeat_ns: Time between two heartbeats.
         clock_offset_ns: See `MasterClock`.
@@ -98,6 +99,7 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     master_url: str
     lag_since_ns: int
     last_contact_ns: int
+    fresh_ns: int
     synced_ns: int
     heartbeat_ns: int
     has_synced: bool

@@ -11,6 +11,9 @@ from bisect import bisect_right
 
 from synap.replication.rules.progress import NS_PER_MS
 
+UNKNOWN_LAG_MS = 2**31 - 1
+"""The lag of a replica that can't know how old its data is: above every bound that is asked for."""
+
 # Offsets noted within a millisecond share one mark: finer than any lag that is shown.
 _MARK_NS = NS_PER_MS
 # With full marks every second one goes, so that old ages get coarser by a fraction of themselves.
@@ -22,22 +25,29 @@ def lag_entries(master_offset: int, applied_offset: int) -> int:
     return max(0, master_offset - applied_offset)
 
 
-def lag_ms(now_ns: int, lag_since_ns: int, last_contact_ns: int, heartbeat_ns: int) -> int:
-    """Return the age of the oldest entry that may be unapplied.
+def lag_ms(now_ns: int, lag_since_ns: int, fresh_ns: int, heartbeat_ns: int) -> int:
+    """Return the age of the oldest entry that may be unapplied; UNKNOWN_LAG_MS for any.
 
-    Silence is lag: a master that is not heard may have written since. One heartbeat may be late, so
-    it counts from two intervals on.
+    Silence is lag: a master that is not heard may have written since, and so may one that is heard
+    and does not serve this replica. One heartbeat may be late, so it counts from two intervals on.
 
     Args:
         now_ns: Monotonic clock.
         lag_since_ns: Since when something known is unapplied; 0 for nothing.
-        last_contact_ns: When the master was last heard; 0 for never.
+        fresh_ns: When a master that serves this replica was last heard; 0 where nobody knows.
         heartbeat_ns: Time between two heartbeats.
     """
+    if not fresh_ns:
+        return UNKNOWN_LAG_MS
     since = lag_since_ns or now_ns
-    if now_ns - last_contact_ns > 2 * heartbeat_ns:
-        since = min(since, last_contact_ns or since)
+    if now_ns - fresh_ns > 2 * heartbeat_ns:
+        since = min(since, fresh_ns)
     return max(0, now_ns - since) // NS_PER_MS
+
+
+def fresh_since_ns(now_ns: int, age_ms: int) -> int:
+    """Return `fresh_ns` of what is `age_ms` old; may be below 0, and is never 0."""
+    return now_ns - max(0, age_ms) * NS_PER_MS or -1
 
 
 class OffsetClock:

@@ -103,7 +103,7 @@ def test_lag_grows_while_nothing_is_heard(config: Config) -> None:
     make_generation(config, offset=5, a="x")
     silent_since = time.monotonic_ns() - 10 * SECOND_NS
     with open_board(config) as board, serving(config) as client:
-        board.publish(replica_view(last_contact_ns=silent_since, heartbeat_ns=SECOND_NS))
+        board.publish(replica_view(fresh_ns=silent_since, heartbeat_ns=SECOND_NS))
         assert int(client.get("/kv/get/a").headers["x-synap-lag-ms"]) >= 10_000
 
 

@@ -69,12 +69,12 @@ FRAMES = log_of(30)
 class Bench:
     """A follower with a clock of its own."""
 
-    def __init__(self, held: int = 0, lineage: Lineage | None = None) -> None:
+    def __init__(self, held: int = 0, lineage: Lineage | None = None, fresh_ns: int = 0) -> None:
         if lineage is None:
             lineage = LINEAGE if held else ()
         self.log = MemoryLog(FRAMES[:held], lineage)
         options = FollowerOptions("replica", "", 1000, 10_000, 5000)
-        self.follower = Follower(self.log, options, applied_time_ms=1 if held else 0)
+        self.follower = Follower(self.log, options, 1 if held else 0, fresh_ns)
         self.now_ns = 1000 * SECOND_NS
         self.follower.connect(self.now_ns)
 

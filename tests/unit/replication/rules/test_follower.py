@@ -14,6 +14,7 @@ from synap.errors import LinkLost, ProtocolViolation
 from synap.frame import VERSION
 from synap.position import Reign
 from synap.replication.rules import follower
+from synap.replication.rules.lag import lag_ms
 from synap.replication.rules.messages import (
     Ack,
     Credit,
@@ -416,3 +417,28 @@ def test_what_an_ended_reign_had_beyond_the_new_ones_log_is_no_lag():
         bench.beat(3, history=FOREIGN)
     bench.settle()
     assert bench.state is LinkState.IN_SYNC
+
+
+def lag_of(bench: Bench) -> int:
+    status = bench.follower.status(bench.now_ns)
+    return lag_ms(bench.now_ns, status.lag_since_ns, status.fresh_ns, status.heartbeat_ns)
+
+
+def test_lag_of_a_replica_that_is_refused_grows_while_its_master_is_heard():
+    bench = Bench(held=3)
+    bench.join(3)
+    assert lag_of(bench) == 0
+    bench.receive(Refusal("hello_wanted"))
+    bench.receive(Refusal("diverged", "another history"))
+    for _ in range(20):
+        bench.now_ns += SECOND_NS
+        bench.beat(3)
+    assert lag_of(bench) == 20_000
+
+
+def test_lag_of_a_new_follower_is_that_of_the_one_before_until_it_is_welcome():
+    bench = Bench(held=3, fresh_ns=940 * SECOND_NS)
+    bench.beat(3)
+    assert lag_of(bench) == 60_000
+    bench.welcome(3)
+    assert lag_of(bench) == 0

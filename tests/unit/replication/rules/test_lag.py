@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synap.replication.rules.lag import Lag, OffsetClock, lag_entries, lag_ms
+from synap.replication.rules.lag import (
+    UNKNOWN_LAG_MS,
+    Lag,
+    OffsetClock,
+    fresh_since_ns,
+    lag_entries,
+    lag_ms,
+)
 from synap.replication.rules.progress import NS_PER_MS
 
 SECOND_NS = 1_000_000_000
@@ -25,6 +32,15 @@ def test_lag_ms_is_the_age_of_what_is_unapplied():
 
 def test_lag_ms_grows_with_the_masters_silence():
     assert lag_ms(9 * SECOND_NS, 0, 4 * SECOND_NS, SECOND_NS) == 5000
+
+
+def test_lag_ms_of_data_whose_age_nobody_knows_is_above_every_bound():
+    assert lag_ms(5 * SECOND_NS, 0, 0, SECOND_NS) == UNKNOWN_LAG_MS
+
+
+def test_lag_ms_of_data_that_is_older_than_the_machine_runs_is_its_age():
+    assert lag_ms(5 * SECOND_NS, 0, fresh_since_ns(5 * SECOND_NS, 60_000), SECOND_NS) == 60_000
+    assert lag_ms(5 * SECOND_NS, 0, fresh_since_ns(5 * SECOND_NS, 5000), SECOND_NS) == 5000
 
 
 def test_lag_ms_of_a_silent_master_counts_from_the_older_of_the_two():

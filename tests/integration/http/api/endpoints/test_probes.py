@@ -30,7 +30,7 @@ class Desk:
     def show(self, view: BoardView, **changes: Any) -> None:
         """Publish a view of an owner that is alive and hears its master."""
         now_ns = time.monotonic_ns()
-        alive = {"tick_ns": now_ns, "last_contact_ns": now_ns}
+        alive = {"tick_ns": now_ns, "last_contact_ns": now_ns, "fresh_ns": now_ns}
         self._board.publish(msgspec.structs.replace(view, **{**alive, **changes}))
 
     def ask(self, path: str) -> tuple[int, list[str]]:
@@ -134,10 +134,16 @@ def test_replica_that_lags_over_the_limit_is_left_out(hooks: Desk, word: str) ->
 
 
 def test_replica_that_hears_nothing_lags_after_the_configured_time(hooks: Desk) -> None:
-    hooks.show(REPLICA, status="disconnected", last_contact_ns=time.monotonic_ns() - 9 * SECOND_NS)
+    hooks.show(REPLICA, status="disconnected", fresh_ns=time.monotonic_ns() - 9 * SECOND_NS)
     assert hooks.ask("/replica")[0] == 200
-    hooks.show(REPLICA, status="disconnected", last_contact_ns=time.monotonic_ns() - 11 * SECOND_NS)
+    hooks.show(REPLICA, status="disconnected", fresh_ns=time.monotonic_ns() - 11 * SECOND_NS)
     assert hooks.ask("/replica") == (503, ["lag_ms"])
+
+
+def test_replica_that_never_heard_its_master_is_fit_for_nothing(hooks: Desk) -> None:
+    hooks.show(REPLICA, status="connecting", last_contact_ns=0, fresh_ns=0)
+    assert hooks.ask("/replica?max_lag_ms=600000") == (503, ["lag_ms"])
+    assert hooks.ask("/read-only") == (503, ["lag_ms"])
 
 
 @pytest.mark.parametrize("value", ["-1", "x", ""])
