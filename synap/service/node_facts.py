@@ -24,7 +24,14 @@ from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import KeyStats, NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
-from synap.shared.board import BoardView, ReplicaFacts, SnapshotFacts, unacknowledged
+from synap.shared.board import (
+    BoardView,
+    ReplicaFacts,
+    SnapshotFacts,
+    owner_silence_ms,
+    silent_owner,
+    unacknowledged,
+)
 from synap.shared.counters import Counter
 from synap.shared.series import (
     CATCH_UPS,
@@ -373,9 +380,9 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
             "local_offset": offset,
             "lag_entries": lag_entries(view.master_offset, offset),
             "lag_ms": node.lag_ms(),
-            "status": view.status or "connecting",
+            "status": "disconnected" if silent_owner(view) else view.status or "connecting",
             "last_sync": details.last_sync_ms or None,
-            "note": details.link_note or None,
+            "note": _silence_note(view) or details.link_note or None,
         }
     facts["current_offset"] = offset
     if node.role == "master":
@@ -385,9 +392,22 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
     return facts
 
 
+def _own_state(view: BoardView, *, is_replica: bool) -> str:
+    return (view.status or "connecting") if is_replica else _master_state(view)
+
+
+def _silence_note(view: BoardView) -> str:
+    """Say that what the board shows is old, where it is; else nothing."""
+    silence_ms = owner_silence_ms(view)
+    if not silence_ms:
+        return ""
+    return f"the process that owns the log has shown no life for {silence_ms // 1000} s"
+
+
 def _own_note(node: LocalNode, put_aside: int) -> str | None:
     """Return what an operator should know of this node; None for nothing."""
-    notes = []
+    silence = _silence_note(node.view)
+    notes = [silence] if silence else []
     if node.view.read_only == Recovering.reason:
         awaited = ", ".join(each.id for each in node.details.awaited)
         notes.append(f"waits for {awaited or 'its replicas'}")
@@ -412,7 +432,7 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
     is_replica = node.role == "replica"
     offset = node.applied_offset()
     own = _member(config.server.node_id, config.server.own_url, node.role) | {
-        "state": (view.status or "connecting") if is_replica else _master_state(view),
+        "state": silent_owner(view) or _own_state(view, is_replica=is_replica),
         "epoch": view.epoch,
         "offset": offset,
         "open": replication_is_open(node),

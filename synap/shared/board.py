@@ -19,6 +19,7 @@ The 8 before them are the owner's clock, see `node_clock`.
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 from typing import Generic, TypeVar
 from zlib import crc32
@@ -94,6 +95,24 @@ def unacknowledged(view: BoardView) -> str:
     if view.read_only in _NO_WRITES:
         return view.read_only
     return "" if view.has_quorum else "no_quorum"
+
+
+# The log's owner shows a sign of life ten times a second and is restarted within two seconds.
+# Longer silence than this means that it is gone or stuck.
+_SILENT_OWNER_NS = 5_000_000_000
+
+
+def owner_silence_ms(view: BoardView) -> int:
+    """Return for how long the log's owner has shown no life; 0 where that is no trouble yet."""
+    silence_ns = time.monotonic_ns() - view.tick_ns
+    return silence_ns // 1_000_000 if view.role and silence_ns > _SILENT_OWNER_NS else 0
+
+
+def silent_owner(view: BoardView) -> str:
+    """Return the word for a log's owner that has begun and shows no life any more; else empty."""
+    if not owner_silence_ms(view):
+        return ""
+    return "replica_silent" if view.role == "replica" else "writer_silent"
 
 
 class ReplicaFacts(msgspec.Struct, frozen=True):

@@ -219,6 +219,23 @@ def headers_in(directory: Path) -> list[SegmentHeader]:
     return found
 
 
+def log_folder(directory: Path) -> Path:
+    """Return the folder of the segments: `directory`, or the one of a data directory.
+
+    Raises:
+        BackupError: there is no log in either.
+    """
+    if not directory.is_dir():
+        raise BackupError(f"there is no folder {directory}")
+    for folder in (directory, directory / "wal"):
+        if folder.is_dir() and has_segments(folder):
+            return folder
+    raise BackupError(
+        f"there is no log in {directory}, nor in its folder wal; where persistence.wal.path puts "
+        "the log elsewhere, name that folder"
+    )
+
+
 def has_segments(directory: Path) -> bool:
     """Whether the folder holds a log's segments."""
     return any(_SEGMENT_NAME.fullmatch(path.name) for path in directory.iterdir())

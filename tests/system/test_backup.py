@@ -218,6 +218,15 @@ def test_damaged_backup_is_refused_and_nothing_restored(shared_node: Node, tmp_p
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("command", ["check", "show", "repair"])
+def test_log_that_is_not_there_is_not_called_sound(tmp_path: Path, command: str) -> None:
+    (tmp_path / "wal").mkdir()
+    looked = synap("wal", command, str(tmp_path))
+    assert looked.returncode == 1
+    assert f"there is no log in {tmp_path}" in looked.stderr
+    assert "sound" not in looked.stdout
+
+
 def test_repair_asks_first_and_then_the_node_starts(start_node: StartNode) -> None:
     node = start_node("node", **QUIET)
     for number in range(5):
@@ -229,11 +238,12 @@ def test_repair_asks_first_and_then_the_node_starts(start_node: StartNode) -> No
     segment.write_bytes(content)
     (node.data_dir / "store" / "CURRENT").unlink()
     assert synap("wal", "check", str(segment.parent)).returncode == 1
-    asked = synap("wal", "repair", str(segment.parent))
+    assert synap("wal", "show", str(node.data_dir)).returncode == 1
+    asked = synap("wal", "repair", str(node.data_dir))
     assert asked.returncode == 1
     assert "would be lost" in asked.stdout
     assert segment.read_bytes() == content
-    done = synap("wal", "repair", str(segment.parent), "--yes")
+    done = synap("wal", "repair", str(node.data_dir), "--yes")
     assert done.returncode == 0, done.stderr
     node.start()
     assert node.request("GET", "/kv/get/key0").status == 200

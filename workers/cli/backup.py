@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from synap.backup.fetch import fetch_backup
 from synap.backup.restore import Restored, Target, restore
 from synap.repair.inspection import Fact, Inspection, inspect
+from synap.wal.walk import log_folder
 from workers.printable import printable
 from workers.process import EXIT_CLEAN, EXIT_FAILED
 
@@ -71,7 +72,9 @@ def restore_command(
     ],
     wal: Annotated[
         Path | None,
-        typer.Option("--wal", metavar="DIR", help="Replay this copy of the node's wal folder."),
+        typer.Option(
+            "--wal", metavar="DIR", help="Replay this copy of the node's log, or data directory."
+        ),
     ] = None,
     to_offset: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Replay up to and with this offset.")
@@ -90,7 +93,12 @@ def restore_command(
     target = Target(to_offset, None if to_time is None else parse_time(to_time))
     with console.status("") as status:
         restored = restore(
-            source, data_dir, now_ms=_now_ms(), wal_dir=wal, target=target, on_step=status.update
+            source,
+            data_dir,
+            now_ms=_now_ms(),
+            wal_dir=None if wal is None else log_folder(wal),
+            target=target,
+            on_step=status.update,
         )
     for line in _words_for(restored):
         typer.echo(line)

@@ -26,6 +26,8 @@ _ROUNDS = 2
 _MOST_MEMBERS = 512
 _MASTER = "master"
 UNREACHABLE = "unreachable"
+# As replication.max_lag_ms is by default.
+MOST_LAG_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,27 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     return ClusterStatus(rows, "" if is_whole else told[0].unknown)
 
 
+def faults_of(found: ClusterStatus) -> list[str]:
+    """Return what is wrong with a cluster, worst first; nothing where it is as it should be."""
+    rows = found.nodes
+    writable = [row for row in rows if row.role != "replica" and row.state == "writable"]
+    faults = []
+    if len(writable) > 1:
+        names = ", ".join(row.node or row.url for row in writable)
+        faults.append(f"{len(writable)} nodes take writes: {names}; there must be one")
+    elif not writable:
+        faults.append("no node that answers takes writes")
+    for row in rows:
+        name = row.node or row.url
+        if not row.is_well:
+            faults.append(f"{name or 'a node'} is {row.state or 'unknown'}")
+        elif (row.lag_ms or 0) > MOST_LAG_MS:
+            faults.append(f"{name} is {row.lag_ms} ms behind")
+    if found.unknown:
+        faults.append(f"not known here: {found.unknown}")
+    return faults
+
+
 def digests(urls: Sequence[str]) -> list[dict[str, Any]]:
     """Return each node's offset, keys and digest, in the order of `urls`.
 
@@ -191,12 +214,29 @@ def _merged(told: Sequence[_Told]) -> list[NodeStatus]:
     """Return each node once, as itself tells if it does."""
     found = {answer.own.node: answer.own for answer in told}
     for row in (row for answer in told for row in answer.others if row.node):
-        found.setdefault(row.node, row)
+        own = found.setdefault(row.node, row)
+        if own is not row:
+            found[row.node] = _worse(own, row)
     rows = list(found.values())
     # A replica does not know its master's name.
     if not any(row.role != "replica" for row in rows):
         rows += [row for answer in told for row in answer.others if not row.node][:1]
     return rows
+
+
+def _worse(own: NodeStatus, told: NodeStatus) -> NodeStatus:
+    """Return a replica's row as itself tells, but for what its master knows to be worse."""
+    if own.role != "replica" or told.role != "replica":
+        return own
+    worse = replace(
+        own,
+        lag_entries=max(own.lag_entries or 0, told.lag_entries or 0),
+        lag_ms=max(own.lag_ms or 0, told.lag_ms or 0),
+    )
+    if not own.is_well or told.is_well or told.state == UNREACHABLE:
+        return worse
+    note = f"says {own.state}, and its master {told.state}"
+    return replace(worse, state=told.state, note="; ".join(filter(None, (own.note, note))))
 
 
 def _found_by_asking(

@@ -9,13 +9,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from synap.errors import BackupError
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
 from synap.repair.inspection import words_for
 from synap.repair.log_repair import Repair, RepairPlan
 from synap.repair.store_rebuild import rebuild_store
 from synap.wal.scan import BadPlace
-from synap.wal.walk import LogReport, LogWalk, Walked, check_log
+from synap.wal.walk import LogReport, LogWalk, Walked, check_log, log_folder
 from workers.cli.backup import Output, shown_time
 from workers.process import EXIT_CLEAN, EXIT_FAILED
 
@@ -26,7 +25,7 @@ _OPERATIONS = {SET: "SET", DEL: "DEL", FLUSH: "FLUSH"}
 
 LogFolder = Annotated[
     Path,
-    typer.Argument(metavar="DIR", help="The folder of the segments, as <data_dir>/wal."),
+    typer.Argument(metavar="DIR", help="The data directory, or the folder of the segments."),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="As text or JSON.")]
 
@@ -39,12 +38,12 @@ def register(app: typer.Typer) -> None:
 
 @wal_app.command("check")
 def check_command(directory: LogFolder, output: OutputOption = Output.TEXT) -> None:
-    """Read and check every frame; exit with 1 where the log is damaged.
+    """Read and check every frame; exit with 1 where the log is damaged, or there is none.
 
     A torn end is no damage: a crash leaves one, and the node cuts it off at its next start. On a
     running node the last write may look torn while it is being written.
     """
-    report = check_log(_existing(directory))
+    report = check_log(log_folder(directory))
     typer.echo(_report_json(report) if output is Output.JSON else "\n".join(_report_lines(report)))
     is_damaged = report.bad is not None and not report.bad.is_torn
     raise typer.Exit(EXIT_FAILED if is_damaged else EXIT_CLEAN)
@@ -65,7 +64,7 @@ def show_command(
     Values are left out unless --values asks for them, and accounts' always. With -o json each entry
     is one line.
     """
-    walk = LogWalk(_existing(directory))
+    walk = LogWalk(log_folder(directory))
     for each in walk.frames(first - 1):
         if each.frame.last_offset < first:
             continue
@@ -92,8 +91,10 @@ def repair_command(
 
     Nothing is deleted: what is removed is kept in DIR/removed-<time>. Where a snapshot or the live
     store of the data directory makes up for the damage, nothing is lost. Refused while a node runs.
+    Exits with 1 where there is no log.
     """
-    with Repair(_existing(directory)) as repair:
+    directory = log_folder(directory)
+    with Repair(directory) as repair:
         plan = repair.plan
         if plan is None:
             typer.echo(f"{directory} is sound; there is nothing to repair")
@@ -125,12 +126,6 @@ def rebuild_command(
         f"the next start rebuilds the store in {data_dir} from {begin} up to offset {end}"
         + ("" if rebuild.had_store else "; it would have so already")
     )
-
-
-def _existing(directory: Path) -> Path:
-    if not directory.is_dir():
-        raise BackupError(f"there is no folder {directory}")
-    return directory
 
 
 def _report_lines(report: LogReport) -> list[str]:

@@ -6,8 +6,6 @@ into the store, no thread and no message, so that they answer while everything e
 
 from __future__ import annotations
 
-import time
-
 import orjson
 from falcon.asgi import Response
 
@@ -18,16 +16,7 @@ from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.shared.board import BoardView, unacknowledged
-
-# The log's owner shows a sign of life ten times a second and is restarted within two seconds.
-# Longer silence than this means that it is gone or stuck.
-_SILENT_OWNER_NS = 5_000_000_000
-
-
-def is_owner_silent(view: BoardView) -> bool:
-    """Say whether the log's owner has begun and shows no life any more."""
-    return bool(view.role) and time.monotonic_ns() - view.tick_ns > _SILENT_OWNER_NS
+from synap.shared.board import BoardView, silent_owner, unacknowledged
 
 
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
@@ -127,9 +116,8 @@ class Balancing(Resource):
 
 
 def _owner_reasons(view: BoardView) -> list[str]:
-    if not is_owner_silent(view):
-        return []
-    return ["replica_silent" if view.role == "replica" else "writer_silent"]
+    silent = silent_owner(view)
+    return [silent] if silent else []
 
 
 def _one_of(reasons: list[str], *words: str) -> str | None:

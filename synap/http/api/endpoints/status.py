@@ -11,13 +11,12 @@ from falcon.asgi import Response
 
 from synap import __version__
 from synap.errors import ReadRefused
-from synap.http.api.endpoints.probes import is_owner_silent
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
-from synap.shared.board import BoardView, unacknowledged
+from synap.shared.board import BoardView, silent_owner, unacknowledged
 
 
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
@@ -63,8 +62,9 @@ class Health(Resource):
             self._node.reader()
         except ReadRefused as error:
             reasons.append(error.reason)
-        if is_owner_silent(view):
-            reasons.append("replica_silent" if view.role == "replica" else "writer_silent")
+        silent = silent_owner(view)
+        if silent:
+            reasons.append(silent)
         return reasons
 
 
