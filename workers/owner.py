@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from synap.ipc.admin_messages import (
@@ -28,6 +29,7 @@ from synap.owner.owner_metrics import FrameCounter, TimedFiles
 from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
 from synap.owner.stale_readers import StaleReaders
+from synap.replication.following.listening import why_unheard
 from synap.replication.publishing.known_replicas import load_replicas
 from synap.shared.board import Board
 from synap.shared.series import Count, Series
@@ -167,6 +169,7 @@ def _owner_hooks(
         leave=leave_soon,
         check=lambda: check_ports(listening, "choose another in the configuration"),
         now_ns=time.monotonic_ns,
+        why_unheard=partial(why_unheard, config),
     )
 
 

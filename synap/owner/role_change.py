@@ -87,6 +87,7 @@ class OwnerHooks:
         leave: Ends the owner, soon.
         check: Raises a SynapError where this machine can't be a master, because a port is taken.
         now_ns: Monotonic clock.
+        why_unheard: Says why no master is heard at a PUB socket; empty where one is.
     """
 
     view: Callable[[], BoardView]
@@ -95,6 +96,7 @@ class OwnerHooks:
     leave: Callable[[], None]
     check: Callable[[], None]
     now_ns: Callable[[], int]
+    why_unheard: Callable[[str], Awaitable[str]]
 
 
 class RoleChange:
@@ -114,7 +116,8 @@ class RoleChange:
         """Carry out a change of role.
 
         Raises:
-            ForceWanted: it would lose something; nothing was changed.
+            ForceWanted: it would lose something, or the master to follow is not heard; nothing was
+                changed.
             RoleError: it is being changed already, or can't be.
         """
         if self.is_changed:
@@ -155,6 +158,8 @@ class RoleChange:
             return self._taken(is_changed=False)
         if node.role == "standalone":
             self._check()
+        if not command.force:
+            await self._refuse_unless_heard(command.master_address)
         losses: list[str] = []
         if node.role != "replica":
             losses = following_losses(self._hooks.view(), self._hooks.held_offset())
@@ -174,6 +179,17 @@ class RoleChange:
             change()
         finally:
             self._hooks.leave()
+
+    async def _refuse_unless_heard(self, address: str) -> None:
+        reason = await self._hooks.why_unheard(address)
+        if self.is_changed:
+            raise RoleError("the role is being changed already")
+        if reason:
+            raise ForceWanted(
+                f"no master is heard at {address}: {reason}. It must be a master's PUB socket "
+                "(replication.replica_listen_address). Nothing was changed; use --force (over HTTP "
+                "`force`) to follow it all the same"
+            )
 
     def _refuse_unless(self, is_forced: bool, losses: list[str]) -> None:
         if losses and not is_forced:

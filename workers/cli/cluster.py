@@ -34,6 +34,9 @@ _WATCH_SECONDS = 1.0
 _LEVEL_SECONDS = 5.0
 _LEVEL_LOOK_SECONDS = 0.2
 _PIPE_COLUMNS = 160
+_ANSWER_SECONDS = 5.0
+# Of a replica that its master serves.
+_LINKED = ("in_sync", "catching_up", "lagging", "syncing")
 # Told from 1, which says that the node does not answer.
 _EXIT_NOT_WELL = 4
 _OPEN = "replication is open to whoever reaches its ports; set replication.secret on all nodes"
@@ -125,13 +128,45 @@ def follow_command(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Its ROUTER socket; else the port after MASTER."),
     ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0, max=3600, help="How long to wait for the link, in seconds.")
+    ] = 60.0,
     force: Force = False,
 ) -> None:
-    """Make the node at URL a replica of MASTER; its data stays until it has joined."""
+    """Make the node at URL a replica of MASTER; its data stays until it has joined.
+
+    Nothing is changed where no master is heard at MASTER, unless --force is given. Waits until the
+    link stands; exit code 1 where it does not within the time, with the reason.
+    """
     body: dict[str, Any] = {"master_address": master, "force": force}
     if sync_address is not None:
         body["master_sync_address"] = sync_address
     _tell(post(url, "/replication/follow", body))
+    why_not = _await_link(url, timeout)
+    if why_not:
+        typer.echo(f"synap: the link to {master} does not stand: {why_not}", err=True)
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _await_link(url: str, timeout_seconds: float) -> str:
+    """Wait until a replica is with its master, and tell how it goes; return why it is not."""
+    deadline = time.monotonic() + timeout_seconds
+    told = ""
+    while True:
+        try:
+            facts = http_call.get(url, "/health/replication", _ANSWER_SECONDS)
+        except http_call.CallFailed as error:
+            facts = {"status": "away", "note": str(error)}
+        state = facts.get("status", "")
+        if state != told:
+            typer.echo(f"{state}, offset {facts.get('local_offset', '?')}")
+            told = state
+        if state in _LINKED:
+            return ""
+        note = f"{state}{': ' if facts.get('note') else ''}{facts.get('note') or ''}"
+        if state == "diverged" or time.monotonic() >= deadline:
+            return note
+        time.sleep(_LEVEL_LOOK_SECONDS)
 
 
 def switchover_command(

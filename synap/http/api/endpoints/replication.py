@@ -201,6 +201,10 @@ class Acceptance(Resource):
 
 
 def _check_address(field: str, address: str) -> None:
+    if "://" in address:
+        raise FieldInvalid(
+            f"field '{field}': it is a URL; a replication socket is named host:port, as node1:15501"
+        )
     try:
         split_address(address)
     except ValueError as error:

@@ -1,0 +1,81 @@
+"""Looking whether a master is heard at an address, before a node gives up what it is for it.
+
+An address that is misspelt, that of an HTTP server or of nobody, connects like any other: what
+tells a master is its heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from synap.errors import ProtocolViolation, ReplicationError
+from synap.replication.rules import messages
+from synap.replication.rules.messages import Heartbeat
+from synap.replication.rules.progress import SILENT_HEARTBEATS
+from synap.replication.transport.curve import MasterKeys, load_keys
+from synap.replication.transport.handshakes import FailedHandshake
+from synap.replication.transport.sockets import Sockets
+
+if TYPE_CHECKING:
+    from synap.config.keys import Config
+
+# A loaded master may be late, and an operator waits for this.
+_LEAST_SECONDS = 5.0
+_BUFFER_BYTES = 64 * 1024
+
+
+async def why_unheard(config: Config, stream_address: str) -> str:
+    """Return why no master is heard at its PUB socket; empty where one is.
+
+    Args:
+        config: Has the keys and the time between two heartbeats.
+        stream_address: host:port.
+    """
+    heartbeats = SILENT_HEARTBEATS * config.replication.heartbeat_interval_ms / 1000
+    seconds = max(heartbeats, _LEAST_SECONDS)
+    keys = load_keys(config)
+    master_keys = MasterKeys(keys)
+    while True:
+        attempt = _Attempt()
+        sockets = Sockets(_BUFFER_BYTES, keys, attempt.note_failure)
+        try:
+            sockets.connect_stream(stream_address, attempt.take, None, master_keys.current)
+            async with asyncio.timeout(seconds):
+                await attempt.ended.wait()
+        except ReplicationError as error:
+            return str(error)
+        except TimeoutError:
+            pass
+        finally:
+            sockets.close()
+        if attempt.is_heard:
+            return ""
+        if not (attempt.wants_other_key and master_keys.turn()):
+            return attempt.reason or f"nothing was heard there for {seconds:g} s"
+
+
+class _Attempt:
+    """One connection, until a heartbeat comes or it can't."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.is_heard = False
+        self.wants_other_key = False
+        self.reason = ""
+
+    def take(self, parts: list[bytes], _: str) -> None:
+        try:
+            message, _bulk = messages.stream.decode(parts)
+        except ProtocolViolation as error:
+            self.reason = f"what is heard there is no master: {error}"
+        else:
+            self.is_heard = isinstance(message, Heartbeat)
+        if self.is_heard or self.reason:
+            self.ended.set()
+
+    def note_failure(self, failed: FailedHandshake) -> None:
+        self.reason = failed.reason
+        self.wants_other_key = failed.is_other_key
+        if failed.is_final or failed.is_other_key:
+            self.ended.set()
