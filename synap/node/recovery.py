@@ -43,7 +43,7 @@ from synap.node.replay import Replay
 from synap.position import START, Position
 from synap.snapshot.folder import Manifest, clear_leftovers, damaged_manifests, snapshots
 from synap.snapshot.image import unpack_image
-from synap.store import MACHINE_RESTARTED, NO_STORE, Store, generations, is_trusted
+from synap.store import MACHINE_RESTARTED, MOUNTED_ANEW, NO_STORE, Store, generations, is_trusted
 from synap.store.generations import DATA_FILE, folder_in_use, folder_of
 from synap.wal.segment import (
     SEGMENT_HEADER_BYTES,
@@ -480,7 +480,8 @@ class _Recoverer:
         # An empty log may have been a long one, but not where there never was a store.
         if source == "store" or (not position.offset and reason == NO_STORE):
             return False
-        return not (self._options.fsync_mode == "always" and reason == MACHINE_RESTARTED)
+        is_in_place = reason in (MACHINE_RESTARTED, MOUNTED_ANEW)
+        return not (self._options.fsync_mode == "always" and is_in_place)
 
     def _close(self) -> None:
         if self._wal is not None:

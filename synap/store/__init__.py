@@ -10,6 +10,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     layout        what the databases hold, byte by byte; records made and checked; pure
     walks         going through many keys; pure but for the cursors that it is given
     generations   folders, CURRENT and the marker
+    mounts        which mount a file lies in
     environment   LMDB opened, and its errors translated
     image         a whole store as one file
     upgrade       checksums for a store that a program of before wrote
@@ -20,7 +21,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
 """
 
 from synap.store.bulk import Bulk
-from synap.store.generations import MACHINE_RESTARTED, NO_STORE, is_trusted
+from synap.store.generations import MACHINE_RESTARTED, MOUNTED_ANEW, NO_STORE, is_trusted
 from synap.store.image import ImageFacts, digest_image, look_into, walk_image
 from synap.store.layout import Applied, ScanPage, StoreFacts
 from synap.store.owner import Store
@@ -30,6 +31,7 @@ from synap.store.transaction import WriteTransaction
 
 __all__ = [
     "MACHINE_RESTARTED",
+    "MOUNTED_ANEW",
     "NO_STORE",
     "Applied",
     "Bulk",

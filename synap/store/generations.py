@@ -6,8 +6,9 @@
     <root>/<8 digits>/marker.json  where and under which kernel the pages were last written
 
 LMDB runs without syncs of its own, so that its pages are whole only as long as the kernel that
-holds them runs, or after a clean stop. A copy of a live store may hold pages of different moments.
-The marker tells both. It is written in place, so that a start on a full disk needs no free byte.
+holds them runs, and their file system stays mounted, or after a clean stop. A copy of a live store
+may hold pages of different moments. The marker tells all of it. It is written in place, so that a
+start on a full disk needs no free byte.
 
 Knows nothing of LMDB. The store and, before it opens one, the log's owner call it.
 """
@@ -25,6 +26,7 @@ import msgspec
 from synap.disk import DISK, Files, write_file
 from synap.errors import StoreUnusable
 from synap.sealed import sealed, unsealed
+from synap.store.mounts import mount_of
 
 DATA_FILE = "data.mdb"
 _CURRENT = "CURRENT"
@@ -35,6 +37,8 @@ _FOLDER = re.compile(r"[0-9]{8}")
 # Versions before wrote no checksum.
 _POINTER = re.compile(rb"([0-9]{8})(?: ([0-9a-f]{8}))?\n?")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MOUNTED_ANEW = "its file system was mounted anew without a clean stop of the node"
+"""As below: pages that were not written yet went with the mount."""
 MACHINE_RESTARTED = "the machine was restarted without a clean stop of the node"
 """Why a store is not trusted that is at home where it lies."""
 NO_STORE = "there is no store yet"
@@ -53,6 +57,7 @@ class Marker(msgspec.Struct, frozen=True):
             it replaces, hence `born_ns`.
         born_ns: Time of creation of the generation's `born` file, which no copy keeps.
         clean: Whether everything was synced and nothing written since.
+        mount: The mount through which they were written, and its file system; empty where unknown.
     """
 
     boot_id: str
@@ -60,6 +65,7 @@ class Marker(msgspec.Struct, frozen=True):
     inode: int
     born_ns: int
     clean: bool
+    mount: str = ""
 
 
 def folder_of(root: Path, generation: int) -> Path:
@@ -200,7 +206,9 @@ def mark(folder: Path, *, clean: bool, boot_id: str | None = None, files: Files 
         StoreUnusable: the disk refuses.
     """
     try:
-        marker = Marker(_boot_id() if boot_id is None else boot_id, *_place(folder), clean)
+        marker = Marker(
+            _boot_id() if boot_id is None else boot_id, *_place(folder), clean, mount_of(folder)
+        )
         content = sealed(marker).ljust(_MARKER_BYTES - 1) + b"\n"
         _overwrite(folder / _MARKER, content, files)
     except OSError as error:
@@ -211,7 +219,7 @@ def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
     """Say whether the pages of the generation in use are whole, and why.
 
     They are where nothing was copied or moved, and either the machine has been running since they
-    were written or the last stop was a clean one.
+    were written, with their file system mounted all the time, or the last stop was a clean one.
 
     Args:
         boot_id: The kernel's boot, by default the running one.
@@ -226,6 +234,7 @@ def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
     try:
         marker = unsealed((folder / _MARKER).read_bytes(), Marker)
         device, inode, born_ns = _place(folder)
+        mount = mount_of(folder)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         return False, f"the store's marker can't be read: {error}"
     if marker.device != device:
@@ -237,6 +246,9 @@ def is_trusted(root: Path, boot_id: str | None = None) -> tuple[bool, str]:
     now = _boot_id() if boot_id is None else boot_id
     if not now or marker.boot_id != now:
         return False, MACHINE_RESTARTED
+    # Versions before wrote none.
+    if marker.mount and marker.mount != mount:
+        return False, MOUNTED_ANEW
     return True, "the machine has been running since the last write"
 
 

@@ -55,6 +55,32 @@ def pretend_reboot(node: Node) -> None:
     rewrite_json(marker, boot_id="an earlier boot")
 
 
+def test_disk_lost_under_a_running_machine_loses_nothing_acknowledged(
+    disk: Ext4OnLoop, tmp_path: Path
+) -> None:
+    """A detached volume: boot, device and inode are the same again, and pages are missing."""
+    settings = {
+        "data_dir": disk.place / "data",
+        "persistence__wal__fsync_mode": "always",
+        "persistence__snapshot__enabled": False,
+        "server__workers": 1,
+    }
+    node = Node(tmp_path, "node", settings)
+    node.data_dir = disk.place / "data"
+    load = Load(f"http://{HOST}:{node.port}")
+    with node:
+        with load:
+            eventually(lambda: load.has_acknowledged(WRITES_BEFORE_CUT), 30)
+            cut_power(disk)
+        node.kill()
+        disk.unmount()
+        disk.mount()
+        node.start()
+        faults = load.faults()
+    assert faults == []
+    assert "mounted anew" in node.log
+
+
 def test_power_cut_under_load_loses_nothing_acknowledged(disk: Ext4OnLoop, tmp_path: Path) -> None:
     settings = {
         "data_dir": disk.place / "data",
