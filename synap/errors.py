@@ -186,6 +186,12 @@ class StoreError(SynapError):
     reason = "store_error"
 
 
+class StoreDamaged(StoreError):
+    """The live store's pages are damaged; it is to be rebuilt from snapshot and log."""
+
+    reason = "store_damaged"
+
+
 class StoreUnusable(StoreError):
     """The live store can't be opened or trusted."""
 

@@ -26,6 +26,9 @@ class ChildSpec:
         refusal_codes: Exit codes that say that a restart won't help.
         renewal_codes: Exit codes that ask for the next start at once, and are no failure.
         renew: Tells before each start what the child is by now; None where that never changes.
+        on_death: Called with the exit code when it has died, and is to be started again.
+        gives_up: Whether too many early deaths end the node; else it is tried again for ever, ever
+            more slowly.
         tick_ns: Tells for a pid when that process last showed life (CLOCK_MONOTONIC); 0 where it
             has not begun to. A child without one counts as alive while it runs.
     """
@@ -42,6 +45,8 @@ class ChildSpec:
     renewal_codes: frozenset[int] = frozenset()
     renew: Callable[[], ChildSpec] | None = None
     tick_ns: Callable[[int], int] | None = None
+    on_death: Callable[[int], None] | None = None
+    gives_up: bool = True
 
 
 @dataclass(slots=True)
@@ -52,7 +57,8 @@ class RestartPolicy:
     that dies sooner waits `first_seconds`, doubling up to `cap_seconds`, but for the first time.
 
     Attributes:
-        limit: Give up at this many early deaths within `window_seconds`.
+        limit: Give up at this many early deaths within `window_seconds`; 0 for never.
+        patient_seconds: The longest wait of a child that is not given up.
     """
 
     stable_seconds: float = 2.0
@@ -60,7 +66,13 @@ class RestartPolicy:
     cap_seconds: float = 1.0
     limit: int = 25
     window_seconds: float = 60.0
+    patient_seconds: float = 10.0
     _early_deaths: list[float] = field(default_factory=list)
+
+    def never_give_up(self) -> None:
+        """Go on for ever, with longer waits."""
+        self.limit = 0
+        self.cap_seconds = self.patient_seconds
 
     def delay_after(self, started: float, now: float) -> float | None:
         """Return the seconds to wait after a death at `now`, or None for giving up."""
@@ -70,7 +82,7 @@ class RestartPolicy:
         self._early_deaths = [at for at in self._early_deaths if now - at < self.window_seconds]
         self._early_deaths.append(now)
         count = len(self._early_deaths)
-        if count >= self.limit:
+        if self.limit and count >= self.limit:
             return None
         return 0.0 if count == 1 else min(self.cap_seconds, self.first_seconds * 2.0 ** (count - 2))
 
@@ -107,6 +119,8 @@ class Child:
     def __init__(self, spec: ChildSpec, policy: RestartPolicy, liveness: Liveness) -> None:
         self.spec = spec
         self.policy = policy
+        if not spec.gives_up:
+            policy.never_give_up()
         self._liveness = liveness
         self._process: subprocess.Popen[bytes] | None = None
         self.started = 0.0

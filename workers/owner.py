@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from synap.errors import StoreDamaged
 from synap.ipc.admin_messages import (
     AdminCommand,
     AdminResult,
@@ -25,6 +26,7 @@ from synap.ipc.admin_socket import AdminServer
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
+from synap.node.suspicion import suspect
 from synap.owner.owner_metrics import FrameCounter, TimedFiles
 from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
@@ -130,6 +132,9 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
         await engine.start()
         await exit_signal.wait()
         is_clean = True
+    except StoreDamaged as error:
+        suspect(paths, error.message)
+        raise
     finally:
         await work.stop()
         await engine.stop()

@@ -9,6 +9,7 @@ holds a port or a lock.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import resource
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from synap.config.handed import config_of_environment
 from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE, variable_of
-from synap.errors import StartError, StoreUnusable, WalCorrupt
+from synap.errors import StartError, StoreDamaged, StoreUnusable, WalCorrupt
 from workers.log_output import queued_logging
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
 }
+# A disk that is away, read-only or failing; too many open files; too little memory.
+_PASSING = frozenset({
+    errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EUCLEAN,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN,
+})  # fmt: skip
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 logger = logging.getLogger(__name__)
@@ -78,10 +84,28 @@ def run(name: str, body: Callable[[Config], int]) -> int:
             return body(config)
         except (StartError, WalCorrupt, StoreUnusable) as error:
             logger.critical("%s can't start: %s", name, error, extra={"reason": error.reason})
-            return EXIT_REFUSED
+            return EXIT_FAILED if _may_pass(error) else EXIT_REFUSED
+        except StoreDamaged as error:
+            logger.critical(
+                "%s ends, and its next start rebuilds the live store: %s", name, error,
+                extra={"reason": error.reason},
+            )  # fmt: skip
+            return EXIT_FAILED
         except Exception:
             logger.critical("%s failed", name, exc_info=True)
             return EXIT_FAILED
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Say whether a disk or a lack of files is behind `error`, so that a later start may succeed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        # LMDB's errors have no number.
+        if any(str(error).endswith(os.strerror(number)) for number in _PASSING):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from synap.addresses import is_loopback, join_address, reachable_url
 from synap.config.handed import hand_over
 from synap.config.keys import Config
@@ -19,6 +21,7 @@ from synap.config.variables import FILE_VARIABLE
 from synap.errors import ConfigInvalid, DataDirUnusable
 from synap.node.identity import Node, lock_file, read_identity
 from synap.node.paths import NodePaths
+from synap.node.suspicion import suspect
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import Board
 from synap.tls import check_tls
@@ -46,6 +49,10 @@ _HTTP_STOP_SECONDS = 2.0
 _OWNER_STOP_SECONDS = 30.0
 # A predecessor that was killed is gone within moments.
 _HANDOVER_SECONDS = 3.0
+# Deaths that pages which are not what was written lead to: beyond the file's end, or nonsense.
+_DAMAGE_SIGNALS = frozenset({-signal.SIGBUS, -signal.SIGSEGV, -signal.SIGABRT})
+OWNER_DOWN = "writer_unavailable"
+"""What `read_only` says while the log's owner is not there."""
 
 
 def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
@@ -132,6 +139,12 @@ def _owner(
         view = board.view()
         return view.tick_ns if view.owner_pid == pid else 0
 
+    def owner_died(code: int) -> None:
+        if code in _DAMAGE_SIGNALS:
+            suspect(paths, f"the log's owner was ended by {signal.Signals(-code).name}")
+        if board.view().role:
+            board.publish(msgspec.structs.replace(board.view(), read_only=OWNER_DOWN))
+
     def owner() -> ChildSpec:
         # The role may have changed since the last start, by a promotion.
         try:
@@ -150,6 +163,8 @@ def _owner(
             renewal_codes=frozenset({EXIT_ROLE_CHANGED}),
             renew=owner,
             tick_ns=owner_tick_ns,
+            on_death=owner_died,
+            gives_up=False,
         )
 
     return owner()

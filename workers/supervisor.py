@@ -107,6 +107,8 @@ class Supervisor:
             logger.info("%s ended to be replaced", name, extra={"action": "renewed"})
             child.start_at = now
             return
+        if child.spec.on_death is not None:
+            child.spec.on_death(code)
         delay = child.policy.delay_after(child.started, now)
         if delay is None:
             logger.critical(

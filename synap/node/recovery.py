@@ -1,7 +1,7 @@
 """Opening a node's log after whatever happened to it: which files count, and how far they lead.
 
     the live store is trusted           it, and the frames after it
-    it is not                           the newest snapshot that verifies, and the frames after it
+    it is not, or is damaged            the newest snapshot that verifies, and the frames after it
     there is no snapshot                the log from its first frame
     files of another history            put aside, before anything else
     a full resync was being switched in it is finished first
@@ -32,6 +32,7 @@ from synap.errors import (
     DiskFull,
     OffsetNotRetained,
     SnapshotInvalid,
+    StoreDamaged,
     StoreUnusable,
     WalCorrupt,
 )
@@ -40,6 +41,7 @@ from synap.node.aside import Quarantine
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.node.replay import Replay
+from synap.node.suspicion import clear_suspicion, suspicion
 from synap.position import START, Position
 from synap.snapshot.folder import Manifest, clear_leftovers, damaged_manifests, snapshots
 from synap.snapshot.image import unpack_image
@@ -173,16 +175,16 @@ class _Recoverer:
         try:
             self._put_foreign_aside()
             trusted, recovery.reason = is_trusted(paths.store_dir)
-            if trusted:
+            doubt = suspicion(paths)
+            if doubt:
+                recovery.reason = self._doom(doubt)
+            elif trusted:
                 recovery.reason = self._open_in_place()
             elif generations.is_pointer_damaged(paths.store_dir):
                 self._doom(recovery.reason)
             if self._store is None:
                 self._rebuild_or_refuse()
-            wal, store = self._wal, self._store
-            assert wal is not None
-            assert store is not None
-            self._replay(wal, store)
+            wal, store = self._replay_all()
             # Behind what may fail for want of room: a node that tries again begins no more of them.
             self._begin_reign(wal)
             if recovery.source == "nothing" and self._node.role == "replica":
@@ -191,6 +193,7 @@ class _Recoverer:
                 self._rebuilding = None
                 store.make_current()
                 self._foreign.take(*self._doomed)
+                clear_suspicion(paths)
             # Also what a full resync prepared and a crash left unused.
             store.remove_others()
         except BaseException:
@@ -262,7 +265,10 @@ class _Recoverer:
     def _open_in_place(self) -> str:
         """Open the trusted live store and the log; return why it is of no use, or nothing."""
         root = self._paths.store_dir
-        self._store = store = Store.open(root, MAP_BYTES, files=self._files)
+        try:
+            self._store = store = Store.open(root, MAP_BYTES, files=self._files)
+        except StoreDamaged as error:
+            return self._doom(error.message)
         applied = store.applied
         known = {reign.history for reign in self._node.lineage}
         if applied.position != START and applied.history not in known:
@@ -276,6 +282,13 @@ class _Recoverer:
             resume = (applied.position, Mark(applied.segment, applied.byte_position))
         wal = self._open_wal(applied.position, resume)
         if wal.position.offset < applied.position.offset:
+            if self._node.role == "replica":
+                # Its master has it.
+                self._close()
+                return self._doom(
+                    f"it holds offset {applied.position.offset}, where the log ends at "
+                    f"{wal.position.offset}"
+                )
             raise StoreUnusable(
                 f"the live store holds offset {applied.position.offset} but the log in "
                 f"{self._options.directory} ends at {wal.position.offset}; segments are missing, "
@@ -328,6 +341,8 @@ class _Recoverer:
         root = self._paths.store_dir
         self._begin_rebuilding(Store.prepare(root, MAP_BYTES, files=self._files))
         wal = self._wal or self._open_wal(START)
+        if wal.position.offset and wal.first_offset != 1 and self._node.role == "replica":
+            wal = self._begin_anew(wal.first_offset)
         if wal.position.offset and wal.first_offset != 1:
             raise StoreUnusable(
                 f"the live store can't be used ({self.recovery.reason}), the log begins at offset "
@@ -337,6 +352,19 @@ class _Recoverer:
         self.recovery.source = "log" if wal.position.offset else "nothing"
         if not wal.segment_count and self._node.role != "replica":
             self._keep_store_without_log()
+
+    def _begin_anew(self, first_offset: int) -> Wal:
+        """Put the log of a replica aside that leads to no whole state: its master has one."""
+        self._close()
+        found = segment_paths(self._files, self._options.directory, self._options.stem)
+        why = (
+            f"the live store can't be used ({self.recovery.reason}), the log begins at offset "
+            f"{first_offset}, and {_words_for(self.recovery.faults)}: this replica begins anew"
+        )
+        self._foreign.take([path for _, path in found], why)
+        self._doom(self.recovery.reason)
+        self._begin_rebuilding(Store.prepare(self._paths.store_dir, MAP_BYTES, files=self._files))
+        return self._open_wal(START)
 
     def _begin_rebuilding(self, store: Store) -> None:
         self._store, self._rebuilding = store, Replay(store)
@@ -445,6 +473,23 @@ class _Recoverer:
             reign = node.begin_reign(position.offset)
             self.recovery.begun_epoch = reign.epoch
         wal.begin_reign(reign)
+
+    def _replay_all(self) -> tuple[Wal, Store]:
+        """Have the store show what the log holds; return both."""
+        while True:
+            wal, store = self._wal, self._store
+            assert wal is not None
+            assert store is not None
+            try:
+                self._replay(wal, store)
+            except StoreDamaged as error:
+                if self.recovery.source != "store":
+                    raise
+                self._close()
+                self.recovery.reason = self._doom(error.message)
+                self._rebuild_or_refuse()
+            else:
+                return wal, store
 
     def _replay(self, wal: Wal, store: Store) -> None:
         replay = self._rebuilding or Replay(store)

@@ -12,7 +12,14 @@ from typing import Any
 import lmdb
 
 from synap.disk import NO_ROOM, has_room, reserve
-from synap.errors import DiskFull, MemoryLimit, StoreError, StoreUnusable, SynapError
+from synap.errors import (
+    DiskFull,
+    MemoryLimit,
+    StoreDamaged,
+    StoreError,
+    StoreUnusable,
+    SynapError,
+)
 from synap.store.layout import StoreFacts
 
 # Well above a node's HTTP workers, each of which takes a slot for each thread that reads at once.
@@ -22,6 +29,19 @@ _MAX_DATABASES = 8
 _FULL_DISK_BYTES = 1024 * 1024
 # LMDB's table of that many readers, 64 bytes each, and what stands before it.
 _LOCK_FILE_BYTES = _MAX_READERS * 64 + 4096
+
+# What LMDB says of pages that are not what it wrote.
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.PageFullError,
+    lmdb.CursorFullError,
+    lmdb.NotFoundError,
+)
 
 
 class _ThisProcess:
@@ -70,7 +90,9 @@ class Environment:
             self.expiry = self.lmdb.open_db(b"expiry", create=writing)
             self.requests = self.lmdb.open_db(b"requests", create=writing)
         except (lmdb.Error, OSError) as error:
-            raise StoreUnusable(f"the live store in {folder} can't be opened: {error}") from error
+            is_damaged = isinstance(error, _DAMAGE) or str(error).endswith(os.strerror(errno.EIO))
+            kind = StoreDamaged if is_damaged and writing else StoreUnusable
+            raise kind(f"the live store in {folder} can't be opened: {error}") from error
 
     def check_process(self) -> None:
         """Raise StoreError in a process that did not open this, such as a forked child."""
@@ -105,7 +127,8 @@ class Environment:
             return MemoryLimit()
         if isinstance(error, lmdb.DiskError) or self._is_want_of_room(error):
             return DiskFull()
-        return StoreError(f"LMDB: {error}")
+        kind = StoreDamaged if isinstance(error, _DAMAGE) else StoreError
+        return kind(f"LMDB: {error}")
 
     def _is_want_of_room(self, error: lmdb.Error) -> bool:
         """Say whether the disk, or a quota, took nothing or less than it was given.

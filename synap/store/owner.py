@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from random import Random
 import lmdb
 
 from synap.disk import DISK, Files, has_room
-from synap.errors import StoreUnusable
+from synap.errors import StoreDamaged, StoreUnusable
 from synap.place import NO_REIGNS, Reigns
 from synap.store import generations, walks
 from synap.store.environment import Environment
@@ -38,7 +39,7 @@ class Store:
         self._files = files
         try:
             upgrade(environment)
-            self.applied = StoreReader(environment).applied()
+            self.applied = _applied_in(environment)
             generations.mark(environment.folder, clean=False, boot_id=boot_id, files=files)
             self._place = generations.place_of(environment.folder)
         except BaseException:
@@ -199,3 +200,10 @@ class Store:
 
     def _set_applied(self, applied: Applied) -> None:
         self.applied = applied
+
+
+def _applied_in(environment: Environment) -> Applied:
+    try:
+        return StoreReader(environment).applied()
+    except (struct.error, ValueError, StoreUnusable) as error:
+        raise StoreDamaged(f"what the live store says of the log can't be read: {error}") from error
