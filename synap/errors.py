@@ -33,6 +33,7 @@
     │   ├── QuorumTimeout          logged here, but too few replicas have it in time
     │   ├── ReignEnded             a higher epoch was met; this master takes no more writes
     │   ├── Recovering             replicas are asked for what this master may have lost
+    │   ├── DataDirLost            its files are no longer where it opened them
     │   ├── WritesPaused           the node is about to hand its role over; nothing changed
     │   ├── DiskFull               no room on the disk
     │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
@@ -317,6 +318,18 @@ class Recovering(WriteRefused):
             f"this master may have lost the end of its log and waits for {awaited}; nothing was "
             "changed, try again. `synap promote --force` goes on without, and gives up what only "
             "they hold"
+        )
+
+
+class DataDirLost(WriteRefused):
+    """The node's files were deleted or moved while it ran; nothing was changed, and it ends."""
+
+    reason = "data_dir_lost"
+    retryable = True
+
+    def __init__(self, what: str = "") -> None:
+        super().__init__(
+            f"the node's files were deleted or moved while it ran, and it ends: {what or 'unknown'}"
         )
 
 

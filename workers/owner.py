@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from synap.errors import StoreDamaged
+from synap.errors import DataDirLost, StoreDamaged
 from synap.ipc.admin_messages import (
     AdminCommand,
     AdminResult,
@@ -27,6 +27,7 @@ from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.node.suspicion import suspect
+from synap.owner.home_watch import HomeWatch
 from synap.owner.owner_metrics import FrameCounter, TimedFiles
 from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
@@ -62,6 +63,9 @@ class Engine(Protocol):
 
     async def end_writing(self) -> None:
         """Stop whatever appends to the log, before a change of role; the log stays open."""
+
+    def refuse(self, error: DataDirLost) -> None:
+        """Log nothing any more: the files are not where they were."""
 
     def held_offset(self) -> int:
         """Return the last offset that a replica of this node holds; 0 where none does."""
@@ -126,16 +130,19 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
     roles = RoleChange(config, data_dir, _owner_hooks(config, board, exit_signal, engine))
     work = OwnerWork(paths, data_dir, snapshots, roles, engine)
     stop_on_signals(asyncio.get_running_loop(), exit_signal.leave)
+    watch = HomeWatch(paths, data_dir, engine.refuse, exit_signal.fail)
     is_clean = False
     try:
         await work.start()
         await engine.start()
+        watch.start()
         await exit_signal.wait()
         is_clean = True
     except StoreDamaged as error:
         suspect(paths, error.message)
         raise
     finally:
+        await watch.stop()
         await work.stop()
         await engine.stop()
         board.close()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from synap.config.handed import config_of_environment
 from synap.config.variables import FILE_VARIABLE, HANDED_VARIABLE, variable_of
-from synap.errors import StartError, StoreDamaged, StoreUnusable, WalCorrupt
+from synap.errors import DataDirLost, StartError, StoreDamaged, StoreUnusable, WalCorrupt
 from workers.log_output import queued_logging
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def run(name: str, body: Callable[[Config], int]) -> int:
         except (StartError, WalCorrupt, StoreUnusable) as error:
             logger.critical("%s can't start: %s", name, error, extra={"reason": error.reason})
             return EXIT_FAILED if _may_pass(error) else EXIT_REFUSED
+        except DataDirLost as error:
+            logger.critical("%s ends: %s", name, error, extra={"reason": error.reason})
+            return EXIT_REFUSED
         except StoreDamaged as error:
             logger.critical(
                 "%s ends, and its next start rebuilds the live store: %s", name, error,
@@ -97,7 +100,7 @@ def run(name: str, body: Callable[[Config], int]) -> int:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Say whether a disk or a lack of files is behind `error`, so that a later start may succeed."""
+    """Say whether a disk or a lack of files is behind `error`: a later start may succeed."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _PASSING:
             return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from synap.errors import ConfigInvalid, DataDirUnusable, RoleError
+from synap.errors import ConfigInvalid, DataDirLost, DataDirUnusable, RoleError
 from synap.ipc.admin_messages import AcceptMaster, ConfirmClock, EngineCommand, MasterAccepted
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
@@ -92,6 +92,9 @@ class ReplicaEngine:
 
     async def end_writing(self) -> None:
         await self.stop()
+
+    def refuse(self, error: DataDirLost) -> None:
+        self._subscriber.stop()
 
     def held_offset(self) -> int:
         return 0

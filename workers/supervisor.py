@@ -26,6 +26,7 @@ _FORWARDED_SIGNALS = frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU})
 _PR_SET_CHILD_SUBREAPER = 36
 # How often it looks without being woken; deaths and signals wake it at once.
 _LOOK_SECONDS = 0.25
+_REFUSED_STOP_SECONDS = 0.25
 
 
 class Supervisor:
@@ -164,7 +165,11 @@ class Supervisor:
             group = [child for child in self.children if child.spec.stop_stage == stage]
             for child in group:
                 child.send(signal.SIGKILL if hurried else signal.SIGTERM)
-            deadline = time.monotonic() + max(child.spec.stop_seconds for child in group)
+            seconds = max(child.spec.stop_seconds for child in group)
+            if self._exit_code == EXIT_REFUSED:
+                # There is nothing to serve from; what clients still wait for does not come.
+                seconds = min(seconds, _REFUSED_STOP_SECONDS)
+            deadline = time.monotonic() + seconds
             while self._still_running(group) and time.monotonic() < deadline and not hurried:
                 hurried = bool(_STOP_SIGNALS & set(inbox.wait(_LOOK_SECONDS)))
             self._kill(group, inbox)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from synap.commands.keyspace import Limits
-from synap.errors import DataDirUnusable, NothingToAccept, ReignEnded
+from synap.errors import DataDirLost, DataDirUnusable, NothingToAccept, ReignEnded
 from synap.eviction.access_table import AccessTable
 from synap.eviction.evictor import Evictor
 from synap.eviction.rules import POLICIES
@@ -152,6 +152,9 @@ class WriterEngine:
 
     async def end_writing(self) -> None:
         await self._writer.stop()
+
+    def refuse(self, error: DataDirLost) -> None:
+        self._writer.refuse(error)
 
     def held_offset(self) -> int:
         return self._publisher.held_offset(1) if self._publisher is not None else 0

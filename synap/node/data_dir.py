@@ -352,6 +352,16 @@ class DataDir:
         self._is_behind = False
         old.close(clean=False)
 
+    def misplaced(self) -> str:
+        """Return which file is no longer where it was opened; empty where all are."""
+        if self.wal.is_closed:
+            # Another log and store take their places just now.
+            return ""
+        lost = self.wal.misplaced()
+        if not lost and not self.store.is_in_place():
+            lost = f"the live store in {self._paths.store_dir} is gone, or was replaced"
+        return lost
+
     def close(self, *, clean: bool) -> None:
         """Close everything.
 

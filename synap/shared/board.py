@@ -26,7 +26,7 @@ from zlib import crc32
 
 import msgspec
 
-from synap.errors import Recovering, ReignEnded, SynapError
+from synap.errors import DataDirLost, Recovering, ReignEnded, SynapError, WriterUnavailable
 from synap.shared.node_file import map_needed_file
 
 _VIEW_BYTES = 4096
@@ -39,7 +39,12 @@ _TRIES = 1000
 
 
 # What `BoardView.read_only` says where no write is taken, and none will be soon.
-_NO_WRITES = (ReignEnded.reason, Recovering.reason)
+_NO_WRITES = (
+    ReignEnded.reason,
+    Recovering.reason,
+    DataDirLost.reason,
+    WriterUnavailable.reason,
+)
 
 
 class BoardView(msgspec.Struct, frozen=True, array_like=True):

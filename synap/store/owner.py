@@ -188,9 +188,13 @@ class Store:
             self.sync()
         self._environment.lmdb.close()
         # Files that took the place of these while they were open are not what was synced.
-        if clean and generations.place_of(self._environment.folder) == self._place:
+        if clean and self.is_in_place():
             folder, boot_id = self._environment.folder, self._boot_id
             generations.mark(folder, clean=True, boot_id=boot_id, files=self._files)
+
+    def is_in_place(self) -> bool:
+        """Say whether the files are still the ones that were opened."""
+        return generations.place_of(self._environment.folder) == self._place
 
     def discard(self) -> None:
         """Close a generation that was never put in use, and remove it."""

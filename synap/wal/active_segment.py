@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Sequence
 from os import O_APPEND, O_CREAT, O_TRUNC, O_WRONLY
 from pathlib import Path
@@ -43,6 +44,7 @@ class ActiveSegment:
         self._syncer = syncer
         self._link = link
         self._file = -1
+        self._path = link
 
     @property
     def _stem(self) -> str:
@@ -56,6 +58,7 @@ class ActiveSegment:
             WalFailed: it can't be synced.
         """
         self._file = self._files.open(path, O_WRONLY | O_APPEND)
+        self._path = path
         try:
             # A process that was killed may have left names and frames that nobody synced.
             self._syncer.sync_directory(path.parent)
@@ -107,8 +110,20 @@ class ActiveSegment:
             raise self._refusal(error) from error
         self._syncer.switch(file)
         self.close()
-        self._file = file
+        self._file, self._path = file, path
         return path
+
+    def misplaced(self) -> str:
+        """Return what is wrong where the file no longer has its name; empty where it has."""
+        if self._file < 0:
+            return ""
+        open_file = os.fstat(self._file)
+        try:
+            named = os.stat(self._path)
+        except FileNotFoundError:
+            return f"{self._path} is gone"
+        is_same = (open_file.st_dev, open_file.st_ino) == (named.st_dev, named.st_ino)
+        return "" if is_same else f"{self._path} is another file than the one that was opened"
 
     def close(self) -> None:
         """Close the file; twice does no harm."""

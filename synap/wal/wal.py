@@ -99,6 +99,7 @@ class Wal:
         # durable. Its `durable_offset` is at most the log's.
         self._syncer = syncer
         # The file of the extent's last segment; none before the first one.
+        self._is_closed = False
         self._active = ActiveSegment(files, syncer, options.link)
         # Where the last append began, in the active segment; None where it was taken back, or there
         # was none. To be asked for before anything else is written.
@@ -403,10 +404,19 @@ class Wal:
         Raises:
             WalFailed: that sync failed. After an earlier failure none is tried.
         """
+        self._is_closed = True
         try:
             self._syncer.finish()
         finally:
             self._active.close()
+
+    def misplaced(self) -> str:
+        """Return what is wrong where the log's file no longer has its name; empty where it has."""
+        return self._active.misplaced()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     def _check_order(self, frames: Sequence[Frame]) -> Position:
         """Return the position after `frames`, which must continue the log."""

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Self
 
 from synap.errors import (
+    DataDirLost,
     DiskFull,
     MemoryLimit,
     Recovering,
@@ -43,6 +44,7 @@ class Reason(Enum):
     DISK_FULL = DiskFull, 30, False
     RECOVERING = Recovering, 35, True
     REIGN_ENDED = ReignEnded, 40, True
+    DATA_DIR_LOST = DataDirLost, 50, True
 
     def __init__(self, error: type[WriteRefused], rank: int, is_closing: bool) -> None:
         self.error = error

@@ -236,6 +236,10 @@ class Writer:
         """
         return self._pauses.handle(command)
 
+    def refuse(self, error: WriteRefused) -> None:
+        """Take no writes any more, for `error`."""
+        self._gate.refuse(error)
+
     def look_at_acks(self) -> None:
         """Send the answers for which enough replicas have acknowledged by now."""
         self._held.look_at_acks()

@@ -7,6 +7,7 @@ from itertools import combinations
 import pytest
 
 from synap.errors import (
+    DataDirLost,
     DiskFull,
     MemoryLimit,
     Recovering,
@@ -25,6 +26,7 @@ REASONS = {
     Reason.DISK_FULL: ("disk_full", False),
     Reason.RECOVERING: ("recovering", True),
     Reason.REIGN_ENDED: ("stale_epoch", True),
+    Reason.DATA_DIR_LOST: ("data_dir_lost", True),
 }
 ERRORS: dict[Reason, type[WriteRefused]] = {
     Reason.WRITES_PAUSED: WritesPaused,
@@ -32,6 +34,7 @@ ERRORS: dict[Reason, type[WriteRefused]] = {
     Reason.DISK_FULL: DiskFull,
     Reason.RECOVERING: Recovering,
     Reason.REIGN_ENDED: ReignEnded,
+    Reason.DATA_DIR_LOST: DataDirLost,
 }
 
 

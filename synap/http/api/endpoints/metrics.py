@@ -70,7 +70,14 @@ from synap.tls import expires_at
 _NS_PER_SECOND = 1e9
 _ROLES = ("standalone", "master", "replica")
 # What stops writes on a master, in the words of the errors. Others appear when they do.
-_READ_ONLY_REASONS = ("disk_full", "memory_limit", "recovering", "stale_epoch")
+_READ_ONLY_REASONS = (
+    "data_dir_lost",
+    "disk_full",
+    "memory_limit",
+    "recovering",
+    "stale_epoch",
+    "writer_unavailable",
+)
 _LINK_DOWN = frozenset({"", LinkState.CONNECTING, LinkState.DISCONNECTED, LinkState.DIVERGED})
 
 
