@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from synap.addresses import is_loopback, join_address, reachable_url
 from synap.config.handed import hand_over
 from synap.config.keys import Config
@@ -51,8 +49,6 @@ _OWNER_STOP_SECONDS = 30.0
 _HANDOVER_SECONDS = 3.0
 # Deaths that pages which are not what was written lead to: beyond the file's end, or nonsense.
 _DAMAGE_SIGNALS = frozenset({-signal.SIGBUS, -signal.SIGSEGV, -signal.SIGABRT})
-OWNER_DOWN = "writer_unavailable"
-"""What `read_only` says while the log's owner is not there."""
 
 
 def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
@@ -142,8 +138,7 @@ def _owner(
     def owner_died(code: int) -> None:
         if code in _DAMAGE_SIGNALS:
             suspect(paths, f"the log's owner was ended by {signal.Signals(-code).name}")
-        if board.view().role:
-            board.publish(msgspec.structs.replace(board.view(), read_only=OWNER_DOWN))
+        board.note_owner_down()
 
     def owner() -> ChildSpec:
         # The role may have changed since the last start, by a promotion.

@@ -278,6 +278,12 @@ class Board:
         self._draining[0] = 0
         self.clock[0] = 0
 
+    def note_owner_down(self) -> None:
+        """Show that nobody takes writes. For the supervisor, while there is no owner."""
+        view = self.view()
+        if view.role:
+            self.publish(msgspec.structs.replace(view, read_only=WriterUnavailable.reason))
+
     def start_draining(self) -> None:
         """Show that the node is about to stop. For the supervisor alone."""
         self._draining[0] = 1
