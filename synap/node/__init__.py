@@ -6,6 +6,7 @@ data_dir        WAL, live store and identity as one, with one owner
 recovery        which files count at a start, and how far they lead
 replay          brings the live store to the log's end
 resync_switch   puts a received snapshot in the place of log and store
+suspicion       a note that the live store is to be rebuilt
 aside           puts files of another history aside; nothing is deleted
 procfs          what the kernel tells of processes and connections
 """

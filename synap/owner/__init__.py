@@ -4,5 +4,6 @@ snapshotter     takes snapshots, and lets old segments go that they cover
 role_change     what a change of role would lose, and the change itself
 owner_metrics   what the owner adds to the node's metrics
 own_clock       a master's clock, which follows no jump that nobody has confirmed
+home_watch      looks whether the files are where they were opened
 stale_readers   frees what dead readers of the store held
 """
