@@ -2,6 +2,7 @@
 
 snapshotter     takes snapshots, and lets old segments go that they cover
 role_change     what a change of role would lose, and the change itself
+own_address     whether an address is one of this node's own
 owner_metrics   what the owner adds to the node's metrics
 own_clock       a master's clock, which follows no jump that nobody has confirmed
 home_watch      looks whether the files are where they were opened

@@ -7,6 +7,7 @@ the supervisor starts the one of the new role. Plain values but for `RoleChange`
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from synap.config.membership import check_membership
 from synap.errors import ForceWanted, RoleError, SynapError
 from synap.ipc.admin_messages import AdminCommand, Follow, Promote, RoleTaken
 from synap.node.data_dir import DataDir
+from synap.owner.own_address import own_address
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState, is_silent
 from synap.shared.board import BoardView
@@ -156,6 +158,12 @@ class RoleChange:
         addresses = (command.master_address, command.master_sync_address)
         if node.role == "replica" and node.master_addresses(self._config) == addresses:
             return self._taken(is_changed=False)
+        own = await asyncio.to_thread(own_address, addresses, self._config)
+        if own:
+            raise RoleError(
+                f"{own} is this node's own address, and a node that follows itself leaves no "
+                "master; name that of another node"
+            )
         if node.role == "standalone":
             self._check()
         if not command.force:
