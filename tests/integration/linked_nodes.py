@@ -68,7 +68,7 @@ def _forget(epoch: int) -> None:
     """Let a higher epoch pass."""
 
 
-def _ignore(name: str, address: str) -> None:
+def _ignore(name: str, address: str, seats: object) -> None:
     """Let a replica join unnoticed."""
 
 
@@ -290,6 +290,9 @@ class Stranger:
         kind: int = zmq.DEALER,
         keys: Keys | None = None,
         seconds: float = DEADLINE_SECONDS,
+        origin: str = "",
+        *,
+        is_greedy: bool = True,
     ) -> None:
         """
         Args:
@@ -297,6 +300,8 @@ class Stranger:
             kind: Of its socket.
             keys: What it encrypts with.
             seconds: How long it waits for an answer.
+            origin: The address of this machine that it comes from; empty for the usual one.
+            is_greedy: Whether its buffers take what is sent before it is read.
         """
         self._seconds = seconds
         self._context = zmq.Context()
@@ -307,7 +312,10 @@ class Stranger:
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, keys.servers[0])
             self.socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
-        self.socket.connect(f"tcp://{address}")
+        if not is_greedy:
+            self.socket.setsockopt(zmq.RCVHWM, 1)
+            self.socket.setsockopt(zmq.RCVBUF, 4096)
+        self.socket.connect(f"tcp://{origin}:0;{address}" if origin else f"tcp://{address}")
 
     def __enter__(self) -> Stranger:
         return self

@@ -1,6 +1,6 @@
 """Serving catch-up: frames from the master's log, in chunks, to replicas that give credit.
 
-A replica that gives no credit for too long loses its transfer.
+A replica that takes nothing for too long, whatever credit it gives, loses its transfer.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class CatchUpService:
         self._transfers.add(transfer)
         self._go_on(transfer)
 
-    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
+    def credit(self, peer: bytes, credit: Credit) -> None:
         """Let a transfer send more; an old transfer's credit is ignored."""
-        transfer = self._transfers.credit(peer, credit, now_ns)
+        transfer = self._transfers.credit(peer, credit)
         if transfer is not None:
             self._go_on(transfer)
 
@@ -116,7 +116,7 @@ class CatchUpService:
             transfer.close()
 
     def expire(self, now_ns: int, timeout_ns: int) -> None:
-        """End the transfers that were given no credit for too long, go on with the others."""
+        """End the transfers that moved nothing for too long, go on with the others."""
         for transfer in self._transfers.idle(now_ns, timeout_ns):
             self.drop(transfer.peer)
         for transfer in self._transfers:
@@ -154,6 +154,7 @@ class CatchUpService:
         chunk = Chunk(transfer.request, transfer.sequence, is_last)
         transfer.sequence += 1
         transfer.credit -= 1
+        transfer.has_moved = True
         if not self._send(transfer.peer, chunk, bulk) or is_last:
             self.drop(transfer.peer)
         else:

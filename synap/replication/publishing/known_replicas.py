@@ -5,28 +5,37 @@ master, by name; empty where it told none. It is written when that changes, in a
 commit waits for it. A replica's acks count when it is written: a master that comes back without the
 end of its log asks those that are in it. Where the file is damaged, it knows only that there were
 some: such a master waits for `UNREADABLE`, a name that nobody has, and the operator decides.
+
+Names cost a member nothing, so a full file takes another one only where `crowd` finds one that
+goes: of an address with more names than others, or one that was away for an hour. A name that finds
+no room is served, and counts for no quorum.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from synap.addresses import client_group, plain_address, split_address
 from synap.disk import DISK, Files, write_file
 from synap.errors import DataDirUnusable
 from synap.node.aside import Quarantine
+from synap.replication.rules.crowd import Seat, who_makes_room
 from synap.sealed import sealed, unsealed
 
 logger = logging.getLogger(__name__)
 
-# The one that joined first makes room.
 _MAX_REPLICAS = 64
+# A machine that is away for less is being restarted or moved.
+_AWAY_NS = 3600 * 1_000_000_000
 _RETRY_SECONDS = 1.0
+_COMPLAIN_EVERY_NS = 10_000_000_000
 UNREADABLE = "(whoever stood in replicas.json, which was damaged)"
 """Stands for the replicas that a damaged file named."""
 
@@ -79,6 +88,8 @@ class KnownReplicas:
         self._files = files
         self._addresses, fault = _load(path)
         self._written = frozenset(self._addresses)
+        self._loaded_ns = time.monotonic_ns()
+        self._complained_ns = -_COMPLAIN_EVERY_NS
         if fault:
             self._written = frozenset()
             with suppress(DataDirUnusable):
@@ -88,14 +99,21 @@ class KnownReplicas:
         self.on_written: Callable[[], None] = _nothing
         self._saving: asyncio.Task[None] | None = None
 
-    def note(self, name: str, address: str) -> None:
-        """Remember where a replica would be as a master; returns at once."""
+    def note(self, name: str, address: str, seats: Mapping[str, Seat]) -> None:
+        """Remember where a replica would be as a master; returns at once.
+
+        Args:
+            name: The replica's.
+            address: Of its ROUTER socket, host:port; empty where it told none.
+            seats: Who is behind each name that was heard since the start, this one's too.
+        """
         if self._addresses.get(name) == address and name in self._written:
+            return
+        if name not in self._addresses and not self._has_room(name, seats):
+            self._complain(name)
             return
         self._addresses.pop(name, None)
         self._addresses[name] = address
-        if len(self._addresses) > _MAX_REPLICAS:
-            del self._addresses[next(iter(self._addresses))]
         self._changed()
 
     def _changed(self) -> None:
@@ -118,6 +136,36 @@ class KnownReplicas:
     def is_written(self, name: str) -> bool:
         """Say whether the file holds a replica, durably."""
         return name in self._written
+
+    def _has_room(self, name: str, seats: Mapping[str, Seat]) -> bool:
+        if len(self._addresses) < _MAX_REPLICAS:
+            return True
+        # Whom a damaged file named is for `settle` to forget.
+        names = self._addresses.keys() - {UNREADABLE}
+        known = {each: seats.get(each) or self._unheard(each) for each in sorted(names)}
+        leaving = who_makes_room(known, seats[name].group, time.monotonic_ns(), _AWAY_NS)
+        if leaving is not None:
+            del self._addresses[leaving]
+        return leaving is not None
+
+    def _unheard(self, name: str) -> Seat:
+        """Return who is behind a name that was not heard since the start, as far as is known."""
+        try:
+            host = split_address(self._addresses[name])[0]
+        except ValueError:
+            host = ""
+        group = client_group(plain_address(host)) if plain_address(host) else host
+        return Seat(group, is_connected=False, heard_ns=self._loaded_ns)
+
+    def _complain(self, name: str) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
+            self._complained_ns = now_ns
+            logger.warning(
+                "replica %s counts for no quorum: %s holds %d names, and none of them goes for it",
+                name, self._path, len(self._addresses),
+                extra={"action": "replicas", "replica": name},
+            )  # fmt: skip
 
     async def stop(self) -> None:
         """Wait for what is being written."""

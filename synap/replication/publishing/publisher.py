@@ -31,6 +31,7 @@ from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
 from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.publishing.transfers import ReadableLog, Reader, share_bytes
 from synap.replication.rules import messages
+from synap.replication.rules.crowd import Seat
 from synap.replication.rules.line_limit import LineLimit
 from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.messages import (
@@ -99,8 +100,9 @@ class PublisherHooks:
     Attributes:
         on_ack: Called when `held_offset` may have changed.
         on_higher_epoch: Called with an epoch that ends the reign of this master.
-        on_replica: Called with the name of a replica that joins and the address of the ROUTER
-            socket that it would have as a master; empty where it tells none.
+        on_replica: Called with the name of a replica that joins, the address of the ROUTER
+            socket that it would have as a master, empty where it tells none, and who is behind
+            each name that was heard.
         is_known: Whether a restart of this master would ask the replica of that name: only then its
             acks count.
         on_restart_over: Called when the next reign may begin, where one waits for replicas.
@@ -109,7 +111,7 @@ class PublisherHooks:
 
     on_ack: Callable[[], None]
     on_higher_epoch: Callable[[int], None]
-    on_replica: Callable[[str, str], None]
+    on_replica: Callable[[str, str, Mapping[str, Seat]], None]
     is_known: Callable[[str], bool]
     on_restart_over: Callable[[], None]
     on_failure: Callable[[BaseException], None]
@@ -354,11 +356,8 @@ class Publisher:
                 time.monotonic_ns(), _wall_ms(),
             )  # fmt: skip
             if answer is None:
-                logger.warning(
-                    "replica %s at %s holds entries up to offset %d, which this log lost",
-                    hello.replica, address, hello.position.offset,
-                    extra={"action": "recall", "replica": hello.replica},
-                )  # fmt: skip
+                if self._lines.allows(address, time.monotonic_ns()):
+                    self._tell_of_no_answer(hello, address)
                 return
             if not isinstance(answer, Diverged):
                 self._note_replica(hello, address)
@@ -367,6 +366,18 @@ class Publisher:
                 _tell(hello, address, answer)
 
         self._reader.read(position_there, deliver)
+
+    def _tell_of_no_answer(self, hello: Hello, address: str) -> None:
+        if hello.position.offset > self._log.position.offset:
+            why = f"holds entries up to offset {hello.position.offset}, which this log lost"
+            action = "recall"
+        else:
+            why = "has to wait: as many replicas are here as may be"
+            action = "crowded"
+        logger.warning(
+            "replica %s at %s %s", hello.replica, address, why,
+            extra={"action": action, "replica": hello.replica},
+        )  # fmt: skip
 
     def _warn_of_twins(self, name: str, address: str) -> None:
         now_ns = time.monotonic_ns()
@@ -388,14 +399,14 @@ class Publisher:
 
     def _note_replica(self, hello: Hello, address: str) -> None:
         if not hello.sync_address:
-            self._hooks.on_replica(hello.replica, "")
+            self._hooks.on_replica(hello.replica, "", self._master.seats())
             return
         try:
             reachable = reachable_address(hello.sync_address, address)
         except ValueError:
             self._complain(ProtocolViolation("a sync address that is not host:port"), address)
             return
-        self._hooks.on_replica(hello.replica, reachable)
+        self._hooks.on_replica(hello.replica, reachable, self._master.seats())
         self._note_peer(hello.replica, reachable)
 
     def _hear_ack(self) -> None:

@@ -1,9 +1,10 @@
 """Serving full resyncs: the newest snapshot in chunks, to replicas that give credit.
 
-A few replicas at a time read one shared snapshot, the others are told to wait. Its file is held
-open and the log after it by a cursor, so that neither goes while a transfer runs, nor for a while
-after: a replica whose link broke comes back for the rest, and one that has it all for what follows.
-No transaction of the live store is held.
+A few replicas at a time read one shared snapshot, the others are told to wait, and have their
+turns. While somebody waits, an address has one place, and who takes little gives it up. The file is
+held open and the log after it by a cursor, so that neither goes while a transfer runs, nor for a
+while after: a replica whose link broke comes back for the rest, and one that has it all for what
+follows. No transaction of the live store is held.
 
 The file is read in the catch-up's thread, in turn with the log.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 from zlib import crc32
 
+from synap.addresses import client_group
 from synap.errors import LogError, SnapshotInvalid, SynapError
 from synap.position import Lineage
 from synap.replication.publishing.transfers import (
@@ -45,6 +47,8 @@ from synap.replication.rules.messages import (
     SnapshotChunk,
     SnapshotOffer,
 )
+from synap.replication.rules.progress import NS_PER_MS
+from synap.replication.rules.turns import Turns
 from synap.snapshot.folder import Manifest
 
 logger = logging.getLogger(__name__)
@@ -52,6 +56,11 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 1024 * 1024
 # More at a time would only share one disk and one network, and keep the first from being ready.
 MAX_TRANSFERS = 2
+# Who takes less than this within the time after which silence counts, 140 KB/s where that is 30 s,
+# makes room while others wait: it comes back for the rest.
+_LEAST_BYTES = 4 * CHUNK_BYTES
+# A replica that was told to wait is back in one and a half of these at most.
+_FORGET_WAITS = 4
 # The pin outlives a transfer's last chunk so long at most: the replica unpacks it meanwhile.
 _INSTALL_NS = 600 * 1_000_000_000
 
@@ -105,9 +114,22 @@ class _Shared:
 
 
 class _Transfer(Transfer):
-    def __init__(self, peer: bytes, fetch: FetchSnapshot, at_byte: int, now_ns: int) -> None:
+    def __init__(
+        self, peer: bytes, address: str, fetch: FetchSnapshot, at_byte: int, now_ns: int
+    ) -> None:
         super().__init__(peer, fetch.request, fetch.credit, now_ns)
+        self.address = address
+        self.fetch = fetch
         self.at_byte = at_byte
+        self._looked_byte = at_byte
+        self._looked_ns = now_ns
+        self.is_slow = False
+
+    def look(self, now_ns: int, span_ns: int) -> None:
+        """Find out, once in each span of time, whether little went out in it."""
+        if now_ns - self._looked_ns >= span_ns:
+            self.is_slow = self.at_byte - self._looked_byte < _LEAST_BYTES
+            self._looked_byte, self._looked_ns = self.at_byte, now_ns
 
 
 class SnapshotService:
@@ -147,6 +169,7 @@ class SnapshotService:
         self._draw = draw
         self._transfers: Transfers[_Transfer] = Transfers(queues or NothingQueued())
         self._lines = LineLimit()
+        self._turns = Turns(MAX_TRANSFERS, _FORGET_WAITS * wait_ms * NS_PER_MS)
         # Who has all of it and installs it, since when.
         self._installing: dict[bytes, int] = {}
         self._shared: _Shared | None = None
@@ -157,19 +180,31 @@ class SnapshotService:
     def __len__(self) -> int:
         return len(self._transfers)
 
-    def fetch(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
-        """Begin a transfer, or tell the replica when to ask again."""
+    def fetch(self, peer: bytes, address: str, fetch: FetchSnapshot, now_ns: int) -> None:
+        """Begin a transfer, or tell the replica when to ask again.
+
+        Args:
+            peer: The connection.
+            address: Where it comes from.
+            fetch: What it wants.
+            now_ns: Monotonic clock.
+        """
         self.drop(peer)
-        if len(self._transfers) >= MAX_TRANSFERS:
-            self._tell_to_wait(fetch, peer, f"{MAX_TRANSFERS} replicas are being sent a snapshot")
-            return
+        group = client_group(address)
+        if not self._turns.comes_to(group, self._held(), now_ns):
+            self._make_room()
+            if not self._turns.comes_to(group, self._held(), now_ns):
+                why = f"{MAX_TRANSFERS} replicas are being sent a snapshot, or have their turn"
+                self._tell_to_wait(fetch, peer, why)
+                return
         shared = self._shared
         if shared is None or not self._is_good_for(shared, fetch):
             self._prepare(fetch)
             self._tell_to_wait(fetch, peer, "a snapshot is being made ready")
             return
         is_same = fetch.sha256 == shared.sha256 and fetch.after_byte <= shared.manifest.bytes
-        transfer = _Transfer(peer, fetch, fetch.after_byte if is_same else 0, now_ns)
+        transfer = _Transfer(peer, group, fetch, fetch.after_byte if is_same else 0, now_ns)
+        self._turns.begin(group)
         self._transfers.add(transfer)
         self.most_transfers = max(self.most_transfers, len(self._transfers))
         shared.used_ns = now_ns
@@ -182,9 +217,9 @@ class SnapshotService:
             )  # fmt: skip
         self._go_on(transfer)
 
-    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
+    def credit(self, peer: bytes, credit: Credit) -> None:
         """Let a transfer send more; an old transfer's credit is ignored."""
-        transfer = self._transfers.credit(peer, credit, now_ns)
+        transfer = self._transfers.credit(peer, credit)
         if transfer is not None:
             self._go_on(transfer)
 
@@ -197,6 +232,7 @@ class SnapshotService:
         """End transfers without progress, and let a snapshot go that nobody comes back for."""
         for transfer in self._transfers:
             self._go_on(transfer)
+            transfer.look(now_ns, timeout_ns)
         for transfer in self._transfers.idle(now_ns, timeout_ns):
             logger.warning(
                 "a replica takes no more of its snapshot, which is given up",
@@ -225,6 +261,19 @@ class SnapshotService:
                 await self._preparing
         self._readings = 0
         self._let_go()
+
+    def _held(self) -> list[str]:
+        return [transfer.address for transfer in self._transfers]
+
+    def _make_room(self) -> None:
+        """While others wait, nobody keeps a second place, nor one of which little is made."""
+        if not self._turns.waiting_beside(self._held()):
+            return
+        for transfer in reversed(list(self._transfers)):
+            if transfer.is_slow or self._held().count(transfer.address) > 1:
+                self.drop(transfer.peer)
+                self._tell_to_wait(transfer.fetch, transfer.peer, "others wait for their turn")
+                return
 
     def _is_good_for(self, shared: _Shared, fetch: FetchSnapshot) -> bool:
         offset = shared.manifest.position.offset
@@ -331,6 +380,7 @@ class SnapshotService:
             return
         transfer.at_byte += len(bulk)
         transfer.credit -= 1
+        transfer.has_moved = True
         self._go_on(transfer)
 
 

@@ -112,7 +112,8 @@ class Transfer:
         peer: The connection.
         request: Number of the request that it answers.
         credit: Chunks that may be sent now.
-        moved_ns: When (monotonic) the peer last asked for some.
+        moved_ns: When (monotonic) a chunk was last seen to have left, or it began.
+        has_moved: Whether one has left since the last look.
         is_reading: Whether the next chunk is being read.
         is_over: Whether it ended; what is still read for it goes nowhere.
     """
@@ -122,6 +123,7 @@ class Transfer:
         self.request = request
         self.credit = min(credit, MAX_CREDIT)
         self.moved_ns = now_ns
+        self.has_moved = False
         self.is_reading = False
         self.is_over = False
 
@@ -193,15 +195,18 @@ class Transfers(Generic[OneTransfer]):
             transfer.is_over = True
         return transfer
 
-    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> OneTransfer | None:
+    def credit(self, peer: bytes, credit: Credit) -> OneTransfer | None:
         """Let the peer's transfer send more, and return it; None for an old one's credit."""
         transfer = self._by_peer.get(peer)
         if transfer is None or transfer.request != credit.request:
             return None
         transfer.credit = min(transfer.credit + credit.chunks, MAX_CREDIT)
-        transfer.moved_ns = now_ns
         return transfer
 
     def idle(self, now_ns: int, timeout_ns: int) -> list[OneTransfer]:
-        """Return those whose peers gave no credit for too long."""
+        """Return those of which no chunk left for too long: who gives credit may take none."""
+        for each in self:
+            if each.has_moved:
+                each.has_moved = False
+                each.moved_ns = now_ns
         return [each for each in self if now_ns - each.moved_ns > timeout_ns]

@@ -11,6 +11,8 @@
     resync        its full resync
     master        the other side
     roster        what a master knows of its replicas
+    crowd         which name goes for another one
+    turns         who gets the next place for a full resync
     quorum        when enough of them hold a write
     reigns        when a master's reign has ended, and whose data is ahead
     restart       whom a master asks that may have lost the end of its log

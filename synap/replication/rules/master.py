@@ -19,6 +19,7 @@ from synap.errors import ProtocolViolation
 from synap.frame import VERSION, Frame
 from synap.position import Lineage, Position
 from synap.replication.rules import messages
+from synap.replication.rules.crowd import Seat
 from synap.replication.rules.lag import OffsetClock
 from synap.replication.rules.messages import (
     DIVERGED,
@@ -87,7 +88,7 @@ class CatchUps(Protocol):
     def fetch(self, peer: bytes, fetch: Fetch, now_ns: int) -> None:
         """Begin a transfer."""
 
-    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
+    def credit(self, peer: bytes, credit: Credit) -> None:
         """Let one send more."""
 
     def drop(self, peer: bytes) -> None:
@@ -103,10 +104,17 @@ class SnapshotTransfers(Protocol):
     `synap.replication.publishing.snapshot_service.SnapshotService` is one.
     """
 
-    def fetch(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
-        """Begin a transfer, or tell the replica when to ask again."""
+    def fetch(self, peer: bytes, address: str, fetch: FetchSnapshot, now_ns: int) -> None:
+        """Begin a transfer, or tell the replica when to ask again.
 
-    def credit(self, peer: bytes, credit: Credit, now_ns: int) -> None:
+        Args:
+            peer: The connection.
+            address: Where it comes from.
+            fetch: What it wants.
+            now_ns: Monotonic clock.
+        """
+
+    def credit(self, peer: bytes, credit: Credit) -> None:
         """Let one send more."""
 
     def drop(self, peer: bytes) -> None:
@@ -219,6 +227,10 @@ class Master:
         """Return every replica that was heard since the start, by name."""
         return self._roster.progress(self._log.position.offset, self._clock, now_ns)
 
+    def seats(self) -> dict[str, Seat]:
+        """Return who is behind each name of a replica."""
+        return self._roster.seats()
+
     @property
     def replica_count(self) -> int:
         """Replicas that are connected, as far as is known."""
@@ -263,11 +275,11 @@ class Master:
             self._drop(peer)
             self._catch_up.fetch(peer, request, now_ns)
         elif isinstance(request, FetchSnapshot):
-            self._fetch_snapshot(peer, request, now_ns)
+            self._fetch_snapshot(peer, address, request, now_ns)
         elif isinstance(request, Credit):
-            self._catch_up.credit(peer, request, now_ns)
+            self._catch_up.credit(peer, request)
             if self._snapshots is not None:
-                self._snapshots.credit(peer, request, now_ns)
+                self._snapshots.credit(peer, request)
         else:
             self._take_ack(peer, request, address, now_ns, wall_ms)
 
@@ -281,7 +293,9 @@ class Master:
         now_ns: int,
         wall_ms: int,
     ) -> Plan | None:
-        """Answer a hello; return what the replica gets, None where it is asked to lend first.
+        """Answer a hello; return what the replica gets.
+
+        None stands for nothing: it is asked to lend first, or there is no room for its name.
 
         Args:
             first_offset: The oldest offset that the log still holds.
@@ -293,6 +307,9 @@ class Master:
         log = self._log
         if self._restart is not None and self._restart.is_ahead(hello):
             self._borrow(self._restart, Guest(peer, address, hello), now_ns)
+            return None
+        if not self._roster.admits(hello.replica, address, now_ns):
+            self._hooks.send(peer, Refusal(messages.BUSY, "as many replicas are here as may be"))
             return None
         facts = MasterFacts(log.lineage, log.position, first_offset, at_replica)
         answer = decide(hello.position, hello.lineage, facts)
@@ -375,13 +392,13 @@ class Master:
         self._greeting.add(peer)
         self._hooks.look_up(peer, address, hello)
 
-    def _fetch_snapshot(self, peer: bytes, fetch: FetchSnapshot, now_ns: int) -> None:
+    def _fetch_snapshot(self, peer: bytes, address: str, fetch: FetchSnapshot, now_ns: int) -> None:
         self._catch_up.drop(peer)
         if self._snapshots is None:
             refusal = Refusal(messages.BUSY, "there are no snapshots here", fetch.request)
             self._hooks.send(peer, refusal)
         else:
-            self._snapshots.fetch(peer, fetch, now_ns)
+            self._snapshots.fetch(peer, address, fetch, now_ns)
 
     def _drop(self, peer: bytes) -> None:
         self._catch_up.drop(peer)

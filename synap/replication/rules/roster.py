@@ -3,6 +3,7 @@
 Plain values: `master` hands in what arrives and the monotonic time. A replica is known by its
 connection while that is alive and by its own name beyond that, so that one that reconnects replaces
 itself, and one that went away is still shown, as `disconnected`.
+A list that is full has room for another name where `crowd` finds one that goes.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from dataclasses import dataclass
 
 import msgspec
 
+from synap.addresses import client_group
 from synap.position import Lineage
 from synap.replication.rules import quorum
+from synap.replication.rules.crowd import Seat, who_makes_room
 from synap.replication.rules.lag import OffsetClock, lag_entries
 from synap.replication.rules.messages import Ack, Hello
 from synap.replication.rules.plan import Diverged, FullResync, Plan
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 
-# Replicas shown, those that went away among them. One of these makes room, the longest silent one.
+# Replicas shown, those that went away among them.
 MAX_REPLICAS = 256
 
 _STATES = frozenset(LinkState)
@@ -94,10 +97,24 @@ class Roster:
         """Say whether this connection has said hello and is alive."""
         return peer in self._ids
 
+    def seats(self) -> dict[str, Seat]:
+        """Return who is behind each name."""
+        return {name: _seat_of(replica) for name, replica in self._by_id.items()}
+
+    def admits(self, name: str, address: str, now_ns: int) -> bool:
+        """Make room for a name that says hello; return False where there is none for it."""
+        if name in self._by_id or len(self._by_id) < MAX_REPLICAS:
+            return True
+        leaving = who_makes_room(self.seats(), client_group(address), now_ns)
+        if leaving is None:
+            return False
+        self._ids.pop(self._by_id.pop(leaving).peer, None)
+        return True
+
     def greet(
         self, peer: bytes, address: str, hello: Hello, answer: Plan, now_ns: int, wall_ms: int
     ) -> bytes | None:
-        """Enter the replica behind a connection that said hello.
+        """Enter the replica behind a connection that said hello, where `admits` says so.
 
         Returns:
             The connection that it replaces, if any.
@@ -108,7 +125,6 @@ class Roster:
             gone = before.peer
             del self._ids[gone]
         self._forget_name_of(peer)
-        self._make_room()
         replica = _Replica(
             peer, address, hello.url, hello.position.offset, hello.position.epoch,
             _state_of(answer), now_ns, wall_ms,
@@ -233,13 +249,9 @@ class Roster:
         if name is not None:
             self._by_id.pop(name, None)
 
-    def _make_room(self) -> None:
-        if len(self._by_id) < MAX_REPLICAS:
-            return
-        known = self._by_id
-        name = min(known, key=lambda name: (known[name].is_connected, known[name].heard_ns))
-        replica = self._by_id.pop(name)
-        self._ids.pop(replica.peer, None)
+
+def _seat_of(replica: _Replica) -> Seat:
+    return Seat(client_group(replica.address), replica.is_connected, replica.heard_ns)
 
 
 def _look_for_twin(replica: _Replica, before: _Replica, *, is_replaced: bool) -> None:

@@ -46,8 +46,11 @@ class Watched(Master):
         self.hooks = replace(
             self.hooks,
             on_higher_epoch=self.higher_epochs.append,
-            on_replica=self.known.__setitem__,
+            on_replica=self._know,
         )
+
+    def _know(self, name: str, address: str, _: object) -> None:
+        self.known[name] = address
 
     def hello(self, name: str = "stranger", **changed: object) -> Hello:
         log = self.data_dir

@@ -14,6 +14,7 @@ from synap.node.aside import Quarantine
 from synap.node.identity import new_reign
 from synap.replication.publishing.known_replicas import UNREADABLE, KnownReplicas, load_replicas
 from synap.replication.publishing.peer_check import find_higher_epoch
+from synap.replication.rules.crowd import Seat
 from synap.replication.transport.curve import load_keys
 from tests.integration.key_ring import KeyRing
 from tests.integration.linked_nodes import Bench, eventually, on_loop
@@ -112,8 +113,11 @@ async def test_master_remembers_the_replicas_that_joined_it(bench: Bench, tmp_pa
 async def test_file_of_known_replicas_is_bounded_and_may_be_damaged(tmp_path: Path) -> None:
     path = tmp_path / "replicas.json"
     known = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
+    seats = {}
     for number in range(100):
-        known.note(f"r{number}", f"h{number}:1")
+        # Each is gone when the next one comes.
+        seats[f"r{number}"] = Seat("203.0.113.9", is_connected=False, heard_ns=number)
+        known.note(f"r{number}", f"h{number}:1", seats)
     await known.stop()
     assert list(load_replicas(path)) == [f"r{number}" for number in range(36, 100)]
     assert msgspec.json.decode(path.read_bytes())["replicas"]["r99"] == "h99:1"
@@ -131,7 +135,43 @@ async def test_damaged_file_is_kept_aside_and_waited_for_while_it_matters(
     known = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
     assert (tmp_path / "foreign" / "0001" / tmp_path.name / "replicas.json").read_bytes() == b"{"
     known.settle(is_recovering=is_recovering)
-    known.note("replica1", "h1:1")
+    known.note("replica1", "h1:1", {})
     await known.stop()
     assert load_replicas(path) == ({UNREADABLE: ""} if is_recovering else {}) | {"replica1": "h1:1"}
     assert not known.is_written(UNREADABLE) or is_recovering
+
+
+@on_loop
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_known_replica_keeps_its_place_before_new_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_connected: bool
+) -> None:
+    """Cites K10: also while it is away, and over a restart."""
+    path = tmp_path / "replicas.json"
+    path.write_bytes(b'{"real": "203.0.113.1:7002"}')
+    known = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
+    seats = {}
+    for number in range(200):
+        seats[f"r{number}"] = Seat("203.0.113.9", is_connected, time.monotonic_ns())
+        known.note(f"r{number}", "203.0.113.9:1", seats)
+    await known.stop()
+    assert load_replicas(path)["real"] == "203.0.113.1:7002"
+    assert len(load_replicas(path)) == 64
+    assert known.is_written("real")
+    assert ("counts for no quorum" in caplog.text) is is_connected
+
+
+@on_loop
+async def test_known_replicas_have_room_for_another_address(tmp_path: Path) -> None:
+    """Cites K10: a member that took all places gives one up for another machine's replica."""
+    known = KnownReplicas(tmp_path / "replicas.json", Quarantine(tmp_path / "foreign"))
+    seats = {
+        f"r{number}": Seat("203.0.113.9", is_connected=True, heard_ns=1) for number in range(64)
+    }
+    for name in seats:
+        known.note(name, "", seats)
+    seats["real"] = Seat("203.0.113.1", is_connected=True, heard_ns=2)
+    known.note("real", "", seats)
+    await known.stop()
+    assert known.is_written("real")
+    assert not known.is_written("r0")

@@ -17,10 +17,16 @@ def roster() -> Roster:
 
 
 def greet(
-    target: Roster, peer: bytes, name: str, offset: int = 0, answer: Plan | None = None, at: int = 1
+    target: Roster,
+    peer: bytes,
+    name: str,
+    offset: int = 0,
+    answer: Plan | None = None,
+    at: int = 1,
+    address: str = "10.0.0.1",
 ) -> bytes | None:
     hello = Hello(name, Position(1, offset, 0))
-    return target.greet(peer, "10.0.0.1", hello, answer or CatchUp(offset), at * SECOND_NS, 5)
+    return target.greet(peer, address, hello, answer or CatchUp(offset), at * SECOND_NS, 5)
 
 
 def listed(target: Roster, last_offset: int = 0, at: int = 1) -> tuple[ReplicaProgress, ...]:
@@ -114,12 +120,41 @@ def test_repeated_hello_of_one_connection_replaces_nothing():
     assert known.knows(b"a")
 
 
-def test_full_roster_forgets_the_longest_silent_replica():
+def full_roster() -> Roster:
     known = roster()
-    for number in range(MAX_REPLICAS + 1):
-        greet(known, b"%d" % number, f"r{number}", at=number + 1)
+    for number in range(MAX_REPLICAS):
+        at = number + 1
+        assert known.admits(f"r{number}", "10.0.0.1", at * SECOND_NS)
+        greet(known, b"%d" % number, f"r{number}", at=at)
+    return known
+
+
+def test_full_roster_has_no_room_for_another_name_of_its_address():
+    """Cites K10: who is connected stays, however many names a member makes up."""
+    known = full_roster()
+    assert not known.admits("another", "10.0.0.1", SECOND_NS)
+    assert known.admits("r7", "10.0.0.1", SECOND_NS)
     assert len(listed(known)) == MAX_REPLICAS
+
+
+def test_full_roster_forgets_the_name_that_is_away_for_longest():
+    known = full_roster()
+    known.expire(40 * SECOND_NS)
+    assert known.admits("another", "10.0.0.1", 40 * SECOND_NS)
+    assert "r0" not in {each.id for each in listed(known)}
+    assert len(listed(known)) == MAX_REPLICAS - 1
+
+
+def test_full_roster_has_room_for_a_replica_of_another_address():
+    """Cites K10: the address with the most names gives one up."""
+    known = full_roster()
+    assert known.admits("real", "10.0.0.2", MAX_REPLICAS * SECOND_NS)
+    greet(known, b"real", "real", at=MAX_REPLICAS, address="10.0.0.2")
+    assert known.knows(b"real")
     assert not known.knows(b"0")
+    for number in range(10):
+        known.admits(f"new{number}", "10.0.0.1", MAX_REPLICAS * SECOND_NS)
+    assert known.knows(b"real")
 
 
 def test_two_replicas_of_one_name_are_told_by_their_turns():
