@@ -22,7 +22,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from synap.errors import DiskFull, HandshakeFailed, MemoryLimit, ReplicationError
+from synap.errors import DiskFull, HandshakeFailed, LinkLost, MemoryLimit, ReplicationError
 from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
@@ -334,7 +334,7 @@ class _Link:
         Raises:
             ReplicationError: An address can't be used.
         """
-        self._sockets = Sockets(buffer_bytes, keys, self._handshake_failed)
+        self._sockets = Sockets(buffer_bytes, keys, self._handshake_failed, self._was_cut)
         self._follower.connect(time.monotonic_ns())
         key = self._master_keys.current
         self._sync: Endpoint = self._sockets.connect_sync(
@@ -343,6 +343,7 @@ class _Link:
         self._stream: Endpoint = self._sockets.connect_stream(
             stream_address, partial(self._take, self._hear), self._settle_in_time, key
         )
+        self._sockets.keep_doors()
 
     def tick(self) -> None:
         """Look at the clock, after everything at hand was read: a held-up loop is no silence.
@@ -379,6 +380,11 @@ class _Link:
         if failed.is_final or self.wants_other_key:
             self.hint = ""
             self._failure = HandshakeFailed(failed.reason)
+            self._wake()
+
+    def _was_cut(self, why: str) -> None:
+        if self._failure is None:
+            self._failure = LinkLost(f"the master was cut off: {why}")
             self._wake()
 
     def _take(self, handle: Callable[[list[bytes], int], None], parts: list[bytes], _: str) -> None:

@@ -141,8 +141,8 @@ class KnownReplicas:
         if len(self._addresses) < _MAX_REPLICAS:
             return True
         # Whom a damaged file named is for `settle` to forget.
-        names = self._addresses.keys() - {UNREADABLE}
-        known = {each: seats.get(each) or self._unheard(each) for each in sorted(names)}
+        names = [each for each in self._addresses if each != UNREADABLE]
+        known = {each: seats.get(each) or self._unheard(each) for each in names}
         leaving = who_makes_room(known, seats[name].group, time.monotonic_ns(), _AWAY_NS)
         if leaving is not None:
             del self._addresses[leaving]

@@ -99,6 +99,7 @@ async def _lineage_at(name: str, address: str, keys: Keys | None) -> Lineage:
         for server_key in keys.servers if keys is not None else (b"",):
             sync = sockets.connect_sync(address, receive, None, server_key)
             sync.send(encode(Inquiry(name)))
+        sockets.keep_doors()
         return await answered
     finally:
         sockets.close()

@@ -87,6 +87,7 @@ class PredecessorNotice:
                 sync = sockets.connect_sync(
                     self._sync_address, self._receive, None, self._master_keys.current
                 )
+                sockets.keep_doors()
                 self._say_hello(sync)
                 await asyncio.wait_for(self._heard.wait(), _KNOCK_SECONDS)
             except TimeoutError:

@@ -1,8 +1,8 @@
-"""Bounds what peers make a listening node hold, also while its loop is busy.
+"""Bounds what peers make a node hold, whoever of the two listens, also while its loop is busy.
 
 ZeroMQ's own limits count messages, so that one message without end, a subscription for each byte or
 a peer that reads nothing take as much memory as they like. The doorkeeper looks at each connection
-to the node's ports, in a thread of its own, and cuts off those that
+to the node's ports, and at its own to a master, in a thread of its own, and cuts off those that
 
     sent more than `unread_bytes` that the node has not read yet
     are `backlog_bytes` behind what was sent to all
@@ -58,8 +58,9 @@ class Door:
     """One port, and what the loop tells of it.
 
     Attributes:
-        port: The node's own.
+        port: The node's own; 0 where the node calls.
         sent_bytes: What was sent to everybody so far; the loop alone writes it.
+        read_bytes: What was read so far, where that is counted; the loop alone writes it.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Door:
     ) -> None:
         """
         Args:
-            port: The node's own.
+            port: The node's own; 0 for what it connects itself.
             unread_bytes: What a peer may send ahead of the node's reading.
             backlog_bytes: How far a peer may be behind what is sent to all; None for no bound.
             forgives: What was read counts no more; else all counts that a peer ever sends.
         """
         self.port = port
-        self.sent_bytes = 0
+        self.sent_bytes = self.read_bytes = 0
         self._unread_bytes = unread_bytes
         self._backlog_bytes = backlog_bytes
         self._forgives = forgives
@@ -90,8 +91,9 @@ class Door:
     def accepted(self, file: int) -> None:
         """Begin to look at a connection. For the doorkeeper, as all below."""
         inode = inode_of(file)
-        if inode and local_port(file) == self.port:
-            self._connections[file] = _Connection(file, inode, self.sent_bytes)
+        if inode and self.port in (0, local_port(file)):
+            known = _Connection(file, inode, self.sent_bytes, self.read_bytes)
+            self._connections[file] = known
 
     def surplus(self) -> list[tuple[_Connection, str]]:
         """Look at every connection; return those that are to go, each with the reason."""
@@ -127,8 +129,9 @@ class Door:
         if is_heard:
             connection.is_silent = False
             if self._forgives:
-                connection.forgiven = told.received
-        connection.unread = told.received - connection.forgiven
+                connection.forgiven, connection.level_read = told.received, self.read_bytes
+        read = connection.forgiven + self.read_bytes - connection.level_read
+        connection.unread = told.received - read
         connection.behind = self.sent_bytes - connection.level_sent
         connection.behind -= told.acked - connection.level_acked
         if connection.behind <= 0:
@@ -141,39 +144,42 @@ class Door:
 class _Connection:
     """One that is looked at. `inode` tells it from the next one of its descriptor."""
 
-    def __init__(self, file: int, inode: int, sent_bytes: int) -> None:
+    def __init__(self, file: int, inode: int, sent_bytes: int, read_bytes: int) -> None:
         self.file = file
         self.inode = inode
         self.is_silent = True
         self.unread = self.behind = self.forgiven = 0
         # What was sent to all, and what the peer had, when it last had everything.
         self.level_sent, self.level_acked = sent_bytes, 0
+        # What was read of all when all of this one was.
+        self.level_read = read_bytes
 
 
 class Doorkeeper:
     """The thread."""
 
-    def __init__(self, tell: Tell, hear: Hear) -> None:
+    def __init__(self, tell: Tell) -> None:
         """
         Args:
             tell: Told, in this thread, of each connection that was cut off, and why.
-            hear: Given, in this thread, what monitors tell beside accepted connections.
         """
         self._tell = tell
-        self._hear = hear
         self._doors: dict[zmq.Socket[bytes], Door] = {}
+        self._hears: dict[zmq.Socket[bytes], Hear] = {}
         self._cutter = Cutter()
         self._should_stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="doorkeeper", daemon=True)
 
-    def add(self, monitor: zmq.Socket[bytes], door: Door) -> None:
-        """Watch a port; before `start`.
+    def add(self, monitor: zmq.Socket[bytes], door: Door, hear: Hear) -> None:
+        """Watch a port, or what is connected; before `start`.
 
         Args:
-            monitor: Tells of the connections that are accepted; the thread's from now on.
+            monitor: Tells of the connections that there are; the thread's from now on.
             door: The port.
+            hear: Given, in this thread, what the monitor tells beside.
         """
         self._doors[monitor] = door
+        self._hears[monitor] = hear
 
     def start(self) -> None:
         """Begin."""
@@ -205,10 +211,10 @@ class Doorkeeper:
         while int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             parts = monitor.recv_multipart()
             kind, value = _EVENT.unpack(parts[0])
-            if kind == zmq.EVENT_ACCEPTED:
+            if kind in (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED):
                 self._doors[monitor].accepted(value)
             else:
-                self._hear(parts)
+                self._hears[monitor](parts)
 
     def _clear(self, door: Door) -> None:
         for connection, why in door.surplus():

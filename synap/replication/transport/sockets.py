@@ -9,7 +9,7 @@ another call has looked. So every wake-up reads until nothing is left, or asks t
 and so does whoever has sent something.
 
 With keys both channels are encrypted (CurveZMQ). Every socket has a monitor, so that a connection
-that fails is seen, encrypted or not. What peers of a listening end may cost is
+that fails is seen, encrypted or not. What peers may cost, also the master that a replica calls, is
 bounded by `doorkeeper`, and by whoever asks `ListeningEndpoint.queued_bytes` before it sends.
 """
 
@@ -52,6 +52,10 @@ _UNREAD_BYTES = 128 * 1024
 STREAM_BACKLOG_BYTES = 32 * 1024 * 1024
 # Peers send little to a master, and what they send waits better at their end.
 _LISTENING_RECEIVE_BYTES = 64 * 1024
+# What a master may send ahead of a replica's reading: in the stream twice what a replica that falls
+# behind is owed of ordinary frames, in the sync channel the largest frame and some chunks.
+_UNREAD_STREAM_BYTES = 128 * 1024 * 1024
+_UNREAD_ANSWERS_BYTES = MAX_BULK_BYTES + 32 * 1024 * 1024
 # A handshake takes three round trips. Connections without one count as silent.
 _HANDSHAKE_MS = 5000
 # Connections whose queues are known; a peer that is back has another routing id.
@@ -283,6 +287,32 @@ class ListeningEndpoint(Endpoint):
             self._flows = {each: flow for each, flow in self._flows.items() if flow.is_alive}
 
 
+class CallingEndpoint(Endpoint):
+    """A replica's end, which has one peer at a time."""
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], receive: Receive, settle: Settle | None, door: Door
+    ) -> None:
+        """
+        Args:
+            socket: Connected.
+            receive: As for `Endpoint`.
+            settle: As for `Endpoint`.
+            door: What is known of its connection.
+        """
+        self._door = door
+        self._sender = -1
+        super().__init__(socket, receive, settle)
+
+    def _hand_over(self, parts: list[bytes], last: zmq.Frame) -> None:
+        self._sender = _descriptor(last)
+        self._door.read_bytes += sum(map(len, parts))
+        super()._hand_over(parts, last)
+
+    def _drained(self) -> None:
+        self._door.heard(self._sender)
+
+
 class _Flow:
     """What went to one peer of the sync channel."""
 
@@ -378,7 +408,7 @@ class Sockets:
         return self._bound(socket, address, timeout_ms, receive, door)
 
     def keep_doors(self) -> None:
-        """Begin to bound what peers cost; when all is bound."""
+        """Begin to bound what peers cost; when all is bound or connected."""
         if self._doorkeeper is not None:
             self._doorkeeper.start()
 
@@ -395,7 +425,8 @@ class Sockets:
         """
         socket = self._socket(zmq.SUB, _STREAM_QUEUE, MAX_BULK_BYTES)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
-        return self._connected(socket, address, receive, settle, server_key)
+        door = Door(0, unread_bytes=_UNREAD_STREAM_BYTES, backlog_bytes=None, forgives=True)
+        return self._connected(socket, address, receive, settle, server_key, door)
 
     def connect_sync(
         self, address: str, receive: Receive, settle: Settle | None, server_key: bytes = b""
@@ -406,7 +437,8 @@ class Sockets:
             ReplicationError: The address can't be used.
         """
         socket = self._socket(zmq.DEALER, _SYNC_QUEUE, MAX_BULK_BYTES)
-        return self._connected(socket, address, receive, settle, server_key)
+        door = Door(0, unread_bytes=_UNREAD_ANSWERS_BYTES, backlog_bytes=None, forgives=True)
+        return self._connected(socket, address, receive, settle, server_key, door)
 
     def close(self) -> None:
         """Close every endpoint and the context; waits for nobody."""
@@ -456,9 +488,7 @@ class Sockets:
                 "stop what uses it or choose another address"
             ) from error
         door = door_at(int(socket.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2]))
-        if self._doorkeeper is None:
-            self._doorkeeper = Doorkeeper(self._was_cut, self._heard_by_doorkeeper)
-        self._doorkeeper.add(monitor, door)
+        self._watch(monitor, door, on_master=True)
         part_bytes = _PART_BYTES + (_CURVE_PART_BYTES if self._keys is not None else 0)
         endpoint = ListeningEndpoint(socket, receive, door, part_bytes)
         self._endpoints.append(endpoint)
@@ -468,10 +498,15 @@ class Sockets:
         if self._on_cut is not None:
             self._loop.call_soon_threadsafe(self._on_cut, why)
 
-    def _heard_by_doorkeeper(self, parts: list[bytes]) -> None:
-        failed = handshakes.read_event(parts, self._keys, on_master=True)
-        if self._on_failed is not None:
-            self._loop.call_soon_threadsafe(self._on_failed, failed)
+    def _watch(self, monitor: zmq.Socket[bytes], door: Door, *, on_master: bool) -> None:
+        def hear(parts: list[bytes]) -> None:
+            failed = handshakes.read_event(parts, self._keys, on_master=on_master)
+            if self._on_failed is not None:
+                self._loop.call_soon_threadsafe(self._on_failed, failed)
+
+        if self._doorkeeper is None:
+            self._doorkeeper = Doorkeeper(self._was_cut)
+        self._doorkeeper.add(monitor, door, hear)
 
     def _connected(
         self,
@@ -480,18 +515,23 @@ class Sockets:
         receive: Receive,
         settle: Settle | None,
         server_key: bytes,
+        door: Door,
     ) -> Endpoint:
         if self._keys is not None:
             socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
             socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public)
             socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
-        self._watch(socket)
+        monitor = self._monitor(socket, handshakes.REPLICA_EVENTS | zmq.EVENT_CONNECTED)
         try:
             socket.connect(f"tcp://{address}")
         except zmq.ZMQError as error:
             socket.close(linger=0)
+            monitor.close(linger=0)
             raise ReplicationError(f"can't connect to {address}: {error.strerror}") from error
-        return self._enter(socket, receive, settle)
+        self._watch(monitor, door, on_master=False)
+        endpoint = CallingEndpoint(socket, receive, settle, door)
+        self._endpoints.append(endpoint)
+        return endpoint
 
     def _guard(self, socket: zmq.Socket[bytes], keys: Keys) -> None:
         """Have a socket, not bound yet, let in the keys that are allowed and nobody else."""
@@ -512,15 +552,6 @@ class Sockets:
         self._gate.send(reply)
         if failed is not None and self._on_failed is not None:
             self._on_failed(failed)
-
-    def _watch(self, socket: zmq.Socket[bytes]) -> None:
-        """Have the failed handshakes of a socket, not connected yet, told."""
-
-        def read(parts: list[bytes], _: str) -> None:
-            if self._on_failed is not None:
-                self._on_failed(handshakes.read_event(parts, self._keys, on_master=False))
-
-        self._enter(self._monitor(socket, handshakes.REPLICA_EVENTS), read, None)
 
     def _monitor(self, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
         """Return what tells of a socket's events, from before it is bound or connected."""
