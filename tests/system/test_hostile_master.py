@@ -33,7 +33,7 @@ from tests.system.test_hostile_members import SECRET, held_bytes
 from tests.system.test_roles import HEARTBEAT, facts, get
 
 KEYS = keys_of_secret(SECRET)
-LARGEST_GROWTH_BYTES = 512 * 1024 * 1024
+LARGEST_GROWTH_BYTES = 400 * 1024 * 1024
 ATTACK_SECONDS = 4.0
 MAGIC_BYTES = 5
 REIGN = Reign(1, b"h" * 16, 1)
@@ -52,7 +52,8 @@ class HostileMaster:
     def _bind(self, context: zmq.Context, kind: int, port: int) -> zmq.Socket:
         bound = context.socket(kind)
         bound.setsockopt(zmq.LINGER, 0)
-        bound.setsockopt(zmq.SNDHWM, 16)
+        # ZeroMQ counts parts: its bound would end a message without end at this side.
+        bound.setsockopt(zmq.SNDHWM, 16 if kind == zmq.XPUB else 0)
         bound.setsockopt(zmq.CURVE_SERVER, 1)
         bound.setsockopt(zmq.CURVE_SECRETKEY, KEYS.listening_secret)
         bound.bind(f"tcp://{HOST}:{port}")
@@ -72,7 +73,7 @@ class HostileMaster:
 
     def answer(self, parts: list[bytes]) -> None:
         with suppress(zmq.ZMQError):
-            self.sync.send_multipart([self.peer, *parts], zmq.NOBLOCK)
+            self.sync.send_multipart([self.peer, *parts], zmq.NOBLOCK, copy=False)
 
     def answer_without_end(self) -> None:
         """Send a message of 2 GiB in parts; ZeroMQ hands none out before the last one is here."""
@@ -140,6 +141,8 @@ def answer_without_end(master: HostileMaster) -> None:
     master.listen()
     if master.peer:
         master.answer_without_end()
+        # It says hello on every new link, and gets one such message.
+        master.peer = b""
 
 
 ATTACKS: tuple[Callable[[HostileMaster], None], ...] = (
