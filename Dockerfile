@@ -40,12 +40,16 @@ COPY ops/config-standalone.yml /app/config.yml
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG CREATED=unknown
+ARG BASE_NAME=unknown
+ARG BASE_DIGEST=
 LABEL org.opencontainers.image.title="Synap" \
       org.opencontainers.image.description="A small replicated key-value cluster with an HTTP/JSON API" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="${BASE_NAME}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 
 # Sockets and shared memory go below SYNAP_RUN_DIR: with a read-only root, mount a tmpfs on /tmp.
 ENV PATH=/opt/synap/bin:$PATH \

@@ -5,7 +5,9 @@
 #
 # VERSION is the project's own where it is not given. PYTHON_VERSION chooses the base (3.13),
 # PYTHON_DIGEST (sha256:…) pins it by its content, and DOCKER names the program: docker, else podman
-# where only that is installed. Where the program can keep them, the image gets a list of what is in
+# where only that is installed. Without PYTHON_DIGEST, what the tag names now is asked of the registry
+# (docker buildx imagetools inspect) and built on; the image's labels tell base and digest. Where nobody
+# tells it, the image is built on the tag, and with SYNAP_RELEASE=1 not at all. Where the program can keep them, the image gets a list of what is in
 # it (SBOM) and of how it was built (provenance): Docker with buildx and the image store of
 # containerd. SYNAP_ATTEST=1 refuses to build without.
 #
@@ -39,6 +41,19 @@ if [ "$revision" != unknown ] && [ -n "$(git status --porcelain 2>/dev/null)" ];
     revision=$revision-modified
 fi
 
+base=python:${PYTHON_VERSION:-3.13}-slim-bookworm
+digest=${PYTHON_DIGEST:-}
+if [ -z "$digest" ]; then
+    digest=$("$engine" buildx imagetools inspect --format '{{.Manifest.Digest}}' "$base" 2>/dev/null || true)
+fi
+if [ -n "$digest" ]; then
+    [[ $digest =~ ^sha256:[0-9a-f]{64}$ ]] || fail 1 "'$digest' is no digest of $base: sha256: and 64 digits"
+elif [ -n "${SYNAP_RELEASE:-}" ]; then
+    fail 1 "nobody tells the digest of $base, and a release is built on none but that: set PYTHON_DIGEST"
+else
+    echo "docker-build: on what $base names here, whose digest nobody tells" >&2
+fi
+
 # HEALTHCHECK is no part of the OCI format; podman keeps it only in Docker's.
 format=()
 case $(basename "$engine") in podman*) format=(--format docker) ;; esac
@@ -56,7 +71,9 @@ fi
 
 "$engine" "${build[@]}" "${format[@]}" \
     --build-arg "PYTHON_VERSION=${PYTHON_VERSION:-3.13}" \
-    --build-arg "PYTHON_DIGEST=${PYTHON_DIGEST:+@$PYTHON_DIGEST}" \
+    --build-arg "PYTHON_DIGEST=${digest:+@$digest}" \
+    --build-arg "BASE_NAME=docker.io/library/$base" \
+    --build-arg "BASE_DIGEST=$digest" \
     --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" \
     --build-arg "CREATED=$(date -u +%Y-%m-%dT%H:%M:%SZ)" \

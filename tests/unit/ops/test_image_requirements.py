@@ -70,3 +70,58 @@ def test_image_has_sbom_and_provenance_where_they_can_be_kept(
         script, env=environment | {"SYNAP_ATTEST": "1"}, capture_output=True, text=True, timeout=30
     )
     assert wanted.returncode == (0 if is_attested else 1)
+
+
+# Answers a question for the base's digest with what it is told, and notes what it is to build.
+REGISTRY = """#!/bin/sh
+case "$1 $2" in
+    "buildx imagetools") [ -n "$DIGEST" ] && echo "$DIGEST" ;;
+    buildx*) false ;;
+    build*) echo "$@" >> "$ASKED" ;;
+esac
+"""
+DIGEST = "sha256:" + "a" * 64
+
+
+def build(folder: Path, **variables: str) -> tuple[int, str, str]:
+    """Run the script; return its code, what it said, and what the program was to build."""
+    program, asked = folder / "docker", folder / "asked"
+    program.write_text(REGISTRY)
+    program.chmod(0o700)
+    asked.write_text("")
+    told = {name: value for name, value in os.environ.items() if name != "PYTHON_DIGEST"}
+    ended = subprocess.run(
+        [str(ROOT / "ops/docker-build.sh"), "1.0"],
+        env={**told, "DOCKER": str(program), "ASKED": str(asked), "DIGEST": "", **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return ended.returncode, ended.stderr, asked.read_text()
+
+
+def test_image_is_built_on_what_the_registry_says_that_the_tag_names(tmp_path: Path) -> None:
+    code, _, asked = build(tmp_path, DIGEST=DIGEST, SYNAP_RELEASE="1")
+    assert code == 0
+    assert f"PYTHON_DIGEST=@{DIGEST}" in asked
+    assert f"BASE_DIGEST={DIGEST}" in asked
+    assert "BASE_NAME=docker.io/library/python:3.13-slim-bookworm" in asked
+
+
+def test_release_without_a_digest_is_not_built(tmp_path: Path) -> None:
+    code, said, asked = build(tmp_path, SYNAP_RELEASE="1")
+    assert (code, asked) == (1, "")
+    assert "set PYTHON_DIGEST" in said
+
+
+def test_image_without_a_digest_says_so(tmp_path: Path) -> None:
+    code, said, asked = build(tmp_path)
+    assert code == 0
+    assert "whose digest nobody tells" in said
+    assert "--build-arg PYTHON_DIGEST= " in asked
+
+
+def test_digest_that_is_none_is_refused(tmp_path: Path) -> None:
+    code, said, asked = build(tmp_path, PYTHON_DIGEST="3.13")
+    assert (code, asked) == (1, "")
+    assert "is no digest" in said
