@@ -3,6 +3,7 @@
 keys             every key by section: its type, limits and default; the values of a node
 checks           what given values must be, made of `keys`; the part that needs pydantic
 loading          where values come from, and how faults are told
+yaml_file        the file's text, bounded, with every key once
 handed           a checked configuration, handed from a supervisor to its children
 membership       whether a node may replicate as it is configured
 variables        names of the environment's variables

@@ -35,10 +35,13 @@ from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
 from synap.config.checks import CONTRADICTION, model_of, values_of
 from synap.config.keys import Allowed, Config, Secret
 from synap.config.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
+from synap.config.yaml_file import read_yaml
 from synap.errors import ConfigInvalid
 from synap.nearest import nearest_name
 
 ENVIRONMENT = "the environment"
+# Characters of a value that a message about its fault shows.
+_MAX_SHOWN = 200
 SHORT_NAMES = {
     "SYNAP_ROLE": "replication.role",
     "SYNAP_MASTER_ADDRESS": "replication.master_address",
@@ -210,8 +213,8 @@ def _file_values(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = read_yaml(path) or {}
+    except (OSError, ValueError) as error:
         raise ConfigInvalid([f"{path} can't be read: {error}"]) from error
     if not isinstance(values, dict):
         raise ConfigInvalid([f"{path} must hold keys and values, as in `server: {{port: 15500}}`"])
@@ -253,14 +256,21 @@ def _describe(details: ErrorDetails, layers: Mapping[str, Mapping[str, Any]]) ->
         sections = {name.rpartition(".")[0] for name in fields} - {""}
         return f"{key}: unknown key{_suggestion(key, [*sections, *fields])}{where}"
     if details["type"] == CONTRADICTION:
-        value = "not set" if details["input"] in (None, ()) else f"= {details['input']!r}"
+        value = (
+            "not set" if details["input"] in (None, ()) else f"= {_shown_input(details['input'])}"
+        )
         return f"{key} {value}: {details['msg']}{where}"
     while key not in fields and "." in key:
         key = key.rpartition(".")[0]
     allowed = allowed_values(fields[key]) if key in fields else "keys with values"
     if key in fields and _is_secret(fields[key]):
         return f"{key} = ***: allowed is {allowed}{where}"
-    return f"{key} = {details['input']!r}: allowed is {allowed}{where}"
+    return f"{key} = {_shown_input(details['input'])}: allowed is {allowed}{where}"
+
+
+def _shown_input(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
 def _origin(location: tuple[int | str, ...], layers: Mapping[str, Mapping[str, Any]]) -> str:
