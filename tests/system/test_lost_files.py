@@ -14,7 +14,8 @@ from tests.chaos.load import Load
 from tests.support import HOST, Node, eventually
 
 SECONDS = 10
-NOTICED_SECONDS = 2.0
+# It takes 1 to 1.7 s on an idle machine; a crowded one is slower at ending processes.
+NOTICED_SECONDS = 6.0
 
 
 def delete_all(node: Node) -> None:
@@ -59,6 +60,6 @@ def test_node_whose_files_go_ends_soon_and_says_why(
         after = load.acknowledged - before
         assert node.wait() == 3
     print(f"\n{act.__name__}: ended after {took:.2f} s, {after} writes acknowledged meanwhile")
-    assert took < NOTICED_SECONDS + 1
+    assert took < NOTICED_SECONDS
     assert node.log.count("deleted or moved while it ran") >= 1
     assert "Traceback" not in node.log
