@@ -125,6 +125,11 @@ class WriterClient(asyncio.Protocol):
         self._fail_sent()
         self._fail_unsent(WriterUnavailable("this worker is stopping; nothing was changed"))
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their outcomes."""
+        return len(self._waiting)
+
     async def execute(self, command: Command | TransactionCommand, min_replicas: int = 0) -> Done:
         """Have the log's owner carry out `command`.
 

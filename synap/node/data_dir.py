@@ -28,6 +28,7 @@ from synap.node.recovery import MAP_BYTES, Recovery, recover, wal_options
 from synap.node.replay import Replay
 from synap.place import Reigns
 from synap.position import Lineage, Position, Reign
+from synap.shared.accounts_version import AccountsVersion
 from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import Manifest
 from synap.snapshot.image import unpack_image
@@ -94,6 +95,9 @@ class DataDir:
         self._reigns = Reigns(node.lineage)
         compression = config.persistence.wal.compression
         self._compress_over = _COMPRESSED_OVER_BYTES if compression == "zstd" else None
+        # Whatever opening, or an owner before that died in the middle, has done to them.
+        self._accounts = AccountsVersion(paths.accounts_file)
+        self._accounts.change()
 
     @classmethod
     def open(
@@ -168,6 +172,7 @@ class DataDir:
         if self._is_behind:
             Replay(self.store).finish(self.wal)
             self._is_behind = False
+            self._accounts.change()
 
     def commit(self, transaction: WriteTransaction, time_ms: int) -> Frame:
         """Log the effects that `transaction` collected, then show them to readers.
@@ -350,6 +355,7 @@ class DataDir:
         """Go on with the new log and live store."""
         old, self.store, self.wal = self.store, prepared.store, wal
         self._is_behind = False
+        self._accounts.change()
         old.close(clean=False)
 
     def misplaced(self) -> str:
@@ -371,6 +377,7 @@ class DataDir:
         """
         self.wal.close()
         self.store.close(clean=clean)
+        self._accounts.close()
         os.close(self._lock)
 
     def _append_reigned(self, reign: Reign, frames: Sequence[Frame]) -> None:
@@ -403,6 +410,8 @@ class DataDir:
         except BaseException:
             transaction.abort()
             raise
+        if transaction.changes_accounts:
+            self._accounts.change()
         if self._on_logged is not None:
             self._on_logged(frames)
 

@@ -43,6 +43,7 @@ class NodePaths:
         run_dir: Sockets and shared memory; gone with the machine.
         writer_socket: Where the log's owner takes writes.
         admin_socket: Where it takes requests for its own work, such as a snapshot.
+        accounts_file: The version of the accounts, in shared memory.
         board_file: Status of the log's owner, in shared memory.
     """
 
@@ -61,6 +62,7 @@ class NodePaths:
     run_dir: Path
     writer_socket: Path
     admin_socket: Path
+    accounts_file: Path
     board_file: Path
 
     @property
@@ -89,6 +91,7 @@ class NodePaths:
             run_dir=run_dir,
             writer_socket=run_dir / "writer.sock",
             admin_socket=run_dir / "admin.sock",
+            accounts_file=run_dir / "accounts",
             board_file=run_dir / "board",
         )
 

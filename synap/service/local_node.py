@@ -35,6 +35,7 @@ from synap.replication.rules.lag import lag_ms
 from synap.replication.rules.progress import LinkState
 from synap.service.known_lineages import KnownLineages
 from synap.service.rates import Rates
+from synap.shared.accounts_version import AccountsVersion
 from synap.shared.board import Board, BoardView, NodeDetails
 from synap.shared.counters import Counters, read_counters
 from synap.shared.node_clock import CLOCK
@@ -65,6 +66,7 @@ class LocalNode:
     Attributes:
         config: The node's configuration.
         paths: Where its files are.
+        accounts: Tells when the node's accounts change.
         counts: This worker's row of counters, by `Counter`. Add to it in place.
         series: This worker's part of the node's metrics.
         slow_log: This worker's part of the slow log.
@@ -93,6 +95,7 @@ class LocalNode:
         self.paths.create()
         self._board = Board(self.paths.board_file)
         CLOCK.follow(self._board.clock)
+        self.accounts = AccountsVersion(self.paths.accounts_file)
         self._counters = Counters(self.paths.run_dir)
         self.series = Series(self.paths.run_dir)
         self.slow_log = SlowLog(self.paths.run_dir)
@@ -115,6 +118,7 @@ class LocalNode:
             if reader is not None:
                 reader.close()
         self._counters.close()
+        self.accounts.close()
         self.series.close()
         self.slow_log.close()
         CLOCK.forget(self._board.clock)

@@ -99,6 +99,8 @@ _ALL_QUORUM_WAITS = 65_536
 _LEAST_QUORUM_WAITS = 2048
 _CURSOR_MARK_BYTES = 3
 _NO_CURSOR = "parameter 'cursor' is not from an earlier page"
+# While no more writes than this wait on a worker, nobody asks whose they are.
+_MOST_UNSHARED = 512
 # What the store keeps beside a value, at most.
 _STORED_WITH_VALUE_BYTES = 64
 
@@ -313,10 +315,14 @@ class NodeApi:
             caller.require_for(command)
         self.require_writable()
 
-    def submit(self, caller: Caller, command: Command, waiter: Waiter) -> None:
+    def submit(self, caller: Caller, command: Command, waiter: Waiter) -> bool:
         """Hand a write over as `write` does and let `waiter` have the outcome.
 
         Whoever waits calls `count` with it.
+
+        Returns:
+            False where so many wait already that each holder's share counts, which is for `write`
+            to see to; `waiter` hears nothing.
 
         Raises:
             ReadOnlyReplica, WriterUnavailable: nothing changed, and `waiter` hears nothing.
@@ -327,7 +333,10 @@ class NodeApi:
         if command.__class__ is Flush:
             self._require_flush()
         self.require_writable()
+        if self._client.waiting >= _MOST_UNSHARED:
+            return False
         self._client.submit(waiter, command)
+        return True
 
     async def _execute(
         self, command: Command | TransactionCommand, min_replicas: int, holder: Holder

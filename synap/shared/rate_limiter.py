@@ -24,6 +24,7 @@ from synap.shared.node_file import map_needed_file
 
 _CELLS = 1 << 16
 _CELL_BYTES = 8
+_MAX_KNOWN_CELLS = 4096
 # Behind the cells: the key of the hash.
 _KEY_BYTES = 16
 _SECOND_NS = 1_000_000_000
@@ -68,6 +69,7 @@ class RateLimiter:
         self._memory = map_needed_file(path, size, tail=key)
         self._cells = memoryview(self._memory)[: _CELLS * _CELL_BYTES].cast("Q")
         self._key = bytes(self._memory[-_KEY_BYTES:])
+        self._known_cells: dict[str, int] = {}
 
     def take(self, client: str, now_ns: int) -> Share:
         """Count a request of `client`, where it is allowed.
@@ -87,15 +89,24 @@ class RateLimiter:
         cells[at] = moved_ns
         return Share(True, -over_ns // self._step_ns, _seconds(moved_ns - now_ns), 0)
 
+    def give_back(self, client: str) -> None:
+        """Take back what `take` has just counted: the request is counted again elsewhere."""
+        self._cells[self._cell_of(client)] -= self._step_ns
+
     def close(self) -> None:
         """Unmap the file."""
         self._cells.release()
         self._memory.close()
 
     def _cell_of(self, client: str) -> int:
-        name = _client_name(client)
-        digest = blake2b(name, digest_size=4, key=self._key).digest()
-        return int.from_bytes(digest, "little") % _CELLS
+        cell = self._known_cells.get(client)
+        if cell is None:
+            digest = blake2b(_client_name(client), digest_size=4, key=self._key).digest()
+            cell = int.from_bytes(digest, "little") % _CELLS
+            if len(self._known_cells) >= _MAX_KNOWN_CELLS:
+                self._known_cells.clear()
+            self._known_cells[client] = cell
+        return cell
 
 
 def _client_name(address: str) -> bytes:

@@ -32,13 +32,14 @@ class WriteTransaction:
     also becomes an entry, and it applies entries of the log, where none does.
 
     Attributes:
+        changes_accounts: Whether accounts are among what it changes.
         entries: The effects so far, in order; the first gets the offset after the store's.
     """
 
     __slots__ = (
         "_accounts", "_applied", "_delete", "_environment", "_expiry", "_get", "_keys",
         "_known_expiry_ms", "_known_key", "_next_offset", "_on_applied", "_put", "_reigns",
-        "_transaction", "_translate", "entries",
+        "_transaction", "_translate", "changes_accounts", "entries",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +59,7 @@ class WriteTransaction:
         # Entry n has the offset `_next_offset - len(entries) + n`, counted from 0, because a
         # transaction collects entries or applies them, and never does both.
         self.entries: list[Entry] = []
+        self.changes_accounts = False
         self._reigns = reigns
         self._on_applied = on_applied
         # Open until `commit` or `abort`; the store has one writer, so nobody else changes what is
@@ -317,7 +319,11 @@ class WriteTransaction:
 
     def _apply_beside(self, entry: Entry, version: int) -> None:
         """Carry out an entry of a space beside the users' keys."""
-        database = self._accounts if entry.space == ACCOUNTS else self._environment.requests
+        if entry.space == ACCOUNTS:
+            database = self._accounts
+            self.changes_accounts = True
+        else:
+            database = self._environment.requests
         if entry.operation == SET:
             record = encode_record(entry.key, version, entry.expiry_ms, entry.value)
             self._put(entry.key, record, True, True, False, database)

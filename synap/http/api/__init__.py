@@ -14,6 +14,7 @@ etags, conditions  conditions on a key's version
 known_requests     what nobody would hear is refused
 errors             errors as a client sees them: one table, one form
 auth_guard         who asks is known before anything is answered
+known_credentials  those that were checked before
 credentials        from the credentials of a request to a caller
 cross_site         what a page of another site may do here: nothing, unless it is named
 trusted_proxies    whose word about a client is believed

@@ -32,6 +32,7 @@ from synap.http.api.endpoints.backup import CHECKSUM
 from synap.http.api.fast_path import FastPath
 from synap.http.api.hot_headers import HotHeaders
 from synap.http.api.hot_routes import routes_of
+from synap.http.api.known_credentials import KnownCredentials
 from synap.http.api.known_requests import KnownRequests
 from synap.http.api.openapi import docs_page, document
 from synap.http.api.operations.table import OPERATIONS
@@ -75,7 +76,8 @@ def create_app(config: Config) -> App:
     client = WriterClient(local.paths.writer_socket, timeout_seconds, local.write_refusal)
     directory = AccountDirectory(local, config.auth)
     checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
-    credentials = Credentials(directory, checks, config.auth)
+    known = KnownCredentials(local)
+    credentials = Credentials(directory, checks, config.auth, known)
     proxies = TrustedProxies(config.server.trusted_proxies)
     guard = [Guard(credentials, config, proxies)] if config.auth.enabled else []
     limits = (
@@ -101,11 +103,16 @@ def create_app(config: Config) -> App:
     app.trusted_proxies, app.probe_paths = proxies, PUBLIC
     errors.install(app, local)
     api = NodeApi(local, client)
-    if not (config.auth.enabled or config.rate_limit.enabled):
-        app.fast_path = FastPath(
-            local, api, observer, HotHeaders(sites), routes_of(OPERATIONS),
-            answers_vary=sites.answers_vary,
-        )  # fmt: skip
+    has_auth = config.auth.enabled
+    counts_clients = bool(limits) and bool(proxies)
+    app.fast_path = FastPath(
+        local, api, observer,
+        HotHeaders(sites, known if has_auth else None, counts_clients=counts_clients),
+        (*routes_of(OPERATIONS), *raw_values.hot_routes(), commands.HotCommands(local)),
+        known=known if has_auth else None,
+        limits=limits[0] if limits else None,
+        answers_vary=sites.answers_vary,
+    )  # fmt: skip
     themes = (
         operations, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
         document, docs_page,

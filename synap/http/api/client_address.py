@@ -22,10 +22,7 @@ def client_address(
         headers: By their names in lower case.
         trusted: The node's proxies.
     """
-    address = peer_address(scope)
-    if not trusted:
-        return address
-    return told_address(address, headers.get(FORWARDED_FOR, b""), trusted)
+    return told_address(peer_address(scope), headers.get(FORWARDED_FOR, b""), trusted)
 
 
 def told_address(address: str, forwarded_for: bytes, trusted: TrustedProxies) -> str:
@@ -35,6 +32,8 @@ def told_address(address: str, forwarded_for: bytes, trusted: TrustedProxies) ->
         address: As `plain_address` gives it.
         forwarded_for: The value of X-Forwarded-For; b"" for none.
     """
+    if not trusted:
+        return address
     for told in reversed(forwarded_for.decode("latin-1").split(",")):
         if address not in trusted:
             break

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from synap.auth.accounts import API_KEY_PREFIX, MAX_PASSWORD_BYTES, User
 from synap.auth.permissions import Caller
 from synap.http.api.headers import API_KEY, AUTHORIZATION, HeaderName
+from synap.http.api.known_credentials import KnownCredentials, Version
 from synap.request_errors import NotAuthenticated
 from synap.service import audit
 from synap.service.account_directory import AccountDirectory
@@ -30,8 +31,19 @@ _MAX_KEY_BYTES = 256
 class Credentials:
     """Checks credentials; belongs to one HTTP worker."""
 
-    def __init__(self, directory: AccountDirectory, checks: PasswordChecks, auth: Auth) -> None:
+    def __init__(
+        self,
+        directory: AccountDirectory,
+        checks: PasswordChecks,
+        auth: Auth,
+        known: KnownCredentials,
+    ) -> None:
+        """
+        Args:
+            known: Gets those that are right.
+        """
         self._directory = directory
+        self._known = known
         self._checks = checks
         password = auth.root.password
         self._root_password = None if password is None else password.get_secret_value()
@@ -47,17 +59,22 @@ class Credentials:
             NotAuthenticated: the credentials are wrong.
             TooManyLogins, ReadRefused: they can't be checked now.
         """
+        version = self._known.version()
         authorization = headers.get(AUTHORIZATION)
         if authorization is None:
             key = headers.get(API_KEY)
-            return None if key is None else self._caller_of_key(key.strip(), address)
+            if key is None:
+                return None
+            return self._caller_of_key(key.strip(), address, API_KEY + key, version)
+        sent = AUTHORIZATION + authorization
         scheme, _, value = authorization.strip().partition(b" ")
         match scheme.lower():
             case b"bearer":
-                return self._caller_of_key(value.strip(), address)
+                return self._caller_of_key(value.strip(), address, sent, version)
             case b"basic":
                 username, password = _split_basic(value)
                 caller, _ = await self.log_in(username, password, address)
+                self._known.keep(sent, version, caller)
                 return caller
         raise _refused("no known scheme")
 
@@ -114,7 +131,9 @@ class Credentials:
             stored = None if found is None else found[0].account.password_hash
         return self._checks.remembers(username, password, stored=stored)
 
-    def _caller_of_key(self, raw: bytes, address: str) -> Caller:
+    def _caller_of_key(
+        self, raw: bytes, address: str, sent: bytes, version: Version | None
+    ) -> Caller:
         if len(raw) > _MAX_KEY_BYTES or not raw.isascii():
             raise _refused("not an API key")
         text = raw.decode()
@@ -129,6 +148,8 @@ class Credentials:
             raise _refused("the key has expired", label)
         if not key.works_from(address):
             raise _refused("the key does not work from there", label)
+        if not key.allowed_ips:
+            self._known.keep(sent, version, caller, key.expires_ms)
         return caller
 
 

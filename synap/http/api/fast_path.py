@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -21,21 +21,22 @@ from synap.commands.records import MAX_KEY_BYTES, Record
 from synap.errors import SynapError
 from synap.http.api.errors import log_failure
 from synap.http.api.etags import Tags, parse_tags
-from synap.http.api.headers import IF_NONE_MATCH, MIN_POSITION, REQUEST_ID
+from synap.http.api.headers import FORWARDED_FOR, IF_NONE_MATCH, MIN_POSITION, REQUEST_ID
 from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute, kinds_of
+from synap.http.api.known_credentials import KnownCredentials
 from synap.http.api.operations.table import KV_WORDS
-from synap.http.api.request import request_id_of
+from synap.http.api.rate_limits import RateLimits
+from synap.http.api.request import ID_PREFIX, request_id_of
 from synap.http.api.request_observer import Observer
 from synap.http.api.resource import parse_position
 from synap.http.api.routing import KeyConverter
 from synap.http.server.framing import (
     BLANK_LINE,
     JSON_TYPE_LINE,
-    LINE_END,
     header_lines,
     text_head,
 )
-from synap.http.server.head_lines import VERSION, HeadLines, Names
+from synap.http.server.head_lines import HeadLines, Names
 from synap.ipc.writer_client import Done
 from synap.place import NO_REIGNS, LogEnd
 from synap.request_errors import KeyInvalid
@@ -44,6 +45,7 @@ from synap.service.node_api import NodeApi
 
 # What a key may have that stands for itself in a path: no blank, `#`, `%`, `/` or `?`.
 _PLAIN_KEY_BYTES = bytes(code for code in range(0x21, 0x7F) if code not in b"#%/?")
+_VERSION_BYTES = len(b" HTTP/1.1")
 _NOTHING_ASKED: Mapping[bytes, bytes] = {}
 
 _now_ns = time.perf_counter_ns
@@ -68,9 +70,11 @@ class Client(Protocol):
 
     Attributes:
         peer: Address of the other end; empty where it has none.
+        address: The same in the one form that addresses are compared in.
     """
 
     peer: str
+    address: str
 
     def answer(self, head: bytes, body: bytes) -> None:
         """Send a whole answer now; see `Reply.send`."""
@@ -80,6 +84,11 @@ class Client(Protocol):
 
     def hold(self, data: bytes, missing_bytes: int) -> None:
         """Keep a request until the rest of its body is there, and offer it again then."""
+
+
+Come = tuple[bytes, int, Mapping[bytes, bytes], Client, int]
+"""How a request came: what was read; where its version begins; headers that ask for something; the
+connection; when it was taken up, by `time.perf_counter_ns`."""
 
 
 class FastPath:
@@ -93,12 +102,16 @@ class FastPath:
         names: Names,
         routes: Iterable[HotRoute],
         *,
+        known: KnownCredentials | None,
+        limits: RateLimits | None,
         answers_vary: bool,
     ) -> None:
         """
         Args:
             names: What is to be made of headers.
             routes: Those that are served.
+            known: Credentials, one of which a request must have; None where nobody needs any.
+            limits: Count requests; None where nobody does.
             answers_vary: Whether answers differ by Origin.
         """
         self._heads = HeadLines(names)
@@ -106,6 +119,8 @@ class FastPath:
         self._node = node
         self._api = api
         self._observer = observer
+        self._known = known
+        self._limits = limits
         # By the request line without its version, as far as it is always the same: the whole, what
         # is before a key at the end, what is before and after a key.
         self._whole: dict[bytes, HotRoute] = {}
@@ -115,14 +130,15 @@ class FastPath:
             # Where reads wait for replicas, none is answered at once.
             if api.reads_held and not route.is_write:
                 continue
-            route.kinds = kinds_of(route.lengths, route.types, has_credentials=False)
+            route.kinds = kinds_of(route.lengths, route.types, has_credentials=known is not None)
             self._add(route)
         self._is_paused = False
         # The state that was read last, its lines, and what prints its versions.
         self._end: LogEnd | None = None
         self._place_lines = ""
         self._token = NO_REIGNS.token
-        self._vary = f"vary: Origin{LINE_END}" if answers_vary else ""
+        self._first_offset, self._suffix = NO_REIGNS.first_offset, NO_REIGNS.suffix
+        self._vary = "vary: Origin\r\n" if answers_vary else ""
 
     def _add(self, route: HotRoute) -> None:
         before, has_key, after = route.name.encode().partition(b"/{key}")
@@ -148,28 +164,28 @@ class FastPath:
             False where it is none for the short way; nothing has happened then.
         """
         began_ns = _now_ns()
-        start = data.find(VERSION)
-        end = data.find(BLANK_LINE, start) + len(BLANK_LINE)
-        if start < 0 or end < start or self._is_paused:
+        # The line ends with the version, which a head that is known begins with.
+        start = data.find(b"\r") - _VERSION_BYTES
+        if start < 0 or self._is_paused:
             return False
-        line = data[:start]
-        key = b""
-        route = self._whole.get(line)
-        if route is None:
-            before, _, key = line.rpartition(b"/")
-            route = self._before_key.get(before)
-            if route is None:
-                before, _, segment = before.rpartition(b"/")
-                route = self._around_key.get((before, key))
-                if route is None:
-                    return False
-                key = segment
-            if key.translate(None, _PLAIN_KEY_BYTES) or not 0 < len(key) <= MAX_KEY_BYTES:
-                key = _decoded(key)
-                if not key:
-                    return False
-            if route.has_words and key in _KV_WORDS:
+        slash = data.rfind(b"/", 0, start)
+        route = self._before_key.get(data[:slash])
+        if route is not None:
+            key = data[slash + 1 : start]
+            if key.translate(None, _PLAIN_KEY_BYTES):
+                key = _key_of(key)
+            if not key:
                 return False
+        else:
+            key = b""
+            route = self._whole.get(data[:start])
+            if route is None:
+                found = self._around(data[:slash], data[slash + 1 : start])
+                if found is None:
+                    return False
+                route, key = found
+        # Where there is no body, all that follows is the head, or more than one request.
+        end = data.find(BLANK_LINE, start) + len(BLANK_LINE) if route.takes_body else len(data)
         tail = data[start:end]
         head = self._by_tail.get(tail)
         asked = _NOTHING_ASKED
@@ -178,31 +194,73 @@ class FastPath:
         kind, body_bytes = head
         if kind not in route.kinds:
             return False
-        missing_bytes = end + body_bytes - len(data)
-        if missing_bytes or (body_bytes and not route.takes_body):
-            if missing_bytes > 0 and route.takes_body:
+        come = data, start, asked, client, began_ns
+        if body_bytes or route.takes_body:
+            missing_bytes = end + body_bytes - len(data)
+            if missing_bytes < 0 or not route.takes_body:
+                return False
+            if missing_bytes:
                 client.hold(data, missing_bytes)
                 return True
-            return False
         try:
-            body = route.decode(data[end:])
-            if route.is_write:
-                return self._write(route, line, key, body, asked, client, began_ns)  # type: ignore[arg-type]
-            return self._read(route, line, key, body, asked, client, began_ns)  # type: ignore[arg-type]
+            if self._limits is not None:
+                return self._serve_counted(self._limits, route, key, data[end:], come)
+            if route.is_plain_read:
+                return self._read(route, key, route.body, come, "")  # type: ignore[arg-type]
+            return self._serve(route, key, data[end:], come, "")
         except SynapError:
             # What is wrong with it, the way of all says.
             return False
 
-    def _read(
-        self,
-        route: ReadRoute,
-        line: bytes,
-        key: bytes,
-        body: Any,
-        asked: Mapping[bytes, bytes],
-        client: Client,
-        began_ns: int,
+    def _around(self, before: bytes, after: bytes) -> tuple[HotRoute, bytes] | None:
+        """Return the route whose key has something after it, and the key."""
+        before, _, segment = before.rpartition(b"/")
+        route, key = self._around_key.get((before, after)), _key_of(segment)
+        if route is None or not key or (route.has_words and key in _KV_WORDS):
+            return None
+        return route, key
+
+    def _serve_counted(
+        self, limits: RateLimits, route: HotRoute, key: bytes, text: bytes, come: Come
     ) -> bool:
+        """Serve a request that counts for its client."""
+        _, _, asked, client, _ = come
+        forwarded_for = asked.get(FORWARDED_FOR, b"")
+        lines = limits.take(client.address, forwarded_for)
+        if lines is None:
+            return False
+        try:
+            is_served = self._serve(route, key, text, come, lines)
+        except SynapError:
+            is_served = False
+        if not is_served:
+            limits.give_back(client.address, forwarded_for)
+        return is_served
+
+    def _serve(self, route: HotRoute, key: bytes, text: bytes, come: Come, lines: str) -> bool:
+        """Carry a request out, and see to its answer.
+
+        Args:
+            lines: Of the answer's head, as far as it is made.
+
+        Returns:
+            False where it is for the long way.
+
+        Raises:
+            SynapError: the same, for it is at fault.
+        """
+        body = route.body
+        if route.takes_body:
+            resolved = route.resolve(text)
+            if resolved is None:
+                return False
+            route, body = resolved
+        if route.is_write:
+            return self._write(cast(WriteRoute, route), key, body, come, lines)
+        return self._read(cast(ReadRoute, route), key, body, come, lines)
+
+    def _read(self, route: ReadRoute, key: bytes, body: Any, come: Come, lines: str) -> bool:
+        asked = come[2]
         unwanted = None
         if asked:
             if MIN_POSITION in asked and not (route.waits and self._is_reached(asked)):
@@ -211,21 +269,27 @@ class FastPath:
                 if not route.has_etag:
                     return False
                 unwanted = parse_tags(asked[IF_NONE_MATCH], "if-none-match")
-        found_end = route.look(self._api, TRUSTED, key, body)
+        known = self._known
+        caller = TRUSTED if known is None else known.caller
+        found_end = route.look(self._api, caller, key, body)
         if found_end is None:
             return False
         # From here on it has happened, and is answered.
         found, end = found_end
         if end is not self._end:
             self._see(end)
-        lines, type_lines, status = self._place_lines, route.type_lines, 200
+        type_lines, status = route.type_lines, 200
         if self._node.is_replica:
-            lines += f"x-synap-lag-ms: {self._node.lag_ms()}{LINE_END}"
+            lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
         if route.has_etag and found is not None:
-            lines = f'etag: "{self._token(found.version)}"{LINE_END}{lines}'
+            version = found.version
+            # The newest reign's, mostly.
+            is_newest = version >= self._first_offset
+            token = f"{version}{self._suffix}" if is_newest else self._token(version)
+            lines = f'{lines}etag: "{token}"\r\n'
             if unwanted is not None and self._names(unwanted, found, end):
                 status = 304
-        data = b""
+        text = b""
         if status == 200:
             try:
                 shown = route.show(key, body, found)
@@ -233,13 +297,13 @@ class FastPath:
                 shown = error
             if isinstance(shown, SynapError):
                 answer = route.refuse(shown, body)
-                status, data, type_lines = answer.status, answer.body, JSON_TYPE_LINE
+                status, text, type_lines = answer.status, answer.body, JSON_TYPE_LINE
                 lines += header_lines(answer.headers)
             else:
-                data = route.encode(shown)
-        request_id = self._note(route, line, asked, client, began_ns, status)
-        lines = f"{lines}{self._vary}x-request-id: {request_id}{LINE_END}"
-        client.answer(text_head(status, lines, type_lines, len(data)), data)
+                text = route.encode(shown)
+        request_id = self._note(route, come, status)
+        lines = f"{lines}{self._place_lines}x-request-id: {request_id}\r\n"
+        come[3].answer(text_head(status, lines, type_lines, len(text)), text)
         return True
 
     def _is_reached(self, asked: Mapping[bytes, bytes]) -> bool:
@@ -257,26 +321,21 @@ class FastPath:
         # A lineage that can't be known yet is asked for again.
         self._end = end if reigns.history == end.history else None
         self._token = reigns.token
+        self._first_offset, self._suffix = reigns.first_offset, reigns.suffix
         self._place_lines = (
-            f"x-synap-offset: {end.offset}{LINE_END}"
-            f"x-synap-position: {reigns.token(end.offset)}{LINE_END}"
+            f"{self._vary}x-synap-offset: {end.offset}\r\n"
+            f"x-synap-position: {reigns.token(end.offset)}\r\n"
         )
 
-    def _write(
-        self,
-        route: WriteRoute,
-        line: bytes,
-        key: bytes,
-        body: Any,
-        asked: Mapping[bytes, bytes],
-        client: Client,
-        began_ns: int,
-    ) -> bool:
+    def _write(self, route: WriteRoute, key: bytes, body: Any, come: Come, lines: str) -> bool:
+        _, _, asked, client, _ = come
         if asked and (IF_NONE_MATCH in asked or not self._is_reached(asked)):
             return False
         command = route.prepare(key, body)
-        pending = PendingWrite(self, route, line, key, body, command, asked, client, began_ns)
-        self._api.submit(TRUSTED, command, pending)
+        pending = PendingWrite(self, route, key, body, command, come, lines)
+        caller = TRUSTED if self._known is None else self._known.caller
+        if not self._api.submit(caller, command, pending):
+            return False
         pending.reply = client.defer()
         return True
 
@@ -291,11 +350,11 @@ class FastPath:
             self.answer_error(pending, error)
             return
         data = orjson.dumps(shown)
-        request_id = self._note_write(pending, 200)
+        request_id = self._note(route, pending.come, 200)
         lines = (
-            f"{more}{self._vary}x-synap-offset: {done.offset}{LINE_END}"
-            f"x-synap-position: {reigns.token(done.offset)}{LINE_END}"
-            f"x-request-id: {request_id}{LINE_END}"
+            f"{pending.lines}{more}{self._vary}x-synap-offset: {done.offset}\r\n"
+            f"x-synap-position: {reigns.token(done.offset)}\r\n"
+            f"x-request-id: {request_id}\r\n"
         )
         pending.reply.send(text_head(200, lines, JSON_TYPE_LINE, len(data)), data)
 
@@ -303,36 +362,32 @@ class FastPath:
         """Answer a write that the log's owner refused, or of which nothing is known."""
         route = pending.route
         answer = route.refuse(error, pending.body, self._node)
-        request_id = self._note_write(pending, answer.status)
+        request_id = self._note(route, pending.come, answer.status)
         if answer.status == 500:
             log_failure(route.template, route.method, request_id, error)
-        lines = self._vary + header_lines((*answer.headers, ("x-request-id", request_id)))
+        more = header_lines((*answer.headers, ("x-request-id", request_id)))
+        lines = f"{pending.lines}{self._vary}{more}"
         head = text_head(answer.status, lines, JSON_TYPE_LINE, len(answer.body))
         pending.reply.send(head, answer.body)
 
-    def _note_write(self, pending: PendingWrite, status: int) -> str:
-        return self._note(
-            pending.route, pending.line, pending.asked, pending.client, pending.began_ns, status
-        )
-
-    def _note(
-        self,
-        route: HotRoute,
-        line: bytes,
-        asked: Mapping[bytes, bytes],
-        client: Client,
-        began_ns: int,
-        status: int,
-    ) -> str:
+    def _note(self, route: HotRoute, come: Come, status: int) -> str:
         """Note a request whose answer is made; return its id."""
+        data, start, asked, client, began_ns = come
         elapsed_ns = _now_ns() - began_ns
-        request_id = request_id_of(asked.get(REQUEST_ID), began_ns)
+        if asked:
+            request_id = request_id_of(asked.get(REQUEST_ID), began_ns)
+        else:
+            request_id = f"{ID_PREFIX}{began_ns:x}"
         observer = self._observer
-        if observer.count(route.template, route.method, status, elapsed_ns):
-            observer.note_slow(route.name, _target(line), status, request_id, elapsed_ns)
+        slot = route.slots.get(status)
+        if slot is None:
+            slot = observer.slot(route.template, route.method, status)
+            route.slots[status] = slot
+        if observer.add(slot, elapsed_ns):
+            observer.note_slow(route.name, _target(data[:start]), status, request_id, elapsed_ns)
         if observer.access_log is not None:
             observer.access_log.note(
-                client.peer, route.method, _target(line), status, elapsed_ns, request_id
+                client.peer, route.method, _target(data[:start]), status, elapsed_ns, request_id
             )
         return request_id
 
@@ -342,20 +397,15 @@ class PendingWrite:
 
     Attributes:
         reply: The place of its answer.
-        route: What it is.
-        line: Its request line, without the version.
+        route: What it is for.
         key: That of its path; b"" where there is none.
         body: What was asked for.
         command: What it comes to.
-        asked: Headers that ask for something.
-        client: The connection that it came on.
-        began_ns: When it was taken up, by `time.perf_counter_ns`.
+        come: How it came.
+        lines: Of the answer's head, as far as it is made.
     """
 
-    __slots__ = (
-        "_fast_path", "asked", "began_ns", "body", "client", "command", "key", "line", "reply",
-        "route",
-    )  # fmt: skip
+    __slots__ = ("_fast_path", "body", "come", "command", "key", "lines", "reply", "route")
 
     reply: Reply
 
@@ -363,23 +413,19 @@ class PendingWrite:
         self,
         fast_path: FastPath,
         route: WriteRoute,
-        line: bytes,
         key: bytes,
         body: Any,
         command: Command,
-        asked: Mapping[bytes, bytes],
-        client: Client,
-        began_ns: int,
+        come: Come,
+        lines: str,
     ) -> None:
         self._fast_path = fast_path
         self.route = route
-        self.line = line
         self.key = key
         self.body = body
         self.command = command
-        self.asked = asked
-        self.client = client
-        self.began_ns = began_ns
+        self.come = come
+        self.lines = lines
 
     def done(self) -> bool:
         """Return False: nobody takes a write back that is on its way."""
@@ -394,12 +440,13 @@ class PendingWrite:
         self._fast_path.answer_error(self, error)
 
 
-def _decoded(segment: bytes) -> bytes:
-    """Return the key that a percent-encoded segment of a path names; b"" for none or an odd one."""
-    if segment.translate(None, _PLAIN_KEY_BYTES).strip(b"%"):
-        return b""
+def _key_of(segment: bytes) -> bytes:
+    """Return the key that a segment of a path names; b"" where the long way is to say."""
+    odd_bytes = segment.translate(None, _PLAIN_KEY_BYTES)
+    if not odd_bytes:
+        return segment if len(segment) <= MAX_KEY_BYTES else b""
     try:
-        return _to_key(segment.decode())
+        return b"" if odd_bytes.strip(b"%") else _to_key(segment.decode())
     except KeyInvalid:
         return b""
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import orjson
 
+from synap.commands.commands import Command
 from synap.errors import SynapError
 from synap.http.api.bodies import decoder
 from synap.http.api.errors import ErrorAnswer, error_answer
 from synap.http.api.operations.operation import Glance, LongRead, Look, Operation, Write
+from synap.http.server.framing import JSON_TYPE_LINE
 from synap.http.server.head_lines import (
     BODY_BITS,
     CREDENTIALS,
@@ -48,33 +50,56 @@ class HotRoute:
     Attributes:
         method: In capitals.
         path: As clients know it, with `{key}` for its key.
-        template: As metrics know it.
+        name: Both.
+        template: The path as metrics know it.
         has_words: Whether some words in the key's place mean something else.
         lengths, types: See `kinds_of`.
-        takes_body: Whether a request may have a body.
-        decode: Makes the body's bytes what the operation is asked with.
+        kinds: Of the heads that it takes.
+        slots: Where it is counted, by the answer's status.
         is_write: Whether the log's owner carries it out.
+        is_plain_read: Whether it is not, and there is no body.
+        takes_body: Whether a request may have a body.
+        body: What the operation is asked with where there is none.
+        decode: Makes the body's bytes what it is asked with, where there is one.
     """
 
-    is_write = False
-    takes_body = True
+    __slots__ = (
+        "body", "decode", "has_words", "is_plain_read", "is_write", "kinds", "lengths", "method",
+        "name", "path", "slots", "takes_body", "template", "types",
+    )  # fmt: skip
 
     def __init__(self, method: str, path: str, template: str = "") -> None:
         self.method = method
         self.path = path
         self.name = f"{method} {path}"
         self.template = template or path.replace("{key}", "{key:key}")
+        self.has_words = "{key:kv_key}" in self.template
         self.lengths: tuple[int, ...] = (LENGTH,)
         self.types: tuple[int, ...] = _TYPES
-        self.has_words = "{key:kv_key}" in self.template
         self.kinds: frozenset[int] = frozenset()
+        self.slots: dict[int, int] = {}
+        self.is_write = self.is_plain_read = False
+        self.takes_body = True
+        self.body: Any = None
         self.decode: Callable[[bytes], Any] = bytes
 
     def without_body(self, body: Any) -> None:
         """Take no body, and stand for `body` then."""
         self.takes_body = False
+        self.is_plain_read = not self.is_write
         self.lengths = (0, LENGTH)
-        self.decode = lambda data: body
+        self.body = body
+
+    def resolve(self, text: bytes) -> tuple[HotRoute, Any] | None:
+        """Return the route that a request is for by its body, and what it is asked with.
+
+        Returns:
+            None where it is for the long way.
+
+        Raises:
+            SynapError: the body is at fault.
+        """
+        return self, self.decode(text)
 
     def refuse(self, error: SynapError, body: Any, node: LocalNode | None = None) -> ErrorAnswer:
         """Return what a client gets for an error."""
@@ -93,12 +118,23 @@ class ReadRoute(HotRoute):
         waits: Whether a request may ask for a position to be reached.
     """
 
-    look: Glance[Any, Any]
-    show: Callable[[bytes, Any, Any], Any]
-    encode: Callable[[Any], bytes] = staticmethod(orjson.dumps)
-    type_lines = "content-type: application/json\r\n"
-    has_etag = False
-    waits = True
+    __slots__ = ("encode", "has_etag", "look", "show", "type_lines", "waits")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        look: Glance[Any, Any],
+        show: Callable[[bytes, Any, Any], Any],
+        template: str = "",
+    ) -> None:
+        super().__init__(method, path, template)
+        self.look = look
+        self.show = show
+        self.encode: Callable[[Any], bytes] = orjson.dumps
+        self.type_lines = JSON_TYPE_LINE
+        self.has_etag = False
+        self.waits = True
 
 
 class WriteRoute(HotRoute):
@@ -106,12 +142,23 @@ class WriteRoute(HotRoute):
 
     Attributes:
         prepare: Makes the command.
-        show: Makes the answer of key, body, the command's result, and what names places.
+        show: Makes the answer of key, body and the command's result.
     """
 
-    is_write = True
-    prepare: Callable[[bytes, Any], Any]
-    show: Callable[[bytes, Any, Any], object]
+    __slots__ = ("prepare", "show")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        prepare: Callable[[bytes, Any], Command],
+        show: Callable[[bytes, Any, Any], object],
+        template: str = "",
+    ) -> None:
+        super().__init__(method, path, template)
+        self.is_write = True
+        self.prepare = prepare
+        self.show = show
 
     def finish(self, key: bytes, body: Any, result: Any, reigns: Reigns) -> tuple[str, object]:
         """Return more lines of the answer's head, and the answer."""
@@ -132,11 +179,11 @@ def _route_of(operation: Operation[Any, Any]) -> HotRoute | None:
     template = route.path.replace("{key}", field)
     hot: HotRoute
     if isinstance(operation, Write):
-        hot = writing = WriteRoute(route.method, route.path, template)
-        writing.prepare, writing.show = operation.prepare, operation.show
+        hot = WriteRoute(route.method, route.path, operation.prepare, operation.show, template)
     elif isinstance(operation, Look | LongRead) and operation.look is not None:
-        hot = reading = ReadRoute(route.method, route.path, template)
-        reading.look, reading.show = operation.look, operation.show
+        hot = reading = ReadRoute(
+            route.method, route.path, operation.look, operation.show, template
+        )
         reading.has_etag, reading.waits = "ETag" in route.headers, route.kind == "read"
     else:
         return None

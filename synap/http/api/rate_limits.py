@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from falcon.asgi import Response
 
 from synap.http.api.auth_guard import PUBLIC
-from synap.http.api.client_address import client_address
+from synap.http.api.client_address import client_address, told_address
 from synap.http.api.request import Request
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import RateLimited
@@ -58,8 +58,36 @@ class RateLimits:
             return
         address = client_address(req.scope, req.raw_headers, self._trusted_proxies)
         share = self._limiter.take(address, time.monotonic_ns())
-        resp.set_header("X-RateLimit-Limit", str(self._limits.burst_size))
-        resp.set_header("X-RateLimit-Remaining", str(share.remaining))
-        resp.set_header("X-RateLimit-Reset", str(share.reset_seconds))
+        resp.set_headers(
+            (
+                ("X-RateLimit-Limit", str(self._limits.burst_size)),
+                ("X-RateLimit-Remaining", str(share.remaining)),
+                ("X-RateLimit-Reset", str(share.reset_seconds)),
+            )
+        )
         if not share.is_allowed:
             raise RateLimited(retry_seconds=share.retry_seconds)
+
+    def take(self, address: str, forwarded_for: bytes) -> str | None:
+        """Count a request of the short way.
+
+        Args:
+            address: Of the other end of the connection, as `plain_address` gives it.
+            forwarded_for: The request's X-Forwarded-For; b"" for none.
+
+        Returns:
+            The answer's lines about it; None where the client has none left: nothing is counted.
+        """
+        client = told_address(address, forwarded_for, self._trusted_proxies)
+        share = self._limiter.take(client, time.monotonic_ns())
+        if not share.is_allowed:
+            return None
+        return (
+            f"x-ratelimit-limit: {self._limits.burst_size}\r\n"
+            f"x-ratelimit-remaining: {share.remaining}\r\n"
+            f"x-ratelimit-reset: {share.reset_seconds}\r\n"
+        )
+
+    def give_back(self, address: str, forwarded_for: bytes) -> None:
+        """Take back what `take` has just counted: the long way counts the request again."""
+        self._limiter.give_back(told_address(address, forwarded_for, self._trusted_proxies))

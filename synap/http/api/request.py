@@ -33,8 +33,8 @@ _QUERY_SAFE = "!$%&'()*+,-./:;=?@_~"
 # What a client's own request id may be made of: nothing that a log or a header could be broken by.
 _ID_BYTES = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:/+=@"
 _MOST_ID_BYTES = 128
-# Apart from other processes; the moment of the request, in ns, is what differs in one.
-_ID_PREFIX = secrets.token_hex(4)
+# Of ids that are made here: apart from other processes. In one, the request's moment differs.
+ID_PREFIX = secrets.token_hex(4)
 
 _now_ns = time.perf_counter_ns
 
@@ -206,7 +206,7 @@ def request_id_of(given: bytes | None, began_ns: int) -> str:
     """
     if given and len(given) <= _MOST_ID_BYTES and not given.translate(None, _ID_BYTES):
         return given.decode()
-    return f"{_ID_PREFIX}{began_ns:x}"
+    return f"{ID_PREFIX}{began_ns:x}"
 
 
 def is_json(content_type: str) -> bool:

@@ -92,10 +92,14 @@ class Observer:
             elapsed_ns: How long that took.
         """
         try:
-            at = self._slots[template, method, status]
+            slot = self._slots[template, method, status]
         except KeyError:
-            at = self._slot(template, method, status)
-        cells = self._cells
+            slot = self.slot(template, method, status)
+        return self.add(slot, elapsed_ns)
+
+    def add(self, slot: int, elapsed_ns: int) -> bool:
+        """Count a request in its slot; see `count`."""
+        at, cells = slot, self._cells
         cells[at] += elapsed_ns
         if elapsed_ns <= _FIRST_NS:
             # Most are: neither the search for their bucket nor a look at the slow log is worth it.
@@ -104,7 +108,8 @@ class Observer:
         cells[at + 1 + bisect_left(DURATION_BOUNDS_NS, elapsed_ns)] += 1
         return elapsed_ns >= self._slow_ns
 
-    def _slot(self, template: str | None, method: str, status: Status) -> int:
+    def slot(self, template: str | None, method: str, status: Status) -> int:
+        """Return the slot that requests of this kind are counted in."""
         is_known = method in _METHODS
         code = str(falcon.http_status_to_code(status))
         name = series_name(method if is_known else "other", route_of(template), code)

@@ -86,6 +86,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         peer: Address of the other end; empty where it has none.
+        address: The same in the one form that addresses are compared in.
         held_bytes: What is held for the client, as far as that counts.
         number: Tells which of two came later.
         state: How far it is on its way to its end.
@@ -98,6 +99,7 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     flow: FlowControl
     peer: str
+    address: str
     _reader: RequestParser
 
     def __init__(self, server: Server) -> None:
@@ -146,8 +148,8 @@ class Connection(asyncio.Protocol):
         )
         client = transport.get_extra_info("peername")
         self.peer = client[0] if isinstance(client, tuple) else ""
-        address = plain_address(self.peer) if self.peer else ""
-        if not server.admit(self, address):
+        self.address = plain_address(self.peer) if self.peer else ""
+        if not server.admit(self, self.address):
             self._app, self._fast_path = server.probes_app, None
 
     def data_received(self, data: bytes) -> None:
@@ -156,27 +158,24 @@ class Connection(asyncio.Protocol):
         if finished is not None and finished.stage == COMPLETE and not self._queue:
             # The answer was quicker at the client than `advance` is here.
             self._leave(finished)
-        state, flow = self.state, self.flow
-        if state.is_deaf:
+        reader, flow = self._reader, self.flow
+        if (
+            self.exchange is None
+            and self._fast_path is not None
+            and reader.phase == BETWEEN
+            and self.state is OPEN
+            and not (self._queue or flow.is_reading_paused or flow.is_writing_paused)
+            and self._fast_path.take(data, self)
+        ) or self.state.is_deaf:
             return
-        reader = self._reader
-        if reader.held is not None:
-            whole = reader.take_held(data)
-            if whole is None:
-                return
-            data = whole
-        if flow.is_reading_paused:
+        if flow.is_reading_paused and reader.held is None:
             self._unread += data
             self._feed_unread()
             return
-        if (
-            self._fast_path is not None
-            and self.exchange is None
-            and reader.phase == BETWEEN
-            and state is OPEN
-            and not (self._queue or flow.is_writing_paused)
-            and self._fast_path.take(data, self)
-        ):
+        if reader.held is not None:
+            whole = reader.take_held(data)
+            if whole is not None:
+                self.data_received(whole)
             return
         self._begun_in_turn = 0
         if len(data) > SLICE_BYTES:
@@ -369,7 +368,10 @@ class Connection(asyncio.Protocol):
         server.requests += 1
         self.timeouts.since = server.tick
         self._reader.has_begun = True
-        self.write_answer(head, server.date_line, body)
+        if len(body) <= JOINED_BODY_BYTES:
+            self.transport.write(b"".join((head, server.date_line, b"\r\n\r\n", body)))
+        else:
+            self.write_answer(head, server.date_line, body)
 
     def defer(self) -> DeferredAnswer:
         """Keep the place of an answer to a request that has just come."""

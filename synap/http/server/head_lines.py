@@ -128,10 +128,12 @@ class HeadLines(dict[bytes, int]):
         """Return what a head says.
 
         Args:
-            tail: It without its method and target: from VERSION to the end of the blank line.
+            tail: It without its method and target: from VERSION to the end of the blank line. Any
+                other bytes are something special.
         """
         lines = tail[len(VERSION) : -4].split(b"\r\n")
-        if len(lines) > MAX_LINES or len(tail) > MAX_HEAD_BYTES:
+        is_head = tail.startswith(VERSION) and tail.endswith(b"\r\n\r\n")
+        if not is_head or len(lines) > MAX_LINES or len(tail) > MAX_HEAD_BYTES:
             return _SPECIAL_HEAD
         self._has_new = False
         self._asked = {}

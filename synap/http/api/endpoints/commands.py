@@ -18,11 +18,13 @@ from falcon.asgi import Response
 from synap import errors, request_errors
 from synap.errors import SynapError
 from synap.http.api import bodies
-from synap.http.api.errors import body_of, error_answer, status_of
-from synap.http.api.operations.operation import Context, Operation
+from synap.http.api.errors import ErrorAnswer, body_of, error_answer, status_of
+from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute
+from synap.http.api.operations.operation import Context, Glance, LongRead, Look, Operation, Write
 from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
+from synap.http.server.head_lines import JSON_TYPE
 from synap.request_errors import (
     AnswerTooLarge,
     CommandUnknown,
@@ -35,6 +37,7 @@ from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.node_facts import NodeFacts
 
+_PATH = "/api/v1/command"
 # A batch is one client's; more than this would hold up those of others.
 MAX_BATCH_COMMANDS = 1000
 # Statuses that a single command's error keeps.
@@ -103,7 +106,7 @@ _decode = bodies.decoder(CommandBody)
 
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the endpoint."""
-    app.add_route("/api/v1/command", CommandEndpoint(node, api))
+    app.add_route(_PATH, CommandEndpoint(node, api))
 
 
 class CommandEndpoint(Resource):
@@ -143,18 +146,11 @@ class CommandEndpoint(Resource):
         try:
             payload = await _answer(context, one)
         except SynapError as error:
-            envelope = _refusal(one, self._told(error))
-            status = status_of(error)
-            if status in _OWN_STATUS:
-                resp.status = status
-                resp.set_headers(error_answer(error).headers)
-                resp.data = body_of(
-                    envelope.pop("error"), status, error.reason, error.retryable, **envelope
-                )
-                return
+            answer = _refused(one, error, self._node)
+            resp.status, resp.data = answer.status, answer.body
+            resp.set_headers(answer.headers)
         else:
-            envelope = _success(one, payload)
-        resp.data = orjson.dumps(envelope)
+            resp.data = orjson.dumps(_success(one, payload))
 
     async def _answer_all(
         self, context: Context, commands: list[OneCommand]
@@ -183,21 +179,10 @@ class CommandEndpoint(Resource):
                 raise AnswerTooLarge
             envelope = _success(one, await _answer(context, one))
         except SynapError as error:
-            envelope = _refusal(one, self._told(error))
+            envelope = _refusal(one, _told(error, self._node))
         text = orjson.dumps(envelope)
         context.answer_bytes += len(text)
         return orjson.Fragment(text)
-
-    def _told(self, error: SynapError) -> str:
-        """Return the error's message after the prefix of its kind."""
-        message = error.message
-        if isinstance(error, FieldMissing):
-            message = f"Missing '{error.field}' field"
-        elif isinstance(error, errors.ReadOnlyReplica):
-            master = self._node.master_url
-            message = f"this node takes no writes; the master is {master or 'not known yet'}"
-        prefix = next(_PREFIXES[kind] for kind in type(error).__mro__ if kind in _PREFIXES)
-        return message if message.startswith(prefix) else prefix + message
 
 
 # What decides whether something is done, or for how long; see `bodies` for misspelt ones.
@@ -211,11 +196,12 @@ _BY_NAME: dict[str, tuple[bodies.Decode[Any], Operation[Any, Any]]] = {
 }
 
 
-async def _answer(context: Context, one: OneCommand) -> object:
-    """Return the result payload.
+def _decoded(one: OneCommand) -> tuple[Operation[Any, Any], Any, bytes]:
+    """Return a command's operation, its payload, and the key in that.
 
     Raises:
-        SynapError: it can't be done.
+        CommandUnknown: there is no such command.
+        InvalidRequest, FieldInvalid: the payload is none for it.
     """
     if one.command not in _BY_NAME:
         raise CommandUnknown(one.command)
@@ -228,6 +214,16 @@ async def _answer(context: Context, one: OneCommand) -> object:
         _check_conditions(payload, operation)
         body = decode(payload, True)
     key = getattr(body, operation.key_field).encode() if operation.key_field else b""
+    return operation, body, key
+
+
+async def _answer(context: Context, one: OneCommand) -> object:
+    """Return the result payload.
+
+    Raises:
+        SynapError: it can't be done.
+    """
+    operation, body, key = _decoded(one)
     client_id = body.client_id if operation.is_queued else None
     found = await operation.carry_out(context, key, body, client_id)
     if not operation.is_write:
@@ -267,3 +263,106 @@ def _success(one: OneCommand, payload: object) -> dict[str, Any]:
 
 def _refusal(one: OneCommand, message: str) -> dict[str, Any]:
     return {"success": False, "request_id": one.request_id, "payload": None, "error": message}
+
+
+def _refused(one: OneCommand, error: SynapError, node: LocalNode) -> ErrorAnswer:
+    """Return what a client gets for the error of a single command."""
+    envelope = _refusal(one, _told(error, node))
+    status = status_of(error)
+    if status not in _OWN_STATUS:
+        return ErrorAnswer(200, orjson.dumps(envelope))
+    body = body_of(envelope.pop("error"), status, error.reason, error.retryable, **envelope)
+    return ErrorAnswer(status, body, error_answer(error).headers)
+
+
+def _told(error: SynapError, node: LocalNode) -> str:
+    """Return the error's message after the prefix of its kind."""
+    message = error.message
+    if isinstance(error, FieldMissing):
+        message = f"Missing '{error.field}' field"
+    elif isinstance(error, errors.ReadOnlyReplica):
+        message = f"this node takes no writes; the master is {node.master_url or 'not known yet'}"
+    prefix = next(_PREFIXES[kind] for kind in type(error).__mro__ if kind in _PREFIXES)
+    return message if message.startswith(prefix) else prefix + message
+
+
+# The short way
+
+
+class _Named(msgspec.Struct, gc=False):
+    """A single command, ready to be carried out."""
+
+    one: OneCommand
+    body: Any
+    key: bytes
+
+
+class HotCommands(HotRoute):
+    """Single commands that look at keys or come to one change, by the short way."""
+
+    __slots__ = ("_routes",)
+
+    def __init__(self, node: LocalNode) -> None:
+        super().__init__("POST", _PATH)
+        self.types = (0, JSON_TYPE)
+        self._routes = {name: _hot(each, node) for name, each in BY_NAME.items()}
+
+    def resolve(self, text: bytes) -> tuple[HotRoute, Any] | None:
+        body = _decode(text, True)
+        if body.type == "batch":
+            return None
+        one = body.single()
+        route = self._routes.get(one.command)
+        if route is None:
+            return None
+        operation, payload, key = _decoded(one)
+        if operation.is_queued and payload.client_id is not None:
+            return None
+        return route, _Named(one, payload, key)
+
+
+def _hot(operation: Operation[Any, Any], node: LocalNode) -> HotRoute | None:
+    if isinstance(operation, Write):
+        return _HotWrite(operation, node)
+    if isinstance(operation, Look | LongRead) and operation.look is not None:
+        return _HotRead(operation, operation.look, node)
+    return None
+
+
+def _envelope(operation: Operation[Any, Any], named: _Named, found: Any) -> object:
+    shown = operation.show_named(named.key, named.body, found)
+    return shown if isinstance(shown, KeyNotFound) else _success(named.one, shown)
+
+
+class _HotRead(ReadRoute):
+    __slots__ = ("_node",)
+
+    def __init__(
+        self, operation: Operation[Any, Any], look: Glance[Any, Any], node: LocalNode
+    ) -> None:
+        super().__init__(
+            "POST",
+            _PATH,
+            lambda api, caller, key, named: look(api, caller, named.key, named.body),
+            lambda key, named, found: _envelope(operation, named, found),
+        )
+        self._node = node
+
+    def refuse(self, error: SynapError, body: Any, node: LocalNode | None = None) -> ErrorAnswer:
+        return _refused(body.one, error, self._node)
+
+
+class _HotWrite(WriteRoute):
+    __slots__ = ("_node",)
+
+    def __init__(self, operation: Write[Any], node: LocalNode) -> None:
+        super().__init__(
+            "POST",
+            _PATH,
+            lambda key, named: operation.prepare(named.key, named.body),
+            lambda key, named, result: _envelope(operation, named, result),
+        )
+        self._node = node
+
+    def refuse(self, error: SynapError, body: Any, node: LocalNode | None = None) -> ErrorAnswer:
+        return _refused(body.one, error, self._node)

@@ -6,16 +6,29 @@ from falcon.asgi import Response
 
 from synap.commands.keys import Delete
 from synap.commands.keyspace import ABSENT
+from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.http.api import bodies
 from synap.http.api.conditions import client_has, conditions_of
 from synap.http.api.etags import etag_of
+from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute
+from synap.http.api.operations.operation import get_key
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param
-from synap.request_errors import FieldInvalid
+from synap.http.server.framing import header_lines
+from synap.http.server.head_lines import LENGTH
+from synap.place import Place, Reigns
+from synap.request_errors import FieldInvalid, KeyNotFound
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi, not_found
 from synap.shared.node_clock import begun_ms
+
+_PATH = "/raw/{key}"
+# A browser must not take a stored page for a page of this site.
+_VALUE_HEADERS = (
+    ("Content-Type", "application/octet-stream"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 
 
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
@@ -31,17 +44,16 @@ class RawValue(Resource):
         record, end = self._api.get(req.caller, key)
         await self.await_held(req, end.offset if record is None else record.version)
         self.stamp_read(resp, end)
-        if record is None:
-            raise not_found(key)
+        shown = _value(key, None, record)
+        if isinstance(shown, KeyNotFound):
+            raise shown
         version = self.version_of(record, end)
         resp.set_header("ETag", etag_of(version))
         if client_has(req.raw_headers, version):
             resp.status = 304
             return
-        resp.content_type = "application/octet-stream"
-        # A browser must not take a stored page for a page of this site.
-        resp.set_header("X-Content-Type-Options", "nosniff")
-        resp.data = record.value
+        resp.set_headers(_VALUE_HEADERS)
+        resp.data = shown
 
     async def on_put(self, req: Request, resp: Response, key: bytes) -> None:
         expiry_ms = _expiry_ms(req)
@@ -58,8 +70,7 @@ class RawValue(Resource):
         assert isinstance(result, SetResult)
         version = self._node.reigns(done.history).place(result.version)
         resp.set_header("ETag", etag_of(version))
-        answer = {"success": True, "key": key.decode(), "version": str(version)}
-        self.answer_write(resp, done.end, answer)
+        self.answer_write(resp, done.end, _written(key, version))
 
     async def on_delete(self, req: Request, resp: Response, key: bytes) -> None:
         conditions = conditions_of(req.raw_headers)
@@ -67,8 +78,49 @@ class RawValue(Resource):
             done = await self.write(req, Delete((key,)))
         else:
             done = await self.write_on_conditions(req, key, Delete((key,)), conditions)
-        answer = {"deleted": bool(done.result), "key": key.decode()}
-        self.answer_write(resp, done.end, answer)
+        self.answer_write(resp, done.end, _deleted(key, done.result))
+
+
+def _written(key: bytes, version: Place) -> object:
+    return {"success": True, "key": key.decode(), "version": str(version)}
+
+
+def _deleted(key: bytes, number: object) -> object:
+    return {"deleted": bool(number), "key": key.decode()}
+
+
+def hot_routes() -> list[HotRoute]:
+    """Return the routes of the short way, for requests without conditions but of a GET."""
+    reading = ReadRoute("GET", _PATH, get_key, _value)
+    reading.without_body(None)
+    reading.has_etag = True
+    reading.encode, reading.type_lines = bytes, header_lines(_VALUE_HEADERS)
+    deleting = WriteRoute(
+        "DELETE",
+        _PATH,
+        lambda key, body: Delete((key,)),
+        lambda key, body, number: _deleted(key, number),
+    )
+    deleting.without_body(None)
+    return [reading, _HotPut(), deleting]
+
+
+class _HotPut(WriteRoute):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("PUT", _PATH, Set, lambda key, value, result: result)
+        self.lengths = (0, LENGTH)
+
+    def finish(
+        self, key: bytes, body: bytes, result: SetResult, reigns: Reigns
+    ) -> tuple[str, object]:
+        version = reigns.place(result.version)
+        return header_lines((("ETag", etag_of(version)),)), _written(key, version)
+
+
+def _value(key: bytes, body: None, record: Record | None) -> bytes | KeyNotFound:
+    return not_found(key) if record is None else record.value
 
 
 def _expiry_ms(req: Request) -> int | None:

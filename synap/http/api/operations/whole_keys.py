@@ -125,10 +125,12 @@ class GetBody(msgspec.Struct, gc=False):
 def _value(key: bytes, body: GetBody, record: Record | None) -> object:
     if record is None:
         return not_found(key)
+    if body.type == "string":
+        return readable(record.value)
     # The query has it as it was sent, and has no say where there is no value.
-    if body.type not in ("string", "bytes"):
+    if body.type != "bytes":
         raise InvalidRequest("parameter 'type' is neither 'string' nor 'bytes'")
-    return byte_list(record.value) if body.type == "bytes" else readable(record.value)
+    return byte_list(record.value)
 
 
 def _value_by_name(key: bytes, body: GetBody, record: Record | None) -> object:

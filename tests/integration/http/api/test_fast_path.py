@@ -6,20 +6,17 @@ The application runs in this process, on the store, the board and the writer of 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from synap.config.keys import Config
-from synap.config.loading import load_config
-from synap.http.api.request import App
+from tests.integration.both_ways import JSON, Ways, both_ways, config_of, read_answer, shape
 from tests.integration.http_support import (
     DEADLINE_SECONDS,
     make_config,
@@ -28,142 +25,13 @@ from tests.integration.http_support import (
     open_board,
     position_of,
     replica_view,
-    serving,
 )
-from tests.support import HOST, Answer, Node
-
-JSON = {"Content-Type": "application/json"}
-# Makes a request go the way of all, and changes nothing else.
-ASIDE = {"X-Synap-Of-No-Meaning": "0"}
-PLACES = ("x-synap-offset", "x-synap-position")
-# What differs from one answer to the next.
-MOVING = {"date", "x-request-id", "x-synap-lag-ms", "etag", *PLACES}
-
-
-class Counted:
-    """The short way, with what it took counted."""
-
-    def __init__(self, fast_path: Any) -> None:
-        self._fast_path = fast_path
-        self.taken = 0
-
-    def pause(self, is_paused: bool) -> None:
-        self._fast_path.pause(is_paused)
-
-    def take(self, data: bytes, client: Any) -> bool:
-        is_taken: bool = self._fast_path.take(data, client)
-        self.taken += is_taken
-        return is_taken
-
-
-class Ways:
-    """Asks one application by either way, on a connection that is kept."""
-
-    def __init__(self, port: int, fast_path: Counted) -> None:
-        self.port = port
-        self._fast_path = fast_path
-        self._socket = socket.create_connection((HOST, port), DEADLINE_SECONDS)
-
-    @property
-    def taken(self) -> int:
-        return self._fast_path.taken
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> tuple[Answer, bool]:
-        """Send a request in one piece; return the answer, and whether it took the short way."""
-        before = self._fast_path.taken
-        length = {} if body is None else {"Content-Length": str(len(body))}
-        fields = {"Host": "localhost", **length, **(headers or {})}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields.items()), "", ""]
-        self._socket.sendall("\r\n".join(lines).encode() + (body or b""))
-        answer = HTTPResponse(self._socket, method=method)
-        answer.begin()
-        received = {name.lower(): value for name, value in answer.getheaders()}
-        found = Answer(answer.status, received, answer.read())
-        if received.get("connection") == "close":
-            self.close()
-            self._socket = socket.create_connection((HOST, self.port), DEADLINE_SECONDS)
-        return found, self._fast_path.taken > before
-
-    def short(self, *request: Any) -> Answer:
-        """Return the first answer that came by the short way.
-
-        The first request teaches its head; one that comes while the connection still puts the one
-        before it away goes the way of all.
-        """
-        for _ in range(10):
-            answer, is_short = self.send(*request)
-            if is_short:
-                return answer
-        raise AssertionError(f"{request} does not go the short way")
-
-    def long(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Answer:
-        """Return the answer by the way of all."""
-        answer, is_short = self.send(method, path, body, {**(headers or {}), **ASIDE})
-        assert not is_short
-        return answer
-
-    @property
-    def both(self) -> tuple[Any, Any]:
-        return self.short, self.long
-
-    def put(self, key: str, value: object, **more: object) -> None:
-        body = json.dumps({"key": key, "value": value, **more}).encode()
-        assert self.long("POST", "/kv/set", body, JSON).status == 200
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def shape(answer: Answer) -> tuple[int, dict[str, str], set[str], bytes]:
-    """Return what must be equal by both ways."""
-    fixed = {name: value for name, value in answer.headers.items() if name not in MOVING}
-    return answer.status, fixed, set(answer.headers), answer.body
-
-
-def read_answer(answers: BinaryIO) -> tuple[int, bytes]:
-    """Return status and body of the next answer."""
-    status = int(answers.readline().split()[1])
-    length = 0
-    while (line := answers.readline().strip()) != b"":
-        name, _, value = line.partition(b": ")
-        length = int(value) if name == b"content-length" else length
-    return status, answers.read(length)
-
-
-def _counting(counted: list[Counted]) -> Any:
-    def prepare(app: App) -> None:
-        app.fast_path = Counted(app.fast_path)
-        counted.append(app.fast_path)
-
-    return prepare
-
-
-@contextmanager
-def both_ways(config: Config) -> Iterator[Ways]:
-    """Serve the application alone, and ask it by either way."""
-    counted: list[Counted] = []
-    with serving(config, _counting(counted)) as client:
-        ways = Ways(client.port, counted[0])
-        yield ways
-        ways.close()
+from tests.support import HOST, Node
 
 
 @pytest.fixture(scope="module")
 def ways(http_node: Node) -> Iterator[Ways]:
-    config = load_config(None, {k: str(v) for k, v in http_node.settings.items()}, environ={})
-    with both_ways(config) as ways:
+    with both_ways(config_of(http_node)) as ways:
         yield ways
 
 
@@ -316,6 +184,7 @@ def test_heads_that_differ_each_time_go_the_short_way(ways: Ways, headers: dict[
     assert is_short
 
 
+VERSION = re.compile(rb"[0-9]+-[0-9a-f]{8}")
 OPERATIONS = [
     ("POST", "/kv/incr", {"key": "fast:n"}),
     ("POST", "/kv/decr", {"key": "fast:n", "amount": 3}),
@@ -336,6 +205,12 @@ OPERATIONS = [
     ("POST", "/key/fast:a/copy", {"destination": "fast:c", "replace": True}),
     ("POST", "/key/fast:none/rename", {"destination": "fast:c"}),
     ("DELETE", "/kv/del/fast:none", None),
+    ("DELETE", "/kv/del/fast:a", None),
+    ("GET", "/raw/fast:a", None),
+    ("GET", "/raw/fast:none", None),
+    ("PUT", "/raw/fast:a", "any text"),
+    ("DELETE", "/raw/fast:a", None),
+    ("DELETE", "/raw/fast:none", None),
 ]
 
 
@@ -349,8 +224,84 @@ def test_hot_operations_answer_the_same_by_both_ways(
     for way in ways.both:
         for key, value in (("fast:n", 7), ("fast:a", "y"), ("fast:b", "z")):
             ways.put(key, value)
-        answers.append(shape(way(method, path, body, headers)))
+        status, fixed, names, content = shape(way(method, path, body, headers))
+        answers.append((status, fixed, names, VERSION.sub(b"version", content)))
     assert answers[0] == answers[1]
+
+
+COMMANDS: list[dict[str, Any]] = [
+    {"command": "kv.get", "payload": {"key": "fast:a"}},
+    {"command": "kv.get", "payload": {"key": "fast:a", "type": "bytes"}, "request_id": "7"},
+    {"command": "kv.get", "payload": {"key": "fast:none"}},
+    {"command": "kv.set", "payload": {"key": "fast:a", "value": 1}},
+    {"command": "kv.set", "payload": {"key": "fast:a", "value": 1, "nx": True, "get": True}},
+    {"command": "kv.set", "payload": {"key": "x" * 504, "value": 1}},
+    {"command": "kv.del", "payload": {"keys": ["fast:a", "fast:none"]}},
+    {"command": "kv.exists", "payload": {"key": "fast:a"}},
+    {"command": "kv.incr", "payload": {"key": "fast:n"}},
+    {"command": "kv.incr", "payload": {"key": "fast:a"}},
+    {"command": "kv.mget", "payload": {"keys": ["fast:a", "fast:n", "fast:none"]}},
+    {"command": "kv.mset", "payload": {"pairs": [["fast:a", {"x": 1}]]}},
+    {"command": "kv.expire", "payload": {"key": "fast:a", "ttl": 9}},
+    {"command": "kv.ttl", "payload": {"key": "fast:a"}},
+    {"command": "kv.ttl", "payload": {"key": "fast:none"}},
+    {"command": "key.rename", "payload": {"source": "fast:none", "destination": "fast:c"}},
+    {"command": "kv.flushdb"},
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_answer_the_same_by_both_ways(ways: Ways, command: dict[str, Any]) -> None:
+    answers = []
+    is_refused = command["command"] == "kv.flushdb"
+    for way in (ways.long, ways.long) if is_refused else ways.both:
+        for key, value in (("fast:n", 7), ("fast:a", "y")):
+            ways.put(key, value)
+        answers.append(shape(way("POST", "/api/v1/command", json.dumps(command).encode(), JSON)))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"command": "kv.set", "payload": {"key": "fast:a", "value": 1, "client_id": "c"}},
+        {"command": "transaction.multi", "payload": {"client_id": "none"}},
+        {"type": "batch", "commands": [{"command": "kv.get", "payload": {"key": "a"}}]},
+        {"command": "kv.scan"},
+        {"command": "no.such"},
+        {"command": "kv.get"},
+        {},
+    ],
+)
+def test_commands_that_wait_or_are_at_fault_go_the_way_of_all(ways: Ways, body: Any) -> None:
+    for _ in range(3):
+        _, is_short = ways.send("POST", "/api/v1/command", json.dumps(body).encode(), JSON)
+        assert not is_short
+
+
+@pytest.mark.parametrize("condition", [{"If-None-Match": "*"}, {"If-Match": '"1-00000000"'}])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_raw_writes_with_a_condition_go_the_way_of_all(
+    ways: Ways, method: str, condition: dict[str, str]
+) -> None:
+    body = b"x" if method == "PUT" else None
+    for _ in range(3):
+        _, is_short = ways.send(method, "/raw/fast:a", body, condition)
+        assert not is_short
+
+
+@pytest.mark.parametrize("path", ["/kv/get/fast:cond", "/raw/fast:cond"])
+def test_version_that_the_client_has_is_answered_the_same_by_both_ways(
+    ways: Ways, path: str
+) -> None:
+    ways.put("fast:cond", "v")
+    tag = ways.long("GET", path).headers["etag"]
+    for tags in (tag, f'"1-00000000", W/{tag}', "*"):
+        short, long = (way("GET", path, None, {"If-None-Match": tags}) for way in ways.both)
+        assert short.status == 304
+        assert shape(short) == shape(long)
+    _, is_short = ways.send("GET", path, None, {"If-None-Match": "none"})
+    assert not is_short
 
 
 def test_short_way_counts_what_the_long_one_counts(ways: Ways) -> None:
