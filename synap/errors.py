@@ -50,7 +50,9 @@
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
         ├── HandshakeFailed        it is not the master, or does not let this replica in
-        └── NothingToAccept        the replica waits for no word of the operator
+        ├── NothingToAccept        the replica waits for no word of the operator
+        ├── ReplicaUnknown         the master knows no replica of that name
+        └── ReplicaHeard           a replica that is there is not forgotten
 
 A class's docstring is its default message. `reason` is the word that clients see;
 `retryable` says whether the same request may be sent again without harm.
@@ -444,3 +446,15 @@ class NothingToAccept(ReplicationError):
     """This replica is not diverged from a master that it hears; there is nothing to accept."""
 
     reason = "nothing_to_accept"
+
+
+class ReplicaUnknown(ReplicationError):
+    """This node knows no replica of that name."""
+
+    reason = "replica_unknown"
+
+
+class ReplicaHeard(ReplicationError):
+    """The replica is connected; stop it first, for it would be known again at once."""
+
+    reason = "replica_heard"

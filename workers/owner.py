@@ -20,6 +20,8 @@ from synap.ipc.admin_messages import (
     AdminResult,
     EngineCommand,
     EngineResult,
+    ForgetReplica,
+    ReplicaForgotten,
     TakeSnapshot,
 )
 from synap.ipc.admin_socket import AdminServer
@@ -75,6 +77,14 @@ class Engine(Protocol):
 
         Raises:
             SynapError: it can't be done, or not in this role.
+        """
+
+    async def forget_replica(self, name: str) -> None:
+        """Forget a replica that is gone for good.
+
+        Raises:
+            ReplicaUnknown: it is not known.
+            ReplicaHeard: it is connected.
         """
 
 
@@ -249,4 +259,7 @@ class OwnerWork:
             return await self._snapshots.take()
         if isinstance(command, EngineCommand):
             return self._engine.handle(command)
+        if isinstance(command, ForgetReplica):
+            await self._engine.forget_replica(command.name)
+            return ReplicaForgotten(command.name)
         return await self._roles.handle(command)

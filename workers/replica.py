@@ -115,6 +115,14 @@ class ReplicaEngine:
         self._subscriber.accept()
         return MasterAccepted(str(self._diverged_dir))
 
+    async def forget_replica(self, name: str) -> None:
+        """Refuse: a replica has none.
+
+        Raises:
+            RoleError: always.
+        """
+        raise RoleError("this node is a replica and knows no others; ask its master")
+
     def _look(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from synap.commands.keyspace import Limits
-from synap.errors import DataDirLost, DataDirUnusable, NothingToAccept, ReignEnded
+from synap.errors import (
+    DataDirLost,
+    DataDirUnusable,
+    NothingToAccept,
+    ReignEnded,
+    ReplicaHeard,
+    ReplicaUnknown,
+)
 from synap.eviction.access_table import AccessTable
 from synap.eviction.evictor import Evictor
 from synap.eviction.rules import POLICIES
@@ -171,6 +178,24 @@ class WriterEngine:
         if isinstance(command, ConfirmClock):
             return ClockConfirmed(self._clock.confirm())
         return self._writer.handle_pause(command)
+
+    async def forget_replica(self, name: str) -> None:
+        """Forget a replica that is gone for good: its row, its name for restarts, the wait for it.
+
+        Raises:
+            ReplicaUnknown: it is not known.
+            ReplicaHeard: it is connected.
+        """
+        publisher, known = self._publisher, self._replicas
+        if publisher is None or not (publisher.knows_replica(name) or name in known):
+            raise ReplicaUnknown(f"this node knows no replica {name}")
+        if not publisher.forget_replica(name):
+            raise ReplicaHeard
+        await known.forget(name)
+        logger.warning(
+            "the replica %s is forgotten", name,
+            extra={"action": "replica_forgotten", "replica": name},
+        )  # fmt: skip
 
 
 async def build_engine(parts: OwnerParts) -> WriterEngine:

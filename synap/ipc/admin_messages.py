@@ -106,6 +106,26 @@ class ClockConfirmed(msgspec.Struct, frozen=True, array_like=True, tag=40):
     seconds: float
 
 
+class ForgetReplica(msgspec.Struct, frozen=True, array_like=True, tag=50):
+    """Have a master forget a replica that is gone for good.
+
+    Attributes:
+        name: Its `server.node_id`.
+    """
+
+    name: str
+
+
+class ReplicaForgotten(msgspec.Struct, frozen=True, array_like=True, tag=50):
+    """It is known no more, here and in what a restart reads.
+
+    Attributes:
+        name: Its `server.node_id`.
+    """
+
+    name: str
+
+
 class PauseState(msgspec.Struct, frozen=True, array_like=True, tag=30):
     """How the writes of a master stand.
 
@@ -140,7 +160,7 @@ class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 PauseCommand = PauseWrites | ResumeWrites | StepDown
 EngineCommand = AcceptMaster | ConfirmClock | PauseCommand
-AdminCommand = TakeSnapshot | Promote | Follow | EngineCommand
+AdminCommand = TakeSnapshot | Promote | Follow | ForgetReplica | EngineCommand
 
 
 class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -154,7 +174,7 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 EngineResult = MasterAccepted | ClockConfirmed | PauseState
-AdminResult = SnapshotTaken | RoleTaken | EngineResult
+AdminResult = SnapshotTaken | RoleTaken | ReplicaForgotten | EngineResult
 
 
 class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):

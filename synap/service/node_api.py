@@ -49,6 +49,7 @@ from synap.ipc.admin_messages import (
     AdminResult,
     ConfirmClock,
     Follow,
+    ForgetReplica,
     PauseWrites,
     Promote,
     ResumeWrites,
@@ -92,6 +93,7 @@ _WORK: dict[type[AdminCommand], bytes] = {
     ResumeWrites: b"resume",
     StepDown: b"step-down",
     ConfirmClock: b"confirm",
+    ForgetReplica: b"forget",
 }
 # Requests of all workers that wait for replicas: as many as the log's owner keeps. Each worker has
 # a part of them, which is not below this.

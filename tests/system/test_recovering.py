@@ -65,6 +65,39 @@ def test_operator_has_a_recovering_master_go_on_without_its_replica(
         assert replica.request("GET", "/kv/get/before").json() == "v"
 
 
+def test_recovering_master_goes_on_when_its_replica_is_forgotten(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        master = Node(
+            tmp_path / "master", "master",
+            {**FASTER, "replication__role": "master", "replication__restart_wait_secs": 3600},
+        )  # fmt: skip
+        replica = Node(
+            tmp_path / "replica", "replica",
+            {
+                **FASTER, "replication__role": "replica",
+                "replication__master_address": f"{HOST}:{master.pub_port}",
+                "replication__master_sync_address": f"{HOST}:{master.sync_port}",
+            },
+        )  # fmt: skip
+        for node in (master, replica):
+            node.folder.mkdir()
+            stack.enter_context(node)
+        eventually(lambda: put(master, "before") == (200, None), 20)
+        kept = master.data_dir / "replicas.json"
+        eventually(lambda: kept.exists() and "replica" in kept.read_text())
+        replica.kill()
+        master.kill()
+        pretend_reboot(master)
+        master.start()
+        eventually(lambda: facts(master).get("waiting_for"), 20)
+        waiting = b"synap_replication_restart_waiting_for 1.0"
+        eventually(lambda: waiting in master.request("GET", "/metrics").body)
+        forgotten = master.request("POST", "/replication/forget", {"replica": "replica"})
+        assert forgotten.json() == {"success": True, "replica": "replica"}
+        eventually(lambda: put(master, "after") == (200, None), 20)
+        assert master.request("GET", "/kv/get/before").json() == "v"
+
+
 def facts(node: Node) -> dict[str, object]:
     return node.request("GET", "/health/replication").json()
 

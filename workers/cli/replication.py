@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from synap.config.loading import load_config
-from synap.ipc.admin_messages import AcceptMaster, MasterAccepted
+from synap.ipc.admin_messages import (
+    AcceptMaster,
+    AdminCommand,
+    AdminResult,
+    ForgetReplica,
+    MasterAccepted,
+)
 from synap.ipc.admin_socket import ask
 from synap.node.paths import NodePaths
 from workers.cli.http_call import post
@@ -45,13 +51,43 @@ def accept_command(
     )
 
 
+@replication_app.command("forget")
+def forget_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its server.node_id.")],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="The master's configuration."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The master's data directory; else the configured one.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
+    ] = None,
+) -> None:
+    """Have a master forget a replica that is gone for good.
+
+    It is no longer shown, counted or alerted for, and a restart of the master does not wait for
+    it. What that replica alone held is given up. Refused while it is connected.
+    """
+    if url is None:
+        _ask_here(config, data_dir, ForgetReplica(name))
+    else:
+        post(url, "/replication/forget", {"replica": name})
+    typer.echo(f"{name} is forgotten")
+
+
 def _accept_at(url: str) -> str:
     return str(post(url, "/replication/accept")["directory"])
 
 
 def _accept_here(config: Path | None, data_dir: Path | None) -> str:
-    given = {"data_dir": str(data_dir)} if data_dir is not None else {}
-    socket = NodePaths.of(load_config(config, given)).admin_socket
-    accepted = asyncio.run(ask(socket, AcceptMaster(), _ANSWER_SECONDS))
+    accepted = _ask_here(config, data_dir, AcceptMaster())
     assert isinstance(accepted, MasterAccepted)
     return accepted.directory
+
+
+def _ask_here(config: Path | None, data_dir: Path | None, command: AdminCommand) -> AdminResult:
+    given = {"data_dir": str(data_dir)} if data_dir is not None else {}
+    socket = NodePaths.of(load_config(config, given)).admin_socket
+    return asyncio.run(ask(socket, command, _ANSWER_SECONDS))

@@ -49,6 +49,8 @@ STATUS: dict[type[SynapError], int] = {
     errors.PositionLost: 412,
     errors.RoleError: 409,
     errors.NothingToAccept: 409,
+    errors.ReplicaUnknown: 404,
+    errors.ReplicaHeard: 409,
 }
 
 # Reasons of what HTTP itself refuses, before there is a command.

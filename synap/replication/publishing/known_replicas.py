@@ -36,6 +36,7 @@ _MAX_REPLICAS = 64
 _AWAY_NS = 3600 * 1_000_000_000
 _RETRY_SECONDS = 1.0
 _COMPLAIN_EVERY_NS = 10_000_000_000
+_FORGET_SECONDS = 5.0
 UNREADABLE = "(whoever stood in replicas.json, which was damaged)"
 """Stands for the replicas that a damaged file named."""
 
@@ -115,6 +116,19 @@ class KnownReplicas:
         self._addresses.pop(name, None)
         self._addresses[name] = address
         self._changed()
+
+    def __contains__(self, name: str) -> bool:
+        """Say whether the file holds a replica, or will."""
+        return name in self._addresses
+
+    async def forget(self, name: str) -> None:
+        """Forget a replica; returns when the file is written without it, or can't be for now."""
+        if self._addresses.pop(name, None) is None:
+            return
+        self._written -= {name}
+        self._changed()
+        if self._saving is not None:
+            await asyncio.wait((self._saving,), timeout=_FORGET_SECONDS)
 
     def _changed(self) -> None:
         self._is_changed = True

@@ -273,6 +273,14 @@ class Publisher:
         """Return how many replicas are connected whose acks may count for a quorum."""
         return self._master.holder_count
 
+    def knows_replica(self, name: str) -> bool:
+        """Say whether a replica was heard since the start, or is waited for."""
+        return self._master.knows_replica(name)
+
+    def forget_replica(self, name: str) -> bool:
+        """Forget a replica and wait for it no more; return False where it is connected."""
+        return self._master.forget_replica(name)
+
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
         return self._master.held_offset(replicas)

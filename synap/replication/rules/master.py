@@ -211,6 +211,16 @@ class Master:
         """Return whom this master waits for before it takes writes."""
         return self._restart.awaited() if self._restart is not None else ()
 
+    def knows_replica(self, name: str) -> bool:
+        """Say whether a replica was heard since the start, or is waited for."""
+        return name in self._roster or any(each.id == name for each in self.awaited())
+
+    def forget_replica(self, name: str) -> bool:
+        """Forget a replica and wait for it no more; return False where it is connected."""
+        if self._restart is not None and not self._restart.forget(name):
+            return False
+        return self._roster.forget(name)
+
     def expire(self, now_ns: int) -> list[str]:
         """Forget who is silent, and end transfers without credit; return the replicas' names."""
         self._look_at_restart(now_ns)

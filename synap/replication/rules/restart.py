@@ -129,6 +129,16 @@ class Restart:
             if name not in self._heard
         )
 
+    def forget(self, name: str) -> bool:
+        """Wait for a replica no more; return False where it is just giving entries back."""
+        is_guest = self._loan is not None and self._loan.guest.hello.replica == name
+        if is_guest or name in self._queue:
+            return False
+        self._known = tuple(each for each in self._known if each != name)
+        self._needed = min(self._needed, len(self._known))
+        self._notes.pop(name, None)
+        return True
+
     def is_ahead(self, hello: Hello) -> bool:
         """Say whether who says hello holds more of this log than the log does."""
         log = self._log

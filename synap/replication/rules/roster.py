@@ -161,6 +161,23 @@ class Roster:
             del self._ids[peer]
         return silent
 
+    def forget(self, name: str) -> bool:
+        """Forget a replica that is not connected; return False where it is.
+
+        One that was never heard is forgotten already.
+        """
+        replica = self._by_id.get(name)
+        if replica is None:
+            return True
+        if replica.is_connected:
+            return False
+        del self._by_id[name]
+        return True
+
+    def __contains__(self, name: str) -> bool:
+        """Say whether a replica of that name was heard since the start."""
+        return name in self._by_id
+
     def twin_note(self, name: str, now_ns: int) -> str:
         """Say that two replicas use this name, where both were heard lately; else return ""."""
         replica = self._by_id.get(name)

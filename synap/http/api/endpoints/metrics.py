@@ -306,6 +306,11 @@ class NodeCollector(Collector):
     def _replication_families(self) -> Iterator[Metric]:
         state, view, details = self._state, self._state.view, self._state.details
         yield GaugeMetricFamily(
+            "synap_replication_restart_waiting_for",
+            "Replicas that this master waits for before it takes writes again.",
+            len(details.awaited),
+        )
+        yield GaugeMetricFamily(
             "synap_replication_open",
             "1 where replication serves whoever reaches its ports, with no proof of membership.",
             state.is_open,

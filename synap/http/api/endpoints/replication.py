@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Annotated
 
 import msgspec
 import orjson
@@ -24,11 +25,13 @@ from synap.ipc.admin_messages import (
     ClockConfirmed,
     ConfirmClock,
     Follow,
+    ForgetReplica,
     MasterAccepted,
     PauseCommand,
     PauseState,
     PauseWrites,
     Promote,
+    ReplicaForgotten,
     ResumeWrites,
     RoleTaken,
     StepDown,
@@ -94,10 +97,17 @@ class StepDownBody(msgspec.Struct, gc=False):
     master_url: str = ""
 
 
+class ForgetBody(msgspec.Struct, gc=False):
+    """`/replication/forget`."""
+
+    replica: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
 _promote_body = bodies.decoder(PromoteBody)
 _follow_body = bodies.decoder(FollowBody)
 _pause_body = bodies.decoder(PauseBody)
 _step_down_body = bodies.decoder(StepDownBody)
+_forget_body = bodies.decoder(ForgetBody)
 
 
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
@@ -111,6 +121,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     app.add_route("/replication/step-down", writes, suffix="step_down")
     app.add_route("/clock/confirm", Clock(node, api))
     app.add_route("/replication/accept", Acceptance(node, api))
+    app.add_route("/replication/forget", Forgetting(node, api))
 
 
 class ReplicationEndpoints(Resource):
@@ -179,6 +190,17 @@ class Writes(Resource):
                 "seconds": round(state.seconds, 3),
             }
         )
+
+
+class Forgetting(Resource):
+    """The operator's word on a replica that is gone for good."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _forget_body)
+        command = ForgetReplica(body.replica)
+        forgotten = await self._api.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
+        assert isinstance(forgotten, ReplicaForgotten)
+        resp.data = orjson.dumps({"success": True, "replica": forgotten.name})
 
 
 class Clock(Resource):

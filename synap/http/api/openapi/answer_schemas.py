@@ -237,6 +237,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "PauseState": made_of(success=TRUE, offset=NATURAL, epoch=NATURAL, seconds=NUMBER),
     "ClockJump": made_of(success=TRUE, seconds=NUMBER),
+    "Forgotten": made_of(success=TRUE, replica=TEXT),
     "Acceptance": made_of(success=TRUE, directory=TEXT),
     "User": with_optional(_USER, permissions=list_of(ref("Permission"))),
     "Users": made_of(success=TRUE, users=list_of(ref("User"))),

@@ -127,6 +127,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             kind="node", statuses=(409, 503),
         ),
         post(
+            "/replication/forget", "Forget a replica that is gone for good", "Forgotten",
+            kind="node", body=replication.ForgetBody, statuses=(404, 409, 503),
+        ),
+        post(
             "/replication/accept", "Have a diverged replica take its master's data", "Acceptance",
             kind="node", statuses=(409, 503),
         ),
@@ -193,6 +197,7 @@ FIELDS: dict[tuple[str, str], str] = {
     ("FollowBody", "master_address"): "host:port of the master's PUB socket",
     ("FollowBody", "master_sync_address"): "host:port of its ROUTER socket; else the next port",
     ("FollowBody", "force"): "Also where that loses something",
+    ("ForgetBody", "replica"): "Its `server.node_id`",
     ("PauseBody", "seconds"): "Above 0, at most 60",
     ("StepDownBody", "offset"): "Where the log must end",
     ("StepDownBody", "master_url"): "Where clients are sent from then on",

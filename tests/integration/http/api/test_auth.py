@@ -188,6 +188,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/replication/resume"): {},
     ("POST", "/replication/step-down"): {"offset": 1},
     ("POST", "/replication/accept"): {},
+    ("POST", "/replication/forget"): {"replica": "r"},
     ("POST", "/clock/confirm"): {},
     ("POST", "/replication/follow"): {"master_address": "127.0.0.1:1"},
     ("POST", "/auth/keys"): {"name": "more"},

@@ -48,6 +48,23 @@ def test_wait_is_over_when_each_set_that_could_acknowledge_is_met(
     assert restart.is_over is is_over
 
 
+def test_restart_waits_no_more_for_a_replica_that_is_forgotten() -> None:
+    restart, _ = restart_at(3, "a", "b")
+    restart.hear("a")
+    assert restart.forget("b")
+    assert restart.awaited() == ()
+    restart.tick(0)
+    assert restart.is_over
+
+
+def test_replica_that_lends_is_not_forgotten() -> None:
+    restart, _ = restart_at(3, "a", "b")
+    restart.borrow(guest("a", 5), 0)
+    restart.borrow(guest("b", 6), 0)
+    assert not restart.forget("a")
+    assert not restart.forget("b")
+
+
 def test_replica_ahead_lends_what_the_log_lacks() -> None:
     """Cites T3, T4."""
     restart, log = restart_at(3, "a")

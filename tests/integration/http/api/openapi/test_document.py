@@ -127,6 +127,7 @@ NEVER_SOUND = {
     "POST /replication/follow",
     "POST /replication/step-down",
     "POST /replication/accept",
+    "POST /replication/forget",
 }
 
 
