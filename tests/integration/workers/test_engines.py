@@ -8,7 +8,10 @@ import pytest
 
 from synap.errors import NothingToAccept, RoleError
 from synap.ipc.admin_messages import AcceptMaster, PauseWrites
-from tests.integration.linked_nodes import Bench, on_loop
+from synap.owner.own_clock import OwnClock
+from synap.replication.following.freshness import Freshness
+from synap.shared.node_clock import ClockWord
+from tests.integration.linked_nodes import Bench, Replica, on_loop
 from tests.integration.writers import WritingMaster
 from workers.replica import ReplicaEngine
 from workers.writer import WriterEngine
@@ -16,11 +19,25 @@ from workers.writer import WriterEngine
 pytestmark = pytest.mark.usefixtures("run_dir")
 
 
+def writer_engine(master: WritingMaster) -> WriterEngine:
+    clock = OwnClock(ClockWord(memoryview(bytearray(8)).cast("q")), master.counted.count)
+    return WriterEngine(
+        master.paths, master.writer, master.publisher, None, None, clock, pytest.fail,
+        is_recovering=False,
+    )  # fmt: skip
+
+
+def replica_engine(replica: Replica) -> ReplicaEngine:
+    paths = replica.paths
+    freshness = Freshness(paths.fresh_file)
+    return ReplicaEngine(replica.subscriber, paths.diverged_dir, pytest.fail, freshness)
+
+
 @on_loop
 async def test_writer_has_nothing_to_accept_and_pauses(tmp_path: Path) -> None:
     master = WritingMaster(tmp_path / "m")
     async with master.running():
-        engine = WriterEngine(master.paths, master.writer, master.publisher, None, pytest.fail)
+        engine = writer_engine(master)
         with pytest.raises(NothingToAccept):
             engine.handle(AcceptMaster())
         assert engine.handle(PauseWrites(10)).epoch == 1
@@ -32,7 +49,7 @@ async def test_writer_has_nothing_to_accept_and_pauses(tmp_path: Path) -> None:
 async def test_replica_takes_no_pause_and_accepts_only_where_it_diverged(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
         replica = await bench.replica(await bench.master())
-        engine = ReplicaEngine(replica.subscriber, replica.paths.diverged_dir, pytest.fail)
+        engine = replica_engine(replica)
         with pytest.raises(RoleError, match="takes no writes; ask its master"):
             engine.handle(PauseWrites(1))
         with pytest.raises(NothingToAccept):
@@ -43,10 +60,8 @@ async def test_replica_takes_no_pause_and_accepts_only_where_it_diverged(tmp_pat
 async def test_engine_that_was_never_started_stops(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
         replica = await bench.replica(await bench.master())
-        await ReplicaEngine(replica.subscriber, tmp_path, pytest.fail).stop()
+        await replica_engine(replica).stop()
         assert not replica.running.done()
     unstarted = WritingMaster(tmp_path / "m")
-    await WriterEngine(
-        unstarted.paths, unstarted.writer, unstarted.publisher, None, pytest.fail
-    ).stop()
+    await writer_engine(unstarted).stop()
     unstarted.close_log()
