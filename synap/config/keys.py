@@ -230,6 +230,8 @@ class KvStore(Section, frozen=True):
     """How often expired keys are removed from the disk; they are hidden at once."""
     max_value_size_bytes: Annotated[int, Within(1, _LARGEST_VALUE_BYTES)] = 8 * _MIB
     """Largest value in bytes."""
+    writemap: Literal["auto", "on", "off"] = "auto"
+    """Whether the store's pages are written through memory; `auto` on ext4 and tmpfs."""
     allow_flush_commands: bool = False
     """Whether the commands `kv.flushdb` and `kv.flushall` may remove every key."""
 

@@ -309,7 +309,8 @@ class DataDir:
                 raise kind(f"{image} can't be unpacked to {folder}: {error}") from error
 
         self.store.remove_others()
-        store = Store.prepare(self._paths.store_dir, MAP_BYTES, fill, self.files)
+        writemap = self._config.kv_store.writemap
+        store = Store.prepare(self._paths.store_dir, MAP_BYTES, fill, self.files, writemap)
         return Prepared(manifest, store)
 
     def begin_switch(

@@ -151,6 +151,7 @@ class _Recoverer:
         self._node = node
         self._on_sync_failure = on_sync_failure
         self._options = wal_options(config, paths)
+        self._writemap = config.kv_store.writemap
         self._foreign = Quarantine(paths.foreign_dir, files)
         self._files = files
         self._wal: Wal | None = None
@@ -266,7 +267,9 @@ class _Recoverer:
         """Open the trusted live store and the log; return why it is of no use, or nothing."""
         root = self._paths.store_dir
         try:
-            self._store = store = Store.open(root, MAP_BYTES, files=self._files)
+            self._store = store = Store.open(
+                root, MAP_BYTES, files=self._files, writemap=self._writemap
+            )
         except StoreDamaged as error:
             return self._doom(error.message)
         applied = store.applied
@@ -339,7 +342,9 @@ class _Recoverer:
             self._note_fault(f"{path} is of no use: {fault}")
             self._close_store()
         root = self._paths.store_dir
-        self._begin_rebuilding(Store.prepare(root, MAP_BYTES, files=self._files))
+        self._begin_rebuilding(
+            Store.prepare(root, MAP_BYTES, files=self._files, writemap=self._writemap)
+        )
         wal = self._wal or self._open_wal(START)
         if wal.position.offset and wal.first_offset != 1 and self._node.role == "replica":
             wal = self._begin_anew(wal.first_offset)
@@ -396,7 +401,7 @@ class _Recoverer:
                     raise self._without_room(folder, needed) from error
                 raise StoreUnusable(f"{path} can't be unpacked to {folder}: {error}") from error
 
-        return Store.prepare(self._paths.store_dir, MAP_BYTES, fill, self._files)
+        return Store.prepare(self._paths.store_dir, MAP_BYTES, fill, self._files, self._writemap)
 
     def _note_fault(self, fault: str) -> None:
         self.recovery.faults.append(fault)
@@ -504,7 +509,7 @@ class _Recoverer:
 
     def _without_room_for_log(self, store: Store) -> StoreUnusable:
         folder = folder_of(self._paths.store_dir, store.generation)
-        taken_bytes = (folder / DATA_FILE).stat().st_size
+        taken_bytes = (folder / DATA_FILE).stat().st_blocks * 512
         applied = store.applied.position.offset
         needed = f"the log up to offset {applied} took {taken_bytes} bytes, and it goes on"
         return self._without_room(folder, needed)

@@ -12,6 +12,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     generations   folders, CURRENT and the marker
     mounts        which mount a file lies in
     environment   LMDB opened, and its errors translated
+    reserve       blocks for what a transaction writes through the map
     image         a whole store as one file
     upgrade       checksums for a store that a program of before wrote
     pages         an image's pages, looked at before LMDB maps them; pure

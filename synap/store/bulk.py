@@ -179,6 +179,7 @@ class _Writing:
 
     def __init__(self, transaction: lmdb.Transaction[bytes], environment: Environment) -> None:
         self._transaction = transaction
+        self._have_room = environment.have_room
         self._keys = environment.keys
         self._expiry = environment.expiry
         self._cursor = transaction.cursor(environment.keys)
@@ -192,12 +193,14 @@ class _Writing:
             self._write_pile(latest, removes=removes, expires=expires)
             del places[:], offsets[:]
         self._deadlines.sort()
+        self._have_room(len(self._deadlines), sum(map(len, self._deadlines)))
         index = self._transaction.cursor(self._expiry)
         is_empty = not self._transaction.stat(self._expiry)["entries"]
         _put_in_order(index, self._deadlines, repeat(b""), append=is_empty)
 
     def _write_pile(self, latest: dict[bytes, bytes], *, removes: bool, expires: bool) -> None:
         keys = sorted(latest)
+        self._have_room(2 * len(keys), sum(map(len, keys)) + sum(map(len, latest.values())))
         if self._had_expiries:
             self._forget_deadlines(keys)
         removed = [key for key in keys if not latest[key]] if removes else []

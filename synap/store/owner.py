@@ -14,7 +14,7 @@ from synap.disk import DISK, Files, has_room
 from synap.errors import StoreDamaged, StoreUnusable
 from synap.place import NO_REIGNS, Reigns
 from synap.store import generations, walks
-from synap.store.environment import Environment
+from synap.store.environment import Environment, Writemap
 from synap.store.layout import Applied, StoreFacts
 from synap.store.reader import StoreReader
 from synap.store.room import Room
@@ -43,7 +43,7 @@ class Store:
             generations.mark(environment.folder, clean=False, boot_id=boot_id, files=files)
             self._place = generations.place_of(environment.folder)
         except BaseException:
-            environment.lmdb.close()
+            environment.close()
             raise
 
     @classmethod
@@ -60,11 +60,13 @@ class Store:
         map_bytes: int,
         fill: Callable[[Path], None] | None = None,
         files: Files = DISK,
+        writemap: Writemap = "auto",
     ) -> Store:
         """Open a new generation beside the one in use, which stays in use.
 
         Args:
             fill: Puts an image into the new generation's folder; without it the store is empty.
+            writemap: How pages are written.
 
         Raises:
             StoreUnusable: it can't be made, for want of room or of permission.
@@ -73,7 +75,8 @@ class Store:
         try:
             if fill is not None:
                 fill(folder)
-            return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), None, files)
+            environment = Environment(folder, map_bytes=map_bytes, writing=True, writemap=writemap)
+            return cls(root, environment, None, files)
         except BaseException:
             with suppress(OSError):
                 files.remove_tree(folder)
@@ -81,13 +84,19 @@ class Store:
 
     @classmethod
     def open(
-        cls, root: Path, map_bytes: int, boot_id: str | None = None, files: Files = DISK
+        cls,
+        root: Path,
+        map_bytes: int,
+        boot_id: str | None = None,
+        files: Files = DISK,
+        writemap: Writemap = "auto",
     ) -> Store:
         """Open the generation in use.
 
         Args:
             map_bytes: What the file can grow to; more than before is fine while nobody reads.
             boot_id: The kernel's boot, by default the running one.
+            writemap: How pages are written.
 
         Raises:
             StoreUnusable: there is none, or it is not to be trusted, or can't be opened.
@@ -96,7 +105,8 @@ class Store:
         trusted, reason = generations.is_trusted(root, boot_id)
         if not trusted:
             raise StoreUnusable(f"the live store in {folder} can't be trusted: {reason}")
-        return cls(root, Environment(folder, map_bytes=map_bytes, writing=True), boot_id, files)
+        environment = Environment(folder, map_bytes=map_bytes, writing=True, writemap=writemap)
+        return cls(root, environment, boot_id, files)
 
     @property
     def generation(self) -> int:
@@ -186,7 +196,7 @@ class Store:
         """
         if clean:
             self.sync()
-        self._environment.lmdb.close()
+        self._environment.close(keeps_reserve=not clean)
         # Files that took the place of these while they were open are not what was synced.
         if clean and self.is_in_place():
             folder, boot_id = self._environment.folder, self._boot_id
@@ -198,7 +208,7 @@ class Store:
 
     def discard(self) -> None:
         """Close a generation that was never put in use, and remove it."""
-        self._environment.lmdb.close()
+        self._environment.close()
         with suppress(OSError):
             self._files.remove_tree(self._environment.folder)
 

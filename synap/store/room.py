@@ -179,6 +179,8 @@ class Room:
         transaction = self._environment.begin_write()
         try:
             before = _pages(transaction, keys)
+            written = sum(len(key) + len(record) for key, record in items)
+            self._environment.have_room(2 * len(items), written)
             for key, _ in items:
                 transaction.delete(key, b"", keys)
             transaction.cursor(keys).putmulti(items)

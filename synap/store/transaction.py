@@ -37,9 +37,9 @@ class WriteTransaction:
     """
 
     __slots__ = (
-        "_accounts", "_applied", "_delete", "_environment", "_expiry", "_get", "_keys",
-        "_known_expiry_ms", "_known_key", "_next_offset", "_on_applied", "_put", "_reigns",
-        "_transaction", "_translate", "changes_accounts", "entries",
+        "_accounts", "_applied", "_delete", "_environment", "_expiry", "_get", "_have_room",
+        "_keys", "_known_expiry_ms", "_known_key", "_next_offset", "_on_applied", "_put",
+        "_reigns", "_transaction", "_translate", "changes_accounts", "entries",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class WriteTransaction:
         self._transaction = transaction
         self._environment = environment
         # Bound once: each command calls them.
+        self._have_room = environment.have_room
         self._get = transaction.get
         self._put = transaction.put
         self._delete = transaction.delete
@@ -132,6 +133,7 @@ class WriteTransaction:
                 for place, (key, value) in enumerate(pairs, version):
                     self._write(key, value, NEVER, place)
             else:
+                self._have_room(len(pairs), sum(len(key) + len(value) for key, value in pairs))
                 self._transaction.cursor(self._keys).putmulti(
                     [(key, encode_record(key, place, NEVER, value))
                      for place, (key, value) in enumerate(pairs, version)]
@@ -260,6 +262,7 @@ class WriteTransaction:
 
     def _write(self, key: bytes, value: bytes, expiry_ms: int, version: int) -> None:
         old_expiry_ms = self._stored_expiry(key)
+        self._have_room(3 if old_expiry_ms or expiry_ms else 1, 2 * len(key) + len(value))
         if old_expiry_ms != expiry_ms:
             if old_expiry_ms:
                 self._delete(_pack_deadline(old_expiry_ms) + key, b"", self._expiry)
@@ -271,6 +274,7 @@ class WriteTransaction:
 
     def _erase(self, key: bytes) -> bool:
         expiry_ms = self._stored_expiry(key)
+        self._have_room(2, 0)
         if expiry_ms:
             self._delete(_pack_deadline(expiry_ms) + key, b"", self._expiry)
         self._known_key, self._known_expiry_ms = key, NEVER
@@ -324,6 +328,7 @@ class WriteTransaction:
             self.changes_accounts = True
         else:
             database = self._environment.requests
+        self._have_room(1, len(entry.key) + len(entry.value))
         if entry.operation == SET:
             record = encode_record(entry.key, version, entry.expiry_ms, entry.value)
             self._put(entry.key, record, True, True, False, database)
@@ -334,4 +339,5 @@ class WriteTransaction:
         elif entry.operation == FLUSH:
             cursor = self._transaction.cursor(database)
             while cursor.set_range(entry.key) and cursor.key().startswith(entry.key):
+                self._have_room(1, 0)
                 cursor.delete()

@@ -40,7 +40,7 @@ def upgrade(environment: Environment) -> bool:
             transaction.abort()
             return False
         for database in (environment.keys, environment.accounts):
-            _rewrite(transaction, database)
+            _rewrite(environment, transaction, database)
         transaction.put(POSITION_KEY, encode_applied(decode_applied(raw)))
         transaction.commit()
     except lmdb.Error as error:
@@ -54,11 +54,12 @@ def upgrade(environment: Environment) -> bool:
     return True
 
 
-def _rewrite(transaction: lmdb.Transaction[bytes], database: Any) -> None:
+def _rewrite(environment: Environment, transaction: lmdb.Transaction[bytes], database: Any) -> None:
     cursor = transaction.cursor(database)
     place = b""
     while cursor.set_range(place) if place else cursor.first():
         items = [item for item, _ in zip(cursor.iternext(), range(_BATCH_RECORDS), strict=False)]
+        environment.have_room(len(items), sum(len(key) + len(raw) for key, raw in items))
         cursor.putmulti([(key, _with_checksum(key, raw)) for key, raw in items])
         place = items[-1][0] + b"\0"
 

@@ -168,7 +168,7 @@ def take_sample(node: Node) -> Sample:
         stats = client.get("/stats")
     return Sample(
         live_bytes=stats["kv"]["total_memory_bytes"],
-        file_bytes=(folder_in_use(node.data_dir / "store") / "data.mdb").stat().st_size,
+        file_bytes=(folder_in_use(node.data_dir / "store") / "data.mdb").stat().st_blocks * 512,
         wal_bytes=stats["persistence"]["wal_bytes"],
         memory_bytes=sum(map(own_memory_bytes, lasting)),
         descriptors=sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in lasting),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from synap.commands.key_spans import KeySpan, apart
 from synap.commands.records import MAX_KEY_BYTES, NEVER, Record
-from synap.errors import MemoryLimit, StoreError, StoreUnusable
+from synap.errors import MemoryLimit, StoreDamaged, StoreError, StoreUnusable
 from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
 from synap.place import LogEnd
 from synap.position import NO_HISTORY, START, Position
@@ -474,7 +474,7 @@ def test_open_of_nothing_or_of_garbage_says_so(tmp_path: Path) -> None:
     Store.create(tmp_path, MAP_BYTES).close(clean=True)
     with (tmp_path / "00000001" / "data.mdb").open("r+b") as file:
         file.write(b"garbage" * 2000)
-    with pytest.raises(StoreUnusable, match="can't be opened"):
+    with pytest.raises(StoreDamaged, match="can't be opened"):
         Store.open(tmp_path, MAP_BYTES)
     with pytest.raises(StoreUnusable, match="can't be opened"):
         StoreReader.open(tmp_path)

@@ -207,7 +207,9 @@ def test_start_without_room_for_what_the_store_lacks_serves_reads_and_goes_on(
     """The writer was killed between the log and the store, and then the disk was full."""
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
     with small_disk(tmp_path / "disk", 8 * 1024 * 1024) as disk:
-        config = load_config(None, {"data_dir": str(disk / "data")}, environ={})
+        # With a reserve the store has room.
+        given = {"data_dir": str(disk / "data"), "kv_store.writemap": "off"}
+        config = load_config(None, given, environ={})
         data_dir = open_log(config)
         lacked = encode_frame(
             [Entry(SET, b"lacked", bytes(100_000))],
@@ -239,7 +241,9 @@ def test_sweep_of_a_store_without_room_removes_no_key_that_the_log_renewed(
     """What is due is looked up when the store shows all that the log holds."""
     monkeypatch.setenv("SYNAP_RUN_DIR", str(tmp_path / "run"))
     with small_disk(tmp_path / "disk", 8 * 1024 * 1024) as disk:
-        config = load_config(None, {"data_dir": str(disk / "data")}, environ={})
+        # With a reserve the store has room.
+        given = {"data_dir": str(disk / "data"), "kv_store.writemap": "off"}
+        config = load_config(None, given, environ={})
         data_dir = open_log(config)
         transaction = data_dir.store.begin()
         transaction.put(b"renewed", b"old", 1)
