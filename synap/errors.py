@@ -201,6 +201,13 @@ class StoreUnusable(StoreError):
     reason = "store_unusable"
 
 
+class VerifyFailed(SynapError):
+    """The look at all records of the store did not come to its end."""
+
+    reason = "verify_failed"
+    retryable = True
+
+
 class SnapshotError(SynapError):
     """The snapshot could not be taken."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -18,11 +18,14 @@ from synap.errors import DataDirLost, StoreDamaged
 from synap.ipc.admin_messages import (
     AdminCommand,
     AdminResult,
+    DamageReported,
     EngineCommand,
     EngineResult,
     ForgetReplica,
     ReplicaForgotten,
+    ReportDamage,
     TakeSnapshot,
+    VerifyStore,
 )
 from synap.ipc.admin_socket import AdminServer
 from synap.node.data_dir import DataDir
@@ -30,13 +33,15 @@ from synap.node.identity import Node
 from synap.node.paths import NodePaths
 from synap.node.suspicion import suspect
 from synap.owner.home_watch import HomeWatch
+from synap.owner.mender import CopySource, Mender
 from synap.owner.owner_metrics import FrameCounter, TimedFiles
 from synap.owner.role_change import OwnerHooks, RoleChange
 from synap.owner.snapshotter import Snapshotter
 from synap.owner.stale_readers import StaleReaders
+from synap.owner.store_care import StoreCare
 from synap.replication.following.listening import why_unheard
 from synap.replication.publishing.known_replicas import load_replicas
-from synap.shared.board import Board
+from synap.shared.board import Board, StoreHealth
 from synap.shared.series import Count, Series
 from workers.ports import check_ports
 from workers.process import (
@@ -72,6 +77,12 @@ class Engine(Protocol):
     def held_offset(self) -> int:
         """Return the last offset that a replica of this node holds; 0 where none does."""
 
+    def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
+        """Return where sound copies of records are sought, given the own snapshot and log."""
+
+    def renew_store(self, why: str) -> bool:
+        """Have the whole store replaced from elsewhere; False where there is nobody to ask."""
+
     def handle(self, command: EngineCommand) -> EngineResult:
         """Carry out what is asked of this role.
 
@@ -100,6 +111,8 @@ class OwnerParts:
         snapshots: Takes the node's snapshots.
         fail: Ends the owner by an error.
         count: Counts what happens, in the owner's series.
+        mender: Mends what is damaged in the live store.
+        store_health: Tells what is known of its records.
     """
 
     config: Config
@@ -109,6 +122,8 @@ class OwnerParts:
     snapshots: Snapshotter
     fail: Callable[[BaseException], None]
     count: Count
+    mender: Mender
+    store_health: Callable[[], StoreHealth]
 
 
 Build = Callable[[OwnerParts], Awaitable[Engine]]
@@ -135,10 +150,18 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
     )  # fmt: skip
     board = Board(paths.board_file)
     snapshots = _snapshotter(config, paths, data_dir)
-    parts = OwnerParts(config, paths, data_dir, board, snapshots, exit_signal.fail, series.count)
+    care = StoreCare(
+        paths, data_dir, config.verify.every_hours, python_command("workers.verify"),
+        child_environment(os.environ, None, {}), fail=exit_signal.fail, count=series.count,
+    )  # fmt: skip
+    snapshots.on_unsound = care.verifier.look_soon
+    parts = OwnerParts(
+        config, paths, data_dir, board, snapshots, exit_signal.fail, series.count, care.mender,
+        care.facts,
+    )  # fmt: skip
     engine = await build(parts)
     roles = RoleChange(config, data_dir, _owner_hooks(config, board, exit_signal, engine))
-    work = OwnerWork(paths, data_dir, snapshots, roles, engine)
+    work = OwnerWork(paths, data_dir, snapshots, roles, engine, care)
     stop_on_signals(asyncio.get_running_loop(), exit_signal.leave)
     watch = HomeWatch(paths, data_dir, engine.refuse, exit_signal.fail)
     is_clean = False
@@ -146,6 +169,7 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
         await work.start()
         await engine.start()
         watch.start()
+        care.start(engine)
         await exit_signal.wait()
         is_clean = True
     except StoreDamaged as error:
@@ -153,6 +177,7 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
         raise
     finally:
         await watch.stop()
+        await care.stop()
         await work.stop()
         await engine.stop()
         board.close()
@@ -234,7 +259,9 @@ class OwnerWork:
         snapshots: Snapshotter,
         roles: RoleChange,
         engine: Engine,
+        care: StoreCare,
     ) -> None:
+        self._care = care
         self._snapshots = snapshots
         self._roles = roles
         self._engine = engine
@@ -257,6 +284,12 @@ class OwnerWork:
     async def _handle(self, command: AdminCommand) -> AdminResult:
         if isinstance(command, TakeSnapshot):
             return await self._snapshots.take()
+        if isinstance(command, VerifyStore):
+            return await self._care.verifier.verify()
+        if isinstance(command, ReportDamage):
+            for key in command.keys:
+                self._care.mender.report_key(key)
+            return DamageReported()
         if isinstance(command, EngineCommand):
             return self._engine.handle(command)
         if isinstance(command, ForgetReplica):

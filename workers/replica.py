@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from synap.errors import ConfigInvalid, DataDirLost, DataDirUnusable, RoleError
 from synap.ipc.admin_messages import AcceptMaster, ConfirmClock, EngineCommand, MasterAccepted
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
+from synap.owner.mender import CopySource
 from synap.owner.role_change import config_with_master
 from synap.replication.following.freshness import Freshness
 from synap.replication.following.installer import Installer
@@ -99,6 +100,12 @@ class ReplicaEngine:
     def held_offset(self) -> int:
         return 0
 
+    def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
+        return (own,)
+
+    def renew_store(self, why: str) -> bool:
+        return False
+
     def handle(self, command: EngineCommand) -> MasterAccepted:
         """Take the operator's word that the master's data is to replace this node's.
 
@@ -138,7 +145,9 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
     subscriber = Subscriber(
         parts.config,
         data_dir,
-        ReplicaBoard(parts.board, data_dir, master_address, snapshots.facts, freshness),
+        ReplicaBoard(
+            parts.board, data_dir, master_address, snapshots.facts, freshness, parts.store_health
+        ),
         applied_time_ms=data_dir.applied.time_ms,
         fresh_ns=freshness.began_ns(data_dir.applied.time_ms, has_synced=data_dir.has_synced),
         count=parts.count,

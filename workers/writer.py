@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ from synap.node.aside import Quarantine
 from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
+from synap.owner.mender import CopySource
 from synap.owner.own_clock import OwnClock
 from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
 from synap.replication.publishing.peer_check import find_higher_epoch
@@ -166,6 +167,12 @@ class WriterEngine:
     def held_offset(self) -> int:
         return self._publisher.held_offset(1) if self._publisher is not None else 0
 
+    def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
+        return (own,)
+
+    def renew_store(self, why: str) -> bool:
+        return False
+
     def handle(self, command: EngineCommand) -> PauseState | ClockConfirmed:
         """Pause the writes, end that, or step down; or follow the machine's clock.
 
@@ -238,10 +245,11 @@ def _build_writer(
     status = WriterStatus(
         parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts,
         lambda: clock.held_seconds, _quorum_watch(config) if publisher is not None else None,
+        parts.store_health,
     )  # fmt: skip
     return Writer(
         data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail,
-        count=parts.count, clock=clock.now,
+        count=parts.count, clock=clock.now, on_damage=parts.mender.report_key,
     )  # fmt: skip
 
 

@@ -426,6 +426,13 @@ class RateLimit(Section, frozen=True):
     """Requests that it may send at once after a rest."""
 
 
+class Verify(Section, frozen=True):
+    """The look at every record of the store, for what a disk or the memory has changed."""
+
+    every_hours: Annotated[int, Within(0, 8760)] = 24
+    """Hours between two looks at everything; 0 is for none."""
+
+
 class Config(Section, frozen=True):
     """A node's whole configuration; `load_config` makes it."""
 
@@ -434,6 +441,7 @@ class Config(Section, frozen=True):
     """Where the node keeps everything."""
     kv_store: KvStore = KvStore()
     persistence: Persistence = Persistence()
+    verify: Verify = Verify()
     replication: Replication = Replication()
     auth: Auth = Auth()
     rate_limit: RateLimit = RateLimit()

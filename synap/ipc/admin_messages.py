@@ -28,6 +28,38 @@ class SnapshotTaken(msgspec.Struct, frozen=True, array_like=True, tag=1):
     path: str
 
 
+class VerifyStore(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Look at every record of the live store."""
+
+
+class StoreVerified(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Every record was looked at; those that are damaged are being mended.
+
+    Attributes:
+        records: Their number.
+        bytes: Their bytes.
+        damaged: How many are damaged.
+    """
+
+    records: int
+    bytes: int
+    damaged: int
+
+
+class ReportDamage(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Mend the records of keys, which somebody found damaged.
+
+    Attributes:
+        keys: In whatever space.
+    """
+
+    keys: list[bytes]
+
+
+class DamageReported(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """It is known."""
+
+
 class Promote(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """Become a master, in a reign of its own.
 
@@ -159,8 +191,9 @@ class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 PauseCommand = PauseWrites | ResumeWrites | StepDown
+StoreCommand = VerifyStore | ReportDamage
 EngineCommand = AcceptMaster | ConfirmClock | PauseCommand
-AdminCommand = TakeSnapshot | Promote | Follow | ForgetReplica | EngineCommand
+AdminCommand = TakeSnapshot | StoreCommand | Promote | Follow | ForgetReplica | EngineCommand
 
 
 class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -173,8 +206,9 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
     command: AdminCommand
 
 
+StoreResult = StoreVerified | DamageReported
 EngineResult = MasterAccepted | ClockConfirmed | PauseState
-AdminResult = SnapshotTaken | RoleTaken | ReplicaForgotten | EngineResult
+AdminResult = SnapshotTaken | StoreResult | RoleTaken | ReplicaForgotten | EngineResult
 
 
 class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -216,6 +217,35 @@ class DataDir:
         for epoch, reigned in groupby(frames, key=lambda frame: frame.epoch):
             reign = reign_at_end(self.lineage, self.position, epoch)
             self._append_reigned(reign, list(reigned))
+
+    def restore(self, records: Sequence[tuple[int, bytes, bytes | None]]) -> None:
+        """Put sound records in place of damaged ones in the live store; the log stays as it is.
+
+        Args:
+            records: Space, key, and the record as it was stored, or None for none.
+
+        Raises:
+            DiskFull, MemoryLimit: there is no room; nothing changed.
+        """
+        with self._mending() as transaction:
+            for record in records:
+                transaction.restore(*record)
+
+    def restore_deadlines(self, entries: Sequence[bytes]) -> None:
+        """Put entries of the index of deadlines right by their records; errors as `restore`."""
+        with self._mending() as transaction:
+            for entry in entries:
+                transaction.restore_deadline(entry)
+
+    @contextmanager
+    def _mending(self) -> Iterator[WriteTransaction]:
+        transaction = self.store.begin()
+        try:
+            yield transaction
+            transaction.commit()
+        except BaseException:
+            transaction.abort()
+            raise
 
     def frames_behind(self, position: Position, limit_bytes: int) -> bytes:
         """Return the bytes of whole frames that follow `position`, at least one; b"" for none.

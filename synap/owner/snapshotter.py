@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from synap.errors import SnapshotError, SynapError
+from synap.errors import SnapshotError, SnapshotInvalid, SynapError
 from synap.ipc.admin_messages import SnapshotTaken
 from synap.ipc.messages import error_named
 from synap.node.data_dir import DataDir
@@ -41,8 +41,16 @@ _LOOK_SECONDS = 0.5
 _COVERING_SNAPSHOTS = 2
 
 
+def _let_pass() -> None:
+    """Leave it to whoever reads the store next."""
+
+
 class Snapshotter:
-    """The engine. All methods belong to the loop that `start` was called on."""
+    """The engine. All methods belong to the loop that `start` was called on.
+
+    Attributes:
+        on_unsound: Called where a snapshot was not sound when it was read back.
+    """
 
     def __init__(
         self,
@@ -78,6 +86,7 @@ class Snapshotter:
         self._tried = time.monotonic()
         self._took_seconds = 0.0
         self._error = ""
+        self.on_unsound: Callable[[], None] = _let_pass
 
     async def start(self) -> None:
         """Look at what is there and begin to watch the log."""
@@ -203,6 +212,8 @@ class Snapshotter:
         self._took_seconds = outcome.seconds
         self._known = await asyncio.to_thread(snapshots, self._paths.snapshots_dir)
         self._error = outcome.message
+        if outcome.error == SnapshotInvalid.__name__:
+            self.on_unsound()
         if outcome.error:
             logger.error("no snapshot: %s", outcome.message, extra={"action": "snapshot"})
             raise error_named(outcome.error, outcome.message)

@@ -12,6 +12,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from synap.errors import (
@@ -25,14 +26,18 @@ from synap.errors import (
     ReignEnded,
     Starting,
     StoreError,
+    SynapError,
     Syncing,
 )
 from synap.eviction.access_table import AccessTable
 from synap.eviction.rules import POLICIES
+from synap.ipc.admin_messages import ReportDamage
+from synap.ipc.admin_socket import ask
 from synap.node.paths import NodePaths
 from synap.place import NO_REIGNS, LogEnd, Place, Reigns, Standing, standing
 from synap.replication.rules.lag import lag_ms
 from synap.replication.rules.progress import LinkState
+from synap.request_errors import RecordCorrupt
 from synap.service.known_lineages import KnownLineages
 from synap.service.rates import Rates
 from synap.shared.accounts_version import AccountsVersion
@@ -54,6 +59,9 @@ _READING_THREADS = 2
 # How often a read that waits for an offset looks. An applied frame shows at once in the store, and
 # a look costs about a microsecond.
 _POLL_SECONDS = 0.002
+# Damaged records that are reported at once at most, and how long the owner may take to hear.
+_MAX_DAMAGED = 1000
+_REPORT_SECONDS = 5.0
 # What `BoardView.read_only` says of a master that is one beyond doubt.
 _STILL_REIGNING = ("", DiskFull.reason, MemoryLimit.reason)
 
@@ -86,6 +94,9 @@ class LocalNode:
         self._reader: StoreReader | None = None
         self._seen: BoardView | None = None
         self._leases: Tally[StoreReader] = Tally()
+        # Keys of damaged records that are being reported.
+        self._damaged: set[bytes] = set()
+        self._reporting: asyncio.Task[None] | None = None
         self._lineages = KnownLineages(self.paths.node_file)
         # What `reigns` returned last.
         self._reigns = NO_REIGNS
@@ -162,6 +173,24 @@ class LocalNode:
         is_over = view.role == "replica" or view.read_only == ReignEnded.reason
         knows_master = view.master_url and view.master_url != self.config.server.own_url
         return ReadOnlyReplica(NO_LONGER_MASTER) if is_over and knows_master else None
+
+    def report_damage(self, error: RecordCorrupt) -> None:
+        """Have the log's owner mend a record that was found damaged; returns at once."""
+        # One that the owner found itself comes without its key.
+        key = getattr(error, "key", None)
+        if key is None or len(self._damaged) >= _MAX_DAMAGED:
+            return
+        self._damaged.add(key)
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._report())
+
+    async def _report(self) -> None:
+        while self._damaged:
+            keys = list(self._damaged)
+            with suppress(SynapError):
+                await ask(self.paths.admin_socket, ReportDamage(keys), _REPORT_SECONDS)
+            # Where the owner does not run, the next read reports it again.
+            self._damaged.difference_update(keys)
 
     def lag_ms(self) -> int:
         """Return how old a replica's data may be."""

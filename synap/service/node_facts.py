@@ -28,6 +28,7 @@ from synap.shared.board import (
     BoardView,
     ReplicaFacts,
     SnapshotFacts,
+    StoreHealth,
     owner_silence_ms,
     silent_owner,
     unacknowledged,
@@ -92,6 +93,7 @@ class NodeFacts:
                 "last_snapshot": _last_snapshot(details.snapshots),
                 "snapshot_error": details.snapshots.error or None,
                 "read_only": view.read_only or None,
+                "verification": _verification(details.store_health),
             },
             "replication": _replication_facts(self._node, sums),
         }
@@ -371,6 +373,9 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
     }
     facts["put_aside_total"] = sum_of(sums, PUT_ASIDE)
     facts["rank"] = details.rank
+    damage = details.store_health.damage
+    facts["damaged_records"] = damage.records
+    facts["store_note"] = _store_note(details.store_health)
     if node.role == "replica":
         return facts | {
             "master_address": details.master_address or node.config.replication.master_address,
@@ -404,6 +409,34 @@ def _silence_note(view: BoardView) -> str:
     return f"the process that owns the log has shown no life for {silence_ms // 1000} s"
 
 
+def _verification(health: StoreHealth) -> Facts:
+    """Return what is known of the live store's records."""
+    scrub, damage = health.scrub, health.damage
+    return {
+        "last": scrub.last_ms or None,
+        "records": scrub.records,
+        "bytes": scrub.bytes,
+        "seconds": round(scrub.seconds, 3),
+        "found_damaged": scrub.damaged,
+        "error": scrub.error or None,
+        "damaged_records": damage.records,
+        "damaged_keys": damage.keys,
+        "note": _store_note(health),
+    }
+
+
+def _store_note(health: StoreHealth) -> str | None:
+    """Return what an operator should know of the store, without keys; None for nothing."""
+    damage = health.damage
+    notes = [health.note] if health.note else []
+    if damage.records:
+        notes.append(
+            f"{damage.records} records are damaged and answer record_corrupt: "
+            f"{damage.note or 'they are being mended'}"
+        )
+    return "; ".join(notes) or None
+
+
 def _own_note(node: LocalNode, put_aside: int) -> str | None:
     """Return what an operator should know of this node; None for nothing."""
     silence = _silence_note(node.view)
@@ -411,6 +444,9 @@ def _own_note(node: LocalNode, put_aside: int) -> str | None:
     if node.view.read_only == Recovering.reason:
         awaited = ", ".join(each.id for each in node.details.awaited)
         notes.append(f"waits for {awaited or 'its replicas'}")
+    store_note = _store_note(node.details.store_health)
+    if store_note:
+        notes.append(store_note)
     if put_aside:
         notes.append(f"has put {put_aside} entries aside that its master's log lacked")
     return "; ".join(notes) or None

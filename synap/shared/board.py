@@ -164,6 +164,54 @@ class SnapshotFacts(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class ScrubFacts(msgspec.Struct, frozen=True):
+    """How the last look at all records of the store went.
+
+    Attributes:
+        last_ms: Wall clock at its end; 0 for never.
+        records: Records that were looked at.
+        bytes: Their bytes.
+        seconds: How long it took.
+        damaged: How many were damaged.
+        error: Why the last try did not come to its end; empty where it did.
+    """
+
+    last_ms: int = 0
+    records: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    damaged: int = 0
+    error: str = ""
+
+
+class DamageFacts(msgspec.Struct, frozen=True):
+    """What of the live store is damaged now, and not mended yet.
+
+    Attributes:
+        records: How many records.
+        keys: Some of their keys.
+        note: Why they are not mended; empty for nothing.
+    """
+
+    records: int = 0
+    keys: tuple[str, ...] = ()
+    note: str = ""
+
+
+class StoreHealth(msgspec.Struct, frozen=True):
+    """What is known of the live store's records.
+
+    Attributes:
+        scrub: How the last look at all of them went.
+        damage: What is damaged now.
+        note: What an operator has to do; empty for nothing.
+    """
+
+    scrub: ScrubFacts = ScrubFacts()
+    damage: DamageFacts = DamageFacts()
+    note: str = ""
+
+
 class NodeDetails(msgspec.Struct, frozen=True):
     """What the node's status endpoints tell beyond the view.
 
@@ -184,6 +232,7 @@ class NodeDetails(msgspec.Struct, frozen=True):
         clock_held_seconds: On a master, how far its machine's clock is ahead by a jump that
             deadlines do not follow yet; 0 for none.
         clock_skew_seconds: On a replica, how far the master's clock is ahead of this machine's.
+        store_health: What is known of the live store's records.
         awaited: On a master that may have lost the end of its log, the replicas that it waits for.
     """
 
@@ -202,6 +251,7 @@ class NodeDetails(msgspec.Struct, frozen=True):
     awaited: tuple[AwaitedFacts, ...] = ()
     clock_held_seconds: float = 0.0
     clock_skew_seconds: float = 0.0
+    store_health: StoreHealth = StoreHealth()
     rank: tuple[int, int, int] = (0, 0, 0)
 
 

@@ -56,6 +56,9 @@ FULL_RESYNCS: Name = ("replication_resyncs", "full")
 CATCH_UPS: Name = ("replication_resyncs", "catch_up")
 FAILED_HANDSHAKES: Name = ("replication_handshakes_failed",)
 VIOLATIONS: Name = ("replication_violations",)
+RECORDS_VERIFIED: Name = ("records_verified",)
+RECORDS_DAMAGED: Name = ("records_damaged",)
+RECORDS_MENDED: Name = ("records_mended",)
 
 _FILE = "series"
 _SLOTS = 512

@@ -45,6 +45,8 @@ class Manifest(msgspec.Struct, frozen=True):
         compression: How the image is compressed.
         format: Version of this layout.
         plain_bytes: Size of the image unpacked; 0 where an earlier version wrote it.
+        checked: Each record of the image was looked at before it counted; false where an earlier
+            version wrote it.
     """
 
     lineage: Lineage
@@ -57,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True):
     compression: Literal["none", "zstd"]
     format: int = FORMAT
     plain_bytes: int = 0
+    checked: bool = False
 
 
 def snapshot_path(directory: Path, offset: int) -> Path:

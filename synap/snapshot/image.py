@@ -37,7 +37,7 @@ from synap.snapshot.folder import (
     snapshot_path,
     write_manifest,
 )
-from synap.store import ImageFacts, look_into
+from synap.store import ImageFacts, check_image, look_into
 from synap.store.generations import DATA_FILE
 
 # Tells what an image holds, or that it is none.
@@ -65,7 +65,7 @@ def write_snapshot(
     compress: bool,
     now_ms: int,
     files: Files = DISK,
-    look: Look = look_into,
+    look: Look = check_image,
 ) -> Manifest:
     """Write, verify and put in place a snapshot of what `reader` shows.
 
@@ -92,6 +92,7 @@ def write_snapshot(
         if position.offset and position.epoch not in {reign.epoch for reign in lineage}:
             raise SnapshotError(f"epoch {position.epoch} began meanwhile; the next try names it")
         _verify(temporary, manifest, files, look)
+        manifest = msgspec.structs.replace(manifest, checked=True)
         return put_in_place(temporary, manifest, files)
     except (OSError, StoreError, SnapshotError) as error:
         with suppress(OSError):
@@ -134,7 +135,7 @@ def _named_anew(path: Path, manifest: Manifest) -> Manifest | None:
         return None
     return msgspec.structs.replace(
         manifest, bytes=held.bytes, sha256=held.sha256,
-        compression=held.compression, plain_bytes=held.plain_bytes,
+        compression=held.compression, plain_bytes=held.plain_bytes, checked=True,
     )  # fmt: skip
 
 
@@ -155,12 +156,18 @@ def verify_snapshot(path: Path) -> Manifest:
 
 
 def unpack_image(
-    path: Path, manifest: Manifest, folder: Path, files: Files = DISK, *, look: Look = look_into
+    path: Path,
+    manifest: Manifest,
+    folder: Path,
+    files: Files = DISK,
+    *,
+    look: Look | None = None,
 ) -> None:
     """Put the snapshot's image into `folder` as a live store, synced, and verify it on the way.
 
     Args:
-        look: `walk_apart` where the image comes from elsewhere.
+        look: `walk_apart` where the image comes from elsewhere; by default each record is looked
+            at unless that was done when the snapshot was taken.
 
     Raises:
         SnapshotInvalid: size, checksum or position are not the manifest's.
@@ -174,7 +181,7 @@ def unpack_image(
             _unpack(path, manifest, source, writer, _most_plain_bytes(manifest, folder))
     finally:
         files.close(target)
-    _check_facts(path, manifest, data, look)
+    _check_facts(path, manifest, data, look or (look_into if manifest.checked else check_image))
     files.sync_directory(folder)
 
 

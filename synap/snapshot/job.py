@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.errors import DiskFull, SynapError
+from synap.errors import DiskFull, SnapshotInvalid, SynapError
 from synap.position import Lineage
 from synap.snapshot.folder import prune
 from synap.snapshot.image import write_snapshot
@@ -79,7 +79,9 @@ def _carry_out(job: SnapshotJob) -> tuple[str, str]:
             reader.close()
         prune(directory, job.keep)
     except SynapError as error:
-        return type(error).__name__, error.message
+        # What was just written and is not sound when it is read back tells of the store.
+        told = error.__cause__ if isinstance(error.__cause__, SnapshotInvalid) else error
+        return type(told).__name__, error.message
     except OSError as error:
         return "SnapshotError", str(error)
     return "", ""

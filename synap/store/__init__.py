@@ -14,6 +14,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     environment   LMDB opened, and its errors translated
     reserve       blocks for what a transaction writes through the map
     image         a whole store as one file
+    scrubbing     looking at every record, a slice at a time
     upgrade       checksums for a store that a program of before wrote
     pages         an image's pages, looked at before LMDB maps them; pure
     room          the pages' number, samples of the keys, and tidying
@@ -23,7 +24,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
 
 from synap.store.bulk import Bulk
 from synap.store.generations import MACHINE_RESTARTED, MOUNTED_ANEW, NO_STORE, is_trusted
-from synap.store.image import ImageFacts, digest_image, look_into, walk_image
+from synap.store.image import ImageFacts, check_image, digest_image, look_into, walk_image
 from synap.store.layout import Applied, ScanPage, StoreFacts
 from synap.store.owner import Store
 from synap.store.reader import StoreReader
@@ -45,6 +46,7 @@ __all__ = [
     "StoreReader",
     "StoreSize",
     "WriteTransaction",
+    "check_image",
     "digest_image",
     "is_trusted",
     "look_into",

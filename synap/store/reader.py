@@ -16,7 +16,7 @@ from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.place import LogEnd
 from synap.position import NO_HISTORY
 from synap.request_errors import AnswerTooLarge
-from synap.store import generations, walks
+from synap.store import generations, scrubbing, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in
 from synap.store.layout import (
@@ -31,6 +31,7 @@ from synap.store.layout import (
     decode_record,
 )
 from synap.store.room import KeySize, key_size
+from synap.store.scrubbing import CheckedSlice, SlicePlace
 
 # Expired keys that `random_key` draws before it looks for a live one in order.
 _RANDOM_DRAWS = 16
@@ -244,6 +245,20 @@ class StoreReader:
         with environment.reading() as transaction:
             environment.lmdb.copyfd(file, compact=True, txn=transaction)
             return facts_in(transaction, environment.keys)
+
+    def raw(self, space: int, key: bytes) -> tuple[bytes | None, int]:
+        """Return the bytes of a record, sound or not, and the applied offset."""
+        with self._environment.reading() as transaction:
+            raw = transaction.get(key, None, scrubbing.database_of(self._environment, space))
+            return raw, _read_end(transaction).offset
+
+    def check_slice(self, place: SlicePlace, *, max_records: int, max_bytes: int) -> CheckedSlice:
+        """Look at the checksums of the records from a place on; see `scrubbing.check_slice`.
+
+        Raises:
+            StoreError: a page is damaged.
+        """
+        return scrubbing.check_slice(self._environment, place, max_records, max_bytes)
 
     def digest(self) -> tuple[int, int, str]:
         """Return applied offset, number of stored keys, and SHA-256 over all that is stored.

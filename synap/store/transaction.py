@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 import lmdb
 
-from synap.commands.records import NEVER, Record
+from synap.commands.records import NEVER, Record, is_live
 from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, SET, Entry
 from synap.place import Reigns
+from synap.request_errors import RecordCorrupt
 from synap.store import walks
 from synap.store.bulk import Bulk
 from synap.store.environment import Environment
 from synap.store.layout import (
     DEADLINE,
+    DEADLINE_BYTES,
     POSITION_KEY,
     Applied,
     decode_record,
@@ -21,6 +23,7 @@ from synap.store.layout import (
     encode_record,
     stored_expiry,
 )
+from synap.store.scrubbing import database_of, is_right_deadline
 
 _pack_deadline = DEADLINE.pack
 
@@ -154,6 +157,50 @@ class WriteTransaction:
         if removed:
             self.entries.append(Entry(DEL, key))
             self._next_offset += 1
+
+    def remove_expired(self, key: bytes, now_ms: int) -> bool:
+        """Remove a key that the index of deadlines says is due, where its record says so too.
+
+        A record that is damaged, or says otherwise, stays: it is not the index that decides.
+        """
+        try:
+            record = self.get(key)
+        except RecordCorrupt:
+            return False
+        if record is None or is_live(record, now_ms):
+            self._forget_deadlines(key, now_ms)
+            return False
+        self.remove(key)
+        return True
+
+    def restore(self, space: int, key: bytes, raw: bytes | None) -> None:
+        """Put a record in place of a damaged one, or remove it, without an entry.
+
+        Args:
+            raw: The record as it was stored, sound; None where there should be none.
+        """
+        database = database_of(self._environment, space)
+        self._known_key = None
+        try:
+            if raw is None:
+                self._delete(key, b"", database)
+                return
+            self._put(key, raw, True, True, False, database)
+            if space == KEYS and (expiry_ms := stored_expiry(raw)):
+                self._put(_pack_deadline(expiry_ms) + key, b"", True, True, False, self._expiry)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+
+    def restore_deadline(self, entry: bytes) -> None:
+        """Put an entry into the index of deadlines, or take it out, as its record says."""
+        environment = self._environment
+        try:
+            if is_right_deadline(environment, self._transaction, entry):
+                self._put(entry, b"", True, True, False, self._expiry)
+            else:
+                self._delete(entry, b"", self._expiry)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
 
     def clear(self, now_ms: int) -> int:
         """Remove every key and collect one entry; return how many of them were not expired."""
@@ -291,6 +338,15 @@ class WriteTransaction:
             return self._known_expiry_ms
         raw = self._get(key, None, self._keys)
         return NEVER if raw is None else stored_expiry(raw)
+
+    def _forget_deadlines(self, key: bytes, now_ms: int) -> None:
+        """Take what is due of a key out of the index: its record says otherwise."""
+        cursor = self._transaction.cursor(self._expiry)
+        entries = [
+            entry for entry in walks.due_entries(cursor, now_ms) if entry[DEADLINE_BYTES:] == key
+        ]
+        for entry in entries:
+            self.restore_deadline(entry)
 
     def _apply_other(self, entry: Entry, version: int) -> None:
         """Carry out an entry that is no SET or DEL of a user's key."""

@@ -88,11 +88,17 @@ def scan(
 
 def due(deadlines: Cursor[bytes], now_ms: int) -> Iterator[bytes]:
     """Yield the keys that are expired at `now_ms`, the longest expired first."""
+    for entry in due_entries(deadlines, now_ms):
+        yield entry[DEADLINE_BYTES:]
+
+
+def due_entries(deadlines: Cursor[bytes], now_ms: int) -> Iterator[bytes]:
+    """Yield the index's entries of the same: deadline and key."""
     bound = DEADLINE.pack(now_ms + 1)
-    for deadline in deadlines.iternext(True, False):
-        if deadline >= bound:
+    for entry in deadlines.iternext(True, False):
+        if entry >= bound:
             return
-        yield deadline[DEADLINE_BYTES:]
+        yield entry
 
 
 def count_due(deadlines: Cursor[bytes], now_ms: int) -> int:

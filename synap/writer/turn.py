@@ -23,7 +23,7 @@ from synap.errors import MemoryLimit, SynapError, WriterUnavailable
 from synap.eviction.evictor import Evictor
 from synap.ipc.messages import Answer, Request, encode, failure
 from synap.ipc.worker_connection import WriterConnection
-from synap.request_errors import CommandError
+from synap.request_errors import CommandError, RecordCorrupt
 from synap.store import WriteTransaction
 from synap.writer.quorum_answers import Held, QuorumAnswers
 
@@ -36,6 +36,10 @@ MAX_WAITING_ANSWERS = 65_536
 _TOO_MANY = (
     f"{MAX_WAITING_ANSWERS} writes wait for replicas to have them; nothing was changed, try again"
 )
+
+
+def let_pass(key: bytes) -> None:
+    """Leave damage to whoever reads the record next."""
 
 
 class Share:
@@ -189,10 +193,12 @@ class TurnTaker:
         *,
         min_replicas: int,
         turn_bytes: int,
+        on_damage: Callable[[bytes], None] = let_pass,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
+            on_damage: Told the key of a record that a command found damaged.
             limits: What commands may do.
             transactions: What clients have open.
             held: The answers that wait for replicas already.
@@ -210,6 +216,7 @@ class TurnTaker:
         self._turn_bytes = turn_bytes
         self._clock = clock
         self._deadline = 0.0
+        self._on_damage = on_damage
 
     def take(self, pending: Pending, context: TurnContext) -> None:
         """Move requests from `pending` to the turn, up to its bounds, and carry them out.
@@ -288,14 +295,17 @@ class TurnTaker:
         seen = len(entries)
         writes = transactions.carried_out(request.command)
         wanted = max(request.min_replicas, self._min_replicas) if writes else 0
-        error = self._refusal(writes, wanted, context)
-        if error is None:
-            try:
+        error: SynapError | None
+        try:
+            error = self._refusal(writes, wanted, context)
+            if error is None:
                 result = transactions.evaluate(
                     request.command, transaction, context.now_ms, self._limits
                 )
-            except CommandError as raised:
-                error = raised
+        except CommandError as raised:
+            error = raised
+            if isinstance(raised, RecordCorrupt):
+                self._on_damage(raised.key)
         offset = context.before + len(entries)
         if error is not None:
             share.answers.append(failure(request.id, offset, error))

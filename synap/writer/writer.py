@@ -42,7 +42,7 @@ from synap.writer.pause import Pause
 from synap.writer.pause_handler import PauseHandler
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
 from synap.writer.sweeper import Sweeper
-from synap.writer.turn import Turn, TurnContext, TurnTaker
+from synap.writer.turn import Turn, TurnContext, TurnTaker, let_pass
 from synap.writer.write_gate import Reason, WriteGate
 from synap.writer.writer_status import FramePublisher, WriterStatus
 
@@ -96,9 +96,12 @@ class Writer:
         on_failure: Callable[[BaseException], None],
         count: Count,
         clock: Callable[[], float] = time.time,
+        on_damage: Callable[[bytes], None] = let_pass,
     ) -> None:
         """
         Args:
+            on_damage: Told the key of a record that is damaged, or of which the index of deadlines
+                says something else.
             data_dir: Open, and this process's own.
             status: Where the writer shows how it stands.
             options: How to work.
@@ -115,11 +118,13 @@ class Writer:
         self._on_failure = on_failure
         self._count = count
         self._clock = clock
+        self._on_damage = on_damage
         self.transactions = Transactions(options.transaction_timeout_seconds, time.monotonic)
         self._held = QuorumAnswers(options.quorum, publisher)
         self._taker = TurnTaker(
             options.limits, self.transactions, self._held, evictor,
             min_replicas=options.quorum.min_replicas, turn_bytes=options.turn_bytes,
+            on_damage=on_damage,
         )  # fmt: skip
         pause = Pause(options.hold_seconds)
         self._gate = WriteGate(pause, self._show, data_dir.node.identity.ended_by_epoch)
@@ -310,28 +315,31 @@ class Writer:
         """
         transaction = self._data_dir.store.begin(self._data_dir.reigns)
         try:
-            evicted = self._remove(transaction, removal) if removal else 0
+            expired, evicted = self._remove(transaction, removal, now_ms) if removal else (0, 0)
             value_bytes = take(transaction) if take is not None else 0
         except BaseException:
             transaction.abort()
             raise
         self._end(transaction, now_ms)
         if removal:
-            self._count(EXPIRED, len(removal.expired))
+            self._count(EXPIRED, expired)
             self._count(EVICTED, evicted)
         if self._evictor is not None:
             self._evictor.after_turn(transaction.entries, value_bytes)
 
-    def _remove(self, transaction: WriteTransaction, removal: Removal) -> int:
-        """Remove keys as a DEL entry each; return how many evicted ones were there."""
+    def _remove(
+        self, transaction: WriteTransaction, removal: Removal, now_ms: int
+    ) -> tuple[int, int]:
+        """Remove keys as a DEL entry each; return how many expired and evicted ones were there."""
         for key in removal.expired:
-            transaction.remove(key)
+            if not transaction.remove_expired(key, now_ms):
+                self._on_damage(key)
         before = len(transaction.entries)
         for key in removal.evicted:
             transaction.remove(key)
         if self.transactions.watchers:
             self.transactions.note(transaction.entries)
-        return len(transaction.entries) - before
+        return before, len(transaction.entries) - before
 
     def _end(self, transaction: WriteTransaction, now_ms: int) -> None:
         if not transaction.entries:

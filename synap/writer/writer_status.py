@@ -17,6 +17,7 @@ from synap.shared.board import (
     NodeDetails,
     ReplicaFacts,
     SnapshotFacts,
+    StoreHealth,
 )
 
 
@@ -76,6 +77,7 @@ class WriterStatus:
         snapshots: Callable[[], SnapshotFacts],
         clock_held: Callable[[], float] = float,
         quorum: QuorumWatch | None = None,
+        store_health: Callable[[], StoreHealth] = StoreHealth,
     ) -> None:
         """
         Args:
@@ -87,6 +89,7 @@ class WriterStatus:
             snapshots: Tells how the node's snapshots stand.
             quorum: Watches whether enough replicas can be reached; None where none are wanted.
             clock_held: Tells by how many seconds the machine's clock jumped, unconfirmed.
+            store_health: Tells what is known of the store's records.
         """
         self._board = board
         self._data_dir = data_dir
@@ -96,6 +99,7 @@ class WriterStatus:
         self._snapshots = snapshots
         self._clock_held = clock_held
         self._quorum = quorum
+        self._store_health = store_health
 
     def show(self, read_only: str, heir_url: str) -> None:
         """Show what requests need to know.
@@ -150,5 +154,6 @@ class WriterStatus:
                 awaited=publisher.awaited() if publisher is not None else (),
                 snapshots=self._snapshots(),
                 clock_held_seconds=self._clock_held(),
+                store_health=self._store_health(),
             )
         )

@@ -133,6 +133,13 @@ def install(app: App, node: LocalNode) -> None:
     ) -> None:
         answer_error(resp, error, node)
 
+    async def on_record_corrupt(
+        req: Request, resp: Response, error: request_errors.RecordCorrupt, params: dict[str, Any]
+    ) -> None:
+        # No traceback: the owner of the log tells of it, once.
+        node.report_damage(error)
+        answer_error(resp, error)
+
     async def on_not_authenticated(
         req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
     ) -> None:
@@ -146,6 +153,7 @@ def install(app: App, node: LocalNode) -> None:
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(SynapError, _on_synap_error)
     app.add_error_handler(ReadOnlyReplica, on_read_only)
+    app.add_error_handler(request_errors.RecordCorrupt, on_record_corrupt)
     app.add_error_handler(NotAuthenticated, on_not_authenticated)
 
 

@@ -211,4 +211,6 @@ def manifest_of(offer: SnapshotOffer) -> Manifest:
         sha256=offer.sha256.hex(),
         compression=offer.compression,
         plain_bytes=offer.plain_bytes,
+        # It counts only once `walk_apart` has looked at all of it.
+        checked=True,
     )

@@ -12,7 +12,7 @@ from synap.replication.following.freshness import Freshness
 from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.reigns import rank
-from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts
+from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts, StoreHealth
 from synap.shared.node_clock import ClockWord, measured_offset
 
 _DETAILS_EVERY_NS = 500 * NS_PER_MS
@@ -30,6 +30,7 @@ class ReplicaBoard:
         master_address: str,
         snapshots: Callable[[], SnapshotFacts],
         freshness: Freshness,
+        store_health: Callable[[], StoreHealth] = StoreHealth,
     ) -> None:
         """
         Args:
@@ -38,6 +39,7 @@ class ReplicaBoard:
             master_address: The master's PUB socket.
             snapshots: Tells how the node's snapshots stand.
             freshness: Keeps how old the data is over restarts.
+            store_health: Tells what is known of the store's records.
         """
         self._board = board
         self._clock = ClockWord(board.clock)
@@ -46,6 +48,7 @@ class ReplicaBoard:
         self._master_host = split_address(master_address)[0]
         self._snapshots = snapshots
         self._freshness = freshness
+        self._store_health = store_health
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
 
@@ -98,6 +101,7 @@ class ReplicaBoard:
                 link_note=note or _skew_note(skew_seconds),
                 clock_skew_seconds=skew_seconds,
                 snapshots=self._snapshots(),
+                store_health=self._store_health(),
             )
         )
 

@@ -32,6 +32,7 @@ from synap.request_errors import (
     FieldMissing,
     FieldUnknown,
     KeyNotFound,
+    RecordCorrupt,
 )
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -278,6 +279,8 @@ def _refused(one: OneCommand, error: SynapError, node: LocalNode) -> ErrorAnswer
 def _told(error: SynapError, node: LocalNode) -> str:
     """Return the error's message after the prefix of its kind."""
     message = error.message
+    if isinstance(error, RecordCorrupt):
+        node.report_damage(error)
     if isinstance(error, FieldMissing):
         message = f"Missing '{error.field}' field"
     elif isinstance(error, errors.ReadOnlyReplica):

@@ -57,6 +57,9 @@ from synap.shared.series import (
     FULL_RESYNCS,
     GAPS,
     PUT_ASIDE,
+    RECORDS_DAMAGED,
+    RECORDS_MENDED,
+    RECORDS_VERIFIED,
     REQUESTS,
     VIOLATIONS,
     Name,
@@ -250,6 +253,7 @@ class NodeCollector(Collector):
             "1 where a part of it was found damaged that the live store makes up for.",
             bool(details.wal_damage),
         )
+        yield from self._verify_families()
         snapshots = details.snapshots
         yield GaugeMetricFamily("synap_snapshots", "Snapshots that are kept.", snapshots.count)
         yield GaugeMetricFamily(
@@ -261,6 +265,33 @@ class NodeCollector(Collector):
             "synap_snapshot_failing",
             "1 where the last try to take a snapshot failed.",
             bool(snapshots.error),
+        )
+
+    def _verify_families(self) -> Iterator[Metric]:
+        health = self._state.details.store_health
+        yield GaugeMetricFamily(
+            "synap_records_damaged",
+            "Records of the live store that are damaged and not mended yet.",
+            health.damage.records,
+        )
+        yield GaugeMetricFamily(
+            "synap_store_damaged",
+            "1 where the live store is damaged and can't be rebuilt from snapshot and log.",
+            bool(health.note),
+        )
+        yield self._counter(
+            "synap_records_found_damaged", "Records that were found damaged.", RECORDS_DAMAGED
+        )
+        yield self._counter(
+            "synap_records_mended", "Those of them that were mended.", RECORDS_MENDED
+        )
+        yield self._counter(
+            "synap_records_verified", "Records that were looked at in turn.", RECORDS_VERIFIED
+        )
+        yield GaugeMetricFamily(
+            "synap_verify_last_timestamp_seconds",
+            "When all records had last been looked at; 0 for never since the owner's start.",
+            health.scrub.last_ms / 1000,
         )
 
     def _role_families(self) -> Iterator[Metric]:

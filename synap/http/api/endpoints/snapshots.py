@@ -1,4 +1,4 @@
-"""`POST /snapshot`: work that the log's owner does for the operator."""
+"""`POST /snapshot`, `POST /verify`: work that the log's owner does for the operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from falcon.asgi import Response
 
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
-from synap.ipc.admin_messages import SnapshotTaken, TakeSnapshot
+from synap.ipc.admin_messages import SnapshotTaken, StoreVerified, TakeSnapshot, VerifyStore
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 
@@ -18,6 +18,7 @@ _SNAPSHOT_SECONDS = 3600.0
 def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     """Add the operator's endpoints."""
     app.add_route("/snapshot", Snapshots(node, api))
+    app.add_route("/verify", Verification(node, api))
 
 
 class Snapshots(Resource):
@@ -33,5 +34,21 @@ class Snapshots(Resource):
                 "message": f"the snapshot of offset {taken.offset} is durable and verified",
                 "offset": taken.offset,
                 "file": taken.path,
+            }
+        )
+
+
+class Verification(Resource):
+    """The look at every record of the live store."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        verified = await self._api.administer(req.caller, VerifyStore(), _SNAPSHOT_SECONDS)
+        assert isinstance(verified, StoreVerified)
+        resp.data = orjson.dumps(
+            {
+                "success": not verified.damaged,
+                "records": verified.records,
+                "bytes": verified.bytes,
+                "damaged": verified.damaged,
             }
         )

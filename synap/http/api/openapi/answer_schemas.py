@@ -225,6 +225,7 @@ SCHEMAS: dict[str, Schema] = {
     "Digest": made_of(
         offset=NATURAL, keys=NATURAL, digest={"type": "string", "pattern": "^[0-9a-f]{64}$"}
     ),
+    "Verified": made_of(success=BOOLEAN, records=NATURAL, bytes=NATURAL, damaged=NATURAL),
     "Snapshot": made_of(success=TRUE, message=TEXT, offset=NATURAL, file=TEXT),
     "RoleTaken": made_of(
         success=TRUE,

@@ -99,6 +99,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             "/snapshot", "Take a snapshot", "Snapshot", kind="node", statuses=(500, 503, 507),
             headers=("X-Synap-Offset",),
         ),
+        post(
+            "/verify", "Look at every record of the store", "Verified", kind="node",
+            statuses=(500, 503),
+        ),
         get(
             "/backup", "Stream one consistent image of the store", "Binary", statuses=(507,),
             media_type="application/octet-stream", headers=("X-Synap-Checksum",),

@@ -183,6 +183,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/key/{key:key}/renamenx"): {"destination": "guarded2"},
     ("POST", "/key/{key:key}/copy"): {"destination": "guarded2"},
     ("POST", "/snapshot"): None,
+    ("POST", "/verify"): None,
     ("POST", "/replication/promote"): {"force": True},
     ("POST", "/replication/pause"): {"seconds": 1},
     ("POST", "/replication/resume"): {},

@@ -26,6 +26,7 @@ NOT_CALLED = (
     "/replication/pause",
     "/replication/step-down",
     "/snapshot",
+    "/verify",
     "/backup",
 )
 CHECKS = [
@@ -102,6 +103,7 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("GET /readiness", {}, {"verbose": ""}),
     ("DELETE /slowlog", {}, None),
     ("POST /snapshot", {}, None),
+    ("POST /verify", {}, None),
     ("GET /backup", {}, None),
     ("POST /auth/users", {}, {"username": "ann", "password": PASSWORD}),
     ("POST /auth/users/{name}/roles", {"name": "ann"}, {"role": "readonly"}),

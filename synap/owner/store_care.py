@@ -1,0 +1,122 @@
+"""What keeps the live store sound: looking at its records, mending them, and making it anew.
+
+A damaged record is mended where it lies. Where that can't help, because a page or the bytes of a
+key are damaged, all of the store is made anew: a replica takes its master's snapshot, any other
+node puts the store out of use and ends, so that its next owner rebuilds it from snapshot and log.
+That is done only where these were seen to lead to a whole state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from synap.errors import StoreError, SynapError
+from synap.node.data_dir import DataDir
+from synap.node.paths import NodePaths
+from synap.owner.mender import CopySource, Mender
+from synap.owner.verifier import Verifier
+from synap.replication.rules.mending import Damage
+from synap.shared.board import StoreHealth
+from synap.shared.series import Count
+from synap.store.generations import set_aside
+
+logger = logging.getLogger(__name__)
+
+
+class Helper(Protocol):
+    """What the engine of a role can do for the store."""
+
+    def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
+        """Return where sound copies of records are sought, in this order.
+
+        Args:
+            own: The node's own snapshot and log.
+        """
+
+    def renew_store(self, why: str) -> bool:
+        """Have the whole store replaced from elsewhere; False where there is nobody to ask."""
+
+
+class StoreCare:
+    """All methods belong to the loop that `start` was called on.
+
+    Attributes:
+        mender: Is told what is damaged.
+        verifier: Looks at all records.
+    """
+
+    def __init__(
+        self,
+        paths: NodePaths,
+        data_dir: DataDir,
+        every_hours: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        fail: Callable[[BaseException], None],
+        count: Count,
+    ) -> None:
+        """
+        Args:
+            every_hours: Time between two looks at all records; 0 for none.
+            command: Starts the verifying process.
+            environment: The process's whole environment.
+            fail: Ends the owner by an error.
+            count: Counts what is found and mended.
+        """
+        self._paths = paths
+        self._fail = fail
+        self.mender = Mender(data_dir, count, self._see_ghosts)
+        self.verifier = Verifier(
+            paths, self.mender, every_hours, command, environment,
+            count=count, on_damaged_page=self._renew,
+        )  # fmt: skip
+        self._helper: Helper | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._note = ""
+
+    def facts(self) -> StoreHealth:
+        """Return what is known of the store's records."""
+        return StoreHealth(self.verifier.facts(), self.mender.facts(), self._note)
+
+    def start(self, helper: Helper) -> None:
+        """Begin, with the engine of the node's role."""
+        self._helper = helper
+        self.mender.start(helper.copy_sources(self.verifier))
+        self.verifier.start()
+
+    async def stop(self) -> None:
+        """End; what is damaged stays so."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await self.verifier.stop()
+        await self.mender.stop()
+
+    def _see_ghosts(self, source: str, ghosts: Sequence[Damage]) -> None:
+        self._renew(
+            f"the record of key {ghosts[0].key!r} is damaged, and by {source} there is no such key"
+        )
+
+    def _renew(self, why: str) -> None:
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._make_anew(why))
+
+    async def _make_anew(self, why: str) -> None:
+        logger.error("the live store is damaged: %s", why, extra={"action": "store_damaged"})
+        if self._helper is not None and self._helper.renew_store(why):
+            return
+        try:
+            # Nothing is wanted but to know that they lead to a whole state.
+            await self.verifier.find(())
+            set_aside(self._paths.store_dir)
+        except (SynapError, OSError) as error:
+            self._note = (
+                f"the live store is damaged ({why}) and can't be rebuilt here ({error}): promote a "
+                "replica that is sound, or restore from a backup"
+            )
+            logger.error("%s", self._note, extra={"action": "store_damaged"})
+            return
+        self._fail(StoreError(f"the live store is damaged and will be rebuilt: {why}"))
