@@ -41,6 +41,7 @@ from synap.owner.stale_readers import StaleReaders
 from synap.owner.store_care import StoreCare
 from synap.replication.following.listening import why_unheard
 from synap.replication.publishing.known_replicas import load_replicas
+from synap.replication.rules.record_copies import Look
 from synap.shared.board import Board, StoreHealth
 from synap.shared.series import Count, Series
 from workers.ports import check_ports
@@ -80,8 +81,10 @@ class Engine(Protocol):
     def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
         """Return where sound copies of records are sought, given the own snapshot and log."""
 
+    can_renew: bool
+
     def renew_store(self, why: str) -> bool:
-        """Have the whole store replaced from elsewhere; False where there is nobody to ask."""
+        """Have the whole store replaced from elsewhere; False where nobody can be asked now."""
 
     def handle(self, command: EngineCommand) -> EngineResult:
         """Carry out what is asked of this role.
@@ -113,6 +116,7 @@ class OwnerParts:
         count: Counts what happens, in the owner's series.
         mender: Mends what is damaged in the live store.
         store_health: Tells what is known of its records.
+        look: Looks at one of them for another node.
     """
 
     config: Config
@@ -124,6 +128,7 @@ class OwnerParts:
     count: Count
     mender: Mender
     store_health: Callable[[], StoreHealth]
+    look: Look
 
 
 Build = Callable[[OwnerParts], Awaitable[Engine]]
@@ -157,7 +162,7 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
     snapshots.on_unsound = care.verifier.look_soon
     parts = OwnerParts(
         config, paths, data_dir, board, snapshots, exit_signal.fail, series.count, care.mender,
-        care.facts,
+        care.facts, care.look,
     )  # fmt: skip
     engine = await build(parts)
     roles = RoleChange(config, data_dir, _owner_hooks(config, board, exit_signal, engine))

@@ -61,6 +61,8 @@ def serve(config: Config) -> int:
 class ReplicaEngine:
     """The subscriber and its task."""
 
+    can_renew = True
+
     def __init__(
         self,
         subscriber: Subscriber,
@@ -101,10 +103,10 @@ class ReplicaEngine:
         return 0
 
     def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
-        return (own,)
+        return (self._subscriber, own)
 
     def renew_store(self, why: str) -> bool:
-        return False
+        return self._subscriber.renew(why)
 
     def handle(self, command: EngineCommand) -> MasterAccepted:
         """Take the operator's word that the master's data is to replace this node's.
@@ -153,6 +155,7 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
         count=parts.count,
         on_peers=partial(save_peers, parts.paths.peers_file),
         installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
+        look=parts.look,
     )
     return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail, freshness)
 

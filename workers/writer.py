@@ -88,6 +88,8 @@ def serve(config: Config) -> int:
 class WriterEngine:
     """The writer, and on a master its publisher and what it tells the master before it."""
 
+    can_renew = False
+
     def __init__(
         self,
         paths: NodePaths,
@@ -168,7 +170,7 @@ class WriterEngine:
         return self._publisher.held_offset(1) if self._publisher is not None else 0
 
     def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
-        return (own,)
+        return (own,) if self._publisher is None else (own, self._publisher)
 
     def renew_store(self, why: str) -> bool:
         return False
@@ -214,7 +216,13 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
     if data_dir.node.role == "master":
         known = load_replicas(parts.paths.replicas_file)
         publisher = Publisher(
-            config, data_dir, parts.snapshots, known, count=parts.count, clock_ms=clock.now_ms
+            config,
+            data_dir,
+            parts.snapshots,
+            known,
+            count=parts.count,
+            clock_ms=clock.now_ms,
+            look=parts.look,
         )
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)

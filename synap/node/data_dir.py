@@ -29,11 +29,13 @@ from synap.node.recovery import MAP_BYTES, Recovery, recover, wal_options
 from synap.node.replay import Replay
 from synap.place import Reigns
 from synap.position import Lineage, Position, Reign
+from synap.replication.rules.record_copies import Looked
 from synap.shared.accounts_version import AccountsVersion
 from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import Manifest
 from synap.snapshot.image import unpack_image
 from synap.store import Applied, Bulk, Store, WriteTransaction
+from synap.store.scrubbing import is_sound
 from synap.wal.wal import Wal
 
 if TYPE_CHECKING:
@@ -217,6 +219,11 @@ class DataDir:
         for epoch, reigned in groupby(frames, key=lambda frame: frame.epoch):
             reign = reign_at_end(self.lineage, self.position, epoch)
             self._append_reigned(reign, list(reigned))
+
+    def look(self, space: int, key: bytes) -> Looked:
+        """Return what the live store has of a key, sound or not."""
+        raw, offset = self.store.reader().raw(space, key)
+        return Looked(raw, offset, raw is None or is_sound(key, raw))
 
     def restore(self, records: Sequence[tuple[int, bytes, bytes | None]]) -> None:
         """Put sound records in place of damaged ones in the live store; the log stays as it is.

@@ -41,8 +41,8 @@ class CopySource(Protocol):
 
     name: str
 
-    async def find(self, wanted: Sequence[Damage]) -> dict[Suspect, Copy]:
-        """Return what it has; what is missing it can't tell of now.
+    async def find(self, wanted: Sequence[Damage]) -> dict[tuple[int, bytes], Copy]:
+        """Return what it has, by space and key; what is missing it can't tell of now.
 
         Raises:
             SynapError, OSError: it can't tell of any.
@@ -191,14 +191,16 @@ class Mender:
         for entry in entries:
             del self._suspects[Suspect(DEADLINES, entry)]
 
-    def _take(self, name: str, damages: Sequence[Damage], copies: dict[Suspect, Copy]) -> bool:
+    def _take(
+        self, name: str, damages: Sequence[Damage], copies: dict[tuple[int, bytes], Copy]
+    ) -> bool:
         """Put those copies in place that fit now; return whether others may soon."""
         reader = self._data_dir.store.reader()
         restored: list[tuple[int, bytes, bytes | None]] = []
         ghosts: list[Damage] = []
         is_waiting = False
         for damage in damages:
-            copy = copies.get(Suspect(damage.space, damage.key))
+            copy = copies.get((damage.space, damage.key))
             if copy is None or (copy.raw is not None and not is_sound(damage.key, copy.raw)):
                 continue
             verdict = judge(damage, copy, *reader.raw(damage.space, damage.key))

@@ -19,11 +19,18 @@ from synap.node.paths import NodePaths
 from synap.owner.mender import CopySource, Mender
 from synap.owner.verifier import Verifier
 from synap.replication.rules.mending import Damage
+from synap.replication.rules.record_copies import Looked
 from synap.shared.board import StoreHealth
 from synap.shared.series import Count
 from synap.store.generations import set_aside
 
 logger = logging.getLogger(__name__)
+
+
+# How often it is looked whether the store was replaced, and how often its helper may have nobody
+# to ask before the node helps itself.
+_RENEW_SECONDS = 0.5
+_RENEW_LOOKS = 60
 
 
 class Helper(Protocol):
@@ -36,8 +43,11 @@ class Helper(Protocol):
             own: The node's own snapshot and log.
         """
 
+    can_renew: bool
+    """Whether the role has anybody who could replace the whole store."""
+
     def renew_store(self, why: str) -> bool:
-        """Have the whole store replaced from elsewhere; False where there is nobody to ask."""
+        """Have the whole store replaced from elsewhere; False where nobody can be asked now."""
 
 
 class StoreCare:
@@ -68,6 +78,7 @@ class StoreCare:
             count: Counts what is found and mended.
         """
         self._paths = paths
+        self._data_dir = data_dir
         self._fail = fail
         self.mender = Mender(data_dir, count, self._see_ghosts)
         self.verifier = Verifier(
@@ -81,6 +92,13 @@ class StoreCare:
     def facts(self) -> StoreHealth:
         """Return what is known of the store's records."""
         return StoreHealth(self.verifier.facts(), self.mender.facts(), self._note)
+
+    def look(self, space: int, key: bytes) -> Looked:
+        """Return what the live store has of a key, for another node."""
+        looked = self._data_dir.look(space, key)
+        if not looked.is_sound:
+            self.mender.report_key(key)
+        return looked
 
     def start(self, helper: Helper) -> None:
         """Begin, with the engine of the node's role."""
@@ -104,9 +122,23 @@ class StoreCare:
         if self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self._make_anew(why))
 
+    async def _is_renewed(self, why: str) -> bool:
+        """Have the store replaced from elsewhere; return whether it was."""
+        generation = self._data_dir.store.generation
+        left_looks = _RENEW_LOOKS
+        if self._helper is None or not self._helper.can_renew:
+            return False
+        while self._data_dir.store.generation == generation:
+            if not self._helper.renew_store(why):
+                left_looks -= 1
+            if not left_looks:
+                return False
+            await asyncio.sleep(_RENEW_SECONDS)
+        return True
+
     async def _make_anew(self, why: str) -> None:
         logger.error("the live store is damaged: %s", why, extra={"action": "store_damaged"})
-        if self._helper is not None and self._helper.renew_store(why):
+        if await self._is_renewed(why):
             return
         try:
             # Nothing is wanted but to know that they lead to a whole state.

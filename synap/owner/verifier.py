@@ -104,7 +104,7 @@ class Verifier:
         """
         return await self._scrub(1.0)
 
-    async def find(self, wanted: Sequence[Damage]) -> dict[Suspect, Copy]:
+    async def find(self, wanted: Sequence[Damage]) -> dict[tuple[int, bytes], Copy]:
         """Make records anew from snapshot and log, as `CopySource` tells.
 
         Raises:
@@ -117,7 +117,10 @@ class Verifier:
         salvaged = told.salvaged
         if salvaged is None:
             raise VerifyFailed(told.fault)
-        return {place: Copy(salvaged.offset, raw, self.name) for place, raw in salvaged.records}
+        return {
+            (place.space, place.key): Copy(salvaged.offset, raw, self.name)
+            for place, raw in salvaged.records
+        }
 
     async def _watch(self) -> None:
         wait_seconds = self._every_seconds / _FIRST_PART

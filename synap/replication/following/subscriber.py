@@ -23,11 +23,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from synap.errors import DiskFull, HandshakeFailed, LinkLost, MemoryLimit, ReplicationError
+from synap.replication.record_asking import Found, RecordAsking
 from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
+from synap.replication.rules.mending import Damage
 from synap.replication.rules.pace import Pace
 from synap.replication.rules.progress import LinkState, retry_delay_ms
+from synap.replication.rules.record_copies import Look
 from synap.replication.rules.resync import Install, Job
 from synap.replication.transport.curve import Keys, MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
@@ -76,7 +79,13 @@ class JobTaker(Protocol):
 
 
 class Subscriber:
-    """The engine. All methods belong to the loop that `run` was called on."""
+    """The engine. All methods belong to the loop that `run` was called on.
+
+    Attributes:
+        name: What `find` asks, for people.
+    """
+
+    name = "its master"
 
     def __init__(
         self,
@@ -90,6 +99,7 @@ class Subscriber:
         draw: Callable[[], float] = random.random,
         installer: JobTaker | None = None,
         on_peers: Callable[[tuple[str, ...]], None] | None = None,
+        look: Look | None = None,
     ) -> None:
         """
         Args:
@@ -102,6 +112,7 @@ class Subscriber:
             draw: Random numbers from [0, 1) for the back-off.
             on_peers: Called where the master has told anew where its replicas would be as masters.
             installer: Does the disk's part of a full resync; without it there is none.
+            look: Looks at a record of the live store for the master; None where it gets none.
 
         Raises:
             ConfigInvalid: The file of the secret key can't be used.
@@ -131,7 +142,9 @@ class Subscriber:
             ),
             applied_time_ms,
             fresh_ns,
+            look,
         )
+        self._asking = RecordAsking(self.name, self._ask_record)
         self._tick_seconds = min(
             replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS
         )
@@ -170,6 +183,30 @@ class Subscriber:
         """
         self._follower.accept(time.monotonic_ns())
         self._wake.set()
+
+    async def find(self, wanted: Sequence[Damage]) -> Found:
+        """Return what the master has of records.
+
+        Raises:
+            VerifyFailed: it can't be asked, or does not answer.
+        """
+        return await self._asking.find(wanted)
+
+    def renew(self, why: str) -> bool:
+        """Have the master's snapshot replace what this node holds, which is damaged.
+
+        Returns:
+            Whether that is under way; it ends with the link, and is to be asked for again then.
+        """
+        is_begun = self._follower.renew(why, time.monotonic_ns())
+        self._wake.set()
+        return is_begun
+
+    def _ask_record(self, damage: Damage, at_byte: int) -> int | None:
+        request = self._follower.ask_record(damage.space, damage.key, at_byte)
+        if request is not None:
+            self._link.send_soon()
+        return request
 
     async def _follow_for_ever(self) -> None:
         attempt = -1
@@ -243,6 +280,10 @@ class Subscriber:
         self._wake.clear()
 
     def _settled(self) -> None:
+        if self._follower.pieces:
+            for piece in self._follower.pieces:
+                self._asking.hear(piece)
+            self._follower.pieces.clear()
         self._submit()
         if self._follower.peers != self._peers:
             self._peers = self._follower.peers

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from synap.addresses import reachable_address, reachable_url
@@ -23,6 +24,7 @@ from synap.errors import (
     OffsetNotRetained,
     ProtocolViolation,
     StoreError,
+    VerifyFailed,
     WalCorrupt,
 )
 from synap.frame import Frame
@@ -30,20 +32,24 @@ from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
 from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.publishing.transfers import ReadableLog, Reader, share_bytes
+from synap.replication.record_asking import Found, RecordAsking
 from synap.replication.rules import messages
 from synap.replication.rules.crowd import Seat
 from synap.replication.rules.line_limit import LineLimit
 from synap.replication.rules.master import Master, MasterHooks, MasterOptions
+from synap.replication.rules.mending import Damage
 from synap.replication.rules.messages import (
     DIVERGED,
     NEEDS_FULL_RESYNC,
     Answer,
     Hello,
     Published,
+    RecordLoan,
     encode,
 )
 from synap.replication.rules.plan import CatchUp, Diverged, Plan
 from synap.replication.rules.progress import NS_PER_MS
+from synap.replication.rules.record_copies import Look
 from synap.replication.rules.restart import Restart
 from synap.replication.rules.roster import ReplicaProgress
 from synap.replication.transport.curve import load_keys
@@ -123,7 +129,10 @@ class Publisher:
     Attributes:
         violations: Messages that were none.
         snapshots: The full resyncs under way, once started.
+        name: What `find` asks, for people.
     """
+
+    name = "a replica"
 
     def __init__(
         self,
@@ -134,9 +143,11 @@ class Publisher:
         *,
         count: Count,
         clock_ms: Callable[[], int] | None = None,
+        look: Look | None = None,
     ) -> None:
         """
         Args:
+            look: Looks at a record of the live store for a replica; None where they get none.
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
                 machine's.
             known: Names of the replicas that are asked for what a recovering log lacks, with the
@@ -181,9 +192,12 @@ class Publisher:
                 on_higher_epoch=self._hear_higher_epoch,
                 on_restart_over=self._end_restart,
                 is_known=self._is_known,
+                on_loan=self._hear_loan,
+                look=look,
             ),
             self._restart(known),
         )
+        self._asking: RecordAsking | None = None
         self._lines = LineLimit()
         self._peers = dict(known) if isinstance(known, Mapping) else {}
         self._complained_ns = -_COMPLAIN_EVERY_NS
@@ -280,6 +294,29 @@ class Publisher:
     def forget_replica(self, name: str) -> bool:
         """Forget a replica and wait for it no more; return False where it is connected."""
         return self._master.forget_replica(name)
+
+    async def find(self, wanted: Sequence[Damage]) -> Found:
+        """Return what replicas have of records, each asked for what those before it lack.
+
+        Raises:
+            VerifyFailed: none of them can be asked.
+        """
+        found: Found = {}
+        why = "no replica is there to be asked"
+        for peer in self._master.menders():
+            left = [each for each in wanted if (each.space, each.key) not in found]
+            if not left:
+                break
+            self._asking = RecordAsking(self.name, partial(self._recall, peer))
+            try:
+                found |= await self._asking.find(left)
+            except VerifyFailed as error:
+                why = error.message
+            finally:
+                self._asking = None
+        if not found:
+            raise VerifyFailed(why)
+        return found
 
     def held_offset(self, replicas: int) -> int:
         """Return the last offset that `replicas` replicas, at least one, hold in their WALs."""
@@ -416,6 +453,15 @@ class Publisher:
             return
         self._hooks.on_replica(hello.replica, reachable, self._master.seats())
         self._note_peer(hello.replica, reachable)
+
+    def _recall(self, peer: bytes, damage: Damage, at_byte: int) -> int | None:
+        if not self._is_running:
+            return None
+        return self._master.recall_record(peer, damage.space, damage.key, at_byte)
+
+    def _hear_loan(self, loan: RecordLoan) -> None:
+        if self._asking is not None:
+            self._asking.hear(loan)
 
     def _hear_ack(self) -> None:
         self._hooks.on_ack()

@@ -15,6 +15,7 @@
     turns         who gets the next place for a full resync
     quorum        when enough of them hold a write
     reigns        when a master's reign has ended, and whose data is ahead
+    record_copies  single records between nodes, piece by piece
     mending       when a copy may take a damaged record's place
     restart       whom a master asks that may have lost the end of its log
     peer_words    what a peer may say in names and addresses

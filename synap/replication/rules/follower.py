@@ -37,11 +37,14 @@ from synap.replication.rules.messages import (
     Chunk,
     Credit,
     Fetch,
+    FetchRecord,
     Heartbeat,
     Hello,
     Loan,
     Published,
     Recall,
+    RecallRecord,
+    RecordPiece,
     Refusal,
     Request,
     SnapshotChunk,
@@ -51,6 +54,7 @@ from synap.replication.rules.messages import (
     read_frames,
 )
 from synap.replication.rules.progress import NS_PER_MS, LinkState, StreamBuffer, is_silent
+from synap.replication.rules.record_copies import Look, loan_of
 from synap.replication.rules.resync import CREDIT, Install, Job, Resync
 
 # Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
@@ -126,6 +130,7 @@ class Follower:
         jobs: What the disk must do for a full resync, oldest first; the caller takes them out and
             tells `done` what became of each.
         peers: Where the master's other replicas would be as masters, this one too; as told last.
+        pieces: What the master answered to `ask_record`; the caller takes them out.
         gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
     """
 
@@ -135,6 +140,7 @@ class Follower:
         options: FollowerOptions,
         applied_time_ms: int,
         fresh_ns: int = 0,
+        look: Look | None = None,
     ) -> None:
         """
         Args:
@@ -143,10 +149,14 @@ class Follower:
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
             fresh_ns: When this log last had all that its master had, as far as an earlier follower
                 knew; 0 where nobody knows.
+            look: Looks at a record of the live store; None where the master gets none.
         """
         self.outbox: list[Request] = []
+        self.pieces: list[RecordPiece] = []
         self.gaps = 0
         self.peers: tuple[str, ...] = ()
+        self._look_at = look
+        self._master_mends = False
         self._log = log
         self._options = options
 
@@ -232,6 +242,12 @@ class Follower:
             self._receive_welcome(message, now_ns)
         elif isinstance(message, Recall):
             self._lend(message, now_ns)
+        elif isinstance(message, RecordPiece):
+            self._contact_ns = now_ns
+            self.pieces.append(message)
+        elif isinstance(message, RecallRecord):
+            self._contact_ns = now_ns
+            self._lend_record(message)
         else:
             self._receive_refusal(message, now_ns)
 
@@ -286,6 +302,33 @@ class Follower:
         self._accepted = self._refusal.lineage[-1:]
         if self._stage is _Stage.REFUSED:
             self._say_hello(now_ns)
+
+    def ask_record(self, space: int, key: bytes, at_byte: int) -> int | None:
+        """Ask the master for a record, from a byte on; return the request's number.
+
+        None where it can't be asked now: this log is not known to be a beginning of its log.
+        """
+        if self._stage is not _Stage.JOINED or not self._master_mends:
+            return None
+        request = self._next_request()
+        self.outbox.append(FetchRecord(request, space, key, at_byte))
+        return request
+
+    def renew(self, why: str, now_ns: int) -> bool:
+        """Take the master's snapshot although frames would do: what this node has is damaged.
+
+        Returns:
+            Whether that is under way.
+        """
+        if self._stage is _Stage.SYNCING:
+            return True
+        if self._stage is not _Stage.JOINED or not self._options.can_resync:
+            return False
+        self._refusal = Refusal(messages.NEEDS_FULL_RESYNC, why, url=self._master_url)
+        self._become_syncing()
+        log = self._log
+        self._resync.begin(log.lineage, plan.Replace(), log.position.offset, now_ns)
+        return True
 
     def tick(self, now_ns: int) -> None:
         """Look at the clock; call it several times a heartbeat, with nothing left unread.
@@ -484,6 +527,7 @@ class Follower:
         hello = Hello(
             own.replica, position, lineage, own.url,
             sync_address=own.sync_address, format=VERSION, lends=True,
+            mends=self._look_at is not None,
         )  # fmt: skip
         self.outbox.append(hello)
 
@@ -492,6 +536,7 @@ class Follower:
         if self._stage not in (_Stage.GREETED, _Stage.LENDING):
             return
         self._master_url = welcome.url
+        self._master_mends = welcome.mends
         own = self._log.position
         lineage = self._log.lineage
         objection = plan.objection(own, lineage, welcome.lineage, welcome.position)
@@ -538,6 +583,11 @@ class Follower:
             self.outbox.append(Loan(recall.request, at, len(content), piece))
         if recall.at_byte >= len(content):
             self.outbox.append(Loan(recall.request, recall.at_byte, 0))
+
+    def _lend_record(self, recall: RecallRecord) -> None:
+        """Give the master what this node has of a record, where that is a state of its log."""
+        if self._stage is _Stage.JOINED and self._look_at is not None:
+            self.outbox.append(loan_of(recall, self._look_at(recall.space, recall.key)))
 
     def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
         if refusal.request:

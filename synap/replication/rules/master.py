@@ -30,24 +30,32 @@ from synap.replication.rules.messages import (
     Answer,
     Credit,
     Fetch,
+    FetchRecord,
     FetchSnapshot,
     Heartbeat,
     Hello,
     Inquiry,
     Loan,
     Published,
+    RecallRecord,
+    RecordLoan,
     Refusal,
     Request,
     Welcome,
 )
 from synap.replication.rules.plan import Diverged, FullResync, MasterFacts, Plan, decide
 from synap.replication.rules.progress import LinkState
+from synap.replication.rules.record_copies import Look, piece_of
 from synap.replication.rules.reigns import epoch_above
 from synap.replication.rules.restart import Awaited, Guest, Restart
 from synap.replication.rules.roster import ReplicaProgress, Roster
 
 # States of a replica whose offset is one of another log.
 _ELSEWHERE = (LinkState.DIVERGED, LinkState.SYNCING)
+
+
+def _let_pass(loan: RecordLoan) -> None:
+    """Nobody asked for it."""
 
 
 class MasterLog(Protocol):
@@ -138,6 +146,8 @@ class MasterHooks:
         on_restart_over: Begins the next reign: those that must be heard were, and lent what they
             hold.
         is_known: Whether a replica's name is durably among those that a restart asks.
+        on_loan: Takes what a replica has of a record.
+        look: Looks at a record of the live store; None where replicas get none.
     """
 
     send: Callable[[bytes, Answer], bool]
@@ -147,6 +157,8 @@ class MasterHooks:
     on_higher_epoch: Callable[[int], None]
     on_restart_over: Callable[[], None]
     is_known: Callable[[str], bool]
+    on_loan: Callable[[RecordLoan], None] = _let_pass
+    look: Look | None = None
 
 
 class Master:
@@ -177,6 +189,7 @@ class Master:
         # Whose hello is being looked up.
         self._greeting: set[bytes] = set()
         self._restart = restart
+        self._last_recall = 0
         self._peers: tuple[str, ...] = ()
 
     def tell_peers(self, peers: tuple[str, ...]) -> None:
@@ -280,6 +293,10 @@ class Master:
         elif not self._roster.knows(peer):
             if not self._is_guest(peer):
                 self._hooks.send(peer, Refusal(HELLO_WANTED, "say hello first"))
+        elif isinstance(request, FetchRecord):
+            self._give_record(peer, request)
+        elif isinstance(request, RecordLoan):
+            self._hooks.on_loan(request)
         elif isinstance(request, Fetch):
             # It has what it was sent, and reads on from there.
             self._drop(peer)
@@ -292,6 +309,21 @@ class Master:
                 self._snapshots.credit(peer, request)
         else:
             self._take_ack(peer, request, address, now_ns, wall_ms)
+
+    def menders(self) -> list[bytes]:
+        """Return the connections that can be asked by `recall_record`, the best one first."""
+        return self._roster.menders()
+
+    def recall_record(self, peer: bytes, space: int, key: bytes, at_byte: int) -> int | None:
+        """Ask a replica for a record, from a byte on; return the number of the request.
+
+        None where it can't be asked any more.
+        """
+        if not self._roster.knows(peer):
+            return None
+        self._last_recall += 1
+        is_sent = self._hooks.send(peer, RecallRecord(self._last_recall, space, key, at_byte))
+        return self._last_recall if is_sent else None
 
     def welcome(
         self,
@@ -402,6 +434,11 @@ class Master:
         self._greeting.add(peer)
         self._hooks.look_up(peer, address, hello)
 
+    def _give_record(self, peer: bytes, wanted: FetchRecord) -> None:
+        look = self._hooks.look
+        if look is not None:
+            self._hooks.send(peer, piece_of(wanted, look(wanted.space, wanted.key)))
+
     def _fetch_snapshot(self, peer: bytes, address: str, fetch: FetchSnapshot, now_ns: int) -> None:
         self._catch_up.drop(peer)
         if self._snapshots is None:
@@ -432,8 +469,9 @@ class Master:
 
     def _welcome_message(self) -> Welcome:
         lineage = self._log.lineage[-MAX_REIGNS:]
+        mends = self._hooks.look is not None
         return Welcome(
-            self._options.name, self._log.position, lineage, self._options.url, self._peers
+            self._options.name, self._log.position, lineage, self._options.url, self._peers, mends
         )
 
     def _refusal(self, reason: str, detail: str, common_offset: int) -> Refusal:

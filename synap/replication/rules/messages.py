@@ -73,6 +73,10 @@ HELLO_WANTED = "hello_wanted"
 BUSY = "busy"
 WAIT = "wait"
 NEEDS_UPGRADE = "needs_upgrade"
+# Words of `standing` in what is said of a record.
+THERE = "there"
+ABSENT = "absent"
+DAMAGED = "damaged"
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -88,6 +92,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
         sync_address: Where its ROUTER socket would be if it were a master; may be empty.
         format: The newest version of frames that it reads; programs before the second say none.
         lends: It answers Recall.
+        mends: It answers RecallRecord.
     """
 
     replica: Name
@@ -98,6 +103,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     sync_address: Text = ""
     format: int = FIRST_VERSION
     lends: bool = False
+    mends: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.replica)
@@ -192,6 +198,42 @@ class Loan(msgspec.Struct, frozen=True, array_like=True, tag=7):
     piece: Annotated[bytes, Meta(max_length=MAX_PIECE_BYTES)] = b""
 
 
+class FetchRecord(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """A replica whose record is damaged asks its master for it.
+
+    Attributes:
+        request: Number that the answer repeats.
+        space: Of the log.
+        key: The record's.
+        at_byte: The first byte that is wanted of the record as it is stored.
+    """
+
+    request: Number
+    space: Annotated[int, Meta(ge=0, le=2)]
+    key: Annotated[bytes, Meta(min_length=1, max_length=511)]
+    at_byte: Number = 0
+
+
+class RecordLoan(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """A replica gives its master what it has of a record.
+
+    Attributes:
+        request: What it answers.
+        offset: Last offset that the sender had applied when it looked.
+        standing: THERE, ABSENT or DAMAGED; an unknown word is like the last.
+        at_byte: Place of the piece in the record.
+        size: How many bytes the record has as it is stored; 0 where there is none to give.
+        piece: The bytes from there on.
+    """
+
+    request: Number
+    offset: Offset
+    standing: Word
+    at_byte: Number
+    size: Annotated[int, Meta(ge=0, le=MAX_BULK_BYTES)]
+    piece: Annotated[bytes, Meta(max_length=MAX_PIECE_BYTES)] = b""
+
+
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
     """The replica's log is a beginning of the master's, which still holds what follows it.
 
@@ -201,6 +243,7 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
         lineage: The reigns of the master's log, oldest first.
         url: Where clients reach the master; may be empty.
         peers: Addresses of the ROUTER sockets that its replicas would have as masters.
+        mends: It answers FetchRecord.
     """
 
     master: Name
@@ -208,6 +251,7 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
     lineage: Lineage
     url: Text = ""
     peers: Annotated[tuple[Text, ...], Meta(max_length=MAX_PEERS)] = ()
+    mends: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.master)
@@ -334,6 +378,42 @@ class Recall(msgspec.Struct, frozen=True, array_like=True, tag=38):
         _check_position(self.position)
 
 
+class RecordPiece(msgspec.Struct, frozen=True, array_like=True, tag=39):
+    """A master gives a replica what it has of a record.
+
+    Attributes:
+        request: What it answers.
+        offset: Last offset that the sender had applied when it looked.
+        standing: THERE, ABSENT or DAMAGED; an unknown word is like the last.
+        at_byte: Place of the piece in the record.
+        size: How many bytes the record has as it is stored; 0 where there is none to give.
+        piece: The bytes from there on.
+    """
+
+    request: Number
+    offset: Offset
+    standing: Word
+    at_byte: Number
+    size: Annotated[int, Meta(ge=0, le=MAX_BULK_BYTES)]
+    piece: Annotated[bytes, Meta(max_length=MAX_PIECE_BYTES)] = b""
+
+
+class RecallRecord(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """A master whose record is damaged, and that can't make it anew, asks a replica for it.
+
+    Attributes:
+        request: Number that the answer repeats.
+        space: Of the log.
+        key: The record's.
+        at_byte: The first byte that is wanted of the record as it is stored.
+    """
+
+    request: Number
+    space: Annotated[int, Meta(ge=0, le=2)]
+    key: Annotated[bytes, Meta(min_length=1, max_length=511)]
+    at_byte: Number = 0
+
+
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
     """The master is alive, and its log ends at `last_offset`.
 
@@ -362,8 +442,10 @@ class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
     history: History
 
 
-Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry | Loan
-Answer = Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk | Recall
+Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry | Loan | FetchRecord | RecordLoan
+Answer = (
+    Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk | Recall | RecordPiece | RecallRecord
+)
 Streamed = Heartbeat | Published
 Message = Request | Answer | Streamed
 

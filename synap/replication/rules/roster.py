@@ -67,6 +67,7 @@ class _Replica:
     heard_ns: int
     heard_wall_ms: int
     is_connected: bool = True
+    mends: bool = False
     # The connection that this one replaced while it was alive, and where that came from. A replica
     # that reconnects never uses the old one again; another replica of the same name does.
     replaced: bytes = b""
@@ -127,13 +128,22 @@ class Roster:
         self._forget_name_of(peer)
         replica = _Replica(
             peer, address, hello.url, hello.position.offset, hello.position.epoch,
-            _state_of(answer), now_ns, wall_ms,
+            _state_of(answer), now_ns, wall_ms, mends=hello.mends,
         )  # fmt: skip
         if before is not None:
             _look_for_twin(replica, before, is_replaced=gone is not None)
         self._by_id[hello.replica] = replica
         self._ids[peer] = hello.replica
         return gone
+
+    def menders(self) -> list[bytes]:
+        """Return the connections of replicas that give their master records, the furthest first."""
+        found = [
+            replica
+            for replica in self._by_id.values()
+            if replica.is_connected and replica.mends and replica.state in _HOLDING_STATES
+        ]
+        return [each.peer for each in sorted(found, key=lambda each: -each.offset)]
 
     def acknowledge(self, peer: bytes, ack: Ack, now_ns: int, wall_ms: int) -> bool:
         """Take an ack; return False for a connection that never said hello or was forgotten."""

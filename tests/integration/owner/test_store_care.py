@@ -33,6 +33,8 @@ FAR_MS = 2**42
 class Alone:
     """The engine of a node that has nobody to ask."""
 
+    can_renew = False
+
     def copy_sources(self, own: CopySource) -> Sequence[CopySource]:
         return (own,)
 
