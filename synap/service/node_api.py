@@ -74,6 +74,7 @@ from synap.shared.counters import Counter
 from synap.shared.node_clock import now_ms
 from synap.shares import Holder, Shares
 from synap.store import StoreReader
+from synap.store.range_digest import RangeDigest
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
 MAX_PAGE_KEYS = 10_000
@@ -592,6 +593,13 @@ class NodeApi:
         caller.require("admin", b"node:digest")
         return await self._node.read_in_thread(_digest)
 
+    async def digest_range(
+        self, caller: Caller, space: int, after: bytes, until: bytes | None, limit: int
+    ) -> RangeDigest:
+        """Return the digest of a range of stored keys; see `synap.store.range_digest`."""
+        caller.require("admin", b"node:digest")
+        return await self._node.read_in_thread(_digest_range, space, after, until, limit)
+
     async def backup(self, caller: Caller) -> Backup:
         """Take a backup; whoever gets it closes it.
 
@@ -688,6 +696,12 @@ def _digest(reader: StoreReader) -> tuple[LogEnd, int, str]:
     offset, keys, digest = reader.digest()
     # What was logged meanwhile follows on the same log.
     return LogEnd(offset, reader.applied().history), keys, digest
+
+
+def _digest_range(
+    reader: StoreReader, space: int, after: bytes, until: bytes | None, limit: int
+) -> RangeDigest:
+    return reader.digest_range(space, after, until, limit)
 
 
 def _measure(reader: StoreReader) -> tuple[int, int, LogEnd]:

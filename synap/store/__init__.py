@@ -14,6 +14,7 @@ LMDB does not sync here: after a crash of the machine the log rebuilds the store
     environment   LMDB opened, and its errors translated
     reserve       blocks for what a transaction writes through the map
     image         a whole store as one file
+    range_digest  a sum over a range of keys, by which stores are compared
     scrubbing     looking at every record, a slice at a time
     upgrade       checksums for a store that a program of before wrote
     pages         an image's pages, looked at before LMDB maps them; pure

@@ -16,7 +16,7 @@ from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.place import LogEnd
 from synap.position import NO_HISTORY
 from synap.request_errors import AnswerTooLarge
-from synap.store import generations, scrubbing, walks
+from synap.store import generations, range_digest, scrubbing, walks
 from synap.store.environment import Environment, this_process
 from synap.store.image import ImageFacts, facts_in
 from synap.store.layout import (
@@ -30,6 +30,7 @@ from synap.store.layout import (
     decode_applied,
     decode_record,
 )
+from synap.store.range_digest import RangeDigest
 from synap.store.room import KeySize, key_size
 from synap.store.scrubbing import CheckedSlice, SlicePlace
 
@@ -259,6 +260,12 @@ class StoreReader:
             StoreError: a page is damaged.
         """
         return scrubbing.check_slice(self._environment, place, max_records, max_bytes)
+
+    def digest_range(
+        self, space: int, after: bytes, until: bytes | None, max_records: int
+    ) -> RangeDigest:
+        """Return the digest of a range of keys; see `range_digest.digest_range`."""
+        return range_digest.digest_range(self._environment, space, after, until, max_records)
 
     def digest(self) -> tuple[int, int, str]:
         """Return applied offset, number of stored keys, and SHA-256 over all that is stored.

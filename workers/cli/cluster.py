@@ -14,6 +14,7 @@ from rich.text import Text
 
 from workers.cli import http_call
 from workers.cli.cluster_status import NodeStatus, cluster_status, digests, faults_of
+from workers.cli.diff import diff_command
 from workers.cli.http_call import post
 from workers.cli.switchover import Switchover, SwitchoverFailed
 from workers.process import EXIT_FAILED
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("status")(status_command)
     app.command("digest")(digest_command)
+    app.command("diff")(diff_command)
     app.command("promote")(promote_command)
     app.command("follow")(follow_command)
     app.command("switchover")(switchover_command)

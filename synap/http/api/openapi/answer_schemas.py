@@ -225,6 +225,9 @@ SCHEMAS: dict[str, Schema] = {
     "Digest": made_of(
         offset=NATURAL, keys=NATURAL, digest={"type": "string", "pattern": "^[0-9a-f]{64}$"}
     ),
+    "RangeDigest": made_of(
+        offset=NATURAL, history=TEXT, records=NATURAL, sum=TEXT, last=TEXT, is_whole=BOOLEAN
+    ),
     "Verified": made_of(success=BOOLEAN, records=NATURAL, bytes=NATURAL, damaged=NATURAL),
     "Snapshot": made_of(success=TRUE, message=TEXT, offset=NATURAL, file=TEXT),
     "RoleTaken": made_of(

@@ -33,6 +33,12 @@ _LAG = (
     Parameter("max_lag_ms", NATURAL, "How old a replica's data may be"),
     Parameter("max_lag_entries", NATURAL, "How many entries a replica may lack"),
 )
+_RANGE = (
+    Parameter("space", NATURAL, "Keys 0, accounts 1, requests 2; 0 by default"),
+    Parameter("after", TEXT, "Only keys after this one, in URL-safe base64"),
+    Parameter("until", TEXT, "Only keys up to this one, in URL-safe base64"),
+    Parameter("limit", NATURAL, "Records at most, up to 10,000"),
+)
 _VERBOSE = Parameter("verbose", TEXT, "Whether each check is named; with or without a value")
 
 
@@ -93,6 +99,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         ),
         *_routes_of(SLOW_LOG, SLOW_LOG_RESET, CLIENTS),
         get("/digest", "Get the checksum of the whole store", "Digest"),
+        get(
+            "/digest/range", "Get a sum over a range of keys", "RangeDigest", kind="node",
+            parameters=_RANGE, statuses=(400,),
+        ),
     ),
     "Operation": (
         post(
