@@ -41,9 +41,10 @@ from synap.owner.stale_readers import StaleReaders
 from synap.owner.store_care import StoreCare
 from synap.replication.following.listening import why_unheard
 from synap.replication.publishing.known_replicas import load_replicas
-from synap.replication.rules.record_copies import Look
+from synap.replication.rules.record_copies import Records
 from synap.shared.board import Board, StoreHealth
 from synap.shared.series import Count, Series
+from synap.store.scrubbing import Suspect
 from workers.ports import check_ports
 from workers.process import (
     EXIT_CLEAN,
@@ -86,6 +87,12 @@ class Engine(Protocol):
     def renew_store(self, why: str) -> bool:
         """Have the whole store replaced from elsewhere; False where nobody can be asked now."""
 
+    async def compare(self, share: float) -> list[Suspect]:
+        """Return where the store differs from another node's at one offset."""
+
+    def doubt(self, space: int, key: bytes) -> None:
+        """Tell that node that the own log speaks for the own record."""
+
     def handle(self, command: EngineCommand) -> EngineResult:
         """Carry out what is asked of this role.
 
@@ -116,7 +123,7 @@ class OwnerParts:
         count: Counts what happens, in the owner's series.
         mender: Mends what is damaged in the live store.
         store_health: Tells what is known of its records.
-        look: Looks at one of them for another node.
+        records: They, as other nodes ask for them.
     """
 
     config: Config
@@ -128,7 +135,7 @@ class OwnerParts:
     count: Count
     mender: Mender
     store_health: Callable[[], StoreHealth]
-    look: Look
+    records: Records
 
 
 Build = Callable[[OwnerParts], Awaitable[Engine]]
@@ -162,7 +169,7 @@ async def own_log(config: Config, paths: NodePaths, node: Node, build: Build) ->
     snapshots.on_unsound = care.verifier.look_soon
     parts = OwnerParts(
         config, paths, data_dir, board, snapshots, exit_signal.fail, series.count, care.mender,
-        care.facts, care.look,
+        care.facts, care,
     )  # fmt: skip
     engine = await build(parts)
     roles = RoleChange(config, data_dir, _owner_hooks(config, board, exit_signal, engine))

@@ -17,8 +17,10 @@ import uvloop
 
 from synap.errors import ConfigInvalid, DataDirLost, DataDirUnusable, RoleError
 from synap.ipc.admin_messages import AcceptMaster, ConfirmClock, EngineCommand, MasterAccepted
+from synap.node.data_dir import DataDir
 from synap.node.identity import Node
 from synap.node.paths import NodePaths
+from synap.owner.comparison import Comparison
 from synap.owner.mender import CopySource
 from synap.owner.role_change import config_with_master
 from synap.replication.following.freshness import Freshness
@@ -26,6 +28,7 @@ from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
 from synap.replication.publishing.rival_watch import save_peers
+from synap.store.scrubbing import Suspect
 from workers.owner import OwnerParts, own_log
 from workers.process import run
 
@@ -69,9 +72,11 @@ class ReplicaEngine:
         diverged_dir: Path,
         on_failure: Callable[[BaseException], None],
         freshness: Freshness,
+        data_dir: DataDir,
     ) -> None:
         """
         Args:
+            data_dir: The replica's.
             subscriber: Not running yet.
             diverged_dir: Where own data goes that the master does not have.
             on_failure: Called where the subscriber ends by an error.
@@ -81,6 +86,7 @@ class ReplicaEngine:
         self._diverged_dir = diverged_dir
         self._on_failure = on_failure
         self._freshness = freshness
+        self._data_dir = data_dir
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -107,6 +113,12 @@ class ReplicaEngine:
 
     def renew_store(self, why: str) -> bool:
         return self._subscriber.renew(why)
+
+    async def compare(self, share: float) -> list[Suspect]:
+        return await Comparison(self._data_dir, self._subscriber, share).run()
+
+    def doubt(self, space: int, key: bytes) -> None:
+        self._subscriber.doubt(space, key)
 
     def handle(self, command: EngineCommand) -> MasterAccepted:
         """Take the operator's word that the master's data is to replace this node's.
@@ -155,9 +167,9 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
         count=parts.count,
         on_peers=partial(save_peers, parts.paths.peers_file),
         installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
-        look=parts.look,
+        records=parts.records,
     )
-    return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail, freshness)
+    return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail, freshness, data_dir)
 
 
 def main() -> int:

@@ -49,6 +49,7 @@ from synap.replication.publishing.rival_watch import RivalWatch, load_peers
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import BoardView
 from synap.shared.node_clock import ClockWord
+from synap.store.scrubbing import Suspect
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
 from synap.writer.writer_status import QuorumWatch, WriterStatus
@@ -175,6 +176,12 @@ class WriterEngine:
     def renew_store(self, why: str) -> bool:
         return False
 
+    async def compare(self, share: float) -> list[Suspect]:
+        return []
+
+    def doubt(self, space: int, key: bytes) -> None:
+        """Nobody's is more right than a master's."""
+
     def handle(self, command: EngineCommand) -> PauseState | ClockConfirmed:
         """Pause the writes, end that, or step down; or follow the machine's clock.
 
@@ -222,7 +229,7 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
             known,
             count=parts.count,
             clock_ms=clock.now_ms,
-            look=parts.look,
+            records=parts.records,
         )
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)

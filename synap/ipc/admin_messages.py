@@ -39,11 +39,13 @@ class StoreVerified(msgspec.Struct, frozen=True, array_like=True, tag=2):
         records: Their number.
         bytes: Their bytes.
         damaged: How many are damaged.
+        differing: On a replica, how many are not those of its master at one offset.
     """
 
     records: int
     bytes: int
     damaged: int
+    differing: int = 0
 
 
 class ReportDamage(msgspec.Struct, frozen=True, array_like=True, tag=3):

@@ -29,7 +29,7 @@ from synap.node.recovery import MAP_BYTES, Recovery, recover, wal_options
 from synap.node.replay import Replay
 from synap.place import Reigns
 from synap.position import Lineage, Position, Reign
-from synap.replication.rules.record_copies import Looked
+from synap.replication.rules.record_copies import Looked, Summed
 from synap.shared.accounts_version import AccountsVersion
 from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import Manifest
@@ -224,6 +224,11 @@ class DataDir:
         """Return what the live store has of a key, sound or not."""
         raw, offset = self.store.reader().raw(space, key)
         return Looked(raw, offset, raw is None or is_sound(key, raw))
+
+    def summed(self, space: int, after: bytes, until: bytes, limit: int) -> Summed:
+        """Return the sum over the first records of a range; all where `until` is empty."""
+        digest = self.store.reader().digest_range(space, after, until or None, limit)
+        return Summed(digest.offset, digest.records, digest.sum, digest.last)
 
     def restore(self, records: Sequence[tuple[int, bytes, bytes | None]]) -> None:
         """Put sound records in place of damaged ones in the live store; the log stays as it is.

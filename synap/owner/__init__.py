@@ -1,5 +1,6 @@
 """What the log's owner does beside its main work, on a master and on a replica alike.
 
+comparison      a replica's records, compared with its master's
 snapshotter     takes snapshots, and lets old segments go that they cover
 role_change     what a change of role would lose, and the change itself
 own_address     whether an address is one of this node's own

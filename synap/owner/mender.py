@@ -34,6 +34,7 @@ _SOON_SECONDS = 0.2
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
 _NAMED_KEYS = 10
+_MAX_DOUBTS = 1000
 
 
 class CopySource(Protocol):
@@ -67,13 +68,27 @@ class Mender:
         self._sources: tuple[CopySource, ...] = ()
         self._suspects: dict[Suspect, bool] = {}
         self._keys: set[bytes] = set()
+        self._doubts: set[Suspect] = set()
         self._note = ""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, sources: Sequence[CopySource]) -> None:
-        """Begin, with the places to ask, the best one first."""
+    def start(
+        self,
+        sources: Sequence[CopySource],
+        arbiter: CopySource,
+        on_right: Callable[[int, bytes], None],
+    ) -> None:
+        """Begin.
+
+        Args:
+            sources: The places to ask for records that are damaged, the best one first.
+            arbiter: Says what the log makes of a record that another node has otherwise.
+            on_right: Told of such a record where this node's is what the log makes.
+        """
         self._sources = tuple(sources)
+        self._arbiter = arbiter
+        self._on_right = on_right
         self._task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
@@ -95,6 +110,14 @@ class Mender:
             if len(self._suspects) < _MAX_SUSPECTS:
                 self._suspects.setdefault(suspect, False)
         self._wake.set()
+
+    def doubt(self, suspects: Iterable[Suspect]) -> None:
+        """Take places where another node of the same log holds something else."""
+        for suspect in suspects:
+            if len(self._doubts) < _MAX_DOUBTS:
+                self._doubts.add(suspect)
+        if self._doubts:
+            self._wake.set()
 
     def facts(self) -> DamageFacts:
         """Return what is damaged now."""
@@ -135,6 +158,7 @@ class Mender:
 
     async def _mend(self) -> bool:
         """Mend what can be; return whether a copy was there that fits soon."""
+        await self._settle_doubts()
         self._mend_deadlines()
         is_waiting = False
         why: list[str] = []
@@ -178,6 +202,45 @@ class Mender:
             if len(found) < _TOGETHER:
                 found.append(Damage(suspect.space, suspect.key, raw, offset))
         return found
+
+    async def _settle_doubts(self) -> None:
+        """Put in place what the log makes of records that another node has otherwise."""
+        doubts, self._doubts = self._doubts, set()
+        if not doubts:
+            return
+        look = self._data_dir.look
+        looks = [(each, look(each.space, each.key)) for each in doubts]
+        self.report(suspect for suspect, looked in looks if not looked.is_sound)
+        sound = [
+            Damage(suspect.space, suspect.key, looked.raw, looked.offset)
+            for suspect, looked in looks
+            if looked.is_sound
+        ]
+        try:
+            copies = await self._arbiter.find(sound)
+        except (SynapError, OSError) as error:
+            # The next comparison finds it again.
+            logger.error(
+                "%d records differ from another node's, and the log can't tell which is right: %s",
+                len(sound), error, extra={"action": "record_differs"},
+            )  # fmt: skip
+            return
+        wrong: list[tuple[int, bytes, bytes | None]] = []
+        for damage in sound:
+            copy = copies[damage.space, damage.key]
+            now = look(damage.space, damage.key)
+            verdict = judge(damage, copy, now.raw, now.offset)
+            if copy.raw == damage.raw:
+                self._on_right(damage.space, damage.key)
+            elif verdict in (Verdict.TAKE, Verdict.GHOST):
+                wrong.append((damage.space, damage.key, copy.raw))
+        if wrong:
+            self._data_dir.restore(wrong)
+            self._count(RECORDS_MENDED, len(wrong))
+        logger.error(
+            "%d records differ from another node's at one offset: by the log %d of them were wrong "
+            "here, and are put right", len(sound), len(wrong), extra={"action": "record_differs"},
+        )  # fmt: skip
 
     def _mend_deadlines(self) -> None:
         entries = [each.key for each in self._suspects if each.space == DEADLINES]

@@ -19,10 +19,11 @@ from synap.node.paths import NodePaths
 from synap.owner.mender import CopySource, Mender
 from synap.owner.verifier import Verifier
 from synap.replication.rules.mending import Damage
-from synap.replication.rules.record_copies import Looked
+from synap.replication.rules.record_copies import Looked, Summed
 from synap.shared.board import StoreHealth
 from synap.shared.series import Count
 from synap.store.generations import set_aside
+from synap.store.scrubbing import Suspect
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,16 @@ class Helper(Protocol):
 
     def renew_store(self, why: str) -> bool:
         """Have the whole store replaced from elsewhere; False where nobody can be asked now."""
+
+    async def compare(self, share: float) -> list[Suspect]:
+        """Return where the store differs from another node's at one offset.
+
+        Raises:
+            VerifyFailed: the comparison did not come to its end.
+        """
+
+    def doubt(self, space: int, key: bytes) -> None:
+        """Tell that node that the own log speaks for the own record."""
 
 
 class StoreCare:
@@ -100,11 +111,19 @@ class StoreCare:
             self.mender.report_key(key)
         return looked
 
+    def summed(self, space: int, after: bytes, until: bytes, limit: int) -> Summed:
+        """Return the sum over a range of the live store's records, for another node."""
+        return self._data_dir.summed(space, after, until, limit)
+
+    def doubt(self, space: int, key: bytes) -> None:
+        """Look whether a record is what the own log says: a replica's is another one."""
+        self.mender.doubt([Suspect(space, key)])
+
     def start(self, helper: Helper) -> None:
         """Begin, with the engine of the node's role."""
         self._helper = helper
-        self.mender.start(helper.copy_sources(self.verifier))
-        self.verifier.start()
+        self.mender.start(helper.copy_sources(self.verifier), self.verifier, helper.doubt)
+        self.verifier.start(helper.compare)
 
     async def stop(self) -> None:
         """End; what is damaged stays so."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -23,7 +23,7 @@ from synap.owner.mender import Mender
 from synap.owner.verification import Job, Salvage, Scrub, Told
 from synap.replication.rules.mending import Copy, Damage
 from synap.shared.board import ScrubFacts
-from synap.shared.series import RECORDS_VERIFIED, Count
+from synap.shared.series import DIGEST_MISMATCHES, RECORDS_VERIFIED, Count
 from synap.store.scrubbing import Suspect
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,10 @@ _SLOW_SHARE = 0.1
 _LONGEST_LINE_BYTES = 1024 * 1024 * 1024
 # Signals by which a process ends that reads a damaged page; the others come from outside.
 _STRUCTURAL = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+
+
+# Returns where another node of the same log has other records, given the share of the time.
+Compare = Callable[[float], Awaitable[list[Suspect]]]
 
 
 class Verifier:
@@ -77,8 +81,13 @@ class Verifier:
         self._soon = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin, on the running loop."""
+    def start(self, compare: Compare) -> None:
+        """Begin, on the running loop.
+
+        Args:
+            compare: Compares the records with another node's, given the share of the time.
+        """
+        self._compare = compare
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -146,6 +155,7 @@ class Verifier:
                 self._mender.report(told.suspects)
 
             told = await self._run(Scrub(str(self._paths.store_dir), share), hear)
+            differing = await self._look_beside(share)
             seconds = time.monotonic() - began
             if told.fault:
                 self._facts = msgspec.structs.replace(self._facts, error=told.fault)
@@ -156,14 +166,26 @@ class Verifier:
                 raise VerifyFailed(told.fault)
             self._facts = ScrubFacts(
                 last_ms=time.time_ns() // 1_000_000, records=seen, bytes=told.count,
-                seconds=seconds, damaged=found,
+                seconds=seconds, damaged=found, differing=differing,
             )  # fmt: skip
             logger.log(
                 logging.WARNING if found else logging.INFO,
                 "%d records were verified, %d of them are damaged, %.1f s", seen, found, seconds,
                 extra={"action": "verify", "records": seen, "damaged": found},
             )  # fmt: skip
-            return StoreVerified(seen, told.count, found)
+            return StoreVerified(seen, told.count, found, differing)
+
+    async def _look_beside(self, share: float) -> int:
+        """Compare the records with another node's; return how many differ."""
+        try:
+            suspects = await self._compare(share)
+        except VerifyFailed as error:
+            logger.warning("the store was not compared: %s", error, extra={"action": "verify"})
+            return 0
+        if suspects:
+            self._count(DIGEST_MISMATCHES, len(suspects))
+            self._mender.doubt(suspects)
+        return len(suspects)
 
     async def _run(self, job: Job, hear: Callable[[Told], None]) -> Told:
         """Have a process do a job; return its last line."""

@@ -418,6 +418,7 @@ def _verification(health: StoreHealth) -> Facts:
         "bytes": scrub.bytes,
         "seconds": round(scrub.seconds, 3),
         "found_damaged": scrub.damaged,
+        "found_differing": scrub.differing,
         "error": scrub.error or None,
         "damaged_records": damage.records,
         "damaged_keys": damage.keys,

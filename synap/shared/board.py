@@ -173,6 +173,7 @@ class ScrubFacts(msgspec.Struct, frozen=True):
         bytes: Their bytes.
         seconds: How long it took.
         damaged: How many were damaged.
+        differing: On a replica, how many were not those of its master at one offset.
         error: Why the last try did not come to its end; empty where it did.
     """
 
@@ -181,6 +182,7 @@ class ScrubFacts(msgspec.Struct, frozen=True):
     bytes: int = 0
     seconds: float = 0.0
     damaged: int = 0
+    differing: int = 0
     error: str = ""
 
 

@@ -58,6 +58,7 @@ FAILED_HANDSHAKES: Name = ("replication_handshakes_failed",)
 VIOLATIONS: Name = ("replication_violations",)
 RECORDS_VERIFIED: Name = ("records_verified",)
 RECORDS_DAMAGED: Name = ("records_damaged",)
+DIGEST_MISMATCHES: Name = ("replication_digest_mismatches",)
 RECORDS_MENDED: Name = ("records_mended",)
 
 _FILE = "series"

@@ -22,7 +22,7 @@ from synap.store.scrubbing import database_of
 
 _LONGEST_KEY = 511
 _SPREAD = 0x9E3779B97F4A7C15
-_MASK = 2**64 - 1
+_MASK = 2**63 - 1
 
 
 class RangeDigest(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class RangeDigest(msgspec.Struct, frozen=True):
         offset: Last offset that is applied.
         history: Id of the reign that wrote it.
         records: How many records.
-        sum: Over all of them, below 2^64; 0 for none.
+        sum: Over all of them, below 2^63; 0 for none.
         last: The last key; b"" for none.
         is_whole: Nothing in the range follows that key.
     """

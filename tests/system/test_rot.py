@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import lmdb
+import pytest
+
+from synap.store.layout import encode_record
 from tests.conftest import StartNode
 from tests.support import Cluster, Node, eventually
 
@@ -127,3 +133,42 @@ def damage_log(node: Node) -> None:
     with segment.open("r+b") as file:
         file.seek(at)
         file.write(bytes([content[at] ^ 1]))
+
+
+def change_past_synap(node: Node, change: Callable[[lmdb.Transaction[bytes], Any], None]) -> None:
+    """Change the keys in a running node's live store, past all of Synap, as lost pages would."""
+    store = node.data_dir / "store"
+    folder = store / (store / "CURRENT").read_text().split()[0]
+    environment = lmdb.open(str(folder), map_size=1 << 40, max_dbs=8, sync=False, create=False)
+    try:
+        with environment.begin(write=True) as transaction:
+            change(transaction, environment.open_db(b"keys", transaction))
+    finally:
+        environment.close()
+
+
+def lose_and_age(transaction: lmdb.Transaction[bytes], keys: Any) -> None:
+    """Lose one record, have another one as it was before, and one that nobody ever wrote."""
+    transaction.delete(b"key00", db=keys)
+    transaction.put(b"key01", encode_record(b"key01", 1, 0, b'"of before"'), db=keys)
+    transaction.put(b"ghost", encode_record(b"ghost", 1, 0, b'"never written"'), db=keys)
+
+
+@pytest.mark.parametrize("place", ["replica", "master"])
+def test_whole_records_that_are_the_wrong_ones_are_found_by_comparing_and_put_right(
+    tmp_path: Path, place: str
+) -> None:
+    """D6, D7: the log says which of the two stores is wrong."""
+    with Cluster(tmp_path, 1) as cluster:
+        master, replica = cluster.nodes
+        fill(master)
+        eventually(partial(has_all, replica))
+        assert replica.request("POST", "/verify").json()["success"]
+        change_past_synap(master if place == "master" else replica, lose_and_age)
+        verified = replica.request("POST", "/verify").json()
+        assert (verified["success"], verified["differing"]) == (False, 3)
+        eventually(lambda: replica.request("POST", "/verify").json()["success"])
+        assert is_whole(master)
+        assert is_whole(replica)
+        assert master.request("GET", "/kv/get/ghost").status == 404
+        assert replica.request("GET", "/kv/get/ghost").status == 404

@@ -28,9 +28,10 @@ from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.rules.mending import Damage
+from synap.replication.rules.messages import Digest
 from synap.replication.rules.pace import Pace
 from synap.replication.rules.progress import LinkState, retry_delay_ms
-from synap.replication.rules.record_copies import Look
+from synap.replication.rules.record_copies import Records, Summed
 from synap.replication.rules.resync import Install, Job
 from synap.replication.transport.curve import Keys, MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
@@ -99,7 +100,7 @@ class Subscriber:
         draw: Callable[[], float] = random.random,
         installer: JobTaker | None = None,
         on_peers: Callable[[tuple[str, ...]], None] | None = None,
-        look: Look | None = None,
+        records: Records | None = None,
     ) -> None:
         """
         Args:
@@ -112,7 +113,7 @@ class Subscriber:
             draw: Random numbers from [0, 1) for the back-off.
             on_peers: Called where the master has told anew where its replicas would be as masters.
             installer: Does the disk's part of a full resync; without it there is none.
-            look: Looks at a record of the live store for the master; None where it gets none.
+            records: The live store, for the master; None where it gets nothing of it.
 
         Raises:
             ConfigInvalid: The file of the secret key can't be used.
@@ -142,7 +143,7 @@ class Subscriber:
             ),
             applied_time_ms,
             fresh_ns,
-            look,
+            records,
         )
         self._asking = RecordAsking(self.name, self._ask_record)
         self._tick_seconds = min(
@@ -191,6 +192,24 @@ class Subscriber:
             VerifyFailed: it can't be asked, or does not answer.
         """
         return await self._asking.find(wanted)
+
+    async def summed(self, space: int, after: bytes, until: bytes, limit: int) -> Summed:
+        """Return the master's sum over a range; errors as `find`."""
+
+        def ask() -> int | None:
+            request = self._follower.ask_digest(space, after, until, limit)
+            if request is not None:
+                self._link.send_soon()
+            return request
+
+        digest = await self._asking.answer(ask)
+        assert isinstance(digest, Digest)
+        return Summed(digest.offset, digest.records, digest.sum, digest.last)
+
+    def doubt(self, space: int, key: bytes) -> None:
+        """Tell the master that this node's log speaks for another record than its own."""
+        if self._follower.ask_record(space, key, 0, is_doubted=True) is not None:
+            self._link.send_soon()
 
     def renew(self, why: str) -> bool:
         """Have the master's snapshot replace what this node holds, which is damaged.

@@ -49,7 +49,7 @@ from synap.replication.rules.messages import (
 )
 from synap.replication.rules.plan import CatchUp, Diverged, Plan
 from synap.replication.rules.progress import NS_PER_MS
-from synap.replication.rules.record_copies import Look
+from synap.replication.rules.record_copies import Records
 from synap.replication.rules.restart import Restart
 from synap.replication.rules.roster import ReplicaProgress
 from synap.replication.transport.curve import load_keys
@@ -143,11 +143,11 @@ class Publisher:
         *,
         count: Count,
         clock_ms: Callable[[], int] | None = None,
-        look: Look | None = None,
+        records: Records | None = None,
     ) -> None:
         """
         Args:
-            look: Looks at a record of the live store for a replica; None where they get none.
+            records: The live store, for replicas; None where they get nothing of it.
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
                 machine's.
             known: Names of the replicas that are asked for what a recovering log lacks, with the
@@ -193,7 +193,7 @@ class Publisher:
                 on_restart_over=self._end_restart,
                 is_known=self._is_known,
                 on_loan=self._hear_loan,
-                look=look,
+                records=records,
             ),
             self._restart(known),
         )

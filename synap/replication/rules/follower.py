@@ -36,7 +36,9 @@ from synap.replication.rules.messages import (
     Answer,
     Chunk,
     Credit,
+    Digest,
     Fetch,
+    FetchDigest,
     FetchRecord,
     Heartbeat,
     Hello,
@@ -54,7 +56,7 @@ from synap.replication.rules.messages import (
     read_frames,
 )
 from synap.replication.rules.progress import NS_PER_MS, LinkState, StreamBuffer, is_silent
-from synap.replication.rules.record_copies import Look, loan_of
+from synap.replication.rules.record_copies import Records, loan_of
 from synap.replication.rules.resync import CREDIT, Install, Job, Resync
 
 # Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
@@ -130,7 +132,7 @@ class Follower:
         jobs: What the disk must do for a full resync, oldest first; the caller takes them out and
             tells `done` what became of each.
         peers: Where the master's other replicas would be as masters, this one too; as told last.
-        pieces: What the master answered to `ask_record`; the caller takes them out.
+        pieces: What the master answered to `ask_record` and `ask_digest`; the caller takes it out.
         gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
     """
 
@@ -140,7 +142,7 @@ class Follower:
         options: FollowerOptions,
         applied_time_ms: int,
         fresh_ns: int = 0,
-        look: Look | None = None,
+        records: Records | None = None,
     ) -> None:
         """
         Args:
@@ -149,13 +151,13 @@ class Follower:
             applied_time_ms: The master's wall clock at the log's last frame; 0 on an empty log.
             fresh_ns: When this log last had all that its master had, as far as an earlier follower
                 knew; 0 where nobody knows.
-            look: Looks at a record of the live store; None where the master gets none.
+            records: The live store; None where the master gets nothing of it.
         """
         self.outbox: list[Request] = []
-        self.pieces: list[RecordPiece] = []
+        self.pieces: list[RecordPiece | Digest] = []
         self.gaps = 0
         self.peers: tuple[str, ...] = ()
-        self._look_at = look
+        self._records = records
         self._master_mends = False
         self._log = log
         self._options = options
@@ -242,7 +244,7 @@ class Follower:
             self._receive_welcome(message, now_ns)
         elif isinstance(message, Recall):
             self._lend(message, now_ns)
-        elif isinstance(message, RecordPiece):
+        elif isinstance(message, RecordPiece | Digest):
             self._contact_ns = now_ns
             self.pieces.append(message)
         elif isinstance(message, RecallRecord):
@@ -303,7 +305,17 @@ class Follower:
         if self._stage is _Stage.REFUSED:
             self._say_hello(now_ns)
 
-    def ask_record(self, space: int, key: bytes, at_byte: int) -> int | None:
+    def ask_digest(self, space: int, after: bytes, until: bytes, limit: int) -> int | None:
+        """Ask the master for the sum over a range; return as `ask_record` does."""
+        if self._stage is not _Stage.JOINED or not self._master_mends:
+            return None
+        request = self._next_request()
+        self.outbox.append(FetchDigest(request, space, after, until, limit))
+        return request
+
+    def ask_record(
+        self, space: int, key: bytes, at_byte: int, *, is_doubted: bool = False
+    ) -> int | None:
         """Ask the master for a record, from a byte on; return the request's number.
 
         None where it can't be asked now: this log is not known to be a beginning of its log.
@@ -311,7 +323,7 @@ class Follower:
         if self._stage is not _Stage.JOINED or not self._master_mends:
             return None
         request = self._next_request()
-        self.outbox.append(FetchRecord(request, space, key, at_byte))
+        self.outbox.append(FetchRecord(request, space, key, at_byte, is_doubted))
         return request
 
     def renew(self, why: str, now_ns: int) -> bool:
@@ -527,7 +539,7 @@ class Follower:
         hello = Hello(
             own.replica, position, lineage, own.url,
             sync_address=own.sync_address, format=VERSION, lends=True,
-            mends=self._look_at is not None,
+            mends=self._records is not None,
         )  # fmt: skip
         self.outbox.append(hello)
 
@@ -586,8 +598,8 @@ class Follower:
 
     def _lend_record(self, recall: RecallRecord) -> None:
         """Give the master what this node has of a record, where that is a state of its log."""
-        if self._stage is _Stage.JOINED and self._look_at is not None:
-            self.outbox.append(loan_of(recall, self._look_at(recall.space, recall.key)))
+        if self._stage is _Stage.JOINED and self._records is not None:
+            self.outbox.append(loan_of(recall, self._records.look(recall.space, recall.key)))
 
     def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
         if refusal.request:

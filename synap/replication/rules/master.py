@@ -29,7 +29,9 @@ from synap.replication.rules.messages import (
     Ack,
     Answer,
     Credit,
+    Digest,
     Fetch,
+    FetchDigest,
     FetchRecord,
     FetchSnapshot,
     Heartbeat,
@@ -45,7 +47,7 @@ from synap.replication.rules.messages import (
 )
 from synap.replication.rules.plan import Diverged, FullResync, MasterFacts, Plan, decide
 from synap.replication.rules.progress import LinkState
-from synap.replication.rules.record_copies import Look, piece_of
+from synap.replication.rules.record_copies import Records, piece_of
 from synap.replication.rules.reigns import epoch_above
 from synap.replication.rules.restart import Awaited, Guest, Restart
 from synap.replication.rules.roster import ReplicaProgress, Roster
@@ -147,7 +149,7 @@ class MasterHooks:
             hold.
         is_known: Whether a replica's name is durably among those that a restart asks.
         on_loan: Takes what a replica has of a record.
-        look: Looks at a record of the live store; None where replicas get none.
+        records: The live store; None where replicas get nothing of it.
     """
 
     send: Callable[[bytes, Answer], bool]
@@ -158,7 +160,7 @@ class MasterHooks:
     on_restart_over: Callable[[], None]
     is_known: Callable[[str], bool]
     on_loan: Callable[[RecordLoan], None] = _let_pass
-    look: Look | None = None
+    records: Records | None = None
 
 
 class Master:
@@ -295,6 +297,8 @@ class Master:
                 self._hooks.send(peer, Refusal(HELLO_WANTED, "say hello first"))
         elif isinstance(request, FetchRecord):
             self._give_record(peer, request)
+        elif isinstance(request, FetchDigest):
+            self._give_digest(peer, request)
         elif isinstance(request, RecordLoan):
             self._hooks.on_loan(request)
         elif isinstance(request, Fetch):
@@ -435,9 +439,19 @@ class Master:
         self._hooks.look_up(peer, address, hello)
 
     def _give_record(self, peer: bytes, wanted: FetchRecord) -> None:
-        look = self._hooks.look
-        if look is not None:
-            self._hooks.send(peer, piece_of(wanted, look(wanted.space, wanted.key)))
+        records = self._hooks.records
+        if records is None:
+            return
+        if wanted.is_doubted:
+            records.doubt(wanted.space, wanted.key)
+        self._hooks.send(peer, piece_of(wanted, records.look(wanted.space, wanted.key)))
+
+    def _give_digest(self, peer: bytes, wanted: FetchDigest) -> None:
+        records = self._hooks.records
+        if records is not None:
+            summed = records.summed(wanted.space, wanted.after, wanted.until, wanted.limit)
+            answer = Digest(wanted.request, summed.offset, summed.records, summed.sum, summed.last)
+            self._hooks.send(peer, answer)
 
     def _fetch_snapshot(self, peer: bytes, address: str, fetch: FetchSnapshot, now_ns: int) -> None:
         self._catch_up.drop(peer)
@@ -469,7 +483,7 @@ class Master:
 
     def _welcome_message(self) -> Welcome:
         lineage = self._log.lineage[-MAX_REIGNS:]
-        mends = self._hooks.look is not None
+        mends = self._hooks.records is not None
         return Welcome(
             self._options.name, self._log.position, lineage, self._options.url, self._peers, mends
         )

@@ -73,6 +73,8 @@ HELLO_WANTED = "hello_wanted"
 BUSY = "busy"
 WAIT = "wait"
 NEEDS_UPGRADE = "needs_upgrade"
+# Records of one Digest: so long the master's loop makes one.
+MAX_DIGEST_RECORDS = 1000
 # Words of `standing` in what is said of a record.
 THERE = "there"
 ABSENT = "absent"
@@ -206,12 +208,14 @@ class FetchRecord(msgspec.Struct, frozen=True, array_like=True, tag=8):
         space: Of the log.
         key: The record's.
         at_byte: The first byte that is wanted of the record as it is stored.
+        is_doubted: The replica holds another one at the same offset, and its log says so too.
     """
 
     request: Number
     space: Annotated[int, Meta(ge=0, le=2)]
     key: Annotated[bytes, Meta(min_length=1, max_length=511)]
     at_byte: Number = 0
+    is_doubted: bool = False
 
 
 class RecordLoan(msgspec.Struct, frozen=True, array_like=True, tag=9):
@@ -232,6 +236,24 @@ class RecordLoan(msgspec.Struct, frozen=True, array_like=True, tag=9):
     at_byte: Number
     size: Annotated[int, Meta(ge=0, le=MAX_BULK_BYTES)]
     piece: Annotated[bytes, Meta(max_length=MAX_PIECE_BYTES)] = b""
+
+
+class FetchDigest(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """A replica asks for a sum over a range of its master's records.
+
+    Attributes:
+        request: Number that the answer repeats.
+        space: Of the log.
+        after: Only keys after this one.
+        until: Only keys up to this one; empty for all.
+        limit: At most so many records.
+    """
+
+    request: Number
+    space: Annotated[int, Meta(ge=0, le=2)]
+    after: Annotated[bytes, Meta(max_length=511)]
+    until: Annotated[bytes, Meta(max_length=511)]
+    limit: Annotated[int, Meta(ge=1, le=MAX_DIGEST_RECORDS)]
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=33):
@@ -414,6 +436,24 @@ class RecallRecord(msgspec.Struct, frozen=True, array_like=True, tag=40):
     at_byte: Number = 0
 
 
+class Digest(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """A sum over a range of the master's records, as `synap.store.range_digest` has it.
+
+    Attributes:
+        request: What it answers.
+        offset: Last offset that the master had applied.
+        records: How many records.
+        sum: Over all of them.
+        last: The last key; empty for none.
+    """
+
+    request: Number
+    offset: Offset
+    records: Number
+    sum: Offset
+    last: Annotated[bytes, Meta(max_length=511)]
+
+
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
     """The master is alive, and its log ends at `last_offset`.
 
@@ -442,10 +482,10 @@ class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
     history: History
 
 
-Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry | Loan | FetchRecord | RecordLoan
-Answer = (
-    Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk | Recall | RecordPiece | RecallRecord
-)
+RecordRequest = FetchRecord | RecordLoan | FetchDigest
+Request = Hello | Fetch | Credit | Ack | FetchSnapshot | Inquiry | Loan | RecordRequest
+RecordAnswer = RecordPiece | RecallRecord | Digest
+Answer = Welcome | Refusal | Chunk | SnapshotOffer | SnapshotChunk | Recall | RecordAnswer
 Streamed = Heartbeat | Published
 Message = Request | Answer | Streamed
 

@@ -10,7 +10,7 @@ Source: docs/protocol.md, "Mending".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -42,8 +42,28 @@ class Looked(msgspec.Struct, frozen=True):
     is_sound: bool = True
 
 
-# Looks at a record, by its space and key.
-Look = Callable[[int, bytes], Looked]
+class Summed(msgspec.Struct, frozen=True):
+    """A sum over a range of the live store's records; fields as in `messages.Digest`."""
+
+    offset: int
+    records: int
+    sum: int
+    last: bytes
+
+
+class Records(Protocol):
+    """The live store, as other nodes ask for it."""
+
+    def look(self, space: int, key: bytes) -> Looked:
+        """Look at a record."""
+
+    def summed(self, space: int, after: bytes, until: bytes, limit: int) -> Summed:
+        """Return the sum over the first records of a range; all where `until` is empty."""
+
+    def doubt(self, space: int, key: bytes) -> None:
+        """Take it that a replica holds another record there, and that its log says so."""
+
+
 Wanted = FetchRecord | RecallRecord
 Piece = RecordPiece | RecordLoan
 

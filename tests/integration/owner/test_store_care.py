@@ -41,6 +41,12 @@ class Alone:
     def renew_store(self, why: str) -> bool:
         return False
 
+    async def compare(self, share: float) -> list[Suspect]:
+        return []
+
+    def doubt(self, space: int, key: bytes) -> None:
+        raise AssertionError("nobody else has records")
+
 
 class Bench:
     """A node's data directory, and what keeps its store sound."""

@@ -49,6 +49,7 @@ from synap.shared.series import (
     CATCH_UPS,
     CLOCK_JUMPS,
     COUNT_BOUNDS,
+    DIGEST_MISMATCHES,
     DURATION_BOUNDS_NS,
     EVICTED,
     EXPIRED,
@@ -284,6 +285,11 @@ class NodeCollector(Collector):
         )
         yield self._counter(
             "synap_records_mended", "Those of them that were mended.", RECORDS_MENDED
+        )
+        yield self._counter(
+            "synap_replication_digest_mismatches",
+            "Records of a replica that were not its master's at one offset.",
+            DIGEST_MISMATCHES,
         )
         yield self._counter(
             "synap_records_verified", "Records that were looked at in turn.", RECORDS_VERIFIED

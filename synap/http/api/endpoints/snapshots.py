@@ -46,9 +46,10 @@ class Verification(Resource):
         assert isinstance(verified, StoreVerified)
         resp.data = orjson.dumps(
             {
-                "success": not verified.damaged,
+                "success": not (verified.damaged or verified.differing),
                 "records": verified.records,
                 "bytes": verified.bytes,
                 "damaged": verified.damaged,
+                "differing": verified.differing,
             }
         )

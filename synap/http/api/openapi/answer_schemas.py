@@ -228,7 +228,9 @@ SCHEMAS: dict[str, Schema] = {
     "RangeDigest": made_of(
         offset=NATURAL, history=TEXT, records=NATURAL, sum=TEXT, last=TEXT, is_whole=BOOLEAN
     ),
-    "Verified": made_of(success=BOOLEAN, records=NATURAL, bytes=NATURAL, damaged=NATURAL),
+    "Verified": made_of(
+        success=BOOLEAN, records=NATURAL, bytes=NATURAL, damaged=NATURAL, differing=NATURAL
+    ),
     "Snapshot": made_of(success=TRUE, message=TEXT, offset=NATURAL, file=TEXT),
     "RoleTaken": made_of(
         success=TRUE,
