@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from synap.errors import DiskFull, MemoryLimit, SynapError
+from synap.errors import DiskFull, MemoryLimit, StoreError, SynapError
 from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.node.data_dir import DataDir
 from synap.replication.rules.mending import Copy, Damage, Verdict, judge
@@ -54,17 +54,23 @@ class Mender:
     """The engine. All methods belong to the loop that `start` was called on."""
 
     def __init__(
-        self, data_dir: DataDir, count: Count, on_ghosts: Callable[[str, Sequence[Damage]], None]
+        self,
+        data_dir: DataDir,
+        count: Count,
+        on_ghosts: Callable[[str, Sequence[Damage]], None],
+        on_damaged_page: Callable[[str], None],
     ) -> None:
         """
         Args:
             data_dir: Open, and this process's own.
             count: Counts damaged and mended records.
+            on_damaged_page: Told where the store itself can't be read.
             on_ghosts: Told where a damaged record is none, by the name of the source that knows.
         """
         self._data_dir = data_dir
         self._count = count
         self._on_ghosts = on_ghosts
+        self._on_damaged_page = on_damaged_page
         self._sources: tuple[CopySource, ...] = ()
         self._suspects: dict[Suspect, bool] = {}
         self._keys: set[bytes] = set()
@@ -141,6 +147,10 @@ class Mender:
             except (DiskFull, MemoryLimit) as error:
                 is_waiting = False
                 self._note = f"there is no room to mend it: {error}"
+            except StoreError as error:
+                is_waiting = False
+                self._note = error.message
+                self._on_damaged_page(error.message)
             if not self._suspects:
                 wait_seconds = None
             elif is_waiting:

@@ -1,8 +1,8 @@
 """What keeps the live store sound: looking at its records, mending them, and making it anew.
 
 A damaged record is mended where it lies. Where that can't help, because a page or the bytes of a
-key are damaged, all of the store is made anew: a replica takes its master's snapshot, any other
-node puts the store out of use and ends, so that its next owner rebuilds it from snapshot and log.
+key are damaged, all of the store is made anew: a replica takes its master's snapshot, and the owner
+of any other node's log ends, so that the next one puts the store aside and rebuilds it.
 That is done only where these were seen to lead to a whole state.
 """
 
@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from synap.errors import StoreError, SynapError
+from synap.errors import StoreDamaged, SynapError
 from synap.node.data_dir import DataDir
 from synap.node.paths import NodePaths
 from synap.owner.mender import CopySource, Mender
@@ -22,7 +22,6 @@ from synap.replication.rules.mending import Damage
 from synap.replication.rules.record_copies import Looked, Summed
 from synap.shared.board import StoreHealth
 from synap.shared.series import Count
-from synap.store.generations import set_aside
 from synap.store.scrubbing import Suspect
 
 logger = logging.getLogger(__name__)
@@ -88,10 +87,9 @@ class StoreCare:
             fail: Ends the owner by an error.
             count: Counts what is found and mended.
         """
-        self._paths = paths
         self._data_dir = data_dir
         self._fail = fail
-        self.mender = Mender(data_dir, count, self._see_ghosts)
+        self.mender = Mender(data_dir, count, self._see_ghosts, self._renew)
         self.verifier = Verifier(
             paths, self.mender, every_hours, command, environment,
             count=count, on_damaged_page=self._renew,
@@ -162,7 +160,6 @@ class StoreCare:
         try:
             # Nothing is wanted but to know that they lead to a whole state.
             await self.verifier.find(())
-            set_aside(self._paths.store_dir)
         except (SynapError, OSError) as error:
             self._note = (
                 f"the live store is damaged ({why}) and can't be rebuilt here ({error}): promote a "
@@ -170,4 +167,4 @@ class StoreCare:
             )
             logger.error("%s", self._note, extra={"action": "store_damaged"})
             return
-        self._fail(StoreError(f"the live store is damaged and will be rebuilt: {why}"))
+        self._fail(StoreDamaged(f"the live store is damaged and will be rebuilt: {why}"))

@@ -30,7 +30,9 @@ def writer_engine(master: WritingMaster) -> WriterEngine:
 def replica_engine(replica: Replica) -> ReplicaEngine:
     paths = replica.paths
     freshness = Freshness(paths.fresh_file)
-    return ReplicaEngine(replica.subscriber, paths.diverged_dir, pytest.fail, freshness)
+    return ReplicaEngine(
+        replica.subscriber, paths.diverged_dir, pytest.fail, freshness, replica.data_dir
+    )
 
 
 @on_loop
