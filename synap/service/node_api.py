@@ -55,6 +55,7 @@ from synap.ipc.admin_messages import (
     ResumeWrites,
     StepDown,
     TakeSnapshot,
+    VerifyStore,
 )
 from synap.ipc.admin_socket import ask
 from synap.ipc.writer_client import MAX_WAITING, Done, Waiter, WriterClient
@@ -87,6 +88,7 @@ _MANY_KEYS = 500
 # What permissions call the operator's work, as the routes do.
 _WORK: dict[type[AdminCommand], bytes] = {
     TakeSnapshot: b"snapshot",
+    VerifyStore: b"verify",
     Promote: b"promote",
     Follow: b"follow",
     AcceptMaster: b"accept",
