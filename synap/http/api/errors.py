@@ -93,9 +93,11 @@ def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswe
     """Return what a client gets for `error`.
 
     Args:
-        node: Knows where writes go instead, for the refusal at a replica.
+        node: Knows where writes go instead, for the refusal at a replica, and who mends a record.
     """
     status = status_of(error)
+    if node is not None and isinstance(error, request_errors.RecordCorrupt):
+        node.report_damage(error)
     if isinstance(error, ReadOnlyReplica):
         master = None if node is None else node.master_url
         # A peer said it: what can't be told in a header is told in the body alone.
@@ -137,8 +139,7 @@ def install(app: App, node: LocalNode) -> None:
         req: Request, resp: Response, error: request_errors.RecordCorrupt, params: dict[str, Any]
     ) -> None:
         # No traceback: the owner of the log tells of it, once.
-        node.report_damage(error)
-        answer_error(resp, error)
+        answer_error(resp, error, node)
 
     async def on_not_authenticated(
         req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
