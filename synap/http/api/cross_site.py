@@ -12,6 +12,7 @@ https://www.w3.org/TR/fetch-metadata/.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = (b"same-origin", b"none")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# RFC 9110, section 7.2, without what no name in use has: escapes and most marks.
+_HOST_AND_PORT = re.compile(
+    r"(?:\[(?P<address>[0-9a-f:.]*:[0-9a-f:.]*)\]|(?P<name>[0-9a-z._-]+))(?::[0-9]*)?"
+)
 # Hosts that were looked at and are served; clients name few.
 _MAX_KNOWN_HOSTS = 256
 
@@ -131,11 +136,17 @@ def _first(headers: Mapping[HeaderName, bytes], name: HeaderName) -> str:
 
 
 def _name_of(host: bytes) -> str:
-    """Return a Host's name or address, without port and brackets."""
-    text = host.decode("latin-1").strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].removesuffix(".")
+    """Return a Host's name or address, without port and brackets; "" where it is no `host[:port]`.
+
+    A name that only begins as an address, as `[::1].evil.example`, is none.
+    """
+    match = _HOST_AND_PORT.fullmatch(host.decode("latin-1").strip(" \t").lower())
+    if match is None:
+        return ""
+    address, name = match["address"], match["name"]
+    if address is not None:
+        return address if _is_address(address) else ""
+    return name.removesuffix(".")
 
 
 def _is_address(name: str) -> bool:

@@ -159,6 +159,22 @@ def test_host_that_is_the_machine_is_served_on_the_loopback(guarded: Client, hos
     assert guarded.get("/health", {"Host": host}).status == 200
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::1].evil.example", "[::1]evil.example:80", "[::1]:80.evil.example", "[::1",
+        "[localhost]", "[127.0.0.1]", "127.0.0.1:80.evil.example", "localhost:a@evil.example",
+        "localhost/x", "localhost:1:2", "evil.example/.localhost", "[::1%evil.example]",
+        "user@localhost", "::1",
+    ],
+)  # fmt: skip
+def test_host_that_is_no_host_and_port_is_421_on_the_loopback(client: Client, host: str) -> None:
+    for path in ("/health", "/kv/get/some"):
+        for _ in range(2):
+            answer = client.get(path, {"Host": host})
+            assert error_of(answer) == (421, "host_not_allowed", False)
+
+
 def test_known_head_of_another_host_is_not_served(client: Client, key: str) -> None:
     client.put(key, 1)
     request = f"GET /kv/get/{key} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode()
