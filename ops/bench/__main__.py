@@ -18,6 +18,7 @@ from ops.bench import (
     machine,
     many,
     pace,
+    real,
     replicas,
     replication,
     restart,
@@ -33,6 +34,7 @@ from ops.bench.settings import Settings
 GROUPS: dict[str, Callable[[Settings], Section]] = {
     "throughput": throughput.run,
     "pace": pace.run,
+    "real": real.run,
     "many": many.run,
     "replicas": replicas.run,
     "workers": workers.run,

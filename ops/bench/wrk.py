@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +84,31 @@ def check(url: str, load: Load, seconds: int) -> Outcome:
 
 
 def _run(url: str, load: Load, seconds: int, mode: str) -> Outcome:
-    command = [require_program("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s"]
-    command += ["-s", str(_SCRIPT), url, "--"]
-    command += [load.dialect, load.operation, str(load.keys), load.tag, mode]
-    command += [str(load.value_bytes), str(load.delay_ms)]
+    words = [load.dialect, load.operation, str(load.keys), load.tag, mode]
+    words += [str(load.value_bytes), str(load.delay_ms)]
+    return drive(url, _SCRIPT, words, load.connections, seconds, is_checked=mode == "checked")
+
+
+def drive(
+    url: str,
+    script: Path,
+    words: Sequence[str],
+    connections: int,
+    seconds: int,
+    *,
+    is_checked: bool = False,
+) -> Outcome:
+    """Run wrk with a script that prints what requests.lua does.
+
+    Args:
+        words: For the script.
+        is_checked: The script looks at the answers.
+
+    Raises:
+        MeasurementFailed: a request had no answer, a wrong one, or one from 400 on.
+    """
+    command = [require_program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += ["-s", str(script), url, "--", *words]
     try:
         finished = subprocess.run(
             command, capture_output=True, encoding="utf-8", timeout=seconds + _GRACE_SECONDS
@@ -94,7 +116,7 @@ def _run(url: str, load: Load, seconds: int, mode: str) -> Outcome:
         counts = json.loads(finished.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
         raise MeasurementFailed(f"wrk gave no result: {error}") from error
-    _refuse_faults(counts, is_checked=mode == "checked")
+    _refuse_faults(counts, is_checked)
     return Outcome(
         counts["requests"], counts["microseconds"] / 1e6, counts["p50_us"], counts["p99_us"]
     )

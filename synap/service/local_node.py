@@ -303,7 +303,7 @@ class LocalNode:
         return self._standing(place)[1] is Standing.REACHED
 
     def _standing(self, place: Place) -> tuple[LogEnd, Standing]:
-        end = self.reader().applied().end
+        end = self.reader().end()
         newest = self.reigns(self._board.view().history)
         return end, standing(place, end, self.reigns(end.history), newest)
 

@@ -441,7 +441,6 @@ class NodeApi:
             caller.require_read(key)
         record, end = self._node.reader().get(key)
         counts = self._node.counts
-        counts[_GETS] += 1
         if record is not None and (record.expiry_ms == 0 or is_live(record, now_ms())):
             counts[_HITS] += 1
             touch = self._node.touch
@@ -509,7 +508,6 @@ class NodeApi:
                     touch(key)
         misses = values.count(None)
         counts = self._node.counts
-        counts[_GETS] += len(values)
         counts[_HITS] += len(values) - misses
         counts[_MISSES] += misses
         return values

@@ -53,9 +53,10 @@ class StoreReader:
         self._keys = environment.keys
         self._pid = environment.pid
         self._random = Random()
-        # What `get` saw last, so that many reads of one state decode it once.
-        self._head = NOTHING_APPLIED
-        self._end = LogEnd(0, NO_HISTORY)
+        # The number of the transaction that made the state which was seen last, and the end of the
+        # log in it: many reads of one state look at that once. One tuple, because some reads run in
+        # threads.
+        self._seen = -1, LogEnd(0, NO_HISTORY)
 
     @classmethod
     def open(cls, root: Path) -> StoreReader:
@@ -86,13 +87,31 @@ class StoreReader:
         try:
             transaction = self._begin()
             raw = transaction.get(key, None, self._keys)
-            head = transaction.get(POSITION_KEY, NOTHING_APPLIED)
+            seen = self._seen
+            if transaction.id() != seen[0]:
+                seen = self._see(transaction)
             transaction.abort()
         except lmdb.Error as error:
             raise self._environment.translate(error) from error
-        if head != self._head:
-            self._head, self._end = head, LogEnd(*_unpack_end(head))
-        return (None if raw is None else decode_record(key, raw)), self._end
+        return (None if raw is None else decode_record(key, raw)), seen[1]
+
+    def _see(self, transaction: lmdb.Transaction[Any]) -> tuple[int, LogEnd]:
+        """Note which state a transaction shows, and where the log ends in it."""
+        end = LogEnd(*_unpack_end(transaction.get(POSITION_KEY, NOTHING_APPLIED)))
+        # Whoever looks at the same end again finds the same object.
+        if end == self._seen[1]:
+            end = self._seen[1]
+        self._seen = seen = transaction.id(), end
+        return seen
+
+    def end(self) -> LogEnd:
+        """Return the applied end of the log; costs less than `applied`."""
+        with self._environment.reading() as transaction:
+            return self._end_in(transaction)
+
+    def _end_in(self, transaction: lmdb.Transaction[Any]) -> LogEnd:
+        state, end = self._seen
+        return end if transaction.id() == state else self._see(transaction)[1]
 
     def get_many(
         self, keys: Iterable[bytes], now_ms: int, max_bytes: int = sys.maxsize
@@ -116,7 +135,7 @@ class StoreReader:
                     left_bytes -= len(raw)
                     if left_bytes < 0:
                         raise AnswerTooLarge
-            end = _read_end(transaction)
+            end = self._end_in(transaction)
         records = [
             None if raw is None else decode_record(key, raw)
             for key, raw in zip(keys, raws, strict=True)

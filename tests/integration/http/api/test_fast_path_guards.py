@@ -22,6 +22,7 @@ BODY = json.dumps({"key": "guard:a", "value": "v"}).encode()
 def guarded(http_node: Node) -> Iterator[Ways]:
     config = config_of(http_node, auth__enabled=True, auth__root__password=PASSWORD)
     with both_ways(config) as ways:
+        assert ways.send("POST", "/kv/set", BODY, {**ROOT, **JSON})[0].status == 200
         yield ways
 
 
