@@ -179,6 +179,28 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         if at != len(data):
             raise FrameCorrupt(f"{len(data) - at} bytes after the last entry")
 
+    def plain_pairs(self) -> list[tuple[bytes, bytes]] | None:
+        """Return keys and values where all entries set users' keys for good; None for any others.
+
+        None for malformed ones too: `entries` tells what is wrong.
+        """
+        data, at = self.payload, 0
+        pairs = []
+        unpack = ENTRY.unpack_from
+        try:
+            for _ in range(self.count):
+                kind, space, key_bytes, value_bytes, expiry_ms = unpack(data, at)
+                if kind != SET or space != KEYS or expiry_ms:
+                    return None
+                value_at = at + ENTRY_BYTES + key_bytes
+                pairs.append(
+                    (data[at + ENTRY_BYTES : value_at], data[value_at : value_at + value_bytes])
+                )
+                at = value_at + value_bytes
+        except struct.error:
+            return None
+        return pairs if at == len(data) else None
+
 
 def entry_at(data: bytes, at: int) -> tuple[Entry, int]:
     """Return the entry at byte `at` of a payload, and where it ends.

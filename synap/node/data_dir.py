@@ -430,7 +430,7 @@ class DataDir:
         try:
             if sum(frame.count for frame in frames) < _BULK_ENTRIES:
                 for frame in frames:
-                    transaction.apply(frame.entries(), frame.first_offset)
+                    _apply(frame, transaction)
             else:
                 transaction.apply_many(Bulk(frames))
         except BaseException:
@@ -457,6 +457,14 @@ class DataDir:
             self._accounts.change()
         if self._on_logged is not None:
             self._on_logged(frames)
+
+
+def _apply(frame: Frame, transaction: WriteTransaction) -> None:
+    pairs = frame.plain_pairs()
+    if pairs is None:
+        transaction.apply(frame.entries(), frame.first_offset)
+    else:
+        transaction.apply_sets(pairs, frame.first_offset)
 
 
 def reign_at_end(lineage: Lineage, end: Position, epoch: int) -> Reign:

@@ -228,3 +228,22 @@ def test_rolling_checksum_tells_one_changed_payload_byte_ever_after() -> None:
     for _ in range(3):
         ours, theirs = small_frame(ours.position), small_frame(theirs.position)
         assert ours.rolling != theirs.rolling
+
+
+@given(ENTRIES)
+def test_plain_pairs_are_the_entries_where_all_of_them_set_users_keys_for_good(
+    entries: list[Entry],
+) -> None:
+    frame = encode_frame(entries, previous=START, epoch=1, time_ms=1)
+    plain = [Entry(SET, entry.key, entry.value) for entry in entries]
+    pairs = [(entry.key, entry.value) for entry in entries]
+    assert frame.plain_pairs() == (pairs if plain == entries else None)
+    made_plain = encode_frame(plain, previous=START, epoch=1, time_ms=1, compress_over=100)
+    assert made_plain.plain_pairs() == pairs
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_plain_pairs_of_another_count_than_the_payload_are_none(count: int) -> None:
+    sets = [Entry(SET, b"a", b"1"), Entry(SET, b"b", b"2")]
+    frame = encode_frame(sets, previous=START, epoch=1, time_ms=1)
+    assert msgspec.structs.replace(frame, count=count).plain_pairs() is None

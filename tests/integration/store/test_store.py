@@ -478,3 +478,19 @@ def test_open_of_nothing_or_of_garbage_says_so(tmp_path: Path) -> None:
         Store.open(tmp_path, MAP_BYTES)
     with pytest.raises(StoreUnusable, match="can't be opened"):
         StoreReader.open(tmp_path)
+
+
+@pytest.mark.parametrize("deadline", [NEVER, END_OF_TIME])
+@pytest.mark.parametrize("count", [1, 40])
+def test_apply_sets_does_what_apply_does(
+    store: Store, tmp_path: Path, deadline: int, count: int
+) -> None:
+    other = Store.create(tmp_path / "other", MAP_BYTES)
+    pairs = [(b"%d" % (each % 30), b"v%d" % each) for each in range(count)]
+    for each in (store, other):
+        change(each, lambda t: t.put(b"0", b"before", deadline))
+    change(store, lambda t: t.apply_sets(pairs, 2))
+    change(other, lambda t: t.apply([Entry(SET, key, value) for key, value in pairs], 2))
+    assert store.reader().digest() == other.reader().digest()
+    assert store.facts().expiring == other.facts().expiring == 0
+    other.close(clean=False)
