@@ -35,9 +35,11 @@ def disk(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def node(disk: Path) -> Iterator[Node]:
-    """A running node on the small disk."""
-    with Node(disk / "node", "node", {"server__workers": 2}) as node:
+def node(disk: Path, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A running node on the small disk, in the fsync mode that a test names."""
+    mode = getattr(request, "param", "periodic")
+    settings = {"server__workers": 2, "persistence__wal__fsync_mode": mode}
+    with Node(disk / "node", "node", settings) as node:
         yield node
 
 
@@ -67,6 +69,7 @@ def processes(node: Node) -> list[int]:
     return [node.owner_pid(), node.http_pid(), *sorted(children_of(node.http_pid()))]
 
 
+@pytest.mark.parametrize("node", ["always", "periodic", "never"], indirect=True)
 def test_full_disk_under_load_refuses_writes_and_loses_nothing(node: Node, disk: Path) -> None:
     load = Load(f"http://{HOST}:{node.port}")
     before = processes(node)
