@@ -20,7 +20,7 @@ from synap.commands.keyspace import (
     writing,
 )
 from synap.commands.records import NEVER, Record, check_key, check_keys
-from synap.frame import ENTRY_BYTES, MAX_PAYLOAD_BYTES
+from synap.frame import ENTRY_BYTES, MAX_PAYLOAD_BYTES, Cause
 from synap.place import Place
 from synap.request_errors import InvalidRequest, KeyExists, KeyNotFound, ValueTooLarge
 
@@ -168,7 +168,7 @@ class Rename(BaseCommand, frozen=True, tag=10):
             raise KeyExists
         if self.source != self.destination:
             keyspace.put(self.destination, record.value, record.expiry_ms)
-            keyspace.remove(self.source)
+            keyspace.remove(self.source, Cause.RENAMED)
         return True
 
     def needs(self) -> Iterable[Need]:

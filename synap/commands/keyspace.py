@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from synap.commands.records import NEVER, Record, is_live
+from synap.frame import Cause
 from synap.place import UNKNOWN_TAG, Place
 from synap.request_errors import InvalidValue, ValueTooLarge
 
@@ -48,8 +49,8 @@ class Keyspace(Protocol):
     def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
         """Write keys without an expiry, in order; return the version of the first."""
 
-    def remove(self, key: bytes) -> None:
-        """Remove the key; no effect where it is not stored."""
+    def remove(self, key: bytes, cause: Cause = Cause.CLIENT) -> None:
+        """Remove the key, for a reason that the log keeps; no effect where it is not stored."""
 
     def clear(self, now_ms: int) -> int:
         """Remove every key; return how many of them were not expired."""
@@ -140,7 +141,7 @@ class Trial:
             self.put(key, value, NEVER)
         return 0
 
-    def remove(self, key: bytes) -> None:
+    def remove(self, key: bytes, cause: Cause = Cause.CLIENT) -> None:
         """Note a removal."""
         self._replace(key, None)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import lmdb
 
 from synap.commands.records import NEVER, Record, is_live
-from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, SET, Entry
+from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, SET, Cause, Entry
 from synap.place import Reigns
 from synap.request_errors import RecordCorrupt
 from synap.store import walks
@@ -135,14 +135,14 @@ class WriteTransaction:
         self._next_offset = version + len(pairs)
         return version
 
-    def remove(self, key: bytes) -> None:
+    def remove(self, key: bytes, cause: Cause = Cause.CLIENT) -> None:
         """Remove a key and collect the entry; no effect where it is not stored."""
         try:
             removed = self._erase(key)
         except lmdb.Error as error:
             raise self._translate(error) from error
         if removed:
-            self.entries.append(Entry(DEL, key))
+            self.entries.append(Entry(DEL, key, cause=cause))
             self._next_offset += 1
 
     def remove_expired(self, key: bytes, now_ms: int) -> bool:
@@ -157,7 +157,7 @@ class WriteTransaction:
         if record is None or is_live(record, now_ms):
             self._forget_deadlines(key, now_ms)
             return False
-        self.remove(key)
+        self.remove(key, Cause.EXPIRED)
         return True
 
     def restore(self, space: int, key: bytes, raw: bytes | None) -> None:

@@ -32,6 +32,7 @@ from synap.errors import (
     WriterUnavailable,
 )
 from synap.eviction.evictor import NOTHING, Evictor, Removal
+from synap.frame import Cause
 from synap.ipc.admin_messages import PauseCommand, PauseState
 from synap.ipc.worker_connection import WriterConnection
 from synap.node.data_dir import DataDir
@@ -336,7 +337,7 @@ class Writer:
                 self._on_damage(key)
         before = len(transaction.entries)
         for key in removal.evicted:
-            transaction.remove(key)
+            transaction.remove(key, Cause.EVICTED)
         if self.transactions.watchers:
             self.transactions.note(transaction.entries)
         return before, len(transaction.entries) - before

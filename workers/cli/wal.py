@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from synap.frame import ACCOUNTS, DEL, FLUSH, SET, Entry
+from synap.frame import ACCOUNTS, DEL, FLUSH, MARK, REQUESTS, SET, Cause, Entry
 from synap.repair.inspection import words_for
 from synap.repair.log_repair import Repair, RepairPlan
 from synap.repair.store_rebuild import rebuild_store
@@ -21,7 +21,10 @@ from workers.process import EXIT_CLEAN, EXIT_FAILED
 wal_app = typer.Typer(help="Check, show and repair a node's log.", no_args_is_help=True)
 store_app = typer.Typer(help="The live store.", no_args_is_help=True)
 
-_OPERATIONS = {SET: "SET", DEL: "DEL", FLUSH: "FLUSH"}
+_OPERATIONS = {SET: "SET", DEL: "DEL", FLUSH: "FLUSH", MARK: "MARK"}
+_SPACES = {ACCOUNTS: "accounts", REQUESTS: "requests"}
+# A later program may write others: its number is shown.
+_CAUSES = {int(cause): cause.name.lower() for cause in Cause}
 
 LogFolder = Annotated[
     Path,
@@ -59,7 +62,7 @@ def show_command(
     values: Annotated[bool, typer.Option("--values", help="Show the values too.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Print frames and their entries: operation, key, length of the value, expiry.
+    """Print frames and their entries: operation, key, length of the value, expiry, why it went.
 
     Values are left out unless --values asks for them, and accounts' always. With -o json each entry
     is one line.
@@ -190,6 +193,8 @@ def _entry_line(each: Walked, offset: int, entry: Entry, *, values: bool) -> str
     words = [f"  {offset}", _operation(entry)]
     if entry.key:
         words.append(_text(entry.key))
+    if entry.operation == DEL and entry.cause:
+        words.append(_cause(entry))
     if entry.operation == SET:
         words.append(f"{len(entry.value)} bytes")
         if entry.expiry_ms:
@@ -206,11 +211,13 @@ def _entry_json(each: Walked, offset: int, entry: Entry, *, values: bool) -> str
         "time_ms": each.frame.time_ms,
         "frame": each.frame.first_offset,
         "operation": _OPERATIONS[entry.operation],
-        "space": "accounts" if entry.space == ACCOUNTS else "keys",
+        "space": _SPACES.get(entry.space, "keys"),
         "key": entry.key.decode("utf-8", "backslashreplace"),
         "value_bytes": len(entry.value),
         "expiry_ms": entry.expiry_ms or None,
     }
+    if entry.operation == DEL:
+        document["cause"] = _cause(entry)
     if values and entry.space != ACCOUNTS:
         document["value"] = entry.value.decode("utf-8", "backslashreplace")
     return msgspec.json.encode(document).decode()
@@ -219,6 +226,10 @@ def _entry_json(each: Walked, offset: int, entry: Entry, *, values: bool) -> str
 def _operation(entry: Entry) -> str:
     name = _OPERATIONS[entry.operation]
     return f"{name} account" if entry.space == ACCOUNTS else name
+
+
+def _cause(entry: Entry) -> str:
+    return _CAUSES.get(entry.cause, str(entry.cause))
 
 
 def _text(raw: bytes) -> str:

@@ -31,6 +31,7 @@ from synap.commands.strings import (
     SetRange,
     SetResult,
 )
+from synap.frame import Cause
 from synap.place import UNKNOWN_TAG, Place
 from synap.request_errors import (
     CommandError,
@@ -70,7 +71,7 @@ class Keys:
         versions = [self.put(key, value, NEVER) for key, value in pairs]
         return versions[0] if versions else 0
 
-    def remove(self, key: bytes) -> None:
+    def remove(self, key: bytes, cause: Cause = Cause.CLIENT) -> None:
         self.records.pop(key, None)
 
     def clear(self, now_ms: int) -> int:
