@@ -59,7 +59,8 @@ _MAX_LENGTH_DIGITS = 5
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _BLANK = 0x20
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_NAMES_OF_CONNECTION = (b"connection", b"proxy-connection")
+# By either of them the parser sees whether a connection is kept.
+NAMES_OF_CONNECTION = (b"connection", b"proxy-connection")
 _SPECIAL_NAMES = frozenset({b"transfer-encoding", b"te", b"trailer", b"upgrade", b"expect"})
 
 
@@ -206,7 +207,7 @@ class HeadLines(dict[bytes, int]):
             return Rule.SPECIAL, b""
         if name == b"content-length":
             rule = Rule.LENGTH
-        elif name in _NAMES_OF_CONNECTION:
+        elif name in NAMES_OF_CONNECTION:
             rule = Rule.CONNECTION
         else:
             rule = Rule.SPECIAL if name in _SPECIAL_NAMES else self._app.rule(name)

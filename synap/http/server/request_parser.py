@@ -17,7 +17,7 @@ from synap.http.server import framing
 from synap.http.server.exchange import COMPLETE, Exchange, Output
 from synap.http.server.framing import ErrorResponse, Headers
 from synap.http.server.head_cache import HeadCache
-from synap.http.server.head_lines import VERSION
+from synap.http.server.head_lines import NAMES_OF_CONNECTION, VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,9 @@ BODY_SLICE_BYTES = 64 * 1024
 # What a body must grow by to count as alive.
 BODY_PROGRESS_BYTES = 1024
 
-# Headers that decide how a request is framed or answered.
+# Headers that decide how a request is framed, answered, or kept alive.
 _FRAMING_NAMES = frozenset(
-    {b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"}
+    {b"host", b"content-length", b"transfer-encoding", b"expect", *NAMES_OF_CONNECTION}
 )
 
 _SLASH = ord("/")
@@ -260,7 +260,7 @@ class RequestParser:
         method = _METHODS.get(name) or _rare_method(name)
         keep_alive = parser.should_keep_alive()
         self.incoming = exchange = self._begin_exchange(method, target, headers, keep_alive)
-        # Without a Connection header only HTTP/1.1 is kept alive, so this is a plain request of it.
+        # Without a header for the connection only HTTP/1.1 is kept alive: this is a plain request.
         if keep_alive and len(framing) == 1 and framing[0][0] == b"host":
             exchange.is_plain = method != "HEAD"
             self._may_repeat = headers.copy(), 0
@@ -331,7 +331,7 @@ class RequestParser:
         if version not in ("1.1", "1.0"):
             raise Refused(framing.MALFORMED)
         exchange.scope["http_version"] = version
-        framing_fields = [field for field in fields_read if field[0] != b"connection"]
+        framing_fields = [field for field in fields_read if field[0] not in NAMES_OF_CONNECTION]
         fields = dict(framing_fields)
         if len(fields) != len(framing_fields):
             raise Refused(framing.FRAMING_CONFLICT)

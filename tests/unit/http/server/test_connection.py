@@ -82,6 +82,21 @@ SERVED = {
         answers(b"GET /a 0", last=[b"connection: keep-alive"]),
         "open",
     ),
+    "http 1.0 kept by a proxy's header": (
+        b"GET /a HTTP/1.0" + HOST + b"Proxy-Connection: keep-alive\r\n\r\n",
+        answers(b"GET /a 0", last=[b"connection: keep-alive"]),
+        "open",
+    ),
+    "stream to 1.0 kept by a proxy's header": (
+        b"GET /stream HTTP/1.0" + HOST + b"Proxy-Connection: keep-alive\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nonethree",
+        "ended",
+    ),
+    "http 1.1 kept by a proxy's header": (
+        b"GET /a HTTP/1.1" + HOST + b"Proxy-Connection: keep-alive\r\n\r\n",
+        answers(b"GET /a 0"),
+        "open",
+    ),
     "body": (
         b"PUT /a HTTP/1.1" + HOST + b"Content-Length: 3\r\n\r\nabc",
         answers(b"PUT /a 3"),
@@ -149,6 +164,10 @@ REFUSED = {
     "connect": (b"CONNECT a:80 HTTP/1.1" + HOST + b"\r\n", framing.MALFORMED),
     "http 0.9": (b"GET /a\r\n", framing.MALFORMED),
     "http 2.0": (b"GET /a HTTP/2.0" + HOST + b"\r\n", framing.MALFORMED),
+    "http 2.0 kept by a proxy's header": (
+        b"GET /a HTTP/2.0" + HOST + b"Proxy-Connection: keep-alive\r\n\r\n",
+        framing.MALFORMED,
+    ),
     "http 2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", framing.MALFORMED),
     "fragment": (b"GET /a#b HTTP/1.1" + HOST + b"\r\n", framing.MALFORMED),
     "no slash": (b"GET a HTTP/1.1" + HOST + b"\r\n", framing.MALFORMED),
