@@ -34,6 +34,8 @@ from synap.tls import client_context
 CHECKSUM_HEADER = "X-Synap-Checksum"
 # The node makes a copy of its store before the first byte comes, and says nothing meanwhile.
 _TIMEOUT_SECONDS = 3600.0
+# From then on bytes come, as fast as the network is.
+IDLE_SECONDS = 60.0
 _LENGTH = re.compile("[0-9]{1,18}")
 
 
@@ -122,7 +124,10 @@ def _download(url: str, file: BinaryIO, progress: Progress) -> tuple[int, str]:
         progress.step("waiting for the node's copy")
         path = f"{urlsplit(url).path.rstrip('/')}/backup"
         connection.request("GET", path, headers=login_headers())
+        # The answer takes it over, where it is the connection's last.
+        peer = connection.sock
         answer = connection.getresponse()
+        peer.settimeout(IDLE_SECONDS)
         if answer.status != http.HTTPStatus.OK:
             raise BackupFailed(f"{url} refused: {_reason_in(answer)}")
         length = answer.headers.get("Content-Length") or ""

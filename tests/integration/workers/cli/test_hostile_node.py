@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from synap.backup import fetch
+from synap.errors import BackupFailed
 from workers.cli.cluster import _table
 from workers.cli.cluster_status import NodeStatus, cluster_status
 from workers.cli.http_call import CallFailed, get, post
@@ -20,6 +23,16 @@ from workers.health import check
 
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\nroot"
+
+
+class Silent:
+    """Nobody looks how far a fetch is."""
+
+    def step(self, words: str) -> None:
+        """See Progress."""
+
+    def received(self, count: int, total: int) -> None:
+        """See Progress."""
 
 
 @contextmanager
@@ -48,6 +61,24 @@ def somebody(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 def saying(body: bytes, head: bytes = HEAD) -> Callable[[socket.socket], None]:
     return lambda client: client.sendall(head + b"\r\n" + body)
+
+
+def _without_going_on(client: socket.socket) -> None:
+    client.sendall(HEAD + b"Content-Length: 1000\r\nX-Synap-Checksum: sha256:0\r\n\r\nsome")
+    client.recv(1)
+
+
+def test_backup_that_stops_coming_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "IDLE_SECONDS", 0.2, raising=False)
+    began = time.monotonic()
+    with somebody(_without_going_on) as url, pytest.raises(BackupFailed, match="no whole answer"):
+        fetch.fetch_backup(
+            url, tmp_path / "b.backup", force=False, now_ms=lambda: 0, progress=Silent()
+        )
+    assert time.monotonic() - began < 5
+    assert list(tmp_path.iterdir()) == []
 
 
 def _without_end(client: socket.socket) -> None:
