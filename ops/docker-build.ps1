@@ -3,9 +3,11 @@
 Builds the image of a node: synap:VERSION and synap:latest.
 
 .DESCRIPTION
-The same as ops/docker-build.sh, for PowerShell, without SBOM and provenance. In the environment,
-PYTHON_VERSION chooses the base (3.13), PYTHON_DIGEST (sha256:…) pins it, and DOCKER names the program
-(docker).
+As ops/docker-build.sh, for PowerShell, for images to try out: without SBOM and provenance, and without
+asking for the base's digest. So it builds on what the tag names on this machine, unless PYTHON_DIGEST
+pins it, the image's labels do not tell the base, and SYNAP_RELEASE and SYNAP_ATTEST mean nothing:
+build a release by the other. In the environment, PYTHON_VERSION chooses the base (3.13), PYTHON_DIGEST
+(sha256:…) pins it, and DOCKER names the program (docker).
 
 .PARAMETER Version
 The image's tag; the project's own version where it is not given.
