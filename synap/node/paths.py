@@ -109,14 +109,18 @@ class NodePaths:
                 folder.mkdir(parents=True, exist_ok=True)
             _close_to_others(self.data_dir)
             self.run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Anybody may have made it in /tmp, and nothing can be made in it then.
+            check_private(self.run_dir.parent, _OTHER_RUN_DIR)
             self.run_dir.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DataDirUnusable(
                 f"can't create {error.filename}: {error.strerror}; "
                 "choose another data_dir or mend its permissions"
             ) from error
-        for folder in (self.run_dir.parent, self.run_dir):
-            check_private(folder)
+        check_private(self.run_dir, _OTHER_RUN_DIR)
+
+
+_OTHER_RUN_DIR = "set SYNAP_RUN_DIR to a folder of your own, for the node and its commands"
 
 
 def _run_dir_of(data_dir: Path) -> Path:
@@ -137,8 +141,12 @@ def _close_to_others(data_dir: Path) -> None:
                 os.chmod(entry.path, mode & 0o700)
 
 
-def check_private(folder: Path) -> None:
+def check_private(folder: Path, other: str = "choose another") -> None:
     """Refuse a folder in which another user may put or replace something.
+
+    Args:
+        folder: It.
+        other: What to do where it can't be removed.
 
     Raises:
         DataDirUnusable: it is somebody else's, or others may write to it.
@@ -147,7 +155,7 @@ def check_private(folder: Path) -> None:
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
         raise DataDirUnusable(
             f"{folder} must be a folder of this user that nobody else can write to; "
-            "remove it or choose another"
+            f"remove it or {other}"
         )
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,20 @@ def test_run_dir_of_others_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     paths.run_dir.chmod(0o777)
     with pytest.raises(DataDirUnusable, match="nobody else"):
         paths.create()
+
+
+def test_folder_of_run_dirs_that_somebody_else_made_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, paths = _paths(tmp_path, monkeypatch)
+    # Not the one that is in use, which is all nodes' of this user where the path is long.
+    made = tmp_path / "made"
+    made.mkdir()
+    made.chmod(0o777)
+    paths = replace(paths, run_dir=made / "node")
+    with pytest.raises(DataDirUnusable, match="set SYNAP_RUN_DIR to a folder of your own"):
+        paths.create()
+    assert list(made.iterdir()) == []
 
 
 def test_lock_second_holder_is_refused_until_the_first_dies(tmp_path: Path) -> None:
