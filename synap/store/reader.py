@@ -106,8 +106,13 @@ class StoreReader:
 
     def end(self) -> LogEnd:
         """Return the applied end of the log; costs less than `applied`."""
-        with self._environment.reading() as transaction:
-            return self._end_in(transaction)
+        try:
+            transaction = self._begin()
+            end = self._end_in(transaction)
+            transaction.abort()
+        except lmdb.Error as error:
+            raise self._environment.translate(error) from error
+        return end
 
     def _end_in(self, transaction: lmdb.Transaction[Any]) -> LogEnd:
         state, end = self._seen

@@ -72,7 +72,7 @@ _VARYING = frozenset(
         b"traceparent", b"tracestate", b"true-client-ip", b"uber-trace-id", b"x-amzn-trace-id",
         b"x-b3-parentspanid", b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip",
         b"x-cloud-trace-context", b"x-correlation-id", b"x-datadog-parent-id",
-        b"x-datadog-trace-id", b"x-forwarded-port", b"x-real-ip", b"x-request-start",
+        b"x-datadog-trace-id", b"x-real-ip", b"x-request-start",
         b"x-trace-id", b"x-unique-id",
     }
 )  # fmt: skip

@@ -47,7 +47,10 @@ class HotHeaders:
         """Return what a line comes to whose value has a meaning; see `head_lines.Names`."""
         if name == HOST:
             return head_lines.HOST if self._sites.serves(value) else head_lines.SPECIAL
-        if name != CONTENT_TYPE:
-            assert self._credentials is not None
-            return self._credentials.find(name + value)
+        assert name == CONTENT_TYPE
         return head_lines.JSON_TYPE if is_json(value.decode()) else head_lines.OTHER_TYPE
+
+    def secret_number(self, name: bytes, value: bytes) -> int:
+        """Return what a line of credentials comes to; see `head_lines.Names`."""
+        assert self._credentials is not None
+        return self._credentials.find(name + value)
