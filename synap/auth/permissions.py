@@ -66,8 +66,8 @@ class Caller:
     """
 
     __slots__ = (
-        "_beginnings", "_fitting", "_on_refusal", "_readable", "id", "is_limited", "name",
-        "permissions", "within",
+        "_beginnings", "_fitting", "_of_keys", "_on_refusal", "_readable", "id", "is_limited",
+        "name", "permissions", "within",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +97,12 @@ class Caller:
                 self._fitting.setdefault(action, []).append(parts)
                 if len(parts) == 2 and not parts[1]:
                     self._beginnings[action] = (*self._beginnings.get(action, ()), parts[0])
+        # What is allowed for some key at all.
+        self._of_keys = frozenset(
+            action
+            for action, fitting in self._fitting.items()
+            if any(_key_span(parts) is not None for parts in fitting)
+        )
         self._readable: tuple[KeySpan, ...] | None = None
         is_bounded = within is not None and within.is_limited
         self.is_limited: bool = is_bounded or not self.may_grant((Permission("*", "all"),))
@@ -142,6 +148,22 @@ class Caller:
     def require_read(self, key: bytes) -> None:
         """Raise Forbidden unless the key may be read."""
         self.require("read", b"kv:" + key)
+
+    def require_some_key(self, action: Action) -> None:
+        """Raise Forbidden unless there may be a key that `action` is allowed for."""
+        caller: Caller | None = self
+        while caller is not None and caller.is_limited:
+            if action not in caller._of_keys:
+                self._refuse("kv:*", action)
+            caller = caller.within
+
+    def require_something(self) -> None:
+        """Raise Forbidden where nothing at all is allowed."""
+        caller: Caller | None = self
+        while caller is not None:
+            if not caller.permissions:
+                self._refuse("kv:*", "read")
+            caller = caller.within
 
     def require_for(self, command: Command) -> None:
         """Raise Forbidden unless all that `command` needs is allowed."""

@@ -101,6 +101,7 @@ def create_app(config: Config) -> App:
         ],
     )
     app.trusted_proxies, app.probe_paths = proxies, PUBLIC
+    app.is_guarded = config.auth.enabled
     errors.install(app, local)
     api = NodeApi(local, client)
     has_auth = config.auth.enabled

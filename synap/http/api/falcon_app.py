@@ -29,11 +29,14 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
     """Serves HTTP requests; its responses have no callbacks and send no events.
 
     Attributes:
+        is_guarded: Whether requests are refused by their heads, so that a server should let them
+            begin before their bodies have come.
         fast_path: The short way for some requests, for a server that has one for it; None for none.
         trusted_proxies: Addresses that many clients come from.
         probe_paths: What load balancers ask for, which is answered also where there is no room.
     """
 
+    is_guarded = False
     fast_path: Any = None
     trusted_proxies: Addresses = ()
     probe_paths: frozenset[str] = frozenset()
@@ -45,10 +48,8 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        first_event = await receive()
-        if first_event["type"] == "http.disconnect":
-            return
-        req = self._request_type(scope, receive, first_event, self.req_options)
+        # What is refused by its head is refused before anything of its body is asked for.
+        req = self._request_type(scope, receive, None, self.req_options)
         resp = self._response_type(self.resp_options)
         await self._respond(req, resp)
         data = resp._data

@@ -47,6 +47,9 @@ def _header(name: str, way: Way = Way.ASIDE) -> HeaderName:
 
 HOST = _header("host", Way.HOST)
 CONTENT_TYPE = _header("content-type", Way.TYPE)
+# The server frames bodies by these.
+CONTENT_LENGTH = _header("content-length")
+TRANSFER_ENCODING = _header("transfer-encoding")
 AUTHORIZATION = _header("authorization", Way.CREDENTIALS)
 API_KEY = _header("x-api-key", Way.CREDENTIALS)
 ORIGIN = _header("origin")

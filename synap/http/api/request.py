@@ -22,7 +22,15 @@ from synap.addresses import client_group, plain_address
 from synap.auth.permissions import TRUSTED, Caller
 from synap.http.api.client_address import client_address
 from synap.http.api.falcon_app import FalconApp
-from synap.http.api.headers import CONTENT_TYPE, ORIGIN, REQUEST_ID, SITE, HeaderName
+from synap.http.api.headers import (
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    ORIGIN,
+    REQUEST_ID,
+    SITE,
+    TRANSFER_ENCODING,
+    HeaderName,
+)
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.request_errors import InvalidRequest
 from synap.shares import Holder
@@ -129,9 +137,9 @@ class Request(falcon.asgi.Request):
 
     @property
     def has_body(self) -> bool:
-        """Whether the request came with a body that is not empty."""
-        event = self._first_event
-        return event is not None and bool(event.get("body") or event.get("more_body"))
+        """Whether a body is announced that is not empty, or may not be."""
+        headers = self.raw_headers
+        return TRANSFER_ENCODING in headers or headers.get(CONTENT_LENGTH, b"0") != b"0"
 
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.
@@ -162,33 +170,25 @@ class Request(falcon.asgi.Request):
             )
 
     async def body(self, limit_bytes: int) -> bytes:
-        """Return the body's bytes, whatever they claim to be.
+        """Receive the body's bytes, whatever they claim to be; once whoever may not is refused.
 
         Raises:
             falcon.HTTPContentTooLarge: it is longer than `limit_bytes`.
         """
-        event = self._first_event
-        assert event is not None, "falcon reads the first event before it makes the request"
-        if event.get("more_body"):
-            return await self._whole_body(event, limit_bytes)
-        body: bytes = event.get("body", b"")
-        if len(body) > limit_bytes:
-            raise _too_large(limit_bytes)
-        return body
-
-    async def _whole_body(self, event: Mapping[str, Any], limit_bytes: int) -> bytes:
         if (self.content_length or 0) > limit_bytes:
             raise _too_large(limit_bytes)
-        parts = [event.get("body", b"")]
+        event = await self._receive()
+        if event.get("more_body"):
+            return await self._whole_body(event, limit_bytes)
+        return _part_of(event, limit_bytes)
+
+    async def _whole_body(self, event: Mapping[str, Any], limit_bytes: int) -> bytes:
+        parts = [_part_of(event, limit_bytes)]
         length = len(parts[0])
         while event.get("more_body"):
             event = await self._receive()
-            if event["type"] == "http.disconnect":
-                raise InvalidRequest("the connection ended inside the body")
-            parts.append(event.get("body", b""))
+            parts.append(_part_of(event, limit_bytes - length))
             length += len(parts[-1])
-            if length > limit_bytes:
-                raise _too_large(limit_bytes)
         return b"".join(parts)
 
 
@@ -216,6 +216,15 @@ def is_json(content_type: str) -> bool:
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
+
+
+def _part_of(event: Mapping[str, Any], limit_bytes: int) -> bytes:
+    if event["type"] == "http.disconnect":
+        raise InvalidRequest("the connection ended inside the body")
+    part: bytes = event.get("body", b"")
+    if len(part) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return part
 
 
 App = FalconApp[Request, Response]

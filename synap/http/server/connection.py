@@ -57,6 +57,7 @@ class Server(Protocol):
     """What a connection shares with the others of its process; `server` says what each is."""
 
     app: Any
+    is_guarded: bool
     fast_path: FastPath | None
     head_cache: HeadCache
     state: dict[str, Any]
@@ -107,6 +108,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.loop = server.loop
         self._app = server.app
+        self._is_guarded = server.is_guarded
         self._fast_path = server.fast_path
         self._start = server.starter.start
         self.number = server.next_number()
@@ -184,7 +186,9 @@ class Connection(asyncio.Protocol):
             return
         refusal = reader.feed(data)
         if reader.phase != BETWEEN or reader.is_over or refusal is not None:
-            self._settle(refusal)
+            self._settle(refusal, is_end_of_read=True)
+            if reader.phase == IN_BODY:
+                self._update_reading()
 
     def eof_received(self) -> bool:
         """Finish what was asked before the client's end; a half request is refused."""
@@ -225,32 +229,36 @@ class Connection(asyncio.Protocol):
 
     # Input
 
-    def _settle(self, refusal: ErrorResponse | None) -> None:
+    def _settle(self, refusal: ErrorResponse | None, *, is_end_of_read: bool) -> None:
         """Deal with a slice that did not end between two requests."""
         if refusal is not None:
             self._refuse(refusal)
         elif self._reader.is_over:
             self._become_deaf()
         elif self._reader.phase == IN_BODY:
-            self._submit_unfinished()
+            self._submit_unfinished(is_end_of_read)
 
     def _feed_unread(self) -> None:
         """Feed what is kept, slice by slice, until it is gone or enough waits."""
         data, position = self._unread, 0
         while position < len(data) and not (self.state.is_deaf or self._is_full()):
             end = position + self._reader.next_slice_bytes()
-            self._settle(self._reader.feed(data[position:end]))
+            refusal = self._reader.feed(data[position:end])
             position = end
+            self._settle(refusal, is_end_of_read=position >= len(data))
         self._unread = b"" if self.state.is_deaf else data[position:]
         self.note_held()
         self._update_reading()
 
     def _is_full(self) -> bool:
         incoming = self._reader.incoming
-        buffered_bytes = 0 if incoming is None else incoming.buffered_bytes
+        buffered_bytes, is_unwanted = 0, False
+        if incoming is not None:
+            buffered_bytes = incoming.buffered_bytes
+            is_unwanted = incoming.is_submitted and not incoming.is_body_wanted
         is_full = self.flow.is_full(len(self._queue), buffered_bytes)
         has_much = bool(self._queue) and self.held_bytes > MOST_QUEUED_BYTES
-        return is_full or has_much or self._memory.is_tight
+        return is_full or is_unwanted or has_much or self._memory.is_tight
 
     def _update_reading(self) -> None:
         """Read from the socket if, and only if, what comes has a place."""
@@ -266,8 +274,8 @@ class Connection(asyncio.Protocol):
         if self.flow.is_reading_paused and self.state is not CLOSED:
             self._feed_unread()
 
-    def body_taken(self) -> None:
-        """Read on, in a turn of its own, where a full buffer had stopped it."""
+    def body_wanted(self) -> None:
+        """Read on, in a turn of its own, where a body that had no place had stopped it."""
         if self.flow.is_reading_paused:
             self.loop.call_soon(self._resume_input)
 
@@ -295,14 +303,16 @@ class Connection(asyncio.Protocol):
         if is_leaving or has_had_turn:
             self.loop.call_soon(self.advance)
 
-    def _submit_unfinished(self) -> None:
-        """Start a request early whose body is long, or waits to be asked for."""
+    def _submit_unfinished(self, is_end_of_read: bool) -> None:
+        """Start a request early whose body is long, or waits to be asked for.
+
+        Where there is a guard, whatever has not come with its head waits for that.
+        """
         exchange = self._reader.incoming
         if exchange is None:
             return
-        if not exchange.is_submitted and (
-            exchange.expects_continue or exchange.buffered_bytes >= BODY_BUFFER_BYTES
-        ):
+        waits = is_end_of_read and (self._is_guarded or exchange.expects_continue)
+        if not exchange.is_submitted and (waits or exchange.buffered_bytes >= BODY_BUFFER_BYTES):
             exchange.is_submitted = True
             self.submit(exchange)
         if exchange.buffered_bytes >= BODY_BUFFER_BYTES:

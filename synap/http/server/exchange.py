@@ -61,8 +61,8 @@ class Output(Protocol):
     def note_answer(self, body_bytes: int) -> None:
         """Learn that a long answer was written."""
 
-    def body_taken(self) -> None:
-        """Learn that the application took what was buffered of the body."""
+    def body_wanted(self) -> None:
+        """Learn that the application has a place for more of the body."""
 
     def advance(self) -> None:
         """Go on with the next request."""
@@ -78,6 +78,7 @@ class Exchange:
         expects_continue: The client waits for `100 Continue` before it sends the body.
         is_plain: HTTP/1.1, kept alive, and not HEAD: most answers to such need no closer look.
         is_submitted: Handed to the connection before its body was whole.
+        is_body_wanted: The application has asked for the body; nothing more of it is read before.
         buffered_bytes: Of the body, not yet taken by the application.
         fed_bytes: Of the body, as far as it has come.
         task: Goes on with the application where it waited.
@@ -98,6 +99,7 @@ class Exchange:
         "expects_continue",
         "fed_bytes",
         "has_more_body",
+        "is_body_wanted",
         "is_disconnected",
         "is_plain",
         "is_submitted",
@@ -117,6 +119,7 @@ class Exchange:
         self.expects_continue = False
         self.is_plain = False
         self.is_submitted = False
+        self.is_body_wanted = False
         self.is_disconnected = False
         self._output = output
         self._chunks: list[bytes] | None = None
@@ -171,6 +174,7 @@ class Exchange:
         Raises:
             ClientDisconnected: The body will never be whole.
         """
+        self.is_body_wanted = True
         while not self._is_body_taken:
             if self._is_body_cut:
                 raise ClientDisconnected("the request's body was cut off")
@@ -179,6 +183,7 @@ class Exchange:
                 body = b"" if self._chunks is None else self._take_chunks()
                 return {"type": "http.request", "body": body, "more_body": self.has_more_body}
             self._send_continue()
+            self._output.body_wanted()
             await self._wait_for_news()
         while not (self.is_disconnected or self._is_input_over or self.stage == COMPLETE):
             await self._wait_for_news()
@@ -187,7 +192,7 @@ class Exchange:
     def _take_chunks(self) -> bytes:
         chunks, self._chunks = self._chunks or [], None
         self.buffered_bytes = 0
-        self._output.body_taken()
+        self._output.body_wanted()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _send_continue(self) -> None:

@@ -45,6 +45,7 @@ class HttpServer:
     """Serves an ASGI application on listening sockets, inside a running loop.
 
     Attributes:
+        is_guarded: The application looks at who asks before it wants a body.
         tick: Number of the current tick; connections stamp what they wait for with it.
         date_line: The Date header's line of this second, without its line end.
         requests: Requests begun since the start.
@@ -67,6 +68,7 @@ class HttpServer:
         """
         self.app = app
         self.fast_path: FastPath | None = getattr(app, "fast_path", None)
+        self.is_guarded: bool = getattr(app, "is_guarded", False)
         self.head_cache = HeadCache()
         self.limits = limits
         self.state = state or {}

@@ -248,3 +248,20 @@ def test_command_that_nobody_described_needs_admin() -> None:
         key: bytes
 
     assert set(Strange(b"a").needs()) == {("admin", b"node:command")}
+
+
+def test_some_key_is_allowed_where_the_caller_and_the_owner_have_one() -> None:
+    owner = caller(("kv:user:*", "write"), ("node:*", "all"), ("*:*", "read"))
+    owner.require_some_key("write")
+    owner.require_some_key("read")
+    TRUSTED.require_some_key("delete")
+    for each in (owner, caller(("*", "all"), within=owner), caller(("kv", "delete"))):
+        with pytest.raises(Forbidden):
+            each.require_some_key("delete")
+
+
+def test_something_is_allowed_but_to_who_has_no_permission_or_whose_owner_has_none() -> None:
+    caller(("node:a", "read")).require_something()
+    for each in (ANONYMOUS, caller(("*", "all"), within=caller())):
+        with pytest.raises(Forbidden):
+            each.require_something()

@@ -118,6 +118,7 @@ class CommandEndpoint(Resource):
         self._facts = NodeFacts(node, api)
 
     async def on_post(self, req: Request, resp: Response) -> None:
+        req.caller.require_something()
         # Clients of this endpoint send more than counts.
         body = _decode(await req.json_body(self._max_body_bytes), True)
         replicas = self.min_replicas(req)

@@ -67,7 +67,7 @@ class OperationResource(Resource):
         is_of_store, has_etag = route.kind == "read", "ETag" in route.headers
 
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
-            body = await read_body(req)
+            body = await read_body(req, key)
             if is_of_store:
                 await self.await_applied(req)
             replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
@@ -96,7 +96,7 @@ class OperationResource(Resource):
         takes_conditions = IF_MATCH in route.parameters
 
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
-            body = await read_body(req)
+            body = await read_body(req, key)
             headers = req.raw_headers
             conditions = conditions_of(headers) if takes_conditions else None
             if conditions is not None:
@@ -131,12 +131,13 @@ class OperationResource(Resource):
 
     def _body_reader(
         self, operation: Operation[Any, Any], route: Route
-    ) -> Callable[[Request], Awaitable[Any]]:
-        """Return what reads the operation's body out of a request."""
+    ) -> Callable[[Request, bytes], Awaitable[Any]]:
+        """Return what reads the operation's body out of a request for a path's key."""
         if operation.takes_json:
             decode = operation.decode or decoder(operation.body)
 
-            async def read_json(req: Request) -> Any:
+            async def read_json(req: Request, key: bytes) -> Any:
+                operation.admit(req.caller, key)
                 return await self.read_body(req, decode)
 
             return read_json
@@ -144,7 +145,7 @@ class OperationResource(Resource):
         body, parameters = operation.body, route.query
         without = None if any(each.is_required for each in parameters) else body()
 
-        async def read_query(req: Request) -> Any:
+        async def read_query(req: Request, key: bytes) -> Any:
             if without is not None and not req.query_string:
                 return without
             return body(**query_values(parameters, req))

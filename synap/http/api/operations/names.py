@@ -96,6 +96,7 @@ NAMES = (
         lambda key, body: body.rename(key, nx=False),
         _moved,
         key_field="source",
+        action="delete",
     ),
     Write(
         "key.renamenx",
@@ -109,6 +110,7 @@ NAMES = (
         lambda key, body: body.rename(key, nx=True),
         _moved,
         key_field="source",
+        action="delete",
     ),
     Write(
         "key.copy",
@@ -117,6 +119,7 @@ NAMES = (
         lambda key, body: body.copy(key),
         _moved,
         key_field="source",
+        action="read",
     ),
     LongRead(
         "key.randomkey",

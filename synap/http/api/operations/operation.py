@@ -16,7 +16,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from synap.auth.permissions import Caller
+from synap.auth.permissions import Action, Caller
 from synap.commands.commands import Command
 from synap.commands.records import MAX_KEY_BYTES, Record, check_key
 from synap.commands.transactions import Queued, TransactionCommand
@@ -153,11 +153,14 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         show: Makes the answer of the route, for JSON. An error that it returns is answered as if it
             was raised; so is one that it raises.
         show_named: Makes the command's answer.
+        action: What whoever asks must be allowed with the key of the path, or else with some key.
+            There may be more: of a request with a body, this is looked at before that is read.
         is_write: Whether the log's owner carries it out. Consecutive ones of a batch go to it as
             one message.
     """
 
     is_write = False
+    _usual_action: Action = "read"
 
     def __init__(
         self,
@@ -171,6 +174,7 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         key_field: str = "key",
         is_queued: bool = False,
         decode: Decode[BodyT] | None = None,
+        action: Action | None = None,
     ) -> None:
         """
         Args:
@@ -185,6 +189,22 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         self.is_queued = is_queued
         self.payload = payload or self._payload()
         self.decode = decode
+        self.action = action or self._usual_action
+
+    def admit(self, caller: Caller, key: bytes) -> None:
+        """Let a request pass whose body is not there yet.
+
+        Args:
+            key: That of the path; b"" where no path has one.
+
+        Raises:
+            Forbidden: whatever the body says, the caller may not.
+        """
+        if caller.is_limited:
+            if key:
+                caller.require(self.action, b"kv:" + key)
+            else:
+                caller.require_some_key(self.action)
 
     @abstractmethod
     async def carry_out(
@@ -323,6 +343,7 @@ class Write(Operation[BodyT, Any]):
     """
 
     is_write = True
+    _usual_action: Action = "write"
 
     def __init__(
         self,

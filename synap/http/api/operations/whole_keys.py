@@ -397,5 +397,6 @@ WHOLE_KEYS = (
         KeysBody,
         lambda key, body: Delete(body.encoded()),
         named("deleted"),
+        action="delete",
     ),
 )

@@ -43,9 +43,7 @@ class Everything:
     on_head = on_get
 
     async def on_post(self, req: Request, resp: Response, kind: str) -> None:
-        event = req._first_event
-        assert event is not None
-        resp.data = event["body"] + (req.content_type or "").encode()
+        resp.data = await req.stream.read() + (req.content_type or "").encode()
 
     async def data(self, resp: Response) -> None:
         resp.data = b"bytes"

@@ -186,6 +186,8 @@ class App:
     `/inject` fail in their ways, `/unread` does not look at the body, `/watch` waits for the end.
     """
 
+    is_guarded = False
+
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
         self.scopes: list[dict[str, Any]] = []

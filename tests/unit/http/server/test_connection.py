@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synap.http.server import framing
+from synap.http.server.connection_state import LINGERING
+from synap.http.server.exchange import Exchange
 from synap.http.server.flow_control import MAX_PIPELINED
 from synap.http.server.framing import ErrorResponse
 from synap.http.server.limits import HttpLimits
@@ -226,10 +228,10 @@ def cuts(request: bytes, count: int) -> list[list[bytes]]:
     ]
 
 
-async def differing(request: bytes, ways: list[list[bytes]], expected: Any) -> list[Any]:
+async def differing(request: bytes, ways: list[list[bytes]], expected: Any, app: App) -> list[Any]:
     """Return the ways to read a request whose outcome is not the expected one."""
     limits = HttpLimits(max_body_bytes=100, max_connections=10**6, max_connections_of_address=10**6)
-    server = HttpServer(App(), limits)
+    server = HttpServer(app, limits)
     wrong = []
     for batch in itertools.batched(ways, 256) if hasattr(itertools, "batched") else [ways]:
         clients = [(Client(server), reads) for reads in batch]
@@ -256,11 +258,15 @@ def test_request_in_one_read_gets_its_answer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE)
-@pytest.mark.parametrize("count", [2, 3])
-def test_request_in_several_reads_gets_the_same_answer(name: str, count: int) -> None:
+@pytest.mark.parametrize(("count", "is_guarded"), [(2, False), (3, False), (2, True)])
+def test_request_in_several_reads_gets_the_same_answer(
+    name: str, count: int, is_guarded: bool
+) -> None:
     request, expected, state = TABLE[name]
+    app = App()
+    app.is_guarded = is_guarded
     ways = cuts(request, count)
-    assert run(lambda: differing(request, ways, (expected, state))) == []
+    assert run(lambda: differing(request, ways, (expected, state), app)) == []
 
 
 def sized_head(target_bytes: int = 2, headers: Sequence[tuple[str, int]] = ()) -> bytes:
@@ -469,6 +475,84 @@ def test_body_that_nobody_reads_closes_the_connection() -> None:
     head = b"PUT /unread HTTP/1.1" + HOST + b"Content-Length: 200000\r\n\r\n"
     received, state, _ = exchange([head + b"x" * 70_000])
     assert (received, state) == (answers(b"unread", last=[CLOSE]), "ended")
+
+
+# An application that looks at the head first
+
+
+def guarded() -> tuple[App, HttpServer]:
+    app = App()
+    app.is_guarded = True
+    return app, HttpServer(app, HttpLimits())
+
+
+@pytest.mark.parametrize("line", [b"", b"Expect: 100-continue\r\n"])
+def test_guarded_application_refuses_by_the_head_alone(line: bytes) -> None:
+    async def scenario() -> None:
+        _, server = guarded()
+        client = Client(server)
+        await client.send(b"PUT /unread HTTP/1.1" + HOST + line + b"Content-Length: 100\r\n\r\n")
+        assert client.received == answers(b"unread", last=[CLOSE])
+        assert client.connection.state is LINGERING
+        await client.send(b"x" * 100)
+        assert (client.connection.held_bytes, client.transport.state) == (0, "ended")
+        server.close()
+
+    run(scenario)
+
+
+BODY = b"x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        (b"Content-Length: 20000", BODY),
+        (b"Transfer-Encoding: chunked", b"4e20\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    ],
+)
+def test_guarded_application_has_nothing_read_that_it_did_not_ask_for(
+    line: bytes, sent: bytes
+) -> None:
+    async def scenario() -> None:
+        app, server = guarded()
+        client = Client(server)
+        head = b"PUT /slow-reader HTTP/1.1" + HOST + line + b"\r\n\r\n"
+        await client.send(head + sent[:10], sent[10:10_000], sent[10_000:])
+        exchange = client.connection.exchange
+        assert isinstance(exchange, Exchange)
+        assert client.transport.is_reading_paused
+        assert exchange.fed_bytes <= 10
+        app.release()
+        await settle()
+        assert client.received == answers(b"20000")
+        server.close()
+
+    run(scenario)
+
+
+@in_loop
+async def test_guarded_request_that_came_in_one_read_keeps_its_connection_when_refused() -> None:
+    _, server = guarded()
+    client = Client(server)
+    request = b"PUT /unread HTTP/1.1" + HOST + b"Content-Length: 20000\r\n\r\n" + b"x" * 20_000
+    await client.send(request, request)
+    assert client.received == answers(b"unread", b"unread")
+    server.close()
+
+
+@in_loop
+async def test_guarded_request_behind_one_that_waits_is_not_read_on() -> None:
+    app, server = guarded()
+    client = Client(server)
+    head = b"PUT /a HTTP/1.1" + HOST + b"Content-Length: 6\r\n\r\n"
+    await client.send(b"GET /hold HTTP/1.1" + HOST + b"\r\n", head + b"abc", b"def")
+    assert client.transport.is_reading_paused
+    app.release()
+    await settle()
+    assert client.received == answers(b"GET /hold 0", b"PUT /a 6")
+    assert not client.transport.is_reading_paused
+    server.close()
 
 
 # Expect: 100-continue
