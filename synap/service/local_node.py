@@ -40,6 +40,7 @@ from synap.replication.rules.progress import LinkState
 from synap.request_errors import RecordCorrupt
 from synap.service.known_lineages import KnownLineages
 from synap.service.rates import Rates
+from synap.service.store_watch import State, StoreWatch
 from synap.shared.accounts_version import AccountsVersion
 from synap.shared.board import Board, BoardView, NodeDetails
 from synap.shared.counters import Counters, read_counters
@@ -56,9 +57,6 @@ Found = TypeVar("Found")
 
 # Long reads (digest, wide scans) at once; more would only take turns at the interpreter.
 _READING_THREADS = 2
-# How often a read that waits for an offset looks. An applied frame shows at once in the store, and
-# a look costs about a microsecond.
-_POLL_SECONDS = 0.002
 # Damaged records that are reported at once at most, and how long the owner may take to hear.
 _MAX_DAMAGED = 1000
 _REPORT_SECONDS = 5.0
@@ -100,6 +98,7 @@ class LocalNode:
         self._lineages = KnownLineages(self.paths.node_file)
         # What `reigns` returned last.
         self._reigns = NO_REIGNS
+        self._store_watch = StoreWatch(self._watched)
 
     def start(self) -> None:
         """Open what the node's other processes share; the store is opened when it is there."""
@@ -271,7 +270,7 @@ class LocalNode:
                     f"this node has applied offset {applied}, not {offset}; "
                     "try again, or ask the master"
                 )
-            await asyncio.sleep(_POLL_SECONDS)
+            await self._store_watch.wait(offset, deadline - time.monotonic())
 
     async def wait_place(self, place: Place) -> None:
         """Wait until the store holds the entry that `place` names, and no other one in its stead.
@@ -296,7 +295,15 @@ class LocalNode:
                     f"this node has applied {self.reigns(end.history).token(end.offset)}, "
                     f"not {place}; try again, or ask the master"
                 )
-            await asyncio.sleep(_POLL_SECONDS)
+            # What is behind the end already, and not known, only other words on the lineage decide.
+            offset = place.offset if place.offset > end.offset else None
+            await self._store_watch.wait(offset, (deadline_ns - time.monotonic_ns()) / 1e9)
+
+    def _watched(self) -> State:
+        """Return what decides over a read that waits for a place: see `_standing`."""
+        end = self.reader().applied().end
+        view = self._board.view()
+        return end.offset, (end.history, view.history, view.role, view.read_only)
 
     def has_reached(self, place: Place) -> bool:
         """Say whether the store holds the entry that `place` names now."""
