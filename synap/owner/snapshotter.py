@@ -81,6 +81,8 @@ class Snapshotter:
         self._environment = environment
         self._one_at_a_time = asyncio.Lock()
         self._known: list[tuple[Path, Manifest]] = []
+        # SHA-256 and time of those that were found damaged; their files stay until they are pruned.
+        self._unsound: set[tuple[str, int]] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._tried = time.monotonic()
@@ -90,7 +92,7 @@ class Snapshotter:
 
     async def start(self) -> None:
         """Look at what is there and begin to watch the log."""
-        self._known = snapshots(self._paths.snapshots_dir)
+        self._known = self._look()
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -145,7 +147,18 @@ class Snapshotter:
         """Take no snapshot and retire nothing meanwhile; then look again at what is there."""
         async with self._one_at_a_time:
             yield
-            self._known = await asyncio.to_thread(snapshots, self._paths.snapshots_dir)
+            self._known = await asyncio.to_thread(self._look)
+
+    def distrust(self, manifest: Manifest) -> None:
+        """Forget a snapshot that turned out to be damaged: it covers nothing and goes to nobody."""
+        self._unsound.add((manifest.sha256, manifest.created_ms))
+        self._known = self._sound(self._known)
+
+    def _look(self) -> list[tuple[Path, Manifest]]:
+        return self._sound(snapshots(self._paths.snapshots_dir))
+
+    def _sound(self, held: list[tuple[Path, Manifest]]) -> list[tuple[Path, Manifest]]:
+        return [each for each in held if (each[1].sha256, each[1].created_ms) not in self._unsound]
 
     def _is_gone(self) -> bool:
         path, manifest = self._known[0]
@@ -210,7 +223,7 @@ class Snapshotter:
             )
         )
         self._took_seconds = outcome.seconds
-        self._known = await asyncio.to_thread(snapshots, self._paths.snapshots_dir)
+        self._known = await asyncio.to_thread(self._look)
         self._error = outcome.message
         if outcome.error == SnapshotInvalid.__name__:
             self.on_unsound()

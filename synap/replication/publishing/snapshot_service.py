@@ -12,6 +12,7 @@ The file is read in the catch-up's thread, in turn with the log.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import random
@@ -74,6 +75,37 @@ class SnapshotSource(Protocol):
     async def take(self) -> object:
         """Take one that holds what the log holds now; raises SynapError."""
 
+    def distrust(self, manifest: Manifest) -> None:
+        """Forget one that turned out to be damaged."""
+
+
+class ImageCheck:
+    """Holds an image against its manifest while it is read; belongs to the reader's thread.
+
+    A disk may have changed it since it was verified. Each replica throws such an image away (R6),
+    and would get it again and again.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._sha256 = hashlib.sha256()
+        self._seen_bytes = 0
+
+    def take(self, at_byte: int, content: bytes) -> None:
+        """Take bytes that were read: what comes next is looked at, all else was or will be.
+
+        Raises:
+            SnapshotInvalid: the image ends with these, and is not what the manifest says.
+        """
+        if at_byte != self._seen_bytes:
+            return
+        self._sha256.update(content)
+        self._seen_bytes += len(content)
+        is_whole = self._seen_bytes == self._manifest.bytes
+        if is_whole and self._sha256.hexdigest() != self._manifest.sha256:
+            raise SnapshotInvalid(self._path, "it is not what was written: its SHA-256 is another")
+
 
 class _Shared:
     """A snapshot that transfers read, and the log after it."""
@@ -99,12 +131,20 @@ class _Shared:
             self.close()
             raise SnapshotInvalid(path, "its size is not the manifest's")
         self.used_ns = 0
+        self.is_sound = True
+        self._check = ImageCheck(path, manifest)
 
     def read(self, at_byte: int) -> bytes:
-        """Return the next bytes; in the reader's thread."""
+        """Return the next bytes; in the reader's thread.
+
+        Raises:
+            SnapshotInvalid: these are the last ones, and the image is not what was written.
+            OSError: they can't be read.
+        """
         content = os.pread(self._file, CHUNK_BYTES, at_byte)
         if not content:
             raise OSError("the snapshot's file ends too early")
+        self._check.take(at_byte, content)
         return content
 
     def close(self) -> None:
@@ -282,6 +322,8 @@ class SnapshotService:
             return False
         if offset < min(fetch.at_least, self._log.position.offset):
             return False
+        if not shared.is_sound:
+            return False
         if self._transfers or self._installing or fetch.sha256 == shared.sha256:
             return True
         newest = self._source.known()[:1]
@@ -337,6 +379,12 @@ class SnapshotService:
             return True
         return False
 
+    def _distrust(self) -> None:
+        """Offer the shared snapshot to nobody any more, and find another one."""
+        if self._shared is not None:
+            self._shared.is_sound = False
+            self._source.distrust(self._shared.manifest)
+
     def _let_go(self) -> None:
         # A read under way needs the file; the next look comes with the next beat.
         if self._shared is not None and not self._readings:
@@ -369,6 +417,8 @@ class SnapshotService:
         error = future.exception()
         if error is not None:
             logger.error("a snapshot can't be read: %s", error, extra={"action": "full_resync"})
+            if isinstance(error, SnapshotInvalid):
+                self._distrust()
             self.drop(transfer.peer)
             self._send(transfer.peer, Refusal(BUSY, str(error), transfer.request), None)
             self._let_go()
