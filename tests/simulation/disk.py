@@ -1,7 +1,8 @@
 """The fake disk of a node: its log, its live store, its identity and its snapshots.
 
 It keeps the real disk's rules: `Node` for the identity, `Wal` and `Log` for what may follow what.
-What was synced survives a crash of the machine; of the rest, some beginning does.
+What was synced survives a crash of the machine; of the rest, some beginning does. The live store is
+never synced: each of its pages may be of another moment then, also where only the disk went away.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ from random import Random
 
 import msgspec
 
-from synap.errors import DiskFull, OffsetGap, OffsetNotRetained, OffsetUnknown
-from synap.frame import MARK, Entry, Frame, encode_frame, follows
+from synap.errors import (
+    DiskFull,
+    FrameCorrupt,
+    OffsetGap,
+    OffsetNotRetained,
+    OffsetUnknown,
+    WalCorrupt,
+)
+from synap.frame import Entry, Frame, check_frame, encode_frame, follows
 from synap.node.data_dir import reign_at_end
 from synap.node.identity import Node, NodeIdentity, new_reign
 from synap.position import START, Lineage, Position, Reign, check_next_reign
 from synap.replication.rules.resync import Install
 from synap.snapshot.folder import Manifest
+from tests.simulation.store import Changes, LiveStore, Records, change, changes_of, with_flipped_bit
 
 # Frames in a chunk of catch-up, so that tiny logs take several.
 _CHUNK_FRAMES = 3
@@ -38,8 +47,10 @@ class Disk:
     Attributes:
         node: Role and lineage.
         store: What readers see.
+        held: What the log comes to, whatever the store shows; the judge knows it, not the node.
         position: The end of the log.
         ever_held: Every key that was durable here at some time.
+        lost: Keys that went with the end of the log when that was lost last.
         aside: Offset and rolling checksum of each frame in `diverged/`.
         snapshots: Newest first.
         known_replicas: What `replicas.json` holds.
@@ -61,8 +72,10 @@ class Disk:
                 has_synced=is_master,
             ),
         )
-        self.store: dict[bytes, bytes] = {}
+        self.store = LiveStore()
+        self.held: Records = {}
         self.ever_held: set[bytes] = set()
+        self.lost: set[bytes] = set()
         self.aside: set[tuple[int, int]] = set()
         self.snapshots: list[tuple[Manifest, bytes]] = []
         self.known_replicas: set[str] = set()
@@ -70,9 +83,17 @@ class Disk:
         self.pins: list[int] = []
         self.frames: list[Frame] = []
         self.base = self.position = START
-        self._base_store: dict[bytes, bytes] = {}
+        self._base_store = LiveStore()
         self._base_time_ms = 0
         self._synced_offset = 0
+        # The kernel's boot and the disk's mount, and those under which the store was last written;
+        # None for a store that is put aside.
+        self._boot = self._mount = 0
+        self._home: tuple[int, int] | None = (0, 0)
+        # As they were before a bit flipped, by last offset: the judge's.
+        self._pristine: dict[int, Frame] = {}
+        # The first offset after damage that is given out; 0 for none found.
+        self._sound_offset = 0
         # Headers of the segments: first offset and reign of each.
         self._segments: list[Reign] = []
 
@@ -82,7 +103,13 @@ class Disk:
 
     @property
     def first_offset(self) -> int:
-        return self.base.offset + 1
+        return max(self.base.offset + 1, self._sound_offset)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether damage of the log was found that no snapshot makes up for."""
+        covered = max((held.position.offset for held, _ in self.snapshots), default=0)
+        return max(self.base.offset, covered) + 1 < self._sound_offset
 
     @property
     def applied_time_ms(self) -> int:
@@ -110,11 +137,72 @@ class Disk:
             self.begin_reign(reign)
             self._append(frame)
 
+    def open(self) -> bool:
+        """Have the store stand at the log's end, as recovery does; return whether it was rebuilt.
+
+        Raises:
+            WalCorrupt: a frame is damaged that it needs.
+        """
+        at = self.store.position
+        is_there = self.base.offset <= at.offset <= self.position.offset
+        is_usable = self.is_store_trusted() and is_there and self._passed(at.offset) == at
+        if not is_usable:
+            self.store = self._newest_image()
+        behind = self.store.position.offset
+        for frame in self.frames:
+            if frame.first_offset > behind:
+                self._check(frame)
+                self.store.apply(frame)
+        self._home = (self._boot, self._mount)
+        return not is_usable
+
+    def is_store_trusted(self) -> bool:
+        """Say whether the store's pages are what was last written, as its marker tells."""
+        return self._home == (self._boot, self._mount)
+
+    def put_store_aside(self) -> None:
+        """Have the next start rebuild the store."""
+        self._home = None
+
+    def flip_bit_of_log(self) -> int | None:
+        """Have a bit of a frame flip; return its last offset, None where there is no frame."""
+        if not self.frames:
+            return None
+        number = self._random.randrange(len(self.frames))
+        frame = self.frames[number]
+        self._pristine.setdefault(frame.last_offset, frame)
+        flipped = with_flipped_bit(frame.encoded, self._random)
+        self.frames[number] = msgspec.structs.replace(frame, encoded=flipped)
+        return frame.last_offset
+
+    def flip_bit_of_snapshot(self) -> bool:
+        """Have a bit of a snapshot's image flip; return whether there is one."""
+        if not self.snapshots:
+            return False
+        number = self._random.randrange(len(self.snapshots))
+        manifest, image = self.snapshots[number]
+        self.snapshots[number] = (manifest, with_flipped_bit(image, self._random))
+        return True
+
     def frames_behind(self, position: Position, _: int) -> bytes:
-        """Return the bytes of a few frames that follow `position`."""
-        if position.offset < self.base.offset or self.position_at(position.offset) != position:
+        """Return the bytes of a few frames that follow `position`; none where they are damaged."""
+        is_retained = position.offset >= self.first_offset - 1
+        if not is_retained or self.position_at(position.offset) != position:
             return b""
-        frames = [f for f in self.frames if f.first_offset > position.offset][:_CHUNK_FRAMES]
+        try:
+            return self.read_after(position.offset)
+        except WalCorrupt:
+            return b""
+
+    def read_after(self, offset: int) -> bytes:
+        """Return the bytes of a few frames that follow `offset`, each checked.
+
+        Raises:
+            WalCorrupt: one is damaged.
+        """
+        frames = [f for f in self.frames if f.first_offset > offset][:_CHUNK_FRAMES]
+        for frame in frames:
+            self._check(frame)
         return b"".join(frame.encoded for frame in frames)
 
     def write(self, entries: Sequence[Entry], time_ms: int) -> Frame:
@@ -122,6 +210,7 @@ class Disk:
         reign = self.node.reign
         assert reign is not None
         self._make_room()
+        time_ms = max(time_ms, self.applied_time_ms)
         frame = encode_frame(entries, previous=self.position, epoch=reign.epoch, time_ms=time_ms)
         self._append(frame)
         return frame
@@ -169,14 +258,25 @@ class Disk:
 
     def crash_machine(self) -> int:
         """Lose a part of what was not synced; return how many frames went."""
+        self._boot += 1
+        return self.lose_pages()
+
+    def lose_pages(self) -> int:
+        """Lose the same where the disk goes away and comes back, and the machine goes on."""
+        self._mount += 1
+        sound = [self._pristine.get(f.last_offset, f) for f in self.frames]
+        self.store.lose_pages(self._base_store, sound, self._random)
         unsynced = [f for f in self.frames if f.last_offset > self.durable_offset]
         lost = self._random.randrange(len(unsynced) + 1) if unsynced else 0
+        self.lost = set()
         if lost:
+            held = self.held.keys()
             del self.frames[-lost:]
             self.position = self.frames[-1].position if self.frames else self.base
             end = self.position.offset
             self._segments = [s for s in self._segments if s.first_offset <= end + 1]
-            self._replay()
+            self._judge_anew()
+            self.lost = held - self.held.keys()
         # What is there after a crash is on the disk.
         self._synced_offset = self.position.offset
         return lost
@@ -185,16 +285,21 @@ class Disk:
         self._synced_offset = self.position.offset
 
     def take_snapshot(self, wall_ms: int) -> None:
-        """Write a snapshot of the live store, durably."""
+        """Write a snapshot of the live store, durably.
+
+        Raises:
+            RecordCorrupt: a record is damaged; there is no snapshot.
+        """
         if not self.lineage:
             return
-        image = msgspec.msgpack.encode(sorted(self.store.items()))
+        self.store.check()
+        image = msgspec.msgpack.encode(sorted(self.store.records.items()))
         manifest = Manifest(
             lineage=self.lineage,
             position=self.position,
             time_ms=self.applied_time_ms,
             created_ms=wall_ms,
-            keys=len(self.store),
+            keys=len(self.store.records),
             bytes=len(image),
             sha256=hashlib.sha256(image).hexdigest(),
             compression="none",
@@ -207,6 +312,9 @@ class Disk:
         if not self.snapshots:
             return
         manifest, image = self.snapshots[0]
+        if not _is_sound(manifest, image):
+            del self.snapshots[0]
+            return
         position = manifest.position
         if position.offset <= self.base.offset or any(pin < position.offset for pin in self.pins):
             return
@@ -233,19 +341,20 @@ class Disk:
         self._segments = []
         self._set_base(manifest, image)
         self.position = manifest.position
-        self.store = dict(self._base_store)
-        self.ever_held |= self.store.keys()
+        self.store = LiveStore(self._base_store.records, self.position)
+        self._sound_offset = 0
+        self._pristine.clear()
+        self._judge_anew()
+        self.ever_held |= self.held.keys()
         self._synced_offset = manifest.position.offset
         self.snapshots = [(manifest, image)]
         self.node.adopt(job.lineage)
         return gone
 
     def position_at(self, offset: int) -> Position | None:
-        if offset < self.base.offset:
+        if offset < self.first_offset - 1:
             raise OffsetNotRetained(offset, self.first_offset)
-        if offset == self.base.offset:
-            return self.base
-        return next((f.position for f in self.frames if f.last_offset == offset), None)
+        return self._passed(offset)
 
     def cursor(self, offset: int) -> Cursor:
         if self.position_at(offset) is None:
@@ -256,7 +365,13 @@ class Disk:
         """Whether this log went through `position`, as far as it can tell."""
         if position.offset < self.base.offset:
             return True
-        return self.position_at(position.offset) == position
+        return self._passed(position.offset) == position
+
+    def _passed(self, offset: int) -> Position | None:
+        """Return the position where a frame ends with `offset`, sound or not."""
+        if offset == self.base.offset:
+            return self.base
+        return next((f.position for f in self.frames if f.last_offset == offset), None)
 
     def _append(self, frame: Frame) -> None:
         if not follows(frame, self.position):
@@ -265,23 +380,39 @@ class Disk:
             raise OffsetGap(f"reign {frame.epoch} was not begun")
         self.frames.append(frame)
         self.position = frame.position
-        self._apply(frame)
+        changes = changes_of(frame)
+        self.store.take(changes, frame.position)
+        self._judge(changes)
 
-    def _apply(self, frame: Frame) -> None:
-        for entry in frame.entries():
-            if entry.operation == MARK:
-                continue
-            self.store[entry.key] = entry.value
-            self.ever_held.add(entry.key)
+    def _check(self, frame: Frame) -> None:
+        """Raise WalCorrupt where a frame is damaged; what the log has now is not given out then."""
+        try:
+            check_frame(frame.encoded)
+        except FrameCorrupt as error:
+            self._sound_offset = self.position.offset + 1
+            raise WalCorrupt("log", frame.first_offset, str(error)) from error
 
-    def _replay(self) -> None:
-        self.store = dict(self._base_store)
+    def _newest_image(self) -> LiveStore:
+        """Return what the newest snapshot that verifies and is on the log holds, or the oldest."""
+        for manifest, image in self.snapshots:
+            at = manifest.position
+            is_there = self.base.offset <= at.offset <= self.position.offset
+            if is_there and self._passed(at.offset) == at and _is_sound(manifest, image):
+                return LiveStore(_records_of(image), at)
+        return LiveStore(self._base_store.records, self.base)
+
+    def _judge(self, changes: Changes) -> None:
+        change(self.held, changes)
+        self.ever_held.update(key for key, _ in changes)
+
+    def _judge_anew(self) -> None:
+        self.held = dict(self._base_store.records)
         for frame in self.frames:
-            self._apply(frame)
+            self._judge(changes_of(self._pristine.get(frame.last_offset, frame)))
 
     def _set_base(self, manifest: Manifest, image: bytes) -> None:
         self.base = manifest.position
-        self._base_store = dict(msgspec.msgpack.decode(image, type=list[tuple[bytes, bytes]]))
+        self._base_store = LiveStore(_records_of(image), manifest.position)
         self._base_time_ms = manifest.time_ms
 
     def _make_room(self) -> None:
@@ -299,13 +430,23 @@ class Cursor:
 
     def next(self, _: int) -> bytes:
         """Return a few frames; b"" at the end."""
-        frames = [f for f in self._disk.frames if f.first_offset > self.offset][:_CHUNK_FRAMES]
+        disk = self._disk
+        content = disk.read_after(self.offset)
+        frames = [f for f in disk.frames if f.first_offset > self.offset][:_CHUNK_FRAMES]
         if frames:
-            self._disk.pins.remove(self.offset)
+            disk.pins.remove(self.offset)
             self.offset = frames[-1].last_offset
-            self._disk.pins.append(self.offset)
-        return b"".join(frame.encoded for frame in frames)
+            disk.pins.append(self.offset)
+        return content
 
     def close(self) -> None:
         if self.offset in self._disk.pins:
             self._disk.pins.remove(self.offset)
+
+
+def _records_of(image: bytes) -> Records:
+    return dict(msgspec.msgpack.decode(image, type=list[tuple[bytes, bytes]]))
+
+
+def _is_sound(manifest: Manifest, image: bytes) -> bool:
+    return hashlib.sha256(image).hexdigest() == manifest.sha256

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from synap.errors import DiskFull, MemoryLimit, NothingToAccept, ReplicationError
-from synap.frame import MARK, Entry, Frame
+from synap.frame import DEL, MARK, Cause, Entry, Frame
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService
-from synap.replication.publishing.snapshot_service import SnapshotService
+from synap.replication.publishing.snapshot_service import ImageCheck, SnapshotService
 from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus
@@ -31,6 +32,7 @@ from synap.replication.rules.quorum import Waiting
 from synap.replication.rules.restart import Restart
 from synap.replication.rules.resync import Install, Job, Receive, Write
 from synap.snapshot.folder import Manifest
+from tests.simulation.clocks import Clocks
 from tests.simulation.disk import Cursor, Disk
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ _RESTART_WAIT_NS = 500 * 1_000_000
 _RECONNECT_MS = 1000
 _KNOCK_MS = 2000
 _TICK_MS = HEARTBEAT_MS / 4
+_SWEEP_MS = 500
 _GOOD_LINK_MS = 10 * HEARTBEAT_MS
 _IMAGE_CHUNK_BYTES = 600
 
@@ -52,8 +55,9 @@ _IMAGE_CHUNK_BYTES = 600
 class Process:
     """What of a node dies with its process."""
 
-    def __init__(self, world: World, name: str, disk: Disk) -> None:
+    def __init__(self, world: World, name: str, disk: Disk, clocks: Clocks) -> None:
         self.world = world
+        self.clocks = clocks
         self.timeline = world.timeline
         self.random = world.random
         self.name = name
@@ -67,6 +71,11 @@ class Process:
     def kill(self) -> None:
         self.is_alive = False
         self.disk.pins.clear()
+
+    def make_up_for_damage(self) -> None:
+        """Take a snapshot at once where the log is damaged, as the snapshotter does."""
+        if self.disk.is_damaged:
+            self.world.snapshot(self.name)
 
 
 class SlowReader:
@@ -94,11 +103,15 @@ class SharedImage:
         self.manifest = manifest
         self.sha256 = bytes.fromhex(manifest.sha256)
         self.used_ns = 0
+        self.is_sound = True
         self._image = image
+        self._check = ImageCheck(Path("image"), manifest)
         self._cursor: Cursor = disk.cursor(manifest.position.offset)
 
     def read(self, at_byte: int) -> bytes:
-        return self._image[at_byte : at_byte + _IMAGE_CHUNK_BYTES]
+        content = self._image[at_byte : at_byte + _IMAGE_CHUNK_BYTES]
+        self._check.take(at_byte, content)
+        return content
 
     def close(self) -> None:
         self._cursor.close()
@@ -118,6 +131,10 @@ class Snapshots(SnapshotService):
     def known(self) -> list[tuple[Path, Manifest]]:
         return [(Path("image"), manifest) for manifest, _ in self._process.disk.snapshots]
 
+    def distrust(self, manifest: Manifest) -> None:
+        disk = self._process.disk
+        disk.snapshots = [each for each in disk.snapshots if each[0] != manifest]
+
     def _prepare(self, fetch: FetchSnapshot) -> None:
         if not self._is_preparing:
             self._is_preparing = True
@@ -135,7 +152,9 @@ class Snapshots(SnapshotService):
         ]
         chosen = [each for each in usable if each[0].sha256 == fetch.sha256.hex()] + usable[:1]
         if not chosen:
-            disk.take_snapshot(self._process.timeline.wall_ms)
+            process = self._process
+            if not process.world.snapshot(process.name):
+                return
             chosen = disk.snapshots[:1]
         self._let_go()
         self._shared = SharedImage(disk, *chosen[0])
@@ -145,8 +164,9 @@ class Snapshots(SnapshotService):
 class MasterProcess(Process):
     """A writer and its publisher."""
 
-    def __init__(self, world: World, name: str, disk: Disk) -> None:
-        super().__init__(world, name, disk)
+    def __init__(self, world: World, name: str, disk: Disk, clocks: Clocks) -> None:
+        super().__init__(world, name, disk, clocks)
+        self._clock = clocks.own()
         reader = SlowReader(self)
         self._reader = reader
         self._waiting: Waiting[ClientWrite] = Waiting()
@@ -173,6 +193,8 @@ class MasterProcess(Process):
             Snapshots(self, reader),
         )
         self.after(0, self._beat)
+        self.after(_SWEEP_MS, self._sweep)
+        self._look_at_clock()
         if not disk.node.identity.is_recovering:
             self._mark()
         if disk.node.identity.master_address:
@@ -203,10 +225,36 @@ class MasterProcess(Process):
         self._waiting.add(self.world.quorum, disk.position.offset, deadline, write)
         self._look_at_acks()
 
+    def holds(self, offset: int) -> bool:
+        """Say whether a quorum holds what lies up to `offset`, as a read asks that waits for it."""
+        identity = self.disk.node.identity
+        is_over = identity.ended_by_epoch or identity.is_recovering
+        return not is_over and self._master.held_offset(self.world.quorum) >= offset
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    def _look_at_clock(self) -> None:
+        self._clock.look()
+        self.after(_TICK_MS, self._look_at_clock)
+
+    def _sweep(self) -> None:
+        """Remove what has expired, as the sweeper does."""
+        self.after(_SWEEP_MS, self._sweep)
+        identity = self.disk.node.identity
+        if identity.ended_by_epoch or identity.is_recovering:
+            return
+        expired = self.world.expired(self)
+        if not expired:
+            return
+        with suppress(DiskFull):
+            self._log([Entry(DEL, key, cause=Cause.EXPIRED) for key in expired])
+            self.world.swept(self.name, expired)
+
     def _log(self, entries: Sequence[Entry]) -> Frame:
         timeline = self.timeline
-        frame = self.disk.write(entries, timeline.wall_ms)
-        message = self._master.streamed(frame, timeline.now_ns, timeline.wall_ms)
+        frame = self.disk.write(entries, self.now_ms())
+        message = self._master.streamed(frame, timeline.now_ns, self.now_ms())
         self._publish(message, frame.encoded if isinstance(message, Published) else None)
         return frame
 
@@ -242,11 +290,10 @@ class MasterProcess(Process):
 
     def receive(self, peer: bytes, parts: list[bytes]) -> None:
         request, _ = messages.requests.decode(parts)
-        now_ns, wall_ms = self.timeline.now_ns, self.timeline.wall_ms
-        self._master.receive(peer, "", request, now_ns, wall_ms)
+        self._master.receive(peer, "", request, self.timeline.now_ns, self.now_ms())
 
     def hear_subscription(self) -> None:
-        self._publish(self._master.heartbeat(self.timeline.wall_ms), None)
+        self._publish(self._master.heartbeat(self.now_ms()), None)
 
     def send_bulk(self, peer: bytes, message: Answer, bulk: bytes | None) -> bool:
         self.world.answer(self.name, peer, encode(message, bulk))
@@ -258,6 +305,7 @@ class MasterProcess(Process):
     def _beat(self) -> None:
         timeline = self.timeline
         self.hear_subscription()
+        self.make_up_for_damage()
         self._master.expire(timeline.now_ns)
         self._waiting.take_late(timeline.elapsed_ms)
         self.after(HEARTBEAT_MS, self._beat)
@@ -278,7 +326,7 @@ class MasterProcess(Process):
             at_replica = found.result() if found.exception() is None else None
             answer = self._master.welcome(
                 peer, address, hello, disk.first_offset, at_replica,
-                self.timeline.now_ns, self.timeline.wall_ms,
+                self.timeline.now_ns, self.now_ms(),
             )  # fmt: skip
             if answer is not None and not isinstance(answer, Diverged):
                 # Written a moment later, in a thread.
@@ -305,8 +353,8 @@ class MasterProcess(Process):
 class ReplicaProcess(Process):
     """A subscriber and its installer."""
 
-    def __init__(self, world: World, name: str, disk: Disk) -> None:
-        super().__init__(world, name, disk)
+    def __init__(self, world: World, name: str, disk: Disk, clocks: Clocks) -> None:
+        super().__init__(world, name, disk, clocks)
         self.master = disk.node.identity.master_address
         self.peer = b""
         self._attempt = -1
@@ -319,6 +367,7 @@ class ReplicaProcess(Process):
             FollowerOptions(name, "", HEARTBEAT_MS, 5000, _RECONNECT_MS, can_resync=True),
             disk.applied_time_ms,
         )
+        clocks.follow(0)
         self.after(0, self._open)
         self.after(_TICK_MS, self._tick)
 
@@ -343,6 +392,11 @@ class ReplicaProcess(Process):
         self._guard(
             lambda: self._follower.hear(*messages.stream.decode(parts), self.timeline.now_ns)
         )
+        self._show()
+
+    def _show(self) -> None:
+        """Tell the node's other processes, as `ReplicaStatus` does."""
+        self.clocks.follow(self._follower._clock.offset_ns)
 
     def receive(self, parts: list[bytes]) -> None:
         self._guard(
@@ -384,6 +438,8 @@ class ReplicaProcess(Process):
 
     def _tick(self) -> None:
         self.after(_TICK_MS, self._tick)
+        self._show()
+        self.make_up_for_damage()
         if not self.peer:
             self._submit()
             return
@@ -453,7 +509,8 @@ class ReplicaProcess(Process):
 
 def _is_continued(disk: Disk, manifest: Manifest) -> bool:
     position = manifest.position
-    return position.offset >= disk.base.offset and disk.position_at(position.offset) == position
+    is_retained = position.offset >= disk.first_offset - 1
+    return is_retained and disk.position_at(position.offset) == position
 
 
 def named(lineage: Lineage) -> str:

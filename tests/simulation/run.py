@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
 from tests.simulation.network import Weather
 from tests.simulation.node import ReplicaProcess
-from tests.simulation.world import SimNode, Violation, World
+from tests.simulation.stories import STORIES
+from tests.simulation.world import LATE_MS, SimNode, Violation, World
 
 # The part with faults, and how long the nodes have to agree after it.
 _FAULTS_MS = 14_000
@@ -40,8 +42,15 @@ class Run:
             (2, lambda: self.world.wipe(self._any())),
             (2, self._fill_disk),
             (2, self._change_weather),
+            (2, self._lose_disk),
+            (3, self._flip_bit),
+            (2, self._jump_clock),
+            (1, self.world.scrub),
+            (4, self.world.replace_damaged),
             (1, self.world.accept_diverged),
         )
+        self._story = self._random.choice((None, None, *STORIES))
+        self._is_telling = False
         self._is_healing = False
 
     def go(self) -> list[str]:
@@ -54,6 +63,7 @@ class Run:
         self._change_weather()
         timeline.after(500, self._write)
         timeline.after(1000, self._do_harm)
+        timeline.after(2000 + 8000 * self._random.random(), self._begin_story)
         timeline.run_until(_FAULTS_MS)
         self._heal()
         end_ms = _FAULTS_MS + _HEALING_MS
@@ -62,11 +72,16 @@ class Run:
                 raise Violation(f"the nodes do not agree: {self._standing()}")
             world.repoint_strays()
             world.accept_diverged()
+            world.scrub()
+            is_late = timeline.elapsed_ms > _FAULTS_MS + _PATIENCE_MS
+            world.replace_damaged(is_last=is_late)
             if timeline.elapsed_ms > _FAULTS_MS + _PATIENCE_MS:
                 world.fail_over_recovering()
             timeline.run_until(timeline.elapsed_ms + _LOOK_MS)
+        world.scrub()
         self._look_for_losses()
         self._look_for_a_master()
+        self._look_for_the_expired()
         return timeline.trace
 
     def _write(self) -> None:
@@ -80,9 +95,26 @@ class Run:
     def _do_harm(self) -> None:
         if self._is_healing:
             return
+        self._timeline.after(100 + 1400 * self._random.random(), self._do_harm)
+        if self._is_telling:
+            return
         weights = [weight for weight, _ in self._faults]
         self._random.choices([action for _, action in self._faults], weights)[0]()
-        self._timeline.after(100 + 1400 * self._random.random(), self._do_harm)
+
+    def _begin_story(self) -> None:
+        if self._story is not None:
+            self._timeline.note(f"the story of {self._story.__name__} begins")
+            self._is_telling = True
+            self._tell(self._story(self.world, self._random))
+
+    def _tell(self, steps: Iterator[float]) -> None:
+        delay_ms = None if self._is_healing else next(steps, None)
+        if delay_ms is not None:
+            self._timeline.after(delay_ms, lambda: self._tell(steps))
+            return
+        self._is_telling = False
+        if not self._is_healing:
+            self.world.network.heal()
 
     def _any(self) -> SimNode:
         return self._random.choice(list(self.world.nodes.values()))
@@ -97,7 +129,7 @@ class Run:
         node = self._any()
         lost = node.crash_machine()
         self._timeline.note(f"the machine of {node.name} crashes, {lost} frames lost")
-        self.world.excuse_losses(node, lost)
+        self.world.excuse_losses(node)
         self._start_later(node)
 
     def _cut_the_masters_power(self) -> None:
@@ -105,7 +137,7 @@ class Run:
         node = self.world.reigning
         lost = node.crash_machine()
         self._timeline.note(f"{node.name} loses its power, {lost} frames lost")
-        self.world.excuse_losses(node, lost)
+        self.world.excuse_losses(node)
         self._start_later(node, 500)
 
     def _start_later(self, node: SimNode, longest_ms: float = 6000) -> None:
@@ -124,9 +156,35 @@ class Run:
 
     def _snapshot(self) -> None:
         node = self._any()
-        node.disk.take_snapshot(self._timeline.wall_ms)
-        if self._random.random() < 0.7:
+        if self.world.snapshot(node.name) and self._random.random() < 0.7:
             node.disk.retire()
+
+    def _lose_disk(self) -> None:
+        """The disk of a node goes away and comes back, without what was not synced."""
+        node = self._any()
+        lost = node.lose_disk()
+        self._timeline.note(f"the disk of {node.name} is mounted anew, {lost} frames lost")
+        self.world.excuse_losses(node)
+        self._start_later(node)
+
+    def _flip_bit(self) -> None:
+        node = self._any()
+        disk, kind = node.disk, self._random.random()
+        if kind < 0.6:
+            where: object = disk.store.flip_bit(self._random)
+        elif kind < 0.8:
+            where = disk.flip_bit_of_log()
+        else:
+            where = "a snapshot" if disk.flip_bit_of_snapshot() else None
+        self._timeline.note(f"a bit flips at {node.name}: {where}")
+
+    def _jump_clock(self) -> None:
+        node = self._any()
+        if node.process is None:
+            # A machine that starts with a wrong clock has nothing to tell it by.
+            return
+        self._timeline.note(f"the clock of {node.name} jumps by {node.clocks.jump():.0f} ms")
+        self._timeline.after(500 + 8000 * self._random.random(), node.clocks.set_right)
 
     def _fill_disk(self) -> None:
         disk = self._any().disk
@@ -151,6 +209,7 @@ class Run:
         world.network.weather = Weather()
         for node in world.nodes.values():
             node.disk.full_share = 0.0
+            node.clocks.set_right()
             if node.process is None:
                 node.start()
 
@@ -158,7 +217,7 @@ class Run:
         disks = [node.disk for node in self.world.nodes.values()]
         return all(self._is_level(node) for node in self.world.nodes.values()) and all(
             disk.position == disks[0].position
-            and disk.store == disks[0].store
+            and disk.store.records == disks[0].store.records
             and disk.lineage == disks[0].lineage
             for disk in disks
         )
@@ -183,7 +242,7 @@ class Run:
         return "; ".join(parts)
 
     def _look_for_losses(self) -> None:
-        store = self.world.reigning.disk.store
+        store = self.world.reigning.disk.store.records
         for write in self.world.writes:
             if write.is_acknowledged and not write.is_excused and write.key not in store:
                 raise Violation(f"{write.key!r} of {write.master} at {write.position} is gone")
@@ -194,6 +253,15 @@ class Run:
         ended_by = reigning.disk.node.identity.ended_by_epoch
         if ended_by:
             raise Violation(f"epoch {ended_by} has ended the promoted {reigning.name}'s reign")
+
+    def _look_for_the_expired(self) -> None:
+        """Check that what had to expire is not told any more."""
+        world = self.world
+        for node in world.nodes.values():
+            for key, deadline in world.deadlines.items():
+                is_due = deadline + LATE_MS < self._timeline.elapsed_ms
+                if is_due and node.disk.store.read(key, node.clocks.now_ms()) is not None:
+                    raise Violation(f"{node.name} still tells {key!r}")
 
 
 def simulate(seed: int) -> list[str]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from synap.errors import WalCorrupt
 from synap.frame import SET, Entry
 from synap.position import START, Position
 from synap.replication.rules import reigns
 from synap.replication.rules.resync import Install
+from synap.request_errors import RecordCorrupt
+from synap.store import layout
+from tests.simulation.clocks import SKEW_MS, Clocks
 from tests.simulation.disk import Disk
 from tests.simulation.network import Network
 from tests.simulation.node import MasterProcess, ReplicaProcess, is_answer, named
 from tests.simulation.timeline import Timeline
 
 NODES = 4
+# Two clocks that are right may differ by so much; what one wrote the other may hide so early.
+_EARLY_MS = 2 * SKEW_MS + 2
+# A key is hidden so long after its time at the latest, where clocks are right and all is well.
+LATE_MS = 3000
+_SWEPT_KEYS = 5
 
 
 class Violation(AssertionError):
@@ -43,10 +54,12 @@ class SimNode:
 
     def __init__(self, world: World, name: str, *, is_master: bool) -> None:
         self._world = world
+        self.clocks = Clocks(world.timeline, world.random)
         self.name = name
         self.is_master = is_master
         self.disk = Disk(name, world.random, is_master=is_master, is_synced=world.is_synced)
         self.process: MasterProcess | ReplicaProcess | None = None
+        self.is_damaged = False
         self._may_have_lost = False
 
     @property
@@ -58,22 +71,37 @@ class SimNode:
         """Lose a part of what was not synced; return how many frames went."""
         self.stop()
         self._may_have_lost = not self.disk.is_always_synced
+        self.clocks.restart()
         return self.disk.crash_machine()
 
+    def lose_disk(self) -> int:
+        """Have the disk go away and come back without what was not synced; return as above."""
+        self.stop()
+        self._may_have_lost = not self.disk.is_always_synced
+        return self.disk.lose_pages()
+
     def start(self) -> None:
-        """Start the owner of the node's role."""
+        """Start the owner of the node's role, unless its log is damaged where it needs it."""
         disk = self.disk
+        self.is_damaged = False
+        try:
+            is_rebuilt = disk.open()
+        except WalCorrupt as error:
+            self.is_damaged = True
+            self._world.timeline.note(f"{self.name} does not start: {error}")
+            return
         may_have_lost, self._may_have_lost = self._may_have_lost, False
         if disk.node.role == "master":
             is_new = disk.open_as_master(
                 may_have_lost=may_have_lost, has_peers=bool(disk.known_replicas)
             )
-            self.process = MasterProcess(self._world, self.name, disk)
+            self.process = MasterProcess(self._world, self.name, disk, self.clocks)
         else:
             is_new = False
             disk.drop_foreign_segments()
-            self.process = ReplicaProcess(self._world, self.name, disk)
+            self.process = ReplicaProcess(self._world, self.name, disk, self.clocks)
         begun = ", a new reign" if is_new else ""
+        begun += ", its store rebuilt" if is_rebuilt else ""
         self._world.timeline.note(
             f"{self.name} starts as {disk.node.role} at {disk.position}, "
             f"{named(disk.lineage)}{begun}"
@@ -99,6 +127,8 @@ class World:
         is_synced: Every disk has fsync_mode `always`.
         reigning: The node that clients take for the master.
         writes: What clients were told was taken.
+        deadlines: When, by the true time, keys end that do; in ms since the start.
+        on_promise: Told when a write is acknowledged, once.
     """
 
     def __init__(self, random: Random) -> None:
@@ -111,6 +141,8 @@ class World:
         self.is_configured = random.random() < 0.7
         self.settle_ms = random.choice((0.0, 1.0, 40.0))
         self.writes: list[ClientWrite] = []
+        self.deadlines: dict[bytes, int] = {}
+        self.on_promise: Callable[[], None] | None = None
         self._links: dict[bytes, ReplicaProcess] = {}
         self._link_count = 0
         # The highest epoch that each node was told of by a herald.
@@ -215,6 +247,8 @@ class World:
         if self.random.random() < 0.03:
             # Too large for the stream: announced, and fetched.
             entries.append(Entry(SET, b"large", value * 1000))
+        if self.random.random() < 0.3:
+            entries.append(self._brief(b"brief %d" % number, value, master))
         write = ClientWrite(key, node.name)
         if not master.write(write, entries):
             return
@@ -225,9 +259,25 @@ class World:
 
     def _confirm(self, node: SimNode, master: MasterProcess) -> None:
         """Have a client write what is there already: the answer waits for a quorum to hold it."""
-        doubtful = [w for w in self.writes if not w.is_acknowledged and w.key in node.disk.store]
+        doubtful = [w for w in self.writes if not w.is_acknowledged and w.key in node.disk.held]
         if doubtful:
             master.confirm(self.random.choice(doubtful))
+
+    def _brief(self, key: bytes, value: bytes, master: MasterProcess) -> Entry:
+        """Return a write of a key that expires."""
+        ttl_ms = self.random.randrange(500, 20_000)
+        self.deadlines[key] = self.timeline.elapsed_ms + ttl_ms
+        return Entry(SET, key, value, master.now_ms() + 1 + ttl_ms)
+
+    def read_held(self, node: SimNode) -> None:
+        """Have a client read what nobody was told of, and only if a quorum holds it."""
+        master = node.process
+        if not isinstance(master, MasterProcess) or not self._client_reaches(node):
+            return
+        for write in self.writes:
+            raw = None if write.is_acknowledged else node.disk.held.get(write.key)
+            if raw is not None and master.holds(layout.decode_record(write.key, raw).version):
+                self.acknowledged(master, write)
 
     def acknowledged(self, master: MasterProcess, write: ClientWrite) -> None:
         """Take the promise that a write is on a quorum, and check it."""
@@ -240,6 +290,9 @@ class World:
         ]
         if len(holding) < self.quorum:
             raise Violation(f"{write.key!r} is acknowledged, but only {holding} ever held it")
+        on_promise, self.on_promise = self.on_promise, None
+        if on_promise is not None:
+            self.timeline.after(0, on_promise)
 
     def installed(self, replica: ReplicaProcess, job: Install, gone: list, held: int) -> None:
         """Check that a full resync removed nothing but what its master has, nor went behind that.
@@ -261,22 +314,99 @@ class World:
         self.timeline.note(f"{replica.name} installs {job.offer.position}")
 
     def look_at_readers(self) -> None:
-        """Check that nobody shows a half of what was written as one."""
+        """Read at every node: what is whole, what was written, and no key's end before its time."""
         for node in self.nodes.values():
-            store = node.disk.store
-            if store.get(b"left") != store.get(b"right"):
-                raise Violation(f"{node.name} shows a half frame at {node.disk.position}")
+            if node.process is None:
+                continue
+            keys = [self.random.choice(self.writes).key] if self.writes else []
+            if self.deadlines:
+                keys.append(self.random.choice(list(self.deadlines)))
+            try:
+                if self._read(node, b"left") != self._read(node, b"right"):
+                    raise Violation(f"{node.name} shows a half frame at {node.disk.position}")
+                for key in keys:
+                    self._read(node, key)
+            except RecordCorrupt as error:
+                self.mend(node.name, error)
 
-    def excuse_losses(self, node: SimNode, lost: int) -> None:
+    def scrub(self) -> None:
+        """Read everything everywhere, as the daily look does."""
+        for node in self.nodes.values():
+            try:
+                for key in node.disk.held if node.process is not None else ():
+                    self._read(node, key)
+            except RecordCorrupt as error:
+                self.mend(node.name, error)
+
+    def _read(self, node: SimNode, key: bytes) -> bytes | None:
+        """Read a key as a client does.
+
+        Raises:
+            RecordCorrupt: the node says that it can't tell.
+        """
+        disk = node.disk
+        is_held = key in disk.held
+        if not is_held and key not in disk.store.records:
+            return None
+        told = disk.store.read(key, node.clocks.now_ms())
+        _, _, number = key.partition(b" ")
+        if told is not None and number and told != number:
+            raise Violation(f"{node.name} tells {told!r} of {key!r}")
+        if told is not None and not is_held:
+            raise Violation(f"{node.name} tells {key!r}, which is not in its log")
+        if told is None and is_held:
+            left_ms = self.deadlines.get(key, sys.maxsize) - self.timeline.elapsed_ms
+            if left_ms > _EARLY_MS:
+                raise Violation(f"{node.name} hides {key!r}, {left_ms} ms before its time")
+        return told
+
+    def expired(self, master: MasterProcess) -> list[bytes]:
+        """Return some keys that a master finds expired."""
+        now_ms = master.clocks.now_ms()
+        records = master.disk.store.records
+        found = [key for key in self.deadlines if key in records]
+        try:
+            gone = [k for k in found if layout.decode_record(k, records[k]).expiry_ms <= now_ms]
+        except RecordCorrupt as error:
+            self.mend(master.name, error)
+            return []
+        return gone[:_SWEPT_KEYS]
+
+    def swept(self, name: str, keys: list[bytes]) -> None:
+        """Check that a master removed nothing before its time."""
+        for key in keys:
+            left_ms = self.deadlines[key] - self.timeline.elapsed_ms
+            if left_ms > _EARLY_MS:
+                raise Violation(f"{name} removes {key!r}, {left_ms} ms before its time")
+
+    def snapshot(self, name: str) -> bool:
+        """Have a node that runs take a snapshot; return whether there is one."""
+        if self.nodes[name].process is None:
+            return False
+        try:
+            self.nodes[name].disk.take_snapshot(self.timeline.wall_ms)
+        except RecordCorrupt as error:
+            self.mend(name, error)
+            return False
+        return True
+
+    def mend(self, name: str, error: RecordCorrupt) -> None:
+        """Put a damaged store aside; what comes instead is made of a snapshot and the log."""
+        node = self.nodes[name]
+        if isinstance(node.process, ReplicaProcess) and node.process.is_switching:
+            return
+        self.timeline.note(f"{name} finds {error}")
+        node.disk.put_store_aside()
+        node.restart()
+
+    def excuse_losses(self, node: SimNode) -> None:
         """A disk that was not synced lost its tail: writes that were there may be gone.
 
         But for those that a quorum acknowledged, where it was the master's alone.
         """
-        if not lost:
-            return
         is_master = node.disk.node.role == "master"
         for write in self.writes:
-            if write.key in node.disk.store or write.key not in node.disk.ever_held:
+            if write.key not in node.disk.lost:
                 continue
             if is_master and self.is_configured and write.lost_by in ("", node.name):
                 write.lost_by = node.name
@@ -294,7 +424,7 @@ class World:
         if node.disk.node.identity.is_recovering:
             # Who is ahead never held a whole state: `synap promote --force`.
             for write in self.writes:
-                write.is_excused |= write.key not in node.disk.store
+                write.is_excused |= write.key not in node.disk.held
             node.stop()
             node.disk.node.promote(node.disk.position.offset, None)
             node.start()
@@ -311,11 +441,18 @@ class World:
         is_alive = is_reigning and has_log and self._client_reaches(self.reigning)
         if is_alive or len(seen) < NODES - self.quorum:
             return
+        self._excuse_unseen(seen)
+        self._promote_best(seen)
+        for write in self.writes:
+            is_promised = write.is_acknowledged and not write.is_excused
+            if is_promised and write.key not in self.reigning.disk.held:
+                raise Violation(f"{self.reigning.name} reigns without {write.key!r}")
+
+    def _promote_best(self, seen: list[SimNode]) -> None:
         best = max(seen, key=lambda node: self.rank(node))
         before = best.disk.node.identity.master_address
         # It may not have heard of the lost reign: two of one number would end each other.
         best.disk.node.end_reign(self.reigning.reign_epoch)
-        self._excuse_unseen(seen)
         best.stop()
         best.disk.sync()
         best.disk.node.promote(best.disk.position.offset, (before, before) if before else None)
@@ -329,7 +466,7 @@ class World:
     def _excuse_unseen(self, seen: list[SimNode]) -> None:
         """A master's machine lost writes, and who holds them is out of reach too: that is two."""
         for write in self.writes:
-            is_seen = any(write.key in node.disk.store for node in seen)
+            is_seen = any(write.key in node.disk.held for node in seen)
             if write.lost_by and not is_seen:
                 write.is_excused = True
 
@@ -368,19 +505,54 @@ class World:
         process = node.process
         if not isinstance(process, ReplicaProcess) or process.is_switching:
             return
-        others = [each for each in self.nodes.values() if each is not node]
-        for write in self.writes:
-            holders = sum(write.key in each.disk.store for each in others)
-            if write.is_acknowledged and holders <= self.quorum:
-                return
-        node.stop()
-        master = process.master
+        if self._is_kept_by([each for each in self.nodes.values() if each is not node]):
+            node.stop()
+            self._begin_anew(node, process.master)
+
+    def _is_kept_by(self, nodes: list[SimNode]) -> bool:
+        """Whether these nodes hold what was promised, as many of each write as were promised."""
+        return all(
+            sum(write.key in each.disk.held for each in nodes) > self.quorum
+            for write in self.writes
+            if write.is_acknowledged
+        )
+
+    def _begin_anew(self, node: SimNode, master: str) -> None:
         ever_held = node.disk.ever_held
         node.disk = Disk(node.name, self.random, is_master=False, is_synced=self.is_synced)
         node.disk.ever_held |= ever_held
         node.disk.node.follow(master, master)
         self.timeline.note(f"{node.name} is wiped")
         node.start()
+
+    def replace_damaged(self, *, is_last: bool = False) -> None:
+        """Wipe who does not start for damage, where every promise is kept without it.
+
+        Args:
+            is_last: Do it in any case: what nobody else holds was lost with more than one disk.
+        """
+        for node in self.nodes.values():
+            if not node.is_damaged or node.process is not None:
+                continue
+            if node is self.reigning:
+                self.fail_over()
+            others = [each for each in self.nodes.values() if each is not node]
+            if is_last:
+                self._give_up(node, others)
+            if node is not self.reigning and (is_last or self._is_kept_by(others)):
+                self._begin_anew(node, self.reigning.name)
+
+    def _give_up(self, node: SimNode, others: list[SimNode]) -> None:
+        """Go on without a damaged disk; where it was the master's, by `synap promote --force`."""
+        for write in self.writes:
+            is_held = any(write.key in each.disk.held for each in others)
+            write.is_excused |= write.key in node.disk.held and not is_held
+        running = [each for each in others if each.process is not None]
+        if node is self.reigning and running:
+            best = max(running, key=lambda each: self.rank(each))
+            for write in self.writes:
+                write.is_excused |= write.key not in best.disk.held
+            self._promote_best(running)
 
     def _can_serve(self, node: SimNode) -> bool:
         """Whether a node is up, in reach, and a replica of the same cluster."""
