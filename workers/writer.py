@@ -134,6 +134,7 @@ class WriterEngine:
                     on_ack=writer.look_at_acks,
                     on_higher_epoch=writer.end_reign,
                     on_replica=self._replicas.note,
+                    addresses=self._replicas.addresses,
                     is_known=self._replicas.is_written,
                     on_restart_over=self._restart_over,
                     on_failure=self._fail,

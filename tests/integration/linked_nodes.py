@@ -151,6 +151,7 @@ class Master(OneNode):
             on_ack=_nothing,
             on_higher_epoch=_forget,
             on_replica=_ignore,
+            addresses=tuple,
             is_known=bool,
             on_restart_over=lambda: self.begin_reign(),
             on_failure=pytest.fail,
@@ -203,6 +204,8 @@ class Replica(OneNode):
             **settings,
         )
         self.statuses: list[FollowerStatus] = []
+        # Where the master's replicas would be as masters, as told last.
+        self.peers: tuple[str, ...] = ()
         self.open_log()
 
     def show(self, status: FollowerStatus) -> None:
@@ -211,6 +214,9 @@ class Replica(OneNode):
     @property
     def status(self) -> FollowerStatus:
         return self.statuses[-1]
+
+    def hear_peers(self, peers: tuple[str, ...]) -> None:
+        self.peers = peers
 
     def has_state(self, state: LinkState) -> bool:
         return bool(self.statuses) and self.status.state is state
@@ -228,6 +234,7 @@ class Replica(OneNode):
             count=self.counted.count,
             draw=lambda: 0.0,
             installer=self.installer(),
+            on_peers=self.hear_peers,
         )
         self.running = asyncio.create_task(self.subscriber.run())
 

@@ -1,10 +1,11 @@
 """The replicas that a master knew, kept over its restarts: whom it asks before it takes writes.
 
 `replicas.json` in the data directory has the address of the ROUTER socket that each would have as a
-master, by name; empty where it told none. It is written when that changes, in a thread, so that no
-commit waits for it. A replica's acks count when it is written: a master that comes back without the
-end of its log asks those that are in it. Where the file is damaged, it knows only that there were
-some: such a master waits for `UNREADABLE`, a name that nobody has, and the operator decides.
+master, by name, empty where it told none; and where each came from, which it does not choose. It is
+written when that changes, in a thread, so that no commit waits for it. A replica's acks count when
+it is written: a master that comes back without the end of its log asks those that are in it. Where
+the file is damaged, it knows only that there were some: such a master waits for `UNREADABLE`, a
+name that nobody has, and the operator decides.
 
 Names cost a member nothing, so a full file takes another one only where `crowd` finds one that
 goes: of an address with more names than others, or one that was away for an hour. A name that finds
@@ -43,6 +44,8 @@ UNREADABLE = "(whoever stood in replicas.json, which was damaged)"
 
 class _Kept(msgspec.Struct, frozen=True):
     replicas: dict[str, str]
+    # Where each came from, as `client_group` tells addresses apart; a replica claims its address.
+    groups: dict[str, str] = {}
 
 
 def load_replicas(path: Path) -> dict[str, str]:
@@ -50,26 +53,26 @@ def load_replicas(path: Path) -> dict[str, str]:
 
     One that is damaged gives `UNREADABLE`.
     """
-    return _load(path)[0]
+    return _load(path)[0].replicas
 
 
-def _load(path: Path) -> tuple[dict[str, str], str]:
-    """Return the addresses, and what is wrong with the file; empty where nothing is."""
+def _load(path: Path) -> tuple[_Kept, str]:
+    """Return what the file holds, and what is wrong with it; empty where nothing is."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return {}, ""
+        return _Kept({}), ""
     except OSError as error:
-        return {UNREADABLE: ""}, str(error)
+        return _Kept({UNREADABLE: ""}), str(error)
     try:
-        return unsealed(content, _Kept).replicas, ""
+        return unsealed(content, _Kept), ""
     except (ValueError, msgspec.DecodeError) as error:
         fault = str(error)
     try:
         # As versions before wrote it, without a checksum.
-        return msgspec.json.decode(content, type=dict[str, str]), ""
+        return _Kept(msgspec.json.decode(content, type=dict[str, str])), ""
     except (ValueError, msgspec.DecodeError):
-        return {UNREADABLE: ""}, fault
+        return _Kept({UNREADABLE: ""}), fault
 
 
 class KnownReplicas:
@@ -87,7 +90,8 @@ class KnownReplicas:
         """
         self._path = path
         self._files = files
-        self._addresses, fault = _load(path)
+        kept, fault = _load(path)
+        self._addresses, self._groups = kept.replicas, kept.groups
         self._written = frozenset(self._addresses)
         self._loaded_ns = time.monotonic_ns()
         self._complained_ns = -_COMPLAIN_EVERY_NS
@@ -108,13 +112,17 @@ class KnownReplicas:
             address: Of its ROUTER socket, host:port; empty where it told none.
             seats: Who is behind each name that was heard since the start, this one's too.
         """
-        if self._addresses.get(name) == address and name in self._written:
+        seat = seats.get(name)
+        group = self._groups.get(name, "") if seat is None else seat.group
+        is_same = self._addresses.get(name) == address and self._groups.get(name, "") == group
+        if is_same and name in self._written:
             return
         if name not in self._addresses and not self._has_room(name, seats):
             self._complain(name)
             return
         self._addresses.pop(name, None)
         self._addresses[name] = address
+        self._groups[name] = group
         self._changed()
 
     def __contains__(self, name: str) -> bool:
@@ -164,6 +172,9 @@ class KnownReplicas:
 
     def _unheard(self, name: str) -> Seat:
         """Return who is behind a name that was not heard since the start, as far as is known."""
+        if group := self._groups.get(name):
+            return Seat(group, is_connected=False, heard_ns=self._loaded_ns)
+        # Versions before kept what it claims alone.
         try:
             host = split_address(self._addresses[name])[0]
         except ValueError:
@@ -190,7 +201,8 @@ class KnownReplicas:
     async def _save(self) -> None:
         while self._is_changed:
             self._is_changed = False
-            content = sealed(_Kept(dict(self._addresses)))
+            self._groups = {name: self._groups.get(name, "") for name in self._addresses}
+            content = sealed(_Kept(dict(self._addresses), self._groups))
             names = frozenset(self._addresses)
             # Who made room counts for nothing before the file without it is begun.
             self._written &= names

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -109,6 +109,7 @@ class PublisherHooks:
         on_replica: Called with the name of a replica that joins, the address of the ROUTER
             socket that it would have as a master, empty where it tells none, and who is behind
             each name that was heard.
+        addresses: Tells the addresses of those that are known; replicas are told them.
         is_known: Whether a restart of this master would ask the replica of that name: only then its
             acks count.
         on_restart_over: Called when the next reign may begin, where one waits for replicas.
@@ -118,6 +119,7 @@ class PublisherHooks:
     on_ack: Callable[[], None]
     on_higher_epoch: Callable[[int], None]
     on_replica: Callable[[str, str, Mapping[str, Seat]], None]
+    addresses: Callable[[], Iterable[str]]
     is_known: Callable[[str], bool]
     on_restart_over: Callable[[], None]
     on_failure: Callable[[BaseException], None]
@@ -150,8 +152,7 @@ class Publisher:
             records: The live store, for replicas; None where they get nothing of it.
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
                 machine's.
-            known: Names of the replicas that are asked for what a recovering log lacks, with the
-                addresses that they would have as masters where these are known.
+            known: Names of the replicas that are asked for what a recovering log lacks.
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
             snapshots: Its snapshots; without them nobody gets a full resync.
@@ -199,7 +200,6 @@ class Publisher:
         )
         self._asking: RecordAsking | None = None
         self._lines = LineLimit()
-        self._peers = dict(known) if isinstance(known, Mapping) else {}
         self._complained_ns = -_COMPLAIN_EVERY_NS
         self._warned_ns = -_COMPLAIN_EVERY_NS
         self._is_running = False
@@ -434,14 +434,6 @@ class Publisher:
                 extra={"action": "same_node_id", "replica": name},
             )  # fmt: skip
 
-    def _note_peer(self, name: str, address: str) -> None:
-        """Have all replicas know where each other would be as a master."""
-        self._peers.pop(name, None)
-        self._peers[name] = address
-        if len(self._peers) > messages.MAX_PEERS:
-            del self._peers[next(iter(self._peers))]
-        self._master.tell_peers(tuple(sorted(set(filter(None, self._peers.values())))))
-
     def _note_replica(self, hello: Hello, address: str) -> None:
         if not hello.sync_address:
             self._hooks.on_replica(hello.replica, "", self._master.seats())
@@ -452,7 +444,9 @@ class Publisher:
             self._complain(ProtocolViolation("a sync address that is not host:port"), address)
             return
         self._hooks.on_replica(hello.replica, reachable, self._master.seats())
-        self._note_peer(hello.replica, reachable)
+        # Have all replicas know where each other would be as a master.
+        peers = sorted(set(self._hooks.addresses()))
+        self._master.tell_peers(tuple(peers[: messages.MAX_PEERS]))
 
     def _recall(self, peer: bytes, damage: Damage, at_byte: int) -> int | None:
         if not self._is_running:

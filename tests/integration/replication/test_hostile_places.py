@@ -21,6 +21,7 @@ from synap.replication.publishing.known_replicas import KnownReplicas, load_repl
 from synap.replication.rules.messages import Ack, Credit, FetchSnapshot, Hello, encode
 from tests.integration.linked_nodes import Stranger, eventually, on_loop, until_level
 from tests.integration.replication.test_resync import Bench, Master
+from tests.support import HOST
 
 ELSEWHERE = "127.0.0.2"
 # Several times what the master queues for one peer.
@@ -130,7 +131,8 @@ async def _hellos(master: Master, count: int, members: ExitStack) -> None:
     for number in range(count):
         member = members.enter_context(Stranger(master.addresses[1], origin=ELSEWHERE))
         for name in range(4):
-            hello = Hello(f"member-{number}-{name}", START, format=VERSION)
+            made_up = f"member-{number}-{name}"
+            hello = Hello(made_up, START, sync_address=f"{made_up}:7002", format=VERSION)
             member.socket.send_multipart(encode(hello))
             await member.answer()
 
@@ -143,9 +145,12 @@ async def test_names_that_a_member_makes_up_push_no_replica_out(
     async with bench:
         master = await bench.master()
         known = KnownReplicas(tmp_path / "replicas.json", Quarantine(tmp_path / "foreign"))
-        master.hooks = replace(master.hooks, on_replica=known.note, is_known=known.is_written)
+        master.hooks = replace(
+            master.hooks,
+            on_replica=known.note, addresses=known.addresses, is_known=known.is_written,
+        )  # fmt: skip
         await master.restart()
-        replica = await bench.replica(master)
+        replica = await bench.replica(master, replication__sync_listen_address="0.0.0.0:7002")
         master.set_many(5)
         await until_level(master, replica)
         await eventually(lambda: known.is_written("replica"))
@@ -156,3 +161,5 @@ async def test_names_that_a_member_makes_up_push_no_replica_out(
         assert known.is_written("replica")
         assert len(load_replicas(tmp_path / "replicas.json")) == 64
         assert master.replica("replica") is not None
+        await eventually(lambda: len(replica.peers) == 64)
+        assert f"{HOST}:7002" in replica.peers

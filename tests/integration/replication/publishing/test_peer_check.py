@@ -162,6 +162,27 @@ async def test_known_replica_keeps_its_place_before_new_names(
 
 
 @on_loop
+@pytest.mark.parametrize("claimed", ["203.0.113.1:7002", "h{}:7002"])
+async def test_names_of_one_address_stay_one_address_over_a_restart(
+    tmp_path: Path, claimed: str
+) -> None:
+    """Cites K10: whatever address they claim, another machine's too, or one each."""
+    path = tmp_path / "replicas.json"
+    before = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
+    seats = {"real": Seat("203.0.113.1", is_connected=True, heard_ns=1)}
+    before.note("real", "203.0.113.1:7002", seats)
+    for number in range(63):
+        seats[f"r{number}"] = Seat("203.0.113.9", is_connected=True, heard_ns=2)
+        before.note(f"r{number}", claimed.format(number), seats)
+    await before.stop()
+    after = KnownReplicas(path, Quarantine(tmp_path / "foreign"))
+    seat = Seat("203.0.113.2", is_connected=True, heard_ns=time.monotonic_ns())
+    after.note("other", "203.0.113.2:7002", {"other": seat})
+    await after.stop()
+    assert load_replicas(path).keys() >= {"real", "other"}
+
+
+@on_loop
 async def test_known_replicas_have_room_for_another_address(tmp_path: Path) -> None:
     """Cites K10: a member that took all places gives one up for another machine's replica."""
     known = KnownReplicas(tmp_path / "replicas.json", Quarantine(tmp_path / "foreign"))
