@@ -298,7 +298,7 @@ class Transactions:
         if not self.is_queueing(client):
             raise TransactionLost
         mine = self._seen(client, self._open[client])
-        size = _held_bytes(command)
+        size = held_bytes(command)
         try:
             self._check(mine, command, size, limits)
             self._hold(mine.holder, size)
@@ -479,7 +479,7 @@ class Transactions:
             raise InvalidRequest("No transaction in progress")
 
 
-def _held_bytes(command: Set | Delete | Increment) -> int:
+def held_bytes(command: Set | Delete | Increment) -> int:
     """Return about what a queued command takes up."""
     objects = len(command.keys) if isinstance(command, Delete) else 2
     return command.size + _OBJECT_BYTES * (1 + objects)

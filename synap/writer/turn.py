@@ -62,7 +62,9 @@ class Share:
 
 
 class Pending:
-    """Requests that arrived and that no turn has taken, in order. Its length is their number.
+    """Requests that arrived and that no turn has taken. Its length is their number.
+
+    Those of one connection stay in their order.
 
     Those of a connection that does not read its answers wait until it does: one turn after the
     other would make more of them.
@@ -113,12 +115,23 @@ class Pending:
         return shares
 
     def take_back(self, share: Share) -> None:
-        """Put what of a share was not tried before everything else."""
+        """Put what of a share was not tried behind what other connections wait for.
+
+        It filled a turn, and may go on for many: a thousand deadlines for a large value do.
+        """
         rest = share.requests[share.tried :]
-        if rest:
-            del share.requests[share.tried :]
-            self._count += len(rest)
-            self._parts.appendleft((share.connection, rest))
+        if not rest:
+            return
+        del share.requests[share.tried :]
+        self._count += len(rest)
+        connection, others = share.connection, deque[tuple[WriterConnection, list[Request]]]()
+        for part in self._parts:
+            if part[0] is connection:
+                rest += part[1]
+            else:
+                others.append(part)
+        others.append((connection, rest))
+        self._parts = others
 
 
 class Turn:

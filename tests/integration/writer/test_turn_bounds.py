@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from synap.commands.keys import Delete
+from synap.commands.keys import Copy, Delete, Expire, Persist, Rename
 from synap.commands.keyspace import Limits
-from synap.commands.strings import GetSet, Set
-from synap.commands.transactions import Transactions
+from synap.commands.strings import Append, GetSet, Increment, Set, SetRange
+from synap.commands.transactions import Transactions, held_bytes
+from synap.frame import ENTRY_BYTES
 from synap.ipc.messages import Answer, Decoder, Request, encode
 from synap.store import Store, WriteTransaction
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
@@ -78,6 +79,55 @@ def test_turn_ends_with_an_answer_that_tells_a_large_value(
     turn = taken(transaction, pending)
     assert [share.tried for share in turn.shares] == [1]
     assert len(pending) == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Expire(b"big", 9), Persist(b"dated"), Copy(b"big", b"other", replace=True),
+        Rename(b"big", b"other"), Append(b"big", b"y"), SetRange(b"big", 0, b"y"),
+    ],
+    ids=lambda command: type(command).__name__,
+)  # fmt: skip
+def test_turn_ends_with_a_command_that_writes_a_large_value_anew(
+    transaction: WriteTransaction, command: Any
+) -> None:
+    transaction.put(b"dated", BIG, 9)
+    pending = pending_of(command, command, command)
+    turn = taken(transaction, pending)
+    assert [share.tried for share in turn.shares] == [1]
+    assert turn.value_bytes >= len(BIG)
+
+
+def test_rest_of_a_worker_whose_writes_are_large_waits_behind_others(
+    transaction: WriteTransaction,
+) -> None:
+    large, other = Worker(), Worker()
+    pending = pending_of(*[Expire(b"big", 9)] * 3, connection=large)
+    for number, connection in ((7, other), (4, large), (8, other)):
+        pending.add(connection, [Request(number, Expire(b"big", 9))])
+    turns = [taken(transaction, pending) for _ in range(6)]
+    ids = [request.id for turn in turns for share in turn.shares for request in share.requests]
+    assert ids == [1, 7, 8, 2, 3, 4]
+    assert len(pending) == 0
+
+
+def test_exec_logs_no_more_than_its_commands_counted_for_in_the_queue(
+    transaction: WriteTransaction,
+) -> None:
+    """So what an Exec writes is bounded, and refused, before it begins."""
+    names = [b"%d" % number for number in range(100)]
+    for name in names:
+        transaction.put(name, BIG, 0)
+    commands = (
+        Set(b"k", bytes(900)), Set(b"k" * 500, b""), Increment(b"n", 10**18), Delete(tuple(names))
+    )  # fmt: skip
+    for command in commands:
+        seen = len(transaction.entries)
+        command.evaluate(transaction, 1, Limits(1024))
+        new = transaction.entries[seen:]
+        logged = sum(ENTRY_BYTES + len(entry.key) + len(entry.value) for entry in new)
+        assert logged <= held_bytes(command)
 
 
 def test_turn_ends_when_its_time_is_over(transaction: WriteTransaction) -> None:
