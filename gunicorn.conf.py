@@ -16,8 +16,11 @@ SYNAP_WORKER_CLASS chooses what speaks HTTP: `synap` (the default) or `uvicorn` 
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
 import ssl
+import time
 from pathlib import Path
 
 from gunicorn.arbiter import Arbiter
@@ -28,6 +31,8 @@ import synap.http.api.app  # noqa: F401
 from synap.addresses import join_address
 from synap.config.handed import config_of_environment
 from synap.http.server.limits import HttpLimits
+from synap.node.paths import NodePaths
+from synap.node.suspicion import note_reader_ended
 from workers.log_output import configure
 from workers.process import allow_open_files, die_with_parent, keep_private, kill_when_orphaned
 
@@ -72,8 +77,29 @@ ca_certs = None if _tls.client_ca_path is None else str(_tls.client_ca_path)
 cert_reqs = ssl.CERT_NONE if ca_certs is None else ssl.CERT_REQUIRED
 
 
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Have a place where the worker leaves why a signal ended it; the arbiter tells nobody."""
+    worker.started_ns = time.time_ns()
+    worker.last_words = os.memfd_create("last-words")
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Tell the log's owner of a worker that the pages of the store ended."""
+    words = os.pread(worker.last_words, 16_384, 0)
+    os.close(worker.last_words)
+    if b"Bus error" in words:
+        logging.getLogger("workers.http").error(
+            "worker %d was ended by SIGBUS: %s", worker.pid, words.decode(errors="replace"),
+            extra={"action": "worker_ended"},
+        )  # fmt: skip
+        note_reader_ended(NodePaths.of(_config), worker.started_ns, "it ended a worker by SIGBUS")
+
+
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """Tie the worker to the arbiter's life, bound its clients, log from a thread of its own."""
+    for sibling in server.WORKERS.values():
+        os.close(sibling.last_words)
+    faulthandler.enable(worker.last_words, all_threads=False)
     kill_when_orphaned(server.pid)
     # Of use to the class `synap` alone.
     worker.limits = _limits

@@ -190,9 +190,14 @@ class StoreError(SynapError):
 
 
 class StoreDamaged(StoreError):
-    """The live store's pages are damaged; it is to be rebuilt from snapshot and log."""
+    """The live store's pages are damaged; it is to be rebuilt from snapshot and log.
+
+    Attributes:
+        generation: That of the store; 0 where it is not told.
+    """
 
     reason = "store_damaged"
+    generation = 0
 
 
 class StoreUnusable(StoreError):

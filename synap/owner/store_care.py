@@ -16,6 +16,7 @@ from typing import Protocol
 from synap.errors import StoreDamaged, SynapError
 from synap.node.data_dir import DataDir
 from synap.node.paths import NodePaths
+from synap.node.suspicion import take_met
 from synap.owner.mender import CopySource, Mender
 from synap.owner.verifier import Verifier
 from synap.replication.rules.mending import Damage
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 # to ask before the node helps itself.
 _RENEW_SECONDS = 0.5
 _RENEW_LOOKS = 60
+# How often it is looked whether a reader met damage.
+_MET_SECONDS = 0.5
 
 
 class Helper(Protocol):
@@ -87,6 +90,7 @@ class StoreCare:
             fail: Ends the owner by an error.
             count: Counts what is found and mended.
         """
+        self._paths = paths
         self._data_dir = data_dir
         self._fail = fail
         self.mender = Mender(data_dir, count, self._see_ghosts, self._renew)
@@ -96,6 +100,7 @@ class StoreCare:
         )  # fmt: skip
         self._helper: Helper | None = None
         self._renewing: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._note = ""
 
     def facts(self) -> StoreHealth:
@@ -122,13 +127,23 @@ class StoreCare:
         self._helper = helper
         self.mender.start(helper.copy_sources(self.verifier), self.verifier, helper.doubt)
         self.verifier.start(helper.compare)
+        self._listening = asyncio.create_task(self._listen())
 
     async def stop(self) -> None:
         """End; what is damaged stays so."""
-        if self._renewing is not None:
-            self._renewing.cancel()
+        for task in (self._listening, self._renewing):
+            if task is not None:
+                task.cancel()
         await self.verifier.stop()
         await self.mender.stop()
+
+    async def _listen(self) -> None:
+        """Take what the node's other processes met in the store."""
+        while True:
+            why = take_met(self._paths)
+            if why:
+                self._renew(why)
+            await asyncio.sleep(_MET_SECONDS)
 
     def _see_ghosts(self, source: str, ghosts: Sequence[Damage]) -> None:
         self._renew(

@@ -25,6 +25,7 @@ from synap.errors import (
     ReadRefused,
     ReignEnded,
     Starting,
+    StoreDamaged,
     StoreError,
     SynapError,
     Syncing,
@@ -34,6 +35,7 @@ from synap.eviction.rules import POLICIES
 from synap.ipc.admin_messages import ReportDamage
 from synap.ipc.admin_socket import ask
 from synap.node.paths import NodePaths
+from synap.node.suspicion import note_met
 from synap.place import NO_REIGNS, LogEnd, Place, Reigns, Standing, standing
 from synap.replication.rules.lag import lag_ms
 from synap.replication.rules.progress import LinkState
@@ -173,8 +175,11 @@ class LocalNode:
         knows_master = view.master_url and view.master_url != self.config.server.own_url
         return ReadOnlyReplica(NO_LONGER_MASTER) if is_over and knows_master else None
 
-    def report_damage(self, error: RecordCorrupt) -> None:
-        """Have the log's owner mend a record that was found damaged; returns at once."""
+    def report_damage(self, error: RecordCorrupt | StoreDamaged) -> None:
+        """Have the log's owner mend what was found damaged, a record or pages; returns at once."""
+        if isinstance(error, StoreDamaged):
+            note_met(self.paths, error.generation, f"a read met it: {error.message}")
+            return
         # One that the owner found itself comes without its key.
         key = getattr(error, "key", None)
         if key is None or len(self._damaged) >= _MAX_DAMAGED:

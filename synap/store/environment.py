@@ -212,8 +212,11 @@ class Environment:
             return MemoryLimit()
         if isinstance(error, lmdb.DiskError) or self._is_want_of_room(error):
             return DiskFull()
-        kind = StoreDamaged if isinstance(error, _DAMAGE) else StoreError
-        return kind(f"LMDB: {error}")
+        if not isinstance(error, _DAMAGE):
+            return StoreError(f"LMDB: {error}")
+        damaged = StoreDamaged(f"LMDB: {error}")
+        damaged.generation = self.generation
+        return damaged
 
     def _is_want_of_room(self, error: lmdb.Error) -> bool:
         """Say whether the disk, or a quota, took nothing or less than it was given.

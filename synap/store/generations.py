@@ -93,6 +93,15 @@ def current(root: Path) -> int | None:
     return generation
 
 
+def came_in_use_ns(root: Path) -> int:
+    """Return when (wall clock) the generation in use came in use.
+
+    Raises:
+        OSError: that can't be looked up.
+    """
+    return os.stat(root / _CURRENT).st_mtime_ns
+
+
 def folder_in_use(root: Path) -> Path:
     """Return the folder of the generation in use.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.chaos.test_power_cut import cut_power
 from tests.disks import Ext4OnLoop, ext4_on_loop
-from tests.support import Node, eventually
+from tests.support import Node, children_of, eventually
 
 KEYS = 200
 SECONDS = 30
@@ -65,3 +66,36 @@ def test_reads_go_on_while_the_log_s_disk_fails(disk: Ext4OnLoop, tmp_path: Path
         assert node.is_running
         assert holds_all(node)
         assert node.request("GET", "/health").json()["read_only"] == "writer_unavailable"
+
+
+def scribble(node: Node, key: str) -> None:
+    """Have the pages of the live store that hold a key be of no kind that LMDB knows."""
+    (data,) = node.data_dir.glob("store/*/data.mdb")
+    pages = data.read_bytes()
+    with data.open("r+b") as file:
+        for at in range(2 * 4096, len(pages), 4096):
+            if key.encode() in pages[at : at + 4096]:
+                file.seek(at + 10)
+                file.write(b"\0\0")
+
+
+def test_read_that_meets_damaged_pages_has_the_store_rebuilt(tmp_path: Path) -> None:
+    with Node(tmp_path, "node", {"persistence__snapshot__enabled": False}) as node:
+        write_keys(node)
+        scribble(node, "k0")
+        refused = node.request("GET", "/kv/get/k0")
+        assert (refused.status, refused.json()["reason"]) == (500, "store_damaged")
+        eventually(lambda: holds_all(node), SECONDS)
+        assert node.is_running
+        assert list(node.data_dir.glob("foreign/*/store/*/data.mdb"))
+
+
+def test_worker_that_dies_of_sigbus_has_the_store_rebuilt(tmp_path: Path) -> None:
+    with Node(tmp_path, "node", {"persistence__snapshot__enabled": False}) as node:
+        write_keys(node)
+        owner = node.owner_pid()
+        os.kill(children_of(node.http_pid())[0], signal.SIGBUS)
+        eventually(lambda: list(node.data_dir.glob("foreign/*/store/*/data.mdb")), SECONDS)
+        eventually(lambda: holds_all(node), SECONDS)
+        assert node.owner_pid() not in (0, owner)
+    assert "it ended a worker by SIGBUS" in node.log

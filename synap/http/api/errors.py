@@ -11,7 +11,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap import errors, request_errors
-from synap.errors import ReadOnlyReplica, SynapError
+from synap.errors import ReadOnlyReplica, StoreDamaged, SynapError
 from synap.http.api.request import App, Request
 from synap.http.server.exchange import ClientDisconnected
 from synap.http.server.framing import is_header_value
@@ -96,7 +96,7 @@ def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswe
         node: Knows where writes go instead, for the refusal at a replica, and who mends a record.
     """
     status = status_of(error)
-    if node is not None and isinstance(error, request_errors.RecordCorrupt):
+    if node is not None and isinstance(error, request_errors.RecordCorrupt | StoreDamaged):
         node.report_damage(error)
     if isinstance(error, ReadOnlyReplica):
         master = None if node is None else node.master_url
@@ -141,6 +141,12 @@ def install(app: App, node: LocalNode) -> None:
         # No traceback: the owner of the log tells of it, once.
         answer_error(resp, error, node)
 
+    async def on_store_damaged(
+        req: Request, resp: Response, error: StoreDamaged, params: dict[str, Any]
+    ) -> None:
+        answer_error(resp, error, node)
+        _log_unexpected(req, error)
+
     async def on_not_authenticated(
         req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
     ) -> None:
@@ -155,6 +161,7 @@ def install(app: App, node: LocalNode) -> None:
     app.add_error_handler(SynapError, _on_synap_error)
     app.add_error_handler(ReadOnlyReplica, on_read_only)
     app.add_error_handler(request_errors.RecordCorrupt, on_record_corrupt)
+    app.add_error_handler(StoreDamaged, on_store_damaged)
     app.add_error_handler(NotAuthenticated, on_not_authenticated)
 
 

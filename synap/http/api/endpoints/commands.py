@@ -280,7 +280,7 @@ def _refused(one: OneCommand, error: SynapError, node: LocalNode) -> ErrorAnswer
 def _told(error: SynapError, node: LocalNode) -> str:
     """Return the error's message after the prefix of its kind."""
     message = error.message
-    if isinstance(error, RecordCorrupt):
+    if isinstance(error, RecordCorrupt | errors.StoreDamaged):
         node.report_damage(error)
     if isinstance(error, FieldMissing):
         message = f"Missing '{error.field}' field"
