@@ -71,7 +71,7 @@ def by_a_turn(store: Store, commands: list[Set]) -> tuple[list[Answer], list[Ent
     """Return the answers and the entries of one turn of the writer."""
     taker = TurnTaker(
         LIMITS, Transactions(60, lambda: 0.0), QuorumAnswers(Quorum(), None), None, min_replicas=0,
-        turn_bytes=1024,
+        turn_bytes=1024, clock=lambda: 0.0,
     )  # fmt: skip
     connection: Any = NoConnection()
     pending, turn = Pending(), Turn()
