@@ -42,7 +42,7 @@ from synap.node.paths import NodePaths
 from synap.owner.mender import CopySource
 from synap.owner.own_clock import OwnClock
 from synap.replication.publishing.known_replicas import KnownReplicas, load_replicas
-from synap.replication.publishing.peer_check import find_higher_epoch
+from synap.replication.publishing.peer_check import find_rival
 from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.publishing.rival_watch import RivalWatch, load_peers
@@ -97,7 +97,7 @@ class WriterEngine:
         writer: Writer,
         publisher: Publisher | None,
         notice: PredecessorNotice | None,
-        watch: Callable[[KnownReplicas, Callable[[int], None]], RivalWatch] | None,
+        watch: Callable[[KnownReplicas, Callable[[int, str], None]], RivalWatch] | None,
         clock: OwnClock,
         fail: Callable[[BaseException], None],
         *,
@@ -285,7 +285,7 @@ async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> N
         return
     name, lineage = config.server.node_id, data_dir.lineage
     keys = load_keys(config)
-    epoch = await find_higher_epoch(name, lineage, addresses, _INQUIRY_SECONDS, keys)
+    epoch, _ = await find_rival(name, lineage, addresses, _INQUIRY_SECONDS, keys)
     if epoch:
         data_dir.node.end_reign(epoch)
         logger.error(
@@ -295,7 +295,7 @@ async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> N
 
 
 def _rival_watch(
-    parts: OwnerParts, replicas: KnownReplicas, end_reign: Callable[[int], None]
+    parts: OwnerParts, replicas: KnownReplicas, end_reign: Callable[[int, str], None]
 ) -> RivalWatch:
     config = parts.config
     kept = load_peers(parts.paths.peers_file)

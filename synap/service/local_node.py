@@ -160,6 +160,12 @@ class LocalNode:
         return self._board.view().master_url or None
 
     @property
+    def heir_url(self) -> str:
+        """Where the master is that reigns in this one's place; empty where that is not known."""
+        url = self._board.view().master_url
+        return "" if url == self.config.server.own_url else url
+
+    @property
     def draining(self) -> bool:
         """Whether the node is about to stop, and wants its clients to go elsewhere."""
         return self._board.is_draining

@@ -179,15 +179,21 @@ class Writer:
         await asyncio.sleep(0)
         self._show()
 
-    def end_reign(self, epoch: int) -> None:
-        """Take no writes any more, for good: `epoch` reigns in this master's place."""
+    def end_reign(self, epoch: int, heir_url: str = "") -> None:
+        """Take no writes any more, for good: `epoch` reigns in this master's place.
+
+        Args:
+            heir_url: Where clients reach its master; empty where that is unknown.
+        """
         if epoch <= self._gate.ended_by_epoch:
+            if heir_url and epoch == self._gate.ended_by_epoch:
+                self._gate.end_reign(epoch, heir_url)
             return
         logger.error(
             "writes are refused: %s", ReignEnded(epoch),
             extra={"action": "stale_epoch", "epoch": epoch},
         )  # fmt: skip
-        self._gate.end_reign(epoch)
+        self._gate.end_reign(epoch, heir_url)
         self._note_end()
 
     def end_recovery(self) -> None:

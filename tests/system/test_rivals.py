@@ -59,6 +59,10 @@ def test_two_replicas_promoted_at_once_are_one_master_in_seconds(trio: Cluster) 
     assert put(lower, "k", "v") == 503
     assert lower.request("GET", "/primary").json()["reasons"] == ["stale_epoch"]
     assert "writes are refused: " in lower.log
+    refused = lower.request("POST", "/kv/set", {"key": "k", "value": "v"})
+    winner = f"http://127.0.0.1:{higher.port}"
+    assert (refused.json()["reason"], refused.json()["master"]) == ("stale_epoch", winner)
+    assert refused.headers["x-synap-master"] == winner
     assert put(higher, "k", "v") == 200
     assert higher.request("GET", "/primary").status == 200
     lower.kill()

@@ -11,7 +11,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap import errors, request_errors
-from synap.errors import ReadOnlyReplica, StoreDamaged, SynapError
+from synap.errors import ReadOnlyReplica, ReignEnded, StoreDamaged, SynapError
 from synap.http.api.request import App, Request
 from synap.http.server.exchange import ClientDisconnected
 from synap.http.server.framing import is_header_value
@@ -105,6 +105,10 @@ def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswe
         headers = (("X-Synap-Master", str(master)),) if is_told else ()
         body = body_of(error.message, status, error.reason, error.retryable, master=master)
         return ErrorAnswer(status, body, headers)
+    if node is not None and isinstance(error, ReignEnded) and (heir := node.heir_url):
+        headers = (("X-Synap-Master", heir),) if is_header_value(heir) else ()
+        body = body_of(error.message, status, error.reason, error.retryable, master=heir)
+        return ErrorAnswer(status, body, headers)
     body = body_of(error.message, status, error.reason, error.retryable)
     if status == 429:
         return ErrorAnswer(
@@ -141,6 +145,11 @@ def install(app: App, node: LocalNode) -> None:
         # No traceback: the owner of the log tells of it, once.
         answer_error(resp, error, node)
 
+    async def on_reign_ended(
+        req: Request, resp: Response, error: ReignEnded, params: dict[str, Any]
+    ) -> None:
+        answer_error(resp, error, node)
+
     async def on_store_damaged(
         req: Request, resp: Response, error: StoreDamaged, params: dict[str, Any]
     ) -> None:
@@ -161,6 +170,7 @@ def install(app: App, node: LocalNode) -> None:
     app.add_error_handler(SynapError, _on_synap_error)
     app.add_error_handler(ReadOnlyReplica, on_read_only)
     app.add_error_handler(request_errors.RecordCorrupt, on_record_corrupt)
+    app.add_error_handler(ReignEnded, on_reign_ended)
     app.add_error_handler(StoreDamaged, on_store_damaged)
     app.add_error_handler(NotAuthenticated, on_not_authenticated)
 

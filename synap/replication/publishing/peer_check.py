@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Literal, NamedTuple
 
 from synap.addresses import split_address
 from synap.errors import ProtocolViolation, ReplicationError
@@ -27,7 +28,19 @@ logger = logging.getLogger(__name__)
 _BUFFER_BYTES = 64 * 1024
 
 
-async def find_higher_epoch(
+class Rival(NamedTuple):
+    """A master that reigns in this one's place.
+
+    Attributes:
+        epoch: Its reign's; 0 for no such master.
+        url: Where clients reach it; empty where it does not tell.
+    """
+
+    epoch: int = 0
+    url: str = ""
+
+
+async def find_rival(
     name: str,
     lineage: Lineage,
     addresses: Iterable[str],
@@ -35,8 +48,8 @@ async def find_higher_epoch(
     keys: Keys | None = None,
     *,
     tells_of_silence: bool = True,
-) -> int:
-    """Return the highest epoch that ends the reign of this master; 0 where nobody tells of one.
+) -> Rival:
+    """Return the master of the highest epoch that ends this one's reign; an empty one for none.
 
     Args:
         name: Its `server.node_id`.
@@ -55,14 +68,21 @@ async def find_higher_epoch(
             "takes writes until it hears of it", seconds, ", ".join(silent),
             extra={"action": "inquiry", "silent": len(silent), "asked": len(asked)},
         )  # fmt: skip
-    return max((epoch_above(heard or (), lineage, from_master=True) for heard in found), default=0)
+    rivals = (
+        Rival(epoch_above(heard.lineage, lineage, from_master=True), heard.url)
+        for heard in found
+        if heard
+    )
+    return max(rivals, default=Rival(), key=lambda rival: rival.epoch)
 
 
-async def _ask(name: str, address: str, seconds: float, keys: Keys | None) -> Lineage | None:
-    """Return the lineage of the master at `address`, empty without one; None for no word."""
+async def _ask(
+    name: str, address: str, seconds: float, keys: Keys | None
+) -> Welcome | Literal[False] | None:
+    """Return what the master at `address` tells, False where there is none; None for no word."""
     try:
         async with asyncio.timeout(seconds):
-            return await _lineage_at(name, address, keys) if await _listens(address) else ()
+            return await _words_of(name, address, keys) if await _listens(address) else False
     except TimeoutError:
         return None
     except (OSError, ReplicationError) as error:
@@ -81,9 +101,9 @@ async def _listens(address: str) -> bool:
     return True
 
 
-async def _lineage_at(name: str, address: str, keys: Keys | None) -> Lineage:
+async def _words_of(name: str, address: str, keys: Keys | None) -> Welcome:
     """Return what the master at `address` tells; with encryption it answers to one of the keys."""
-    answered: asyncio.Future[Lineage] = asyncio.get_running_loop().create_future()
+    answered: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
 
     def receive(parts: list[bytes], _: str) -> None:
         try:
@@ -92,7 +112,7 @@ async def _lineage_at(name: str, address: str, keys: Keys | None) -> Lineage:
             logger.debug("%s", error)
             return
         if isinstance(answer, Welcome) and not answered.done():
-            answered.set_result(answer.lineage)
+            answered.set_result(answer)
 
     sockets = Sockets(_BUFFER_BYTES, keys)
     try:

@@ -20,7 +20,7 @@ import msgspec
 
 from synap.disk import DISK, Files, write_file
 from synap.position import Lineage
-from synap.replication.publishing.peer_check import find_higher_epoch
+from synap.replication.publishing.peer_check import find_rival
 from synap.replication.transport.curve import Keys
 from synap.sealed import sealed, unsealed
 
@@ -68,7 +68,7 @@ class RivalWatch:
         name: str,
         addresses: Callable[[], Iterable[str]],
         keys: Keys | None,
-        on_higher_epoch: Callable[[int], None],
+        on_higher_epoch: Callable[[int, str], None],
     ) -> None:
         """
         Args:
@@ -76,7 +76,8 @@ class RivalWatch:
             name: Its `server.node_id`.
             addresses: Tells whom to ask.
             keys: What replication is encrypted with; None where it is not.
-            on_higher_epoch: Called with the epoch that ends the reign of this master.
+            on_higher_epoch: Called with the epoch that ends the reign of this master, and with
+                where clients reach its master.
         """
         self._log = log
         self._name = name
@@ -97,11 +98,11 @@ class RivalWatch:
 
     async def _watch(self) -> None:
         while True:
-            epoch = await find_higher_epoch(
+            rival = await find_rival(
                 self._name, self._log.lineage, self._addresses(), _ANSWER_SECONDS, self._keys,
                 tells_of_silence=False,
             )  # fmt: skip
-            if epoch:
-                self._on_higher_epoch(epoch)
+            if rival.epoch:
+                self._on_higher_epoch(*rival)
                 return
             await asyncio.sleep(_LOOK_SECONDS)

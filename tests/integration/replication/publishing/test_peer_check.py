@@ -13,7 +13,7 @@ import pytest
 from synap.node.aside import Quarantine
 from synap.node.identity import new_reign
 from synap.replication.publishing.known_replicas import UNREADABLE, KnownReplicas, load_replicas
-from synap.replication.publishing.peer_check import find_higher_epoch
+from synap.replication.publishing.peer_check import find_rival
 from synap.replication.rules.crowd import Seat
 from synap.replication.transport.curve import load_keys
 from tests.integration.key_ring import KeyRing
@@ -32,7 +32,7 @@ async def test_promoted_replica_names_the_higher_epoch(bench: Bench) -> None:
         new.set_many(3)
         new.data_dir.node.begin_reign(new.data_dir.position.offset)
         addresses = [f"{HOST}:{free_port()}", new.addresses[1]]
-        assert await find_higher_epoch("old", old_lineage, addresses, SECONDS) == 2
+        assert (await find_rival("old", old_lineage, addresses, SECONDS)).epoch == 2
         assert new.publisher.replicas() == ()
         assert new.publisher.violations == 0
 
@@ -49,7 +49,7 @@ async def test_encrypted_replica_is_asked_by_each_key_that_a_master_may_have(
         new.data_dir.node.begin_reign(new.data_dir.position.offset)
         settings = ring.settings("o", "r m", "m")
         keys = load_keys(ring.config("o", **settings))
-        found = await find_higher_epoch("old", old_lineage, [new.addresses[1]], SECONDS, keys)
+        found, _ = await find_rival("old", old_lineage, [new.addresses[1]], SECONDS, keys)
         assert found == 2
 
 
@@ -65,7 +65,7 @@ async def test_master_of_the_same_epoch_and_another_history_ends_the_reign(
         new.set_many(3)
         new.data_dir.node.promote(new.data_dir.position.offset, None)
         own = (*common, new_reign(2, 2, is_unasked=not is_promoted))
-        assert await find_higher_epoch("old", own, [new.addresses[1]], SECONDS) == 2
+        assert (await find_rival("old", own, [new.addresses[1]], SECONDS)).epoch == 2
 
 
 @on_loop
@@ -75,7 +75,7 @@ async def test_strangers_and_followers_of_this_master_end_nothing(bench: Bench) 
         stranger = await bench.master()
         began = time.monotonic()
         addresses = [f"{HOST}:{free_port()}", stranger.addresses[1]]
-        assert await find_higher_epoch("old", (new_reign(1, 1),), addresses, SECONDS) == 0
+        assert (await find_rival("old", (new_reign(1, 1),), addresses, SECONDS)).epoch == 0
         assert time.monotonic() - began < SECONDS
 
 
@@ -87,7 +87,7 @@ async def test_nobody_is_waited_for_longer_than_the_bound(
     async with bench:
         with socket.create_server((HOST, 0)) as mute:
             address = f"{HOST}:{mute.getsockname()[1]}"
-            assert await find_higher_epoch("old", (new_reign(1, 1),), [address], 0.1) == 0
+            assert (await find_rival("old", (new_reign(1, 1),), [address], 0.1)).epoch == 0
         assert address in caplog.text
 
 
