@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -90,8 +91,15 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, 
     except urllib.error.HTTPError as error:
         raise CallRefused(printable(f"{request.full_url}: {_message_of(error)}")) from error
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
-        why = f"not within {timeout_seconds:g} s" if watch.is_over else str(error)
+        why = f"not within {timeout_seconds:g} s" if watch.is_over else _reason_of(error)
         raise CallFailed(printable(f"{request.full_url} does not answer: {why}")) from error
+
+
+def _reason_of(error: Exception) -> str:
+    """Return what went wrong, without the words that urllib and errno put around it."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    is_plain = isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
+    return cause.strerror if is_plain and cause.strerror else str(cause)
 
 
 class _Watch:

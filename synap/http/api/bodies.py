@@ -14,7 +14,7 @@ import operator
 import re
 import types
 from collections.abc import Collection, Iterator
-from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -41,6 +41,7 @@ _JSON_WORDS = {
     "`null`": "null",
 }
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
+_CHOICE = re.compile(r"Invalid enum value ")
 _UNKNOWN = re.compile(r"contains unknown field `(.*?)`", re.DOTALL)
 # What other stores call it.
 _OTHER_WORDS = {
@@ -103,6 +104,19 @@ def shown_name(name: str) -> str:
 def field_names(body_type: type[msgspec.Struct]) -> frozenset[str]:
     """Return the names of all fields of a body, those of the structs in it too."""
     return frozenset(_field_names(body_type))
+
+
+def _choices(kind: Any, name: str) -> list[str]:
+    """Return the texts that a field of `kind`, or of a struct in it, may have."""
+    found: list[str] = []
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for each in msgspec.structs.fields(kind):
+            if each.encode_name == name and get_origin(each.type) is Literal:
+                found.extend(get_args(each.type))
+            found.extend(_choices(each.type, name))
+    for part in get_args(kind):
+        found.extend(_choices(part, name))
+    return found
 
 
 def _field_names(kind: Any) -> Iterator[str]:
@@ -177,5 +191,8 @@ def _field_error(message: str, name: str, body_type: type[msgspec.Struct]) -> Fi
     detail = (message[: place.start()] if place else message).replace(" | null", "")
     for own_word, json_word in _JSON_WORDS.items():
         detail = detail.replace(own_word, json_word)
+    if _CHOICE.match(detail):
+        allowed = ", ".join(_choices(body_type, path.rpartition(".")[2]))
+        detail = f"{_CHOICE.sub('', detail)} is none of {allowed}"
     detail = detail[:1].lower() + detail[1:]
     return FieldInvalid(f"field '{path}': {detail}" if path else f"the {name}: {detail}")

@@ -127,6 +127,11 @@ def test_answer_that_comes_by_drops_ends_with_the_time_it_has() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_node_that_is_not_there_is_told_in_words() -> None:
+    with pytest.raises(CallFailed, match=r"/health does not answer: Connection refused$"):
+        get("http://127.0.0.1:1", "/health")
+
+
 def test_redirect_leads_to_http_alone() -> None:
     head = b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:1/x\r\nContent-Length: 0\r\n"
     with somebody(saying(b"", head)) as url, pytest.raises(CallFailed, match="unknown url type"):

@@ -17,6 +17,11 @@ set_body = decoder(SetBody)
         (b'{"key":"k","value":1,"ttl":-1}', "field 'ttl': expected an integer >= 0"),
         (b'{"key":"k","value":1,"get":"x"}', "field 'get': expected true or false, got a string"),
         (b'{"key":"k","value":1,"expiry":{"type":"seconds"}}', "missing field 'expiry.value'"),
+        (
+            b'{"key":"k","value":1,"expiry":{"type":"hours","value":1}}',
+            "field 'expiry.type': 'hours' is none of seconds, milliseconds, unix_seconds, "
+            "unix_milliseconds",
+        ),
         (b"[]", "the body: expected an object, got an array"),
     ],
 )
