@@ -8,4 +8,5 @@ switchover       moving the master to a replica
 diff             which keys two nodes hold differently
 backup, wal, replication, clock, keys    the commands of these subjects
 http_call        calling a running node
+owner_call       calling the log's owner of a node on this machine
 """

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from synap.config.loading import load_config
 from synap.ipc.admin_messages import ClockConfirmed, ConfirmClock
-from synap.ipc.admin_socket import ask
-from synap.node.paths import NodePaths
 from workers.cli.http_call import post
-
-_ANSWER_SECONDS = 10.0
+from workers.cli.owner_call import ask_here
 
 clock_app = typer.Typer(help="Say that a machine's clock is right.", no_args_is_help=True)
 
@@ -55,8 +50,6 @@ def _confirm_at(url: str) -> float:
 
 
 def _confirm_here(config: Path | None, data_dir: Path | None) -> float:
-    given = {"data_dir": str(data_dir)} if data_dir is not None else {}
-    socket = NodePaths.of(load_config(config, given)).admin_socket
-    confirmed = asyncio.run(ask(socket, ConfirmClock(), _ANSWER_SECONDS))
+    confirmed = ask_here(config, data_dir, ConfirmClock())
     assert isinstance(confirmed, ClockConfirmed)
     return confirmed.seconds

@@ -98,8 +98,9 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, 
 def _reason_of(error: Exception) -> str:
     """Return what went wrong, without the words that urllib and errno put around it."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    is_plain = isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
-    return cause.strerror if is_plain and cause.strerror else str(cause)
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.strerror:
+        return cause.strerror
+    return str(cause)
 
 
 class _Watch:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from synap.config.loading import load_config
 from synap.ipc.admin_messages import (
     AcceptMaster,
-    AdminCommand,
-    AdminResult,
     ForgetReplica,
     MasterAccepted,
 )
-from synap.ipc.admin_socket import ask
-from synap.node.paths import NodePaths
 from workers.cli.http_call import post
-
-_ANSWER_SECONDS = 10.0
+from workers.cli.owner_call import ask_here
 
 replication_app = typer.Typer(help="Decide what a replica can't.", no_args_is_help=True)
 
@@ -71,7 +64,7 @@ def forget_command(
     it. What that replica alone held is given up. Refused while it is connected.
     """
     if url is None:
-        _ask_here(config, data_dir, ForgetReplica(name))
+        ask_here(config, data_dir, ForgetReplica(name))
     else:
         post(url, "/replication/forget", {"replica": name})
     typer.echo(f"{name} is forgotten")
@@ -82,12 +75,6 @@ def _accept_at(url: str) -> str:
 
 
 def _accept_here(config: Path | None, data_dir: Path | None) -> str:
-    accepted = _ask_here(config, data_dir, AcceptMaster())
+    accepted = ask_here(config, data_dir, AcceptMaster())
     assert isinstance(accepted, MasterAccepted)
     return accepted.directory
-
-
-def _ask_here(config: Path | None, data_dir: Path | None, command: AdminCommand) -> AdminResult:
-    given = {"data_dir": str(data_dir)} if data_dir is not None else {}
-    socket = NodePaths.of(load_config(config, given)).admin_socket
-    return asyncio.run(ask(socket, command, _ANSWER_SECONDS))
