@@ -20,8 +20,11 @@ from synap.disk import NO_ROOM
 from synap.errors import DiskFull, StoreError
 
 STEP_BYTES = 16 * 1024 * 1024
+_LEAST_STEP_BYTES = 1024 * 1024
+# Of what the file takes, at most this part: a small store's file stays small.
+_FILE_PART = 4
 # Of what the disk has free, at most this part: log and snapshots need it too.
-_STEP_PART = 16
+_DISK_PART = 16
 # The main database, and what LMDB's list of free pages takes where it is short.
 _SPARE_PAGES = 64
 # A page of the list of free pages names 500, and those of before are listed anew.
@@ -150,7 +153,8 @@ class Reserve:
 def step_bytes(file: int) -> int:
     """Return what is reserved beyond what is needed, where there is room for it."""
     disk = os.fstatvfs(file)
-    return min(STEP_BYTES, disk.f_bavail * disk.f_frsize // _STEP_PART)
+    wanted = max(_LEAST_STEP_BYTES, os.fstat(file).st_blocks * 512 // _FILE_PART)
+    return min(STEP_BYTES, wanted, disk.f_bavail * disk.f_frsize // _DISK_PART)
 
 
 def changes_in_place(path: Path) -> bool:
