@@ -64,6 +64,8 @@ class WriterProcess:
             "data_dir": str(folder / "data"),
             "persistence.wal.fsync_mode": "always",
             "persistence.snapshot.enabled": False,
+            # Through the map there is no call that could fail.
+            "kv_store.writemap": "off",
         }
         self._trace = folder / "trace"
         self._log = folder / "log"
