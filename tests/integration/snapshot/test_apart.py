@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from synap.backup.archive import take_backup, verify_backup
@@ -18,6 +19,7 @@ from synap.backup.restore import restore
 from synap.errors import SnapshotError, SnapshotInvalid, StoreUnusable
 from synap.node.identity import NodeIdentity, write_identity
 from synap.position import Position
+from synap.sealed import sealed
 from synap.snapshot.apart import walk_apart
 from synap.snapshot.folder import read_manifest
 from synap.snapshot.image import verify_snapshot
@@ -174,8 +176,8 @@ def spoilt(path: Path) -> None:
     LIES["a page of another kind"](image)
     path.write_bytes(image)
     manifest = path.with_suffix(".json")
-    before = read_manifest(path).sha256
-    manifest.write_text(manifest.read_text().replace(before, sha256(image).hexdigest()))
+    told = msgspec.structs.replace(read_manifest(path), sha256=sha256(image).hexdigest())
+    manifest.write_bytes(sealed(told))
 
 
 @pytest.fixture
