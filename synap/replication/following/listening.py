@@ -1,7 +1,7 @@
 """Looking whether a master is heard at an address, before a node gives up what it is for it.
 
 An address that is misspelt, that of an HTTP server or of nobody, connects like any other: what
-tells a master is its heartbeat.
+tells a master is what it sends: a heartbeat for each subscriber that is new, and frames.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from synap.errors import ProtocolViolation, ReplicationError
 from synap.replication.rules import messages
-from synap.replication.rules.messages import Heartbeat
 from synap.replication.rules.progress import SILENT_HEARTBEATS
 from synap.replication.transport.curve import MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake
@@ -41,6 +40,8 @@ async def why_unheard(config: Config, stream_address: str) -> str:
         sockets = Sockets(_BUFFER_BYTES, keys, attempt.note_failure)
         try:
             sockets.connect_stream(stream_address, attempt.take, None, master_keys.current)
+            # Its thread is what tells of handshakes that failed: another key, no encryption.
+            sockets.keep_doors()
             async with asyncio.timeout(seconds):
                 await attempt.ended.wait()
         except ReplicationError as error:
@@ -56,7 +57,7 @@ async def why_unheard(config: Config, stream_address: str) -> str:
 
 
 class _Attempt:
-    """One connection, until a heartbeat comes or it can't."""
+    """One connection, until the master speaks or it can't."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
@@ -66,11 +67,12 @@ class _Attempt:
 
     def take(self, parts: list[bytes], _: str) -> None:
         try:
-            message, _bulk = messages.stream.decode(parts)
+            messages.stream.decode(parts)
         except ProtocolViolation as error:
             self.reason = f"what is heard there is no master: {error}"
         else:
-            self.is_heard = isinstance(message, Heartbeat)
+            # A frame too: it may come in the same wake-up as the heartbeat that it follows.
+            self.is_heard = True
         if self.is_heard or self.reason:
             self.ended.set()
 
