@@ -41,7 +41,7 @@ def compare(config: Config, seed: int, part: float, credentials: tuple[str, ...]
     """Send a part of all heads, and see that the short way has its share of them."""
     taken = asyncio.run(compare_many(config, seed, int(HEADS * part), credentials))
     print(f"seed {seed}: {taken:.0%} of {int(HEADS * part):,} heads went the short way")
-    assert taken > 0.1
+    assert taken > 0.05
 
 
 @pytest.mark.parametrize(("has_auth", "part"), [(False, 0.4), (True, 0.3)])

@@ -200,14 +200,13 @@ class FastPath:
         if kind not in route.kinds:
             return False
         come = data, start, asked, client, began_ns
-        known = self._known
         if body_bytes or route.takes_body:
             missing_bytes = end + body_bytes - len(data)
             if missing_bytes < 0 or not route.takes_body:
                 return False
             if missing_bytes:
-                if known is not None and known.caller.is_limited:
-                    # Whether they may is seen before the body is read.
+                if self._known is not None:
+                    # Whether it may come at all, whoever asks, is seen before it is read.
                     return False
                 client.hold(data, missing_bytes)
                 return True
