@@ -466,6 +466,7 @@ class NodeApi:
         The value is None where the key is missing, or the caller may not read it.
 
         Raises:
+            Forbidden: the caller may do nothing at all.
             KeyInvalid: one is empty or too long.
             AnswerTooLarge: the values have too many bytes together.
         """
@@ -482,6 +483,8 @@ class NodeApi:
         self, caller: Caller, keys: Sequence[bytes]
     ) -> tuple[list[bytes | None], LogEnd] | None:
         """Return the same as `get_many` without waiting; None where the keys are many."""
+        if caller.is_limited:
+            caller.require_something()
         check_keys(keys)
         # Names that come again and again are no read, and take their time all the same.
         if len(keys) > _MANY_KEYS:

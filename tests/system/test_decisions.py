@@ -109,12 +109,14 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "GET /health/replication": (None, {}, (("read", "node:replication"),)),
     "GET /cluster": (None, {}, (("read", "node:cluster"),)),
     "GET /digest": (None, {}, (("admin", "node:digest"),)),
+    "GET /digest/range": (None, {}, (("admin", "node:digest"),)),
     "GET /openapi.json": (None, {}, (("read", "node:openapi.json"),)),
     "GET /docs": (None, {}, (("read", "node:docs"),)),
     "GET /docs/page.js": (None, {}, (("read", "node:docs"),)),
     "GET /docs/page.css": (None, {}, (("read", "node:docs"),)),
     "GET /backup": (None, {}, (("admin", "node:backup"),)),
     "POST /snapshot": (None, {}, (("admin", "node:snapshot"),)),
+    "POST /verify": (None, {}, (("admin", "node:verify"),)),
     # Bodies that whoever is let in is refused for, so that the roles of the nodes stay.
     "POST /replication/promote": ({"force": "?"}, {}, (("admin", "node:promote"),)),
     "POST /replication/follow": ({}, {}, (("admin", "node:follow"),)),
@@ -125,6 +127,7 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
         {},
         (("admin", "node:step-down"),),
     ),
+    "POST /replication/forget": ({"replica": ""}, {}, (("admin", "node:forget"),)),
     "POST /replication/accept": (None, {}, (("admin", "node:accept"),)),
     "POST /clock/confirm": (None, {}, (("admin", "node:confirm"),)),
     # Of these, what callers see of themselves needs nothing; all ask by keys.

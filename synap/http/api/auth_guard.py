@@ -111,6 +111,7 @@ def needs(template: str, public: frozenset[bytes]) -> tuple[Action, bytes] | Non
     if template.encode() in public or template.startswith(_GUARDED_WITHIN):
         return None
     action: Action = "read" if template in _READABLE else "admin"
-    # The page's files go with the page.
-    name = "docs" if template.startswith("/docs/") else template.rpartition("/")[2]
+    # The page's files go with the page, and sums over a part with those over all.
+    first, _, last = template[1:].rpartition("/")
+    name = first if first in ("docs", "digest") else last
     return action, b"node:" + name.encode()

@@ -155,6 +155,8 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         show_named: Makes the command's answer.
         action: What whoever asks must be allowed with the key of the path, or else with some key.
             There may be more: of a request with a body, this is looked at before that is read.
+        is_filtered: Whether it shows what the caller may read of what is asked for, and refuses
+            nothing by its key: then whoever may do anything may ask.
         is_write: Whether the log's owner carries it out. Consecutive ones of a batch go to it as
             one message.
     """
@@ -175,6 +177,7 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         is_queued: bool = False,
         decode: Decode[BodyT] | None = None,
         action: Action | None = None,
+        is_filtered: bool = False,
     ) -> None:
         """
         Args:
@@ -190,6 +193,7 @@ class Operation(ABC, Generic[BodyT, FoundT]):
         self.payload = payload or self._payload()
         self.decode = decode
         self.action = action or self._usual_action
+        self.is_filtered = is_filtered
 
     def admit(self, caller: Caller, key: bytes) -> None:
         """Let a request pass whose body is not there yet.
@@ -201,7 +205,9 @@ class Operation(ABC, Generic[BodyT, FoundT]):
             Forbidden: whatever the body says, the caller may not.
         """
         if caller.is_limited:
-            if key:
+            if self.is_filtered:
+                caller.require_something()
+            elif key:
                 caller.require(self.action, b"kv:" + key)
             else:
                 caller.require_some_key(self.action)

@@ -390,6 +390,7 @@ WHOLE_KEYS = (
         _values,
         look=_look_at_few,
         show_named=_values_by_name,
+        is_filtered=True,
     ),
     Write(
         "kv.mdel",

@@ -80,10 +80,12 @@ def received(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(65536), b""))
 
 
-# A key that is in the body is not known before it, and of a command nothing is.
+# A key that is in the body is not known before it, and of a command nothing is; an mget refuses
+# no key.
+ASKED_BY_ANYBODY = ("POST /api/v1/command", "POST /kv/mget")
 REFUSED = [
     *itertools.product(("nobody", "a wrong key"), ROUTES),
-    *itertools.product(("of the node",), (each for each in ROUTES if "command" not in each)),
+    *itertools.product(("of the node",), (each for each in ROUTES if each not in ASKED_BY_ANYBODY)),
     *itertools.product(("of another key",), (each for each in ROUTES if "/k/" in each)),
 ]
 
@@ -128,6 +130,26 @@ def test_body_of_who_may_is_read_when_it_comes(node: Node, way: str) -> None:
         rest = b"x" * 999 + b"\r\n0\r\n\r\n" if is_chunked else b"x" * (1000 - len(part))
         client.sendall(rest)
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("pause", [False, True], ids=["in one read", "after the head"])
+def test_mget_of_who_may_read_no_key_finds_nothing_however_it_comes(
+    node: Node, callers: dict[str, tuple[str, int]], pause: bool
+) -> None:
+    body, (header, _) = b'{"keys": ["k"]}', callers["of the node"]
+    line = b"Content-Length: %d\r\nConnection: close" % len(body)
+    # What asks for its 100 has its body come by itself for certain.
+    line += b"\r\nExpect: 100-continue" if pause else b""
+    head = f"POST /kv/mget HTTP/1.1\r\nHost: localhost\r\n{header}\r\n".encode() + line
+    head += b"\r\nContent-Type: application/json\r\n\r\n"
+    with socket.create_connection((HOST, node.port), SECONDS) as client:
+        client.sendall(head if pause else head + body)
+        if pause:
+            assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(body)
+        answer = received(client)
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert answer.endswith(b'{"values":[null]}')
 
 
 def test_body_of_a_login_is_refused_by_its_length(node: Node) -> None:

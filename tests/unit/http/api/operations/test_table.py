@@ -72,3 +72,10 @@ def test_what_is_wanted_before_a_body_is_wanted_after_it(operation: Operation) -
         with pytest.raises(Forbidden):
             operation.admit(nobody, key)
         operation.admit(Caller("ann", [Permission("kv:k", operation.action)]), key)
+
+
+def test_what_is_only_filtered_is_for_whoever_may_do_anything() -> None:
+    mget = BY_NAME["kv.mget"]
+    mget.admit(Caller("ann", [Permission("node:a", "read")]), b"")
+    with pytest.raises(Forbidden):
+        mget.admit(Caller("ann", []), b"")
