@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -173,5 +174,7 @@ class Child:
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""
         if self._process is not None:
+            # `Popen.send_signal` would collect one that has just ended, unseen by who waits for it.
+            # The pid is its own until `reap`.
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self._process.pid, number)
