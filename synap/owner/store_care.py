@@ -131,11 +131,13 @@ class StoreCare:
 
     async def stop(self) -> None:
         """End; what is damaged stays so."""
-        for task in (self._listening, self._renewing):
-            if task is not None:
-                task.cancel()
-        await self.verifier.stop()
-        await self.mender.stop()
+        for stop in (self.verifier.stop, self.mender.stop):
+            await stop()
+        # Those two may have begun to renew; what renews has a process that must end with it.
+        tasks = [task for task in (self._listening, self._renewing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self) -> None:
         """Take what the node's other processes met in the store."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 import time
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -190,13 +191,7 @@ class Verifier:
     async def _run(self, job: Job, hear: Callable[[Told], None]) -> Told:
         """Have a process do a job; return its last line."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=dict(self._environment),
-                limit=_LONGEST_LINE_BYTES,
-            )
+            process = await self._started()
         except OSError as error:
             return Told(fault=f"the verifying process can't be started: {error.strerror}")
         assert process.stdin is not None
@@ -211,9 +206,36 @@ class Verifier:
                     return told
             code = await process.wait()
         finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-            await process.wait()
+            await _ended(process)
         is_structural = -code in _STRUCTURAL
         return Told(fault=f"the verifying process ended with {code}", is_structural=is_structural)
+
+    async def _started(self) -> Process:
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=dict(self._environment),
+                limit=_LONGEST_LINE_BYTES,
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # It is there all the same: a start that is cancelled leaves it behind.
+            await _ended(await starting)
+            raise
+
+
+async def _ended(process: Process) -> None:
+    """End a process, if it has not ended; a cancellation takes effect when it has."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+    ending = asyncio.create_task(process.wait())
+    try:
+        await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await ending
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -128,6 +129,7 @@ async def cared_for(bench: Bench, act: Callable[[StoreCare], Awaitable[None]]) -
         await act(care)
     finally:
         await care.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "what was under way has ended"
 
 
 @on_loop
@@ -215,6 +217,17 @@ async def test_flipped_bit_of_a_key_has_the_store_rebuilt(bench: Bench) -> None:
 
     await cared_for(bench, act)
     assert isinstance(bench.failures[0], StoreDamaged)
+
+
+@on_loop
+async def test_stop_amid_a_look_for_a_whole_state_waits_for_its_process(bench: Bench) -> None:
+    async def act(care: StoreCare) -> None:
+        care._renew("a test says so")
+        children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children")
+        await eventually(children.read_text)
+
+    await cared_for(bench, act)
+    assert bench.failures == []
 
 
 @on_loop
