@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -75,9 +76,23 @@ class Node:
     One process changes it: the log's owner. The supervisor reads the role.
     """
 
-    def __init__(self, path: Path, identity: NodeIdentity, files: Files = DISK) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: NodeIdentity,
+        files: Files = DISK,
+        draw: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        """
+        Args:
+            path: `node.json`.
+            identity: What it holds.
+            files: The disk.
+            draw: Returns so many random bytes, for the ids of reigns.
+        """
         self._path = path
         self._files = files
+        self._draw = draw
         self.identity = identity
 
     @classmethod
@@ -166,7 +181,7 @@ class Node:
         kept = tuple(reign for reign in self.lineage if reign.first_offset <= after_offset)
         epoch = max((reign.epoch for reign in self.lineage), default=0) + 1
         is_unasked = all(reign.is_unasked for reign in self.lineage[len(kept) :])
-        reign = new_reign(epoch, after_offset + 1, is_unasked=is_unasked)
+        reign = new_reign(epoch, after_offset + 1, self._draw, is_unasked=is_unasked)
         self._keep(
             msgspec.structs.replace(self.identity, lineage=(*kept, reign), is_recovering=False)
         )
@@ -186,7 +201,7 @@ class Node:
         """
         before = self.identity
         epoch = max([before.ended_by_epoch, *(reign.epoch for reign in self.lineage)]) + 1
-        reign = new_reign(epoch, after_offset + 1)
+        reign = new_reign(epoch, after_offset + 1, self._draw)
         kept = tuple(each for each in self.lineage if each.first_offset <= after_offset)
         pub, sync = addresses or (before.master_address, before.master_sync_address)
         self._keep(msgspec.structs.replace(
@@ -266,9 +281,15 @@ def write_identity(path: Path, identity: NodeIdentity, files: Files = DISK) -> N
     write_file(path, sealed(identity), files=files)
 
 
-def new_reign(epoch: int, first_offset: int, *, is_unasked: bool = False) -> Reign:
+def new_reign(
+    epoch: int,
+    first_offset: int,
+    draw: Callable[[int], bytes] = secrets.token_bytes,
+    *,
+    is_unasked: bool = False,
+) -> Reign:
     """Begin a reign with a random history id; one that nobody asked for shows it there."""
-    history = secrets.token_bytes(HISTORY_BYTES)
+    history = draw(HISTORY_BYTES)
     if is_unasked:
         history = UNASKED + history[len(UNASKED) :]
     return Reign(epoch, history, first_offset)

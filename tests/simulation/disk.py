@@ -56,9 +56,12 @@ class Disk:
         known_replicas: What `replicas.json` holds.
     """
 
-    def __init__(self, name: str, random: Random, *, is_master: bool, is_synced: bool) -> None:
+    def __init__(
+        self, name: str, random: Random, histories: Random, *, is_master: bool, is_synced: bool
+    ) -> None:
         """
         Args:
+            histories: Gives the ids of reigns.
             is_synced: fsync_mode is `always`.
         """
         self._random = random
@@ -68,9 +71,10 @@ class Disk:
             NodeIdentity(
                 id=name,
                 role="master" if is_master else "replica",
-                lineage=(new_reign(1, 1),) if is_master else (),
+                lineage=(new_reign(1, 1, histories.randbytes),) if is_master else (),
                 has_synced=is_master,
             ),
+            draw=histories.randbytes,
         )
         self.store = LiveStore()
         self.held: Records = {}
@@ -128,6 +132,11 @@ class Disk:
 
     def adopt(self, lineage: Lineage) -> None:
         self.node.adopt(lineage)
+
+    def promote(self, addresses: tuple[str, str] | None) -> None:
+        """Become a master in a new reign, as `DataDir.promote` does."""
+        self.sync()
+        self.node.promote(self.position.offset, addresses)
 
     def append_frames(self, frames: Sequence[Frame]) -> None:
         """Log and apply frames by the rules of `Log.append_frames` and `Wal`."""
@@ -275,6 +284,8 @@ class Disk:
             self.position = self.frames[-1].position if self.frames else self.base
             end = self.position.offset
             self._segments = [s for s in self._segments if s.first_offset <= end + 1]
+            # Another reign may write other frames that end with the same offsets.
+            self._pristine = {last: f for last, f in self._pristine.items() if last <= end}
             self._judge_anew()
             self.lost = held - self.held.keys()
         # What is there after a crash is on the disk.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from synap.errors import DiskFull, MemoryLimit, NothingToAccept, ReplicationError
 from synap.frame import DEL, MARK, Cause, Entry, Frame
+from synap.place import tag_of
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService
 from synap.replication.publishing.snapshot_service import ImageCheck, SnapshotService
@@ -514,8 +515,11 @@ def _is_continued(disk: Disk, manifest: Manifest) -> bool:
 
 
 def named(lineage: Lineage) -> str:
-    """Return a lineage without its random ids."""
-    return " ".join(f"{reign.epoch}@{reign.first_offset}" for reign in lineage)
+    """Return a lineage, each reign with a part of its random id; `?` where nobody asked for it."""
+    return " ".join(
+        f"{reign.epoch}{'?' * reign.is_unasked}@{reign.first_offset}-{tag_of(reign.history)}"
+        for reign in lineage
+    )
 
 
 def is_answer(parts: list[bytes]) -> bool:

@@ -27,7 +27,7 @@ class Run:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        self.world = World(self._random)
+        self.world = World(self._random, Random(f"histories of {seed}"))
         self._timeline = self.world.timeline
         self._hardship = self._random.choice((0.0, 0.3, 1.0))
         self._pace_ms = self._random.choice((60, 150, 400))

@@ -57,7 +57,9 @@ class SimNode:
         self.clocks = Clocks(world.timeline, world.random)
         self.name = name
         self.is_master = is_master
-        self.disk = Disk(name, world.random, is_master=is_master, is_synced=world.is_synced)
+        self.disk = Disk(
+            name, world.random, world.histories, is_master=is_master, is_synced=world.is_synced
+        )
         self.process: MasterProcess | ReplicaProcess | None = None
         self.is_damaged = False
         self._may_have_lost = False
@@ -131,8 +133,14 @@ class World:
         on_promise: Told when a write is acknowledged, once.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, histories: Random) -> None:
+        """
+        Args:
+            random: Decides what happens.
+            histories: Gives the ids of reigns, so that these decide nothing else.
+        """
         self.random = random
+        self.histories = histories
         self.timeline = Timeline()
         self.network = Network(self.timeline, random)
         self.quorum = random.choice((1, 1, 2))
@@ -226,8 +234,9 @@ class World:
         if not isinstance(teller.process, MasterProcess) or not is_answer(parts):
             return
         teller.process.is_told = True
-        if not set(teller.disk.lineage).isdisjoint(told.disk.lineage):
-            self._told[master] = max(self._told.get(master, 0), teller.reign_epoch)
+        # A lower reign may have the higher number: crashes count up.
+        epoch = reigns.epoch_above(teller.disk.lineage, told.disk.lineage, from_master=True)
+        self._told[master] = max(self._told.get(master, 0), epoch)
 
     # What clients do, and what they are promised.
 
@@ -426,7 +435,7 @@ class World:
             for write in self.writes:
                 write.is_excused |= write.key not in node.disk.held
             node.stop()
-            node.disk.node.promote(node.disk.position.offset, None)
+            node.disk.promote(None)
             node.start()
 
     def fail_over(self) -> None:
@@ -454,8 +463,7 @@ class World:
         # It may not have heard of the lost reign: two of one number would end each other.
         best.disk.node.end_reign(self.reigning.reign_epoch)
         best.stop()
-        best.disk.sync()
-        best.disk.node.promote(best.disk.position.offset, (before, before) if before else None)
+        best.disk.promote((before, before) if before else None)
         best.start()
         self.timeline.note(f"{best.name} is promoted, {named(best.disk.lineage)}")
         self.reigning = best
@@ -519,7 +527,9 @@ class World:
 
     def _begin_anew(self, node: SimNode, master: str) -> None:
         ever_held = node.disk.ever_held
-        node.disk = Disk(node.name, self.random, is_master=False, is_synced=self.is_synced)
+        node.disk = Disk(
+            node.name, self.random, self.histories, is_master=False, is_synced=self.is_synced
+        )
         node.disk.ever_held |= ever_held
         node.disk.node.follow(master, master)
         self.timeline.note(f"{node.name} is wiped")
