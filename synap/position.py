@@ -48,7 +48,8 @@ class Reign(msgspec.Struct, frozen=True, array_like=True, gc=False):
         epoch: Its number; goes up by at least one from reign to reign.
         history: Its random id, 16 bytes. It begins with `UNASKED` where a master began the reign by
             itself, because a crash may have cost it the end of its log.
-        first_offset: The offset of the first entry that it may write.
+        first_offset: The offset of the first entry that it may write. The next reign has the same
+            where this one wrote nothing.
     """
 
     epoch: int

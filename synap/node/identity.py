@@ -176,12 +176,20 @@ class Node:
         """Begin a new epoch after `after_offset`, where this node's log ends, durably.
 
         Reigns of the lineage that wrote nothing up to there are dropped; their numbers stay used.
-        Where somebody had asked for one of them, the new one stands for it.
+        One that somebody asked for stays where it may stand there: the new one reigns by its
+        number, not by a higher one that nobody gave it. Where the log has lost more than that
+        reign's entries, which a promotion syncs before, the new one stands for it.
         """
-        kept = tuple(reign for reign in self.lineage if reign.first_offset <= after_offset)
+        following = after_offset + 1
+        kept = tuple(
+            reign
+            for reign in self.lineage
+            if reign.first_offset <= after_offset
+            or (reign.first_offset == following and not reign.is_unasked)
+        )
         epoch = max((reign.epoch for reign in self.lineage), default=0) + 1
-        is_unasked = all(reign.is_unasked for reign in self.lineage[len(kept) :])
-        reign = new_reign(epoch, after_offset + 1, self._draw, is_unasked=is_unasked)
+        is_unasked = all(reign.is_unasked for reign in self.lineage if reign not in kept)
+        reign = new_reign(epoch, following, self._draw, is_unasked=is_unasked)
         self._keep(
             msgspec.structs.replace(self.identity, lineage=(*kept, reign), is_recovering=False)
         )

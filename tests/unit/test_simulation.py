@@ -18,8 +18,9 @@ import pytest
 from synap import frame
 from synap.commands.records import Record
 from synap.frame import HEADER_BYTES, Frame
+from synap.node.identity import new_reign
 from synap.owner import own_clock
-from synap.position import Lineage
+from synap.position import Lineage, Reign
 from synap.replication.publishing.snapshot_service import ImageCheck
 from synap.replication.rules import master, messages, plan, quorum, reigns, resync, roster
 from synap.replication.rules.follower import Follower
@@ -31,7 +32,7 @@ from synap.shared.node_clock import NS_PER_MS
 from synap.store import layout
 from tests.simulation import disk
 from tests.simulation.clocks import Clocks
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, Identity
 from tests.simulation.node import MasterProcess
 from tests.simulation.run import Failure, simulate
 from tests.simulation.world import SimNode, Violation, World
@@ -59,9 +60,9 @@ _DEEDS = (
     "the story of crashes_outnumber_a_promotion",
 )
 
-# Found once: a bit that flipped in a frame that was lost then, which the judge took for another
-# one's of the same offset.
-_ONCE_BROKEN = (1972,)
+# Found once: a promoted master's crashes raised its promotion's number; a bit that flipped in a
+# frame that was lost then, which the judge took for another one's of the same offset.
+_ONCE_BROKEN = (1016, 1972)
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -138,6 +139,23 @@ def _rank_by_the_number(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(plan, "outranks", outranks)
     patch.setattr(reigns, "outranks", outranks)
+
+
+def _count_promotions_up(patch: pytest.MonkeyPatch) -> None:
+    """A promoted master that crashes before its first entry reigns by a higher number, as asked."""
+
+    def begin_reign(self: Identity, after_offset: int) -> Reign:
+        kept = tuple(reign for reign in self.lineage if reign.first_offset <= after_offset)
+        is_unasked = all(reign.is_unasked for reign in self.lineage[len(kept) :])
+        epoch = self.lineage[-1].epoch + 1
+        reign = new_reign(epoch, after_offset + 1, self._draw, is_unasked=is_unasked)
+        identity = msgspec.structs.replace(
+            self.identity, lineage=(*kept, reign), is_recovering=False
+        )
+        self._keep(identity)
+        return reign
+
+    patch.setattr(Identity, "begin_reign", begin_reign)
 
 
 def _see_no_gap(patch: pytest.MonkeyPatch) -> None:
@@ -289,6 +307,7 @@ _MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_count_one_too_few, 5),
     (_ignore_higher_epochs, 2),
     (_rank_by_the_number, 307),
+    (_count_promotions_up, 1016),
     (_see_no_gap, 0),
     (_put_nothing_aside, 2),
     (_take_any_snapshot, 6),

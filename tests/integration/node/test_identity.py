@@ -12,6 +12,7 @@ from synap.config.loading import load_config
 from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
 from synap.node.identity import Node, lock_file, new_reign, read_identity
 from synap.node.paths import NodePaths
+from synap.replication.rules.reigns import outranks
 from tests import disks
 
 
@@ -158,10 +159,33 @@ def test_node_that_crashed_begins_a_reign_that_nobody_asked_for(
     assert not node.lineage[-1].is_unasked
     assert node.begin_reign(10).is_unasked
     assert not node.promote(20, None).is_unasked
-    # It crashed before it wrote anything: the promotion still counts.
-    assert not node.begin_reign(20).is_unasked
     assert node.begin_reign(30).is_unasked
-    assert [each.epoch for each in node.lineage] == [1, 2, 4, 5]
+    assert [each.epoch for each in node.lineage] == [1, 2, 3, 4]
+
+
+def test_crashes_of_a_promoted_node_before_its_first_entry_raise_no_number_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6: the promotion still counts, and no higher than it did."""
+    node = Node.load_or_create(*_paths(tmp_path, monkeypatch))
+    promoted = node.promote(20, None)
+    for epoch in (3, 4):
+        reign = node.begin_reign(20)
+        assert (reign.epoch, reign.is_unasked, reign.first_offset) == (epoch, True, 21)
+    assert node.lineage[1:] == (promoted, reign)
+    later = (node.lineage[0], new_reign(3, 21))
+    assert (outranks(later, node.lineage), outranks(node.lineage, later)) == (True, False)
+    assert outranks(node.lineage, (node.lineage[0], promoted))
+
+
+def test_reign_that_lost_more_than_its_entries_is_replaced_by_one_that_stands_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6."""
+    node = Node.load_or_create(*_paths(tmp_path, monkeypatch))
+    node.promote(20, None)
+    assert not node.begin_reign(19).is_unasked
+    assert [each.epoch for each in node.lineage] == [1, 3]
 
 
 def test_node_whose_disk_is_full_stays_what_it_was(

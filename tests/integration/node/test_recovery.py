@@ -132,7 +132,9 @@ def test_another_boot_id_and_a_log_without_an_entry_begin_an_epoch(
     reboot(monkeypatch)
     data_dir = home.open()
     assert (outcome(data_dir), data_dir.recovery.begun_epoch) == (("nothing", 0, 0), 2)
-    assert [(reign.epoch, reign.first_offset) for reign in data_dir.lineage] == [(2, 1)]
+    reigns = [(reign.epoch, reign.first_offset) for reign in data_dir.lineage]
+    assert (reigns, data_dir.wal.epoch) == ([(1, 1), (2, 1)], 2)
+    assert data_dir.wal.history == data_dir.lineage[-1].history
     data_dir.close(clean=True)
 
 
@@ -532,6 +534,23 @@ def test_crash_between_node_json_and_the_log_goes_on_in_one_more_epoch(
     data_dir = home.open()
     assert [(reign.epoch, reign.first_offset) for reign in data_dir.lineage] == [(1, 1), (3, 6)]
     home.fill(1, data_dir)
+    data_dir.close(clean=True)
+
+
+def test_crash_after_a_promotion_and_before_its_first_entry_keeps_the_promotion(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.fill(5)
+    home.paths.create()
+    Node.load_or_create(home.config, home.paths).promote(5, None)
+    reboot(monkeypatch)
+    data_dir = home.open()
+    reigns = [(each.epoch, each.first_offset, each.is_unasked) for each in data_dir.lineage]
+    assert reigns == [(1, 1, False), (2, 6, False), (3, 6, True)]
+    home.fill(1, data_dir)
+    data_dir.close(clean=False)
+    data_dir = home.open()
+    assert (data_dir.position.epoch, data_dir.position.offset) == (3, 6)
     data_dir.close(clean=True)
 
 

@@ -12,12 +12,14 @@ SECOND = Reign(2, b"b" * 16, 10)
 RIVAL = Reign(2, b"c" * 16, 8)
 # Promoted at the same place.
 TWIN = Reign(2, b"t" * 16, 10)
+LATER = Reign(3, b"l" * 16, 10)
 THIRD = Reign(3, b"d" * 16, 20)
 FOREIGN = Reign(9, b"f" * 16, 1)
 # What a master begins by itself each time that its machine crashes.
 CRASHED = Reign(2, UNASKED + b"m" * 12, 7)
 CRASHED_AGAIN = Reign(3, UNASKED + b"n" * 12, 9)
 CRASHED_ELSEWHERE = Reign(3, UNASKED + b"o" * 12, 9)
+CRASHED_EARLY = Reign(5, UNASKED + b"q" * 12, 10)
 CRASHED_LATE = Reign(4, UNASKED + b"p" * 12, 21)
 
 
@@ -63,6 +65,10 @@ def test_reign_is_ended_by_a_higher_epoch_of_the_same_origin(
         ((FIRST, SECOND), (FIRST, RIVAL, CRASHED_LATE)),
         ((FIRST, SECOND, CRASHED_LATE), (FIRST, RIVAL)),
         ((FIRST, TWIN), (FIRST, SECOND)),
+        # Promoted and crashed before a first entry: the promotion counts, by its own number.
+        ((FIRST, SECOND, CRASHED_EARLY), (FIRST, CRASHED, CRASHED_AGAIN)),
+        ((FIRST, SECOND, CRASHED_EARLY), (FIRST, SECOND)),
+        ((FIRST, LATER), (FIRST, SECOND, CRASHED_EARLY)),
         # A message that lacks the oldest reigns says no less.
         ((SECOND, THIRD, CRASHED_LATE), (FIRST, SECOND, THIRD)),
     ],
