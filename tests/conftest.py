@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,11 @@ import hypothesis
 import pytest
 
 from tests.support import Cluster, Node
+
+# Bytecode is kept whatever the environment says: else each process of each node that a test starts
+# compiles every module anew, a quarter of its start, and so does each of xdist's processes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples at every run, however slow the machine is; SYNAP_EXPLORE=1 looks for new ones.
 hypothesis.settings.register_profile(
