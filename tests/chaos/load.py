@@ -6,19 +6,25 @@ must hold afterwards follows from the answers:
 
     acknowledged           exactly this value, until a later one is acknowledged
     refused as retryable   nothing changed
-    no answer, or
-    `outcome_unknown`      the old or the new value; in a unit of several keys, the same in each
+    no answer,
+    `outcome_unknown`, or
+    across a power cut     the old or the new value; in a unit of several keys, the same in each
 
 A write without an answer may take effect late, so its unit is retired: the writer never touches it
 again and goes on with a fresh one. So each unit has at most one write in doubt, its last.
+
+A cut of the power is a moment, and nobody hears an answer after it. A test's cut takes some time,
+in which the machine runs on, and its answers are no promise: see `Cut`.
 """
 
 from __future__ import annotations
 
 import http.client
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +45,36 @@ _READ_PAUSE_SECONDS = 0.002
 _REFUSALS = (http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.INSUFFICIENT_STORAGE)
 
 _NO_ANSWER = (OSError, http.client.HTTPException)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The time that it takes to cut off a disk under a machine that runs on.
+
+    Shutting down an ext4 (EXT4_IOC_SHUTDOWN without a flush of its journal) makes every sync that
+    begins afterwards fail. One that is under way may return 0 without its data: the journal's
+    commit that it needs is given up, and where that is over by the time the sync looks for it,
+    the kernel takes it for done (jbd2_complete_transaction looks for an aborted journal only where
+    it has to wait). A node that is told so acknowledges the write, as it must. With the real power
+    the processor stops too.
+
+    Attributes:
+        began: Monotonic time just before it.
+        ended: Monotonic time just after it.
+    """
+
+    began: float
+    ended: float = math.inf
+
+    def leaves_open(self, sent: float, received: float) -> bool:
+        """Say whether an answer is no promise, because the cut lies between it and its request.
+
+        What is sent after the end and acknowledged must be there: no sync succeeds any more.
+        """
+        return received >= self.began and sent <= self.ended
+
+
+_NO_CUT = Cut(math.inf)
 
 
 @dataclass(slots=True)
@@ -76,6 +112,7 @@ class Writer:
         acknowledged: Number of acknowledged writes.
         refused: Number of writes that the node refused without changing anything.
         last_success: Monotonic time at which the last acknowledged write was sent.
+        cut: The last cut of the disk that the promises rest on, perhaps under way.
         unexpected: What no node should answer, in words.
     """
 
@@ -84,6 +121,7 @@ class Writer:
         self.acknowledged = 0
         self.refused = 0
         self.last_success = 0.0
+        self.cut = _NO_CUT
         self.unexpected: list[str] = []
         self._url = url
         self._name = name
@@ -120,7 +158,11 @@ class Writer:
         except _NO_ANSWER:
             unit.in_doubt = self._number
             return False
+        received = time.monotonic()
         if answer.status == http.HTTPStatus.OK:
+            if self.cut.leaves_open(sent, received):
+                unit.in_doubt = self._number
+                return False
             unit.acknowledged = self._number
             self._note_success(answer, sent)
             return True
@@ -218,6 +260,20 @@ class Load:
         self._should_stop.set()
         for thread in self._threads:
             thread.join()
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Cut off, in the block, the one disk that makes writes durable; see `Cut`."""
+        began = time.monotonic()
+        self._note(Cut(began))
+        try:
+            yield
+        finally:
+            self._note(Cut(began, time.monotonic()))
+
+    def _note(self, cut: Cut) -> None:
+        for writer in self.writers:
+            writer.cut = cut
 
     @property
     def acknowledged(self) -> int:

@@ -1,7 +1,8 @@
 """The master's power goes while a quorum acknowledges, with `periodic`: no acknowledged write goes.
 
 As in `test_power_cut`, the disk is an ext4 that is shut down without another byte; here it is the
-master's alone, whose log comes back shorter than its replicas'. Acks are counted outside.
+master's alone, whose log comes back shorter than its replicas'. Acks are counted outside, also
+those that come while the disk is cut off: they rest on the replicas, whose disks are not.
 """
 
 from __future__ import annotations
