@@ -75,6 +75,15 @@ class Ext4OnLoop:
         subprocess.run(["losetup", "--detach", self._device], check=True)
 
 
+def is_unmounted(disk: Ext4OnLoop) -> bool:
+    """Unmount it, once what the killed node's supervisor was just starting is gone too."""
+    try:
+        disk.unmount()
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
 def fill(folder: Path) -> Path:
     """Fill the disk of `folder` to its last block; return the file that holds the room.
 

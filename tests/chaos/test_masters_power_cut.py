@@ -8,7 +8,6 @@ those that come while the disk is cut off: they rest on the replicas, whose disk
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from tests.chaos.load import Load
 from tests.chaos.test_power_cut import DISK_BYTES, cut_power, pretend_reboot
-from tests.disks import Ext4OnLoop, ext4_on_loop
+from tests.disks import ext4_on_loop, is_unmounted
 from tests.support import HOST, Node, eventually
 
 CUTS = int(os.environ.get("SYNAP_CHAOS_ROUNDS", "1"))
@@ -54,15 +53,6 @@ def started_cluster(stack: ExitStack, folder: Path, data_dir: Path, quorum: int)
         node.folder.mkdir(exist_ok=True)
         stack.enter_context(node)
     return [master, *replicas]
-
-
-def is_unmounted(disk: Ext4OnLoop) -> bool:
-    """Unmount it, once what the master's supervisor was just starting is gone too."""
-    try:
-        disk.unmount()
-    except subprocess.CalledProcessError:
-        return False
-    return True
 
 
 def has_joined(master: Node) -> bool:

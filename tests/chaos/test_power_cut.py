@@ -20,7 +20,7 @@ import pytest
 
 from tests.chaos import length
 from tests.chaos.load import Load
-from tests.disks import Ext4OnLoop, ext4_on_loop
+from tests.disks import Ext4OnLoop, ext4_on_loop, is_unmounted
 from tests.support import HOST, Node, eventually, rewrite_json
 
 DISK_BYTES = 256 * 1024 * 1024
@@ -75,7 +75,7 @@ def test_disk_lost_under_a_running_machine_loses_nothing_acknowledged(
             with load.cut():
                 cut_power(disk)
         node.kill()
-        disk.unmount()
+        eventually(lambda: is_unmounted(disk), 10)
         disk.mount()
         node.start()
         faults = load.faults()
@@ -105,7 +105,7 @@ def test_power_cut_under_load_loses_nothing_acknowledged(disk: Ext4OnLoop, tmp_p
                 with load.cut():
                     cut_power(disk)
             node.kill()
-            disk.unmount()
+            eventually(lambda: is_unmounted(disk), 10)
             disk.mount()
             pretend_reboot(node)
             began = time.monotonic()

@@ -18,10 +18,9 @@ import pytest
 
 from ops.client import Client
 from tests.chaos.load import Cut, Load
-from tests.chaos.test_masters_power_cut import is_unmounted
 from tests.chaos.test_power_cut import cut_power, pretend_reboot
 from tests.conftest import StartNode
-from tests.disks import Ext4OnLoop, ext4_on_loop
+from tests.disks import Ext4OnLoop, ext4_on_loop, is_unmounted
 from tests.support import HOST, Cluster, Node, eventually
 
 MODES = ("always", "periodic", "never")
