@@ -78,9 +78,17 @@ def laggard_greets_first(world: World, random: Random) -> Iterator[float]:
 def crashes_outnumber_a_promotion(world: World, random: Random) -> Iterator[float]:
     """A master that is cut off comes back from crash after crash, each time in a reign of its own.
 
-    Meanwhile another one reigns that an operator promoted, by a lower number.
+    Meanwhile another one reigns that an operator promoted, by a lower number. The first may have
+    been promoted itself, just before, so that each crash may cost it its reign's only entry.
     """
     first = world.reigning
+    if random.random() < 0.5:
+        first.stop()
+        world.fail_over()
+        first.start()
+        if world.reigning is not first:
+            world.follow(first)
+        first = world.reigning
     world.network.split([first.name])
     yield 20
     world.fail_over()
