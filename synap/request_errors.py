@@ -19,6 +19,9 @@
     │   ├── TransactionLost        the client's transaction is not, or no longer, open
     │   ├── PreconditionFailed     If-Match or If-None-Match does not hold
     │   ├── ShareTaken             who asks holds their share of something already
+    │   ├── IdempotencyKeyReused   the key of an Idempotency-Key belongs to another request
+    │   ├── IdempotencyFull        no more requests can be remembered
+    │   ├── RequestUnknown         no request with this key is remembered
     │   ├── CommandUnknown         there is no such command
     │   └── CommandDisabled        the configuration does not allow it
     └── AccessRefused              who asks may not
@@ -173,6 +176,26 @@ class ShareTaken(CommandError):
             f"{what} come to at most {total} {unit} together, and nobody has more of that than is "
             "left for others; nothing was changed, try again later"
         )
+
+
+class IdempotencyKeyReused(CommandError):
+    """This Idempotency-Key came with another request before; nothing was changed."""
+
+    reason = "idempotency_key_reused"
+
+
+class IdempotencyFull(CommandError):
+    """As many requests are remembered as may be, so that one with a key is not taken; nothing was
+    changed. Requests without Idempotency-Key are."""
+
+    reason = "idempotency_full"
+    retryable = True
+
+
+class RequestUnknown(CommandError):
+    """No request with this Idempotency-Key has taken effect here, or it is too long ago."""
+
+    reason = "request_unknown"
 
 
 class CommandUnknown(CommandError):

@@ -48,6 +48,15 @@ class Shares:
         self._held += amount
         return True
 
+    def has_room(self, holder: Holder, amount: int) -> bool:
+        """Say whether `take` would give somebody `amount` more."""
+        return self._held_by.get(holder, 0) + amount <= self.total - self._held - amount
+
+    def count(self, holder: Holder, amount: int) -> None:
+        """Note what somebody holds already, at least 1, whatever their share is."""
+        self._held_by[holder] = self._held_by.get(holder, 0) + amount
+        self._held += amount
+
     def give_back(self, holder: Holder, amount: int) -> None:
         """Take back what `take` gave, in whatever parts."""
         left = self._held_by[holder] - amount

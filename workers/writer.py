@@ -51,6 +51,7 @@ from synap.shared.board import BoardView
 from synap.shared.node_clock import ClockWord
 from synap.store.scrubbing import Suspect
 from synap.writer.quorum_answers import Quorum
+from synap.writer.request_table import RequestLimits
 from synap.writer.writer import Writer, WriterOptions
 from synap.writer.writer_status import QuorumWatch, WriterStatus
 from workers.owner import OwnerParts, own_log
@@ -256,6 +257,11 @@ def _build_writer(
             config.replication.ack_timeout_ms,
         ),
         transaction_timeout_seconds=server.transaction_timeout_secs,
+        requests=RequestLimits(
+            config.idempotency.ttl_secs * 1000,
+            config.idempotency.max_entries,
+            config.idempotency.max_bytes,
+        ),
         hold_seconds=server.write_timeout_ms / 1000 / 2,
     )
     status = WriterStatus(

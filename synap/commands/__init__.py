@@ -11,6 +11,7 @@ In the order to read them:
     confirm        what asks whether replicas hold what was read
     commands       all of them in one type, and their results
     transactions   commands that clients queue, and keys that they watch
+    once           requests that may be sent again
     glob           patterns for keys
     key_spans      keys that lie together
 """

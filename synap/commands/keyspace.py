@@ -64,6 +64,15 @@ class Keyspace(Protocol):
     def remove_account(self, key: bytes) -> None:
         """Remove an account's record; no effect where it is not stored."""
 
+    def get_request(self, key: bytes) -> Record | None:
+        """Return the record of a request, in time or not; see `once`."""
+
+    def put_request(self, key: bytes, value: bytes, expiry_ms: int) -> int:
+        """Write the record of a request; return its version."""
+
+    def remove_request(self, key: bytes) -> None:
+        """Remove the record of a request whose time is over; no effect where there is none."""
+
     def tag_of(self, version: int) -> str:
         """Return the tag of the reign that wrote a version; see `Reigns.tag_of`."""
 
@@ -158,6 +167,17 @@ class Trial:
         """Note nothing: accounts are few, and one must be stopped also where memory is full."""
 
     def remove_account(self, key: bytes) -> None:
+        """Note nothing."""
+
+    def get_request(self, key: bytes) -> Record | None:
+        """Return what the command would find."""
+        return self._keyspace.get_request(key)
+
+    def put_request(self, key: bytes, value: bytes, expiry_ms: int) -> int:
+        """Note nothing: what these take up has a bound of its own."""
+        return 0
+
+    def remove_request(self, key: bytes) -> None:
         """Note nothing."""
 
     def tag_of(self, version: int) -> str:

@@ -415,6 +415,17 @@ class Auth(Section, frozen=True):
     """Roles beside `admin`, `readwrite` and `readonly`."""
 
 
+class Idempotency(Section, frozen=True):
+    """What is remembered of requests with Idempotency-Key; the same on all nodes of a cluster."""
+
+    ttl_secs: Annotated[int, Within(1, 86_400)] = 3600
+    """How long a request with Idempotency-Key is remembered; one that comes later runs as new."""
+    max_entries: Annotated[int, Within(1, 100_000_000)] = 1_000_000
+    """Requests that are remembered at once; beyond it those with a key get 507."""
+    max_bytes: Annotated[int, Within(4096, 2**40)] = 256 * _MIB
+    """Bytes that what is remembered of them may take up, their answers too."""
+
+
 class RateLimit(Section, frozen=True):
     """How many requests one client may send."""
 
@@ -445,6 +456,7 @@ class Config(Section, frozen=True):
     replication: Replication = Replication()
     auth: Auth = Auth()
     rate_limit: RateLimit = RateLimit()
+    idempotency: Idempotency = Idempotency()
     logging: Logging = Logging()
 
     @property

@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from synap.commands.commands import Command, Result
+from synap.commands.once import Once, Replayed
 from synap.commands.transactions import Executed, PendingNeeds, Queued, TransactionCommand
 from synap.errors import ProtocolViolation, SynapError
 
@@ -42,7 +43,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, 
     """
 
     id: int
-    command: Command | TransactionCommand
+    command: Command | TransactionCommand | Once
     min_replicas: int = 0
 
 
@@ -59,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
 
     id: int
     offset: int
-    result: Result | Queued | Executed | PendingNeeds = None
+    result: Result | Queued | Executed | PendingNeeds | Replayed = None
     error: str = ""
     message: str = ""
 

@@ -18,6 +18,7 @@ from typing import Protocol, cast
 import msgspec
 
 from synap.commands.commands import Command, Result
+from synap.commands.once import Once, Replayed, WithoutResult
 from synap.commands.transactions import Executed, PendingNeeds, Queued, TransactionCommand
 from synap.errors import (
     OutcomeUnknown,
@@ -47,13 +48,15 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         offset: Offset of its last entry, or of the log where it changed nothing.
-        result: As `Transactions.evaluate` returned it.
+        result: As `Transactions.evaluate` returned it, or Replayed; NodeApi tells what is in that.
         history: Of the owner's reign.
+        is_replayed: Whether it was done when the request came before, and not again.
     """
 
     offset: int
-    result: Result | Queued | Executed | PendingNeeds
+    result: Result | Queued | Executed | PendingNeeds | Replayed | WithoutResult
     history: bytes = NO_HISTORY
+    is_replayed: bool = False
 
     @property
     def end(self) -> LogEnd:
@@ -130,7 +133,9 @@ class WriterClient(asyncio.Protocol):
         """How many writes wait for their outcomes."""
         return len(self._waiting)
 
-    async def execute(self, command: Command | TransactionCommand, min_replicas: int = 0) -> Done:
+    async def execute(
+        self, command: Command | TransactionCommand | Once, min_replicas: int = 0
+    ) -> Done:
         """Have the log's owner carry out `command`.
 
         Args:
@@ -146,7 +151,10 @@ class WriterClient(asyncio.Protocol):
         return await future
 
     def submit(
-        self, waiter: Waiter, command: Command | TransactionCommand, min_replicas: int = 0
+        self,
+        waiter: Waiter,
+        command: Command | TransactionCommand | Once,
+        min_replicas: int = 0,
     ) -> None:
         """Hand `command` over and let `waiter` have the outcome, in a later turn of the loop.
 

@@ -25,6 +25,15 @@ from synap.commands.commands import Command
 from synap.commands.confirm import Confirm
 from synap.commands.key_spans import KeySpan, common
 from synap.commands.keys import Delete, Flush
+from synap.commands.once import (
+    Once,
+    Replayed,
+    RequestKey,
+    RequestRecord,
+    WithoutResult,
+    decode_record,
+    record_key,
+)
 from synap.commands.records import (
     MAX_KEY_BYTES,
     Record,
@@ -74,6 +83,7 @@ from synap.request_errors import (
 from synap.service.local_node import LocalNode
 from synap.shared.counters import Counter
 from synap.shared.node_clock import now_ms
+from synap.shared.series import REPLAYS
 from synap.shares import Holder, Shares
 from synap.store import StoreReader
 from synap.store.range_digest import RangeDigest
@@ -105,6 +115,10 @@ _ALL_QUORUM_WAITS = 65_536
 _LEAST_QUORUM_WAITS = 2048
 _CURSOR_MARK_BYTES = 3
 _NO_CURSOR = "parameter 'cursor' is not from an earlier page"
+QUEUED_WITH_KEY = (
+    "Idempotency-Key goes with what changes keys: of a transaction with its exec, and not with "
+    "what it queues or watches"
+)
 # While no more writes than this wait on a worker, nobody asks whose they are.
 _MOST_UNSHARED = 512
 # What the store keeps beside a value, at most.
@@ -237,6 +251,7 @@ class NodeApi:
         client_id: str | None = None,
         *,
         holder: Holder,
+        request: RequestKey | None = None,
     ) -> Done:
         """Have the log's owner carry out `command`.
 
@@ -248,8 +263,11 @@ class NodeApi:
             client_id: The client whose open transaction it is for; the result is then Queued. For
                 Set, Delete and Increment alone.
             holder: For whom it counts while it waits, and what it leaves open.
+            request: What the client calls the request, which takes effect once then. The result
+                may be WithoutResult.
 
         Raises:
+            IdempotencyKeyReused, IdempotencyFull: of a request that has such a key.
             ReadOnlyReplica: this node is a replica; nothing changed.
             InvalidRequest: replicas are asked for, and this node can't have any.
             TransactionLost: the client has no transaction open.
@@ -261,7 +279,11 @@ class NodeApi:
         if isinstance(command, Flush):
             self._require_flush()
         if client_id is None:
-            return await self._execute(command, min_replicas, holder)
+            return await self._execute(
+                _once(caller, command, request, holder), min_replicas, holder
+            )
+        if request is not None:
+            raise InvalidRequest(QUEUED_WITH_KEY)
         assert isinstance(command, Set | Delete | Increment), "only these are queued"
         queued = Queue(_owner(caller, client_id), command, holder=holder)
         return await self._execute(queued, min_replicas, holder)
@@ -273,6 +295,7 @@ class NodeApi:
         min_replicas: int = 0,
         *,
         holder: Holder,
+        request: RequestKey | None = None,
     ) -> Done:
         """Open, end, carry out or guard the caller's transaction.
 
@@ -296,9 +319,12 @@ class NodeApi:
                 caller.require_read(key)
         client = _owner(caller, command.client)
         owned = msgspec.structs.replace(command, client=client, holder=holder)
+        if request is not None and not isinstance(command, Exec):
+            raise InvalidRequest(QUEUED_WITH_KEY)
         if isinstance(command, Exec) and caller.is_limited:
             await self._require_queued(caller, client, holder)
-        return await self._execute(owned, min_replicas, holder)
+        once = _once(caller, owned, request, holder) if isinstance(owned, Exec) else owned
+        return await self._execute(once, min_replicas, holder)
 
     async def _require_queued(self, caller: Caller, client: str, holder: Holder) -> None:
         """Raise Forbidden unless the caller may do what was queued; it ends then."""
@@ -310,6 +336,24 @@ class NodeApi:
         except Forbidden:
             await self._execute(Discard(client), 0, holder)
             raise
+
+    def find_request(
+        self, caller: Caller, key: bytes
+    ) -> tuple[tuple[Record, RequestRecord] | None, LogEnd]:
+        """Return what is remembered of a request of the caller's, and the end of the log.
+
+        Args:
+            key: What the client calls it.
+
+        Raises:
+            Forbidden: the caller may do nothing at all.
+        """
+        caller.require_something()
+        stored, end = self._node.reader().get_request(record_key(_owner(caller, ""), key))
+        if stored is None or not is_live(stored, now_ms()):
+            return None, end
+        record = decode_record(stored.value)
+        return (None if record is None else (stored, record)), end
 
     def require_for(self, caller: Caller, command: Command) -> None:
         """Raise Forbidden unless the caller may do what `command` does; for before a body is read.
@@ -345,7 +389,7 @@ class NodeApi:
         return True
 
     async def _execute(
-        self, command: Command | TransactionCommand, min_replicas: int, holder: Holder
+        self, command: Command | TransactionCommand | Once, min_replicas: int, holder: Holder
     ) -> Done:
         self.require_writable()
         if min_replicas and self._node.view.role == "standalone":
@@ -357,6 +401,9 @@ class NodeApi:
         finally:
             waits.end(holder)
         self.count(command, done.result)
+        if isinstance(done.result, Replayed):
+            self._node.series.count(REPLAYS)
+            return _as_before(done, done.result)
         return done
 
     async def require_held(self, offset: int, min_replicas: int, *, holder: Holder) -> None:
@@ -639,7 +686,7 @@ class NodeApi:
             totals[_DELS], end,
         )  # fmt: skip
 
-    def count(self, command: Command | TransactionCommand, result: Any) -> None:
+    def count(self, command: Command | TransactionCommand | Once, result: Any) -> None:
         """Count what `command` did, by its result."""
         written, removed = command.counted(result)
         counts = self._node.counts
@@ -664,6 +711,21 @@ def _wanted(caller: Caller, keys: Sequence[bytes]) -> list[bytes]:
     if caller.is_limited:
         wanted = [key for key in wanted if caller.may_read(key)]
     return wanted
+
+
+def _once(
+    caller: Caller, command: Command | Exec, request: RequestKey | None, holder: Holder
+) -> Command | Exec | Once:
+    """Return the command such that it takes effect once, where it has a key."""
+    if request is None:
+        return command
+    key = record_key(_owner(caller, ""), request.key, request.part)
+    return Once(key, request.fingerprint, holder, command, request.is_conditional)
+
+
+def _as_before(done: Done, replayed: Replayed) -> Done:
+    result = replayed.result if replayed.is_whole else WithoutResult()
+    return Done(done.offset, result, done.history, is_replayed=True)
 
 
 def _owner(caller: Caller, client_id: str) -> str:

@@ -235,6 +235,8 @@ class NodeDetails(msgspec.Struct, frozen=True):
             deadlines do not follow yet; 0 for none.
         clock_skew_seconds: On a replica, how far the master's clock is ahead of this machine's.
         store_health: What is known of the live store's records.
+        request_records: On a master, how many requests are remembered that may be sent again.
+        request_bytes: What these records take up.
         awaited: On a master that may have lost the end of its log, the replicas that it waits for.
     """
 
@@ -254,6 +256,8 @@ class NodeDetails(msgspec.Struct, frozen=True):
     clock_held_seconds: float = 0.0
     clock_skew_seconds: float = 0.0
     store_health: StoreHealth = StoreHealth()
+    request_records: int = 0
+    request_bytes: int = 0
     rank: tuple[int, int, int] = (0, 0, 0)
 
 

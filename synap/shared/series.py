@@ -44,6 +44,9 @@ OVERFLOW: Name = ("overflow",)
 # First word of the names of these series; method, route and status code follow.
 REQUESTS = "http_request"
 
+# Counted by HTTP workers.
+REPLAYS: Name = ("idempotent_replays",)
+
 # Counted by the log's owner.
 FSYNC: Name = ("wal_fsync",)
 BATCH: Name = ("wal_batch",)

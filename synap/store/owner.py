@@ -15,7 +15,7 @@ from synap.errors import StoreDamaged, StoreUnusable
 from synap.place import NO_REIGNS, Reigns
 from synap.store import generations, walks
 from synap.store.environment import Environment, Writemap
-from synap.store.layout import Applied, StoreFacts
+from synap.store.layout import RECORD_BYTES, Applied, StoreFacts, stored_expiry
 from synap.store.reader import StoreReader
 from synap.store.room import Room
 from synap.store.transaction import WriteTransaction
@@ -156,6 +156,31 @@ class Store:
         with self._environment.reading() as transaction:
             due = walks.due(transaction.cursor(self._environment.expiry), now_ms)
             return [key for key, _ in zip(due, range(limit), strict=False)]
+
+    def look_at_requests(
+        self, after: bytes, limit: int, visit: Callable[[bytes, int, memoryview], None]
+    ) -> bytes | None:
+        """Show the records of requests in the order of their keys.
+
+        Args:
+            after: Only those with keys after this one.
+            limit: At most so many, at least 1.
+            visit: Given each one's key, expiry and value; the value is gone when it returns.
+
+        Returns:
+            The last key; None where no more follow.
+        """
+        with self._environment.reading(buffers=True) as transaction:
+            cursor = transaction.cursor(self._environment.requests)
+            found = cursor.set_range(after + b"\0") if after else cursor.first()
+            key: bytes | None = None
+            while found and limit:
+                key = bytes(cursor.key())
+                raw = memoryview(cursor.value())
+                visit(key, stored_expiry(raw), raw[RECORD_BYTES:])
+                limit -= 1
+                found = cursor.next()
+            return key if found else None
 
     def facts(self) -> StoreFacts:
         """Return what the store takes up."""

@@ -159,6 +159,13 @@ class StoreReader:
             found = [(key, transaction.get(key, None, accounts)) for key in keys]
         return [None if raw is None else decode_record(key, raw) for key, raw in found]
 
+    def get_request(self, key: bytes) -> tuple[Record | None, LogEnd]:
+        """Return the record of a request, in time or not, and the applied end of the log."""
+        with self._environment.reading() as transaction:
+            raw = transaction.get(key, None, self._environment.requests)
+            end = self._end_in(transaction)
+        return (None if raw is None else decode_record(key, raw)), end
+
     def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], LogEnd]:
         """Return the accounts' records whose keys begin with `prefix`, in order, and the end."""
         with self._environment.reading() as transaction:

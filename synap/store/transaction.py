@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import lmdb
 
 from synap.commands.records import NEVER, Record, is_live
-from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, SET, Cause, Entry
+from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, REQUESTS, SET, Cause, Entry
 from synap.place import Reigns
 from synap.request_errors import RecordCorrupt
 from synap.store import walks
@@ -217,12 +217,37 @@ class WriteTransaction:
         Raises:
             MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
         """
-        self._collect_account(Entry(SET, key, value, NEVER, ACCOUNTS))
+        self._collect_beside(Entry(SET, key, value, NEVER, ACCOUNTS))
 
     def remove_account(self, key: bytes) -> None:
         """Remove an account's record and collect the entry; no effect where it is not stored."""
         if self.get_account(key) is not None:
-            self._collect_account(Entry(DEL, key, space=ACCOUNTS))
+            self._collect_beside(Entry(DEL, key, space=ACCOUNTS))
+
+    def get_request(self, key: bytes) -> Record | None:
+        """Return the record of a request, with this transaction's own changes."""
+        try:
+            raw = self._get(key, None, self._environment.requests)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        return None if raw is None else decode_record(key, raw)
+
+    def put_request(self, key: bytes, value: bytes, expiry_ms: int) -> int:
+        """Write the record of a request and collect the entry; return its offset.
+
+        Raises:
+            MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
+        """
+        return self._collect_beside(Entry(SET, key, value, expiry_ms, REQUESTS))
+
+    def remove_request(self, key: bytes) -> None:
+        """Remove the record of a request and collect the entry; no effect where there is none."""
+        try:
+            is_stored = self._get(key, None, self._environment.requests) is not None
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        if is_stored:
+            self._collect_beside(Entry(DEL, key, space=REQUESTS, cause=Cause.EXPIRED))
 
     def tag_of(self, version: int) -> str:
         """Return the tag of the reign that wrote, or is about to write, a version."""
@@ -386,13 +411,15 @@ class WriteTransaction:
         self.entries.append(Entry(MARK))
         self._next_offset += 1
 
-    def _collect_account(self, entry: Entry) -> None:
+    def _collect_beside(self, entry: Entry) -> int:
+        version = self._next_offset
         try:
-            self._apply_beside(entry, self._next_offset)
+            self._apply_beside(entry, version)
         except lmdb.Error as error:
             raise self._translate(error) from error
         self.entries.append(entry)
-        self._next_offset += 1
+        self._next_offset = version + 1
+        return version
 
     def _apply_beside(self, entry: Entry, version: int) -> None:
         """Carry out an entry of a space beside the users' keys."""

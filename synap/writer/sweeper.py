@@ -24,6 +24,7 @@ class Sweeper:
         evictor: Evictor | None,
         *,
         remove: Callable[[Removal, int], None],
+        forget: Callable[[int], bool],
         on_failure: Callable[[BaseException], None],
         interval_ms: int,
         clock: Callable[[], float],
@@ -34,6 +35,8 @@ class Sweeper:
             gate: Where it is closed, nothing is removed.
             evictor: Keeps the memory limit; None without one.
             remove: Logs a removal, given it and the wall clock in ms.
+            forget: Removes records of requests whose time is over, given the wall clock in ms;
+                returns whether it is to be called again soon.
             on_failure: Called once with an error after which nothing more can be logged.
             interval_ms: Time between two looks for expired keys.
             clock: Wall clock in seconds.
@@ -42,6 +45,7 @@ class Sweeper:
         self._gate = gate
         self._evictor = evictor
         self._remove = remove
+        self._forget = forget
         self._on_failure = on_failure
         self._interval_seconds = interval_ms / 1000
         self._clock = clock
@@ -89,6 +93,7 @@ class Sweeper:
                 removal = evictor.before_turn(now_ms)
         if removal:
             self._remove(removal, now_ms)
+        is_unfinished |= self._forget(now_ms)
         if evictor is not None:
             self._gate.show_memory(evictor.is_refusing)
         return is_unfinished

@@ -17,6 +17,8 @@ from itertools import islice
 from synap.commands.commands import Command
 from synap.commands.confirm import Confirm
 from synap.commands.keyspace import Limits
+from synap.commands.once import Once, record_of
+from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
 from synap.errors import MemoryLimit, SynapError, WriterUnavailable
@@ -26,6 +28,7 @@ from synap.ipc.worker_connection import WriterConnection
 from synap.request_errors import CommandError, RecordCorrupt
 from synap.store import WriteTransaction
 from synap.writer.quorum_answers import Held, QuorumAnswers
+from synap.writer.request_table import RequestLimits, RequestTable
 
 # Bounds of one turn, which holds up heartbeats and acks. The count is for plain Sets; what else a
 # command costs its bytes don't tell, so the time counts for all others.
@@ -160,7 +163,8 @@ class Turn:
         """Yield what was asked for."""
         for share in self.shares:
             for request in share.requests:
-                yield request.command
+                command = request.command
+                yield command.command if isinstance(command, Once) else command
 
     def fail(self, offset: int, error: SynapError) -> None:
         """Answer everything by `error`: the turn changed nothing."""
@@ -206,6 +210,7 @@ class TurnTaker:
         *,
         min_replicas: int,
         turn_bytes: int,
+        requests: RequestTable | None = None,
         on_damage: Callable[[bytes], None] = let_pass,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -219,6 +224,7 @@ class TurnTaker:
             min_replicas: What every write waits for; a request may ask for more.
             turn_bytes: A turn stops taking when its commands' values, or those that its answers
                 tell, reach this.
+            requests: Bounds what is remembered of requests that may come again.
             clock: Seconds, monotonic.
         """
         self._limits = limits
@@ -227,6 +233,7 @@ class TurnTaker:
         self._evictor = evictor
         self._min_replicas = min_replicas
         self._turn_bytes = turn_bytes
+        self._requests = requests or RequestTable(RequestLimits())
         self._clock = clock
         self._deadline = 0.0
         self._on_damage = on_damage
@@ -261,7 +268,11 @@ class TurnTaker:
                 self._put(requests[at : share.tried], pairs, share, context.transaction)
             else:
                 share.tried += 1
-                self._evaluate(requests[at], share, context)
+                request = requests[at]
+                if isinstance(request.command, Once):
+                    self._evaluate_once(request, request.command, share, context)
+                else:
+                    self._evaluate(request, request.command, share, context)
 
     def _is_over(self, turn: Turn) -> bool:
         is_full = turn.value_bytes >= self._turn_bytes or turn.answer_bytes >= self._turn_bytes
@@ -302,19 +313,57 @@ class TurnTaker:
         if self._transactions.watchers:
             self._transactions.note(transaction.entries[seen:])
 
-    def _evaluate(self, request: Request, share: Share, context: TurnContext) -> None:
+    def _evaluate_once(
+        self, request: Request, once: Once, share: Share, context: TurnContext
+    ) -> None:
+        """Carry out a request that may have come before, or tell again what that came to."""
+        transaction, now_ms = context.transaction, context.now_ms
+        try:
+            stored = transaction.get_request(once.key)
+            record = record_of(stored, once, now_ms)
+            if record is None:
+                self._requests.require_room(once)
+        except CommandError as error:
+            offset = context.before + len(transaction.entries)
+            share.answers.append(failure(request.id, offset, error))
+            return
+        if stored is None or record is None:
+            self._evaluate(request, once.command, share, context, once, stored)
+            return
+        result = record.replayed()
+        context.turn.answer_bytes += len(record.result)
+        answer = Answer(request.id, stored.version, result)
+        wanted = max(request.min_replicas, self._min_replicas, record.replicas)
+        if wanted and not self._held.is_held(stored.version, wanted):
+            context.turn.held.append((share.connection, answer, wanted))
+        else:
+            share.answers.append(answer)
+
+    def _evaluate(
+        self,
+        request: Request,
+        command: Command | TransactionCommand,
+        share: Share,
+        context: TurnContext,
+        once: Once | None = None,
+        stored: Record | None = None,
+    ) -> None:
+        """Carry out a command.
+
+        Args:
+            once: What it came in, where it is to be remembered.
+            stored: What is remembered at its key, and is out of time.
+        """
         turn, transaction = context.turn, context.transaction
         transactions, entries = self._transactions, transaction.entries
         seen = len(entries)
-        writes = transactions.carried_out(request.command)
+        writes = transactions.carried_out(command)
         wanted = max(request.min_replicas, self._min_replicas) if writes else 0
         error: SynapError | None
         try:
             error = self._refusal(writes, wanted, context)
             if error is None:
-                result = transactions.evaluate(
-                    request.command, transaction, context.now_ms, self._limits
-                )
+                result = transactions.evaluate(command, transaction, context.now_ms, self._limits)
         except CommandError as raised:
             error = raised
             if isinstance(raised, RecordCorrupt):
@@ -323,13 +372,19 @@ class TurnTaker:
         if error is not None:
             share.answers.append(failure(request.id, offset, error))
             return
+        if once is not None and not once.fails(result):
+            self._requests.remember(
+                transaction, once, context.now_ms, old=stored, replicas=wanted,
+                has_changed=len(entries) > seen, result=result,
+            )  # fmt: skip
+            offset = context.before + len(entries)
         for entry in entries[seen:]:
             turn.value_bytes += len(entry.value)
         if transactions.watchers:
             transactions.note(entries[seen:])
         turn.answer_bytes += _told_bytes(result)
         answer = Answer(request.id, offset, result)
-        if wanted and not self._is_held(request.command, wanted):
+        if wanted and not self._is_held(command, wanted):
             turn.held.append((share.connection, answer, wanted))
         else:
             share.answers.append(answer)

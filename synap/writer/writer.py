@@ -42,6 +42,7 @@ from synap.writer.inbox import Inbox
 from synap.writer.pause import Pause
 from synap.writer.pause_handler import PauseHandler
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
+from synap.writer.request_table import RequestLimits, RequestTable
 from synap.writer.sweeper import Sweeper
 from synap.writer.turn import Turn, TurnContext, TurnTaker, let_pass
 from synap.writer.write_gate import Reason, WriteGate
@@ -67,6 +68,7 @@ class WriterOptions(msgspec.Struct, frozen=True):
         sweep_interval_ms: Time between two looks for expired keys.
         quorum: How many replicas a write waits for.
         transaction_timeout_seconds: Silence after which a client's transaction ends.
+        requests: How many requests are remembered that may be sent again.
         hold_seconds: How long a write waits in a pause before it is refused; well below what
             HTTP workers wait for its answer.
     """
@@ -76,6 +78,7 @@ class WriterOptions(msgspec.Struct, frozen=True):
     sweep_interval_ms: int
     quorum: Quorum = Quorum()
     transaction_timeout_seconds: float = 60.0
+    requests: RequestLimits = RequestLimits()
     hold_seconds: float = 2.5
 
 
@@ -84,6 +87,7 @@ class Writer:
 
     Attributes:
         transactions: What clients have open.
+        requests: What bounds the records of requests that may be sent again.
     """
 
     def __init__(
@@ -121,11 +125,12 @@ class Writer:
         self._clock = clock
         self._on_damage = on_damage
         self.transactions = Transactions(options.transaction_timeout_seconds, time.monotonic)
+        self.requests = RequestTable(options.requests)
         self._held = QuorumAnswers(options.quorum, publisher)
         self._taker = TurnTaker(
             options.limits, self.transactions, self._held, evictor,
             min_replicas=options.quorum.min_replicas, turn_bytes=options.turn_bytes,
-            on_damage=on_damage,
+            requests=self.requests, on_damage=on_damage,
         )  # fmt: skip
         pause = Pause(options.hold_seconds)
         self._gate = WriteGate(pause, self._show, data_dir.node.identity.ended_by_epoch)
@@ -133,7 +138,8 @@ class Writer:
             pause, self._gate, data_dir, on_change=self._show, run_turn=self._run_turn
         )
         self._sweeper = Sweeper(
-            data_dir, self._gate, evictor, remove=self._commit_turn, on_failure=self._fail,
+            data_dir, self._gate, evictor, remove=self._commit_turn,
+            forget=self._forget_requests, on_failure=self._fail,
             interval_ms=options.sweep_interval_ms, clock=clock,
         )  # fmt: skip
         self._inbox = Inbox(self._run_turn, lambda: data_dir.reigns.history)
@@ -278,6 +284,7 @@ class Writer:
                 turn.take_all(self._inbox.pending)
             turn.fail(self._data_dir.position.offset, error)
             self.transactions.turn_failed(turn.commands())
+            self.requests.turn_failed()
             self._gate.refuse(error)
         except Exception as error:
             self._fail(error)
@@ -294,6 +301,7 @@ class Writer:
 
     def _change(self, turn: Turn, now_ms: int) -> None:
         """Carry out what is pending, log it, and show it to readers."""
+        self.requests.begin_turn()
         evictor = self._evictor
         removal = NOTHING
         self._data_dir.replay_rest()
@@ -334,6 +342,20 @@ class Writer:
         if self._evictor is not None:
             self._evictor.after_turn(transaction.entries, value_bytes)
 
+    def _forget_requests(self, now_ms: int) -> bool:
+        """Remove the records of requests whose time is over; return whether to go on at once."""
+        table = self.requests
+        due = table.look(self._data_dir.store, now_ms)
+        if due:
+
+            def take(transaction: WriteTransaction) -> int:
+                table.remove(transaction, due)
+                return 0
+
+            self._commit_turn(NOTHING, now_ms, take)
+            table.removed(due)
+        return not table.is_counted
+
     def _remove(
         self, transaction: WriteTransaction, removal: Removal, now_ms: int
     ) -> tuple[int, int]:
@@ -369,7 +391,7 @@ class Writer:
     def _tick(self) -> None:
         self.transactions.end_idle()
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
-            self._status.show_details()
+            self._status.show_details(self.requests.entries, self.requests.held_bytes)
         if self._ticks % _ROOM_EVERY_TICKS == 0 and self._gate.shown() is Reason.DISK_FULL:
             self._look_for_room()
         self._ticks += 1

@@ -135,8 +135,13 @@ class WriterStatus:
             return True
         return self._quorum.look(self._publisher.holder_count(), now_ns)
 
-    def show_details(self) -> None:
-        """Show what the status endpoints tell."""
+    def show_details(self, request_records: int = 0, request_bytes: int = 0) -> None:
+        """Show what the status endpoints tell.
+
+        Args:
+            request_records: How many requests are remembered that may be sent again.
+            request_bytes: What these records take up.
+        """
         wal = self._data_dir.wal
         evictor = self._evictor
         publisher = self._publisher
@@ -155,5 +160,7 @@ class WriterStatus:
                 snapshots=self._snapshots(),
                 clock_held_seconds=self._clock_held(),
                 store_health=self._store_health(),
+                request_records=request_records,
+                request_bytes=request_bytes,
             )
         )

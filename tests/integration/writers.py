@@ -95,13 +95,16 @@ async def running(writer: Writer, path: Path) -> AsyncIterator[WriterClient]:
 class WritingMaster(linked_nodes.Master):
     """A writer with its publisher, and a client of it."""
 
-    def __init__(self, folder: Path, min_replicas: int = 0, hold_seconds: float = 5.0) -> None:
+    def __init__(
+        self, folder: Path, min_replicas: int = 0, hold_seconds: float = 5.0, **options: Any
+    ) -> None:
         super().__init__(folder)
         self._board = Board(self.paths.board_file)
         self.publisher = Publisher(self.config, self.data_dir, count=self.counted.count)
         self.writer = build_writer(
             self.data_dir, self._board, publisher=self.publisher, sweep_interval_ms=50,
             quorum=Quorum(min_replicas, TIMEOUT_MS), hold_seconds=hold_seconds,
+            **options,
         )  # fmt: skip
 
     def view(self) -> BoardView:

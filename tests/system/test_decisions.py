@@ -106,6 +106,7 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "GET /raw/{key}": (None, {}, (R,)),
     "PUT /raw/{key}": (b"1", {}, (W,)),
     "DELETE /raw/{key}": (None, {}, (D,)),
+    "GET /idempotency/{key}": (None, {}, ()),
     "GET /health/replication": (None, {}, (("read", "node:replication"),)),
     "GET /cluster": (None, {}, (("read", "node:cluster"),)),
     "GET /digest": (None, {}, (("admin", "node:digest"),)),

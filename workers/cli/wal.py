@@ -9,7 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from synap.frame import ACCOUNTS, DEL, FLUSH, MARK, REQUESTS, SET, Cause, Entry
+from synap.commands.once import SCOPE_BYTES, shown_key
+from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, REQUESTS, SET, Cause, Entry
 from synap.repair.inspection import words_for
 from synap.repair.log_repair import Repair, RepairPlan
 from synap.repair.store_rebuild import rebuild_store
@@ -22,6 +23,7 @@ wal_app = typer.Typer(help="Check, show and repair a node's log.", no_args_is_he
 store_app = typer.Typer(help="The live store.", no_args_is_help=True)
 
 _OPERATIONS = {SET: "SET", DEL: "DEL", FLUSH: "FLUSH", MARK: "MARK"}
+_BESIDE = {ACCOUNTS: "account", REQUESTS: "request"}
 _SPACES = {ACCOUNTS: "accounts", REQUESTS: "requests"}
 # A later program may write others: its number is shown.
 _CAUSES = {int(cause): cause.name.lower() for cause in Cause}
@@ -192,14 +194,14 @@ def _frame_line(each: Walked) -> str:
 def _entry_line(each: Walked, offset: int, entry: Entry, *, values: bool) -> str:
     words = [f"  {offset}", _operation(entry)]
     if entry.key:
-        words.append(_text(entry.key))
+        words.append(_key(entry))
     if entry.operation == DEL and entry.cause:
         words.append(_cause(entry))
     if entry.operation == SET:
         words.append(f"{len(entry.value)} bytes")
         if entry.expiry_ms:
             words.append(f"until {shown_time(entry.expiry_ms)}")
-        if values and entry.space != ACCOUNTS:
+        if values and entry.space == KEYS:
             words.append(_text(entry.value))
     return " ".join(words)
 
@@ -212,20 +214,33 @@ def _entry_json(each: Walked, offset: int, entry: Entry, *, values: bool) -> str
         "frame": each.frame.first_offset,
         "operation": _OPERATIONS[entry.operation],
         "space": _SPACES.get(entry.space, "keys"),
-        "key": entry.key.decode("utf-8", "backslashreplace"),
+        "key": _key_text(entry),
         "value_bytes": len(entry.value),
         "expiry_ms": entry.expiry_ms or None,
     }
     if entry.operation == DEL:
         document["cause"] = _cause(entry)
-    if values and entry.space != ACCOUNTS:
+    if entry.space == REQUESTS:
+        document["caller"] = entry.key[:SCOPE_BYTES].hex()
+    if values and entry.space == KEYS:
         document["value"] = entry.value.decode("utf-8", "backslashreplace")
     return msgspec.json.encode(document).decode()
 
 
 def _operation(entry: Entry) -> str:
     name = _OPERATIONS[entry.operation]
-    return f"{name} account" if entry.space == ACCOUNTS else name
+    return f"{name} {_BESIDE[entry.space]}" if entry.space in _BESIDE else name
+
+
+def _key(entry: Entry) -> str:
+    return ascii(_key_text(entry))
+
+
+def _key_text(entry: Entry) -> str:
+    """Return an entry's key; of a request's record what its client calls it."""
+    if entry.space == REQUESTS and entry.key:
+        return shown_key(entry.key)
+    return entry.key.decode("utf-8", "backslashreplace")
 
 
 def _cause(entry: Entry) -> str:

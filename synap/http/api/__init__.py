@@ -11,6 +11,7 @@ operations/        what is done with keys and told of the node: once for its rou
 request, resource  what a resource reads of a request, and writes in every answer
 bodies             how bodies are decoded
 etags, conditions  conditions on a key's version
+idempotency        requests that may be sent again
 known_requests     what nobody would hear is refused
 errors             errors as a client sees them: one table, one form
 auth_guard         who asks is known before anything is answered

@@ -19,6 +19,7 @@ from synap.http.api.endpoints import (
     api_keys,
     backup,
     commands,
+    idempotency,
     metrics,
     operations,
     probes,
@@ -32,6 +33,7 @@ from synap.http.api.endpoints.backup import CHECKSUM
 from synap.http.api.fast_path import FastPath
 from synap.http.api.hot_headers import HotHeaders
 from synap.http.api.hot_routes import routes_of
+from synap.http.api.idempotency import REPLAYED
 from synap.http.api.known_credentials import KnownCredentials
 from synap.http.api.known_requests import KnownRequests
 from synap.http.api.openapi import docs_page, document
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
 # Headers of answers that pages of the named origins may read, beside those that they always may.
 _EXPOSED = (
-    OFFSET, POSITION, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, "ETag", "Retry-After",
+    OFFSET, POSITION, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, REPLAYED, "ETag", "Retry-After",
     "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
 )  # fmt: skip
 
@@ -115,8 +117,8 @@ def create_app(config: Config) -> App:
         answers_vary=sites.answers_vary,
     )  # fmt: skip
     themes = (
-        operations, raw_values, commands, status, probes, metrics, backup, snapshots, replication,
-        document, docs_page,
+        operations, raw_values, commands, idempotency, status, probes, metrics, backup, snapshots,
+        replication, document, docs_page,
     )  # fmt: skip
     for theme in themes:
         theme.add_routes(app, local, api)

@@ -27,7 +27,9 @@ METRICS = "/metrics"
 # Where credentials are the request's body.
 _LOGIN = "/auth/login"
 # Guarded by `calls`, key by key, and by `accounts`, user by user.
-_GUARDED_WITHIN = ("/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/auth/")
+_GUARDED_WITHIN = (
+    "/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/idempotency/", "/auth/",
+)  # fmt: skip
 # What whoever may read the node may have; of all others they want `admin`.
 _READABLE = frozenset(
     {

@@ -62,6 +62,8 @@ REQUEST_ID = _header("x-request-id", Way.ASKED)
 MIN_OFFSET = _header("x-synap-min-offset")
 MIN_POSITION = _header("x-synap-min-position", Way.ASKED)
 MIN_REPLICAS = _header("x-synap-min-replicas")
+# Says that the request may have been done before, which the log's owner finds out.
+IDEMPOTENCY_KEY = _header("idempotency-key")
 FORWARDED_FOR = _header("x-forwarded-for", Way.ASKED)
 # Read beside Origin alone, which is ASIDE itself.
 FORWARDED_PROTO = _header("x-forwarded-proto", Way.PLAIN)
@@ -71,7 +73,7 @@ FORWARDED_HOST = _header("x-forwarded-host", Way.PLAIN)
 _VARYING = frozenset(
     {
         b"b3", b"baggage", b"cf-connecting-ip", b"cf-ray", b"cookie", b"correlation-id",
-        b"forwarded", b"idempotency-key", b"proxy-authorization", b"request-id", b"sentry-trace",
+        b"forwarded", b"proxy-authorization", b"request-id", b"sentry-trace",
         b"traceparent", b"tracestate", b"true-client-ip", b"uber-trace-id", b"x-amzn-trace-id",
         b"x-b3-parentspanid", b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip",
         b"x-cloud-trace-context", b"x-correlation-id", b"x-datadog-parent-id",

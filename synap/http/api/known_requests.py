@@ -20,6 +20,7 @@ from falcon.asgi import Response
 
 from synap.http.api.bodies import decoder, shown_name, suggestion
 from synap.http.api.headers import (
+    IDEMPOTENCY_KEY,
     IF_MATCH,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
@@ -52,6 +53,7 @@ CONDITION_HEADERS: dict[HeaderName, str] = {
     MIN_OFFSET: "X-Synap-Min-Offset",
     MIN_POSITION: "X-Synap-Min-Position",
     MIN_REPLICAS: "X-Synap-Min-Replicas",
+    IDEMPOTENCY_KEY: "Idempotency-Key",
 }
 # More than an empty object with its blanks.
 _MOST_BODY_BYTES = 64 * 1024
@@ -78,6 +80,9 @@ class _Known(msgspec.Struct, frozen=True):
         taken = set(route.conditions)
         if method in ("GET", "HEAD"):
             taken.add(CONDITION_HEADERS[IF_MODIFIED_SINCE])
+        if method in ("GET", "HEAD") or route.kind == "read":
+            # What changes nothing may come as often as it likes.
+            taken.add(CONDITION_HEADERS[IDEMPOTENCY_KEY])
         query = frozenset(each.name for each in route.query)
         unsupported = [each for each, name in CONDITION_HEADERS.items() if name not in taken]
         return cls(query, frozenset(unsupported), route.takes_body)

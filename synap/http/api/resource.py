@@ -12,11 +12,13 @@ from synap.auth.permissions import Caller
 from synap.commands.commands import Command
 from synap.commands.keys import Delete
 from synap.commands.keyspace import ABSENT
+from synap.commands.once import RequestKey
 from synap.commands.records import Record
 from synap.commands.strings import Set
 from synap.http.api.bodies import Decode
 from synap.http.api.conditions import ATTEMPTS, Conditions, guarded, was_done
 from synap.http.api.headers import MIN_OFFSET, MIN_POSITION, MIN_REPLICAS
+from synap.http.api.idempotency import REPLAYED, TRUE
 from synap.http.api.request import Request
 from synap.ipc.writer_client import Done
 from synap.place import LogEnd, Place, parse_place
@@ -83,9 +85,18 @@ class Resource:
             await self.await_applied(req)
 
     async def write_on_conditions(
-        self, req: Request, key: bytes, command: Set | Delete, conditions: Conditions
+        self,
+        req: Request,
+        key: bytes,
+        command: Set | Delete,
+        conditions: Conditions,
+        request: RequestKey | None = None,
     ) -> Done:
         """Have the log's owner carry out `command` where the conditions on `key` hold.
+
+        Args:
+            request: What the client calls it. Where it was done before, the conditions count for
+                nothing: they held then.
 
         Raises:
             PreconditionFailed: they do not.
@@ -99,24 +110,39 @@ class Resource:
             version = None
             if isinstance(command, Delete) or conditions.needs_version:
                 version = self.version_of(*self._api.look(req.caller, key))
-                conditions.check(version)
+                try:
+                    conditions.check(version)
+                except PreconditionFailed:
+                    # In this order: what has changed the key since has its record by now.
+                    if (
+                        request is None
+                        or self._api.find_request(req.caller, request.key)[0] is None
+                    ):
+                        raise
             if isinstance(command, Delete):
-                done = await self.write(req, Delete((key,), version))
+                done = await self.write(req, Delete((key,), version), request=request)
             else:
-                done = await self.write(req, conditions.on_set(command, version))
-            if was_done(done.result):
+                done = await self.write(req, conditions.on_set(command, version), request=request)
+            if done.is_replayed or was_done(done.result):
                 return done
             if version is None:
                 break
         raise PreconditionFailed
 
-    async def write(self, req: Request, command: Command, caller: Caller | None = None) -> Done:
+    async def write(
+        self,
+        req: Request,
+        command: Command,
+        caller: Caller | None = None,
+        request: RequestKey | None = None,
+    ) -> Done:
         """Have the log's owner carry out `command` as the request asks; see `NodeApi.write`.
 
         Args:
             req: Says who asks, and on which conditions.
             command: What to do.
             caller: Who may, where that was decided by rules of the resource's own.
+            request: What the client calls it.
 
         Raises:
             InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
@@ -124,8 +150,9 @@ class Resource:
         """
         await self.await_before_write(req)
         return await self._api.write(
-            caller or req.caller, command, self.min_replicas(req), holder=req.holder
-        )
+            caller or req.caller, command, self.min_replicas(req), holder=req.holder,
+            request=request,
+        )  # fmt: skip
 
     def min_replicas(self, req: Request) -> int:
         """Return how many replicas the request wants to hold what it writes and reads.
@@ -170,6 +197,11 @@ class Resource:
         """Say in the headers where the write stands in the log."""
         resp.set_header(OFFSET, str(end.offset))
         resp.set_header(POSITION, self._node.reigns(end.history).token(end.offset))
+
+    def stamp_replayed(self, resp: Response, is_replayed: bool) -> None:
+        """Say in the headers where what is answered was done when the request came before."""
+        if is_replayed:
+            resp.set_header(REPLAYED, TRUE)
 
     def version_of(self, record: Record | None, end: LogEnd) -> Place:
         """Return the version of what was read at `end`; ABSENT where nothing was there."""

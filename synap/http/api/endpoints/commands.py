@@ -16,10 +16,13 @@ import orjson
 from falcon.asgi import Response
 
 from synap import errors, request_errors
+from synap.commands.once import RequestKey, WithoutResult
 from synap.errors import SynapError
 from synap.http.api import bodies
 from synap.http.api.errors import ErrorAnswer, body_of, error_answer, status_of
+from synap.http.api.headers import IDEMPOTENCY_KEY
 from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute
+from synap.http.api.idempotency import WITHOUT_RESULT, described, request_key
 from synap.http.api.operations.operation import Context, Glance, LongRead, Look, Operation, Write
 from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
@@ -43,6 +46,9 @@ _PATH = "/api/v1/command"
 MAX_BATCH_COMMANDS = 1000
 # Statuses that a single command's error keeps.
 _OWN_STATUS = frozenset({409, 413, 429, 503})
+
+# So do these, which clients must not take for answers to what they asked for.
+_KEY_ERRORS = (request_errors.IdempotencyKeyReused, request_errors.IdempotencyFull)
 
 # The nearest class up the tree counts; other errors say what they are in their own words.
 _PREFIXES: dict[type[SynapError], str] = {
@@ -126,6 +132,7 @@ class CommandEndpoint(Resource):
         if body.type == "batch":
             commands = body.batch()
             await self._await_applied(req, commands)
+            context.request = _request_key(req, [_PATH.encode()], commands)
             results = await self._answer_all(context, commands)
             resp.data = orjson.dumps(
                 {"type": "batch_response", "request_id": body.request_id, "results": results}
@@ -133,7 +140,9 @@ class CommandEndpoint(Resource):
         else:
             command = body.single()
             await self._await_applied(req, [command])
+            context.request = _request_key(req, [], [command])
             await self._answer_single(resp, context, command)
+        self.stamp_replayed(resp, context.is_replayed)
         if context.has_read and context.end is not None:
             self.stamp_read(resp, context.end)
         elif context.end is not None:
@@ -160,31 +169,57 @@ class CommandEndpoint(Resource):
         """Carry the commands out in their order; consecutive writes go as one message."""
         results: list[orjson.Fragment] = []
         writes: list[OneCommand] = []
+        parts = _Parts(context)
         for one in commands:
             if not (_reads(one) or _answers_value(one)):
                 writes.append(one)
                 continue
-            results += await self._write_all(context, writes)
+            results += await self._write_all(context, writes, parts)
             writes = []
-            results.append(await self._answer_one(context, one))
-        return results + await self._write_all(context, writes)
+            results.append(await self._answer_one(context, one, parts))
+        return results + await self._write_all(context, writes, parts)
 
-    async def _write_all(self, context: Context, writes: list[OneCommand]) -> list[orjson.Fragment]:
+    async def _write_all(
+        self, context: Context, writes: list[OneCommand], parts: _Parts
+    ) -> list[orjson.Fragment]:
         # All are handed over in one turn of the loop, and `WriterClient` sends a turn's as one.
-        answers = [self._answer_one(context, one) for one in writes]
+        answers = [self._answer_one(context, one, parts) for one in writes]
         return list(await asyncio.gather(*answers))
 
-    async def _answer_one(self, context: Context, one: OneCommand) -> orjson.Fragment:
+    async def _answer_one(
+        self, context: Context, one: OneCommand, parts: _Parts
+    ) -> orjson.Fragment:
         """Return the envelope, encoded: what a batch takes up is known by that."""
         try:
             if context.answer_bytes > self._api.max_answer_bytes:
                 raise AnswerTooLarge
-            envelope = _success(one, await _answer(context, one))
+            envelope = _success(one, await parts.answer(one))
         except SynapError as error:
             envelope = _refusal(one, _told(error, self._node))
         text = orjson.dumps(envelope)
         context.answer_bytes += len(text)
         return orjson.Fragment(text)
+
+
+class _Parts:
+    """The commands of a batch. Where it has a name, each write has one of its own."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._writes = 0
+
+    async def answer(self, one: OneCommand) -> object:
+        """Return the result payload of the next command; as `_answer`."""
+        context = self._context
+        if context.request is None or _reads(one):
+            return await _answer(context, one)
+        request = msgspec.structs.replace(context.request, part=self._writes)
+        self._writes += 1
+        part = context.part(request)
+        try:
+            return await _answer(part, one)
+        finally:
+            context.take(part)
 
 
 # What decides whether something is done, or for how long; see `bodies` for misspelt ones.
@@ -230,10 +265,30 @@ async def _answer(context: Context, one: OneCommand) -> object:
     found = await operation.carry_out(context, key, body, client_id)
     if not operation.is_write:
         await context.confirm()
+    if isinstance(found, WithoutResult):
+        return WITHOUT_RESULT
     shown = operation.show_named(key, body, found)
     if isinstance(shown, KeyNotFound):
         raise shown
     return shown
+
+
+def _request_key(req: Request, parts: list[bytes], commands: list[OneCommand]) -> RequestKey | None:
+    """Return what the client calls the request; None where it has no name.
+
+    Args:
+        parts: What tells it from a request for one of the commands alone.
+    """
+    if IDEMPOTENCY_KEY not in req.raw_headers:
+        return None
+    for one in commands:
+        try:
+            operation, body, _ = _decoded(one)
+            parts += described(operation.names[0], b"", body)
+        except SynapError:
+            # It fails in its turn, and then again.
+            parts += one.command.encode(), bytes(one.payload)
+    return request_key(req.raw_headers, parts)
 
 
 def _check_conditions(payload: bytes, operation: Operation[Any, Any]) -> None:
@@ -271,7 +326,7 @@ def _refused(one: OneCommand, error: SynapError, node: LocalNode) -> ErrorAnswer
     """Return what a client gets for the error of a single command."""
     envelope = _refusal(one, _told(error, node))
     status = status_of(error)
-    if status not in _OWN_STATUS:
+    if status not in _OWN_STATUS and not isinstance(error, _KEY_ERRORS):
         return ErrorAnswer(200, orjson.dumps(envelope))
     body = body_of(envelope.pop("error"), status, error.reason, error.retryable, **envelope)
     return ErrorAnswer(status, body, error_answer(error).headers)

@@ -61,6 +61,7 @@ from synap.shared.series import (
     RECORDS_DAMAGED,
     RECORDS_MENDED,
     RECORDS_VERIFIED,
+    REPLAYS,
     REQUESTS,
     VIOLATIONS,
     Name,
@@ -202,6 +203,23 @@ class NodeCollector(Collector):
         )
         yield self._counter("synap_expired", "Keys removed because their time had come.", EXPIRED)
         yield self._counter("synap_evicted", "Keys removed to make room.", EVICTED)
+        yield self._counter(
+            "synap_idempotent_replays",
+            "Requests with Idempotency-Key that had been done before, and were not done again.",
+            REPLAYS,
+        )
+        if self._state.role != "replica":
+            details = self._state.details
+            yield GaugeMetricFamily(
+                "synap_idempotency_records",
+                "Requests with Idempotency-Key that are remembered.",
+                details.request_records,
+            )
+            yield GaugeMetricFamily(
+                "synap_idempotency_bytes",
+                "What the records of remembered requests take up.",
+                details.request_bytes,
+            )
 
     def _store_families(self) -> Iterator[Metric]:
         state, store = self._state, self._state.store

@@ -13,13 +13,15 @@ import orjson
 from falcon.asgi import Response
 
 from synap.commands.keys import Delete
+from synap.commands.once import RequestKey, WithoutResult
 from synap.commands.records import check_key
 from synap.commands.strings import Set
 from synap.http.api.bodies import decoder
 from synap.http.api.conditions import Conditions, client_has, conditions_of
 from synap.http.api.errors import answer_error
 from synap.http.api.etags import etag_of
-from synap.http.api.headers import MIN_REPLICAS
+from synap.http.api.headers import IDEMPOTENCY_KEY, MIN_REPLICAS
+from synap.http.api.idempotency import WITHOUT_RESULT, described, request_key
 from synap.http.api.openapi.route import IF_MATCH, Parameter, Route
 from synap.http.api.operations.operation import Context, Operation, Write
 from synap.http.api.operations.table import by_path
@@ -94,23 +96,36 @@ class OperationResource(Resource):
     def _write(self, operation: Operation[Any, Any], route: Route) -> Responder:
         read_body = self._body_reader(operation, route)
         takes_conditions = IF_MATCH in route.parameters
+        name = f"{route.method} {route.path}"
 
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
             body = await read_body(req, key)
             headers = req.raw_headers
             conditions = conditions_of(headers) if takes_conditions else None
+            request = None
+            if IDEMPOTENCY_KEY in headers:
+                request = request_key(
+                    headers, described(name, key, body), is_conditional=conditions is not None
+                )
             if conditions is not None:
-                done = await self._write_on_conditions(req, operation, key, body, conditions)
-                end, result = done.end, done.result
+                done = await self._write_on_conditions(
+                    req, operation, key, body, conditions, request
+                )
+                end, result, is_replayed = done.end, done.result, done.is_replayed
             else:
                 await self.await_before_write(req)
                 replicas = self.min_replicas(req) if MIN_REPLICAS in headers else 0
                 context = Context(self._api, self._facts, req.caller, req.holder, replicas)
+                context.request = request
                 result = await operation.carry_out(context, key, body)
                 assert context.end is not None, "a write has an end"
-                end = context.end
+                end, is_replayed = context.end, context.is_replayed
             self.stamp_write(resp, end)
-            resp.data = orjson.dumps(operation.show(key, body, result))
+            self.stamp_replayed(resp, is_replayed)
+            if isinstance(result, WithoutResult):
+                resp.data = orjson.dumps(WITHOUT_RESULT)
+            else:
+                resp.data = orjson.dumps(operation.show(key, body, result))
 
         return respond
 
@@ -121,13 +136,14 @@ class OperationResource(Resource):
         key: bytes,
         body: Any,
         conditions: Conditions,
+        request: RequestKey | None,
     ) -> Done:
         assert isinstance(operation, Write)
         command = operation.prepare(key, body)
         assert isinstance(command, Set | Delete), "no other command has a condition"
         key = command.key if isinstance(command, Set) else key
         check_key(key)
-        return await self.write_on_conditions(req, key, command, conditions)
+        return await self.write_on_conditions(req, key, command, conditions, request)
 
     def _body_reader(
         self, operation: Operation[Any, Any], route: Route

@@ -6,12 +6,14 @@ from falcon.asgi import Response
 
 from synap.commands.keys import Delete
 from synap.commands.keyspace import ABSENT
+from synap.commands.once import RequestKey
 from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.http.api import bodies
-from synap.http.api.conditions import client_has, conditions_of
+from synap.http.api.conditions import Conditions, client_has, conditions_of
 from synap.http.api.etags import etag_of
 from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute
+from synap.http.api.idempotency import request_key
 from synap.http.api.operations.operation import get_key
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param
@@ -62,10 +64,12 @@ class RawValue(Resource):
         unread = Set(key, b"", if_version=None if conditions is None else ABSENT)
         self._api.require_for(req.caller, unread)
         command = Set(key, await req.body(self._max_body_bytes), expiry_ms)
+        request = _request_key(req, "PUT", key, command.value, conditions)
         if conditions is None:
-            done = await self.write(req, command)
+            done = await self.write(req, command, request=request)
         else:
-            done = await self.write_on_conditions(req, key, command, conditions)
+            done = await self.write_on_conditions(req, key, command, conditions, request)
+        self.stamp_replayed(resp, done.is_replayed)
         result = done.result
         assert isinstance(result, SetResult)
         version = self._node.reigns(done.history).place(result.version)
@@ -74,10 +78,12 @@ class RawValue(Resource):
 
     async def on_delete(self, req: Request, resp: Response, key: bytes) -> None:
         conditions = conditions_of(req.raw_headers)
+        request = _request_key(req, "DELETE", key, b"", conditions)
         if conditions is None:
-            done = await self.write(req, Delete((key,)))
+            done = await self.write(req, Delete((key,)), request=request)
         else:
-            done = await self.write_on_conditions(req, key, Delete((key,)), conditions)
+            done = await self.write_on_conditions(req, key, Delete((key,)), conditions, request)
+        self.stamp_replayed(resp, done.is_replayed)
         self.answer_write(resp, done.end, _deleted(key, done.result))
 
 
@@ -121,6 +127,14 @@ class _HotPut(WriteRoute):
 
 def _value(key: bytes, body: None, record: Record | None) -> bytes | KeyNotFound:
     return not_found(key) if record is None else record.value
+
+
+def _request_key(
+    req: Request, method: str, key: bytes, value: bytes, conditions: Conditions | None
+) -> RequestKey | None:
+    """Return what the client calls the request; None where it has no name."""
+    parts = (f"{method} {_PATH}".encode(), key, value, req.query_string.encode())
+    return request_key(req.raw_headers, parts, is_conditional=conditions is not None)
 
 
 def _expiry_ms(req: Request) -> int | None:

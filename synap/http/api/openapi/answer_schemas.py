@@ -136,6 +136,12 @@ SCHEMAS: dict[str, Schema] = {
     "Page": made_of(keys=list_of(TEXT), count=NATURAL, cursor=_OR_TEXT, has_more=BOOLEAN),
     "KeyStats": _KEY_STATS,
     "Version": made_of(success=TRUE, key=TEXT, version=POSITION),
+    "Remembered": made_of(
+        key=TEXT,
+        position=POSITION,
+        outcome={"enum": ["changed", "unchanged"]},
+        expires_at_ms=NATURAL,
+    ),
     "Kind": made_of(key=TEXT, type={"enum": ["string", "none"]}),
     "Existence": made_of(key=TEXT, exists=BOOLEAN),
     "Move": made_of(success=BOOLEAN, source=TEXT, destination=TEXT),

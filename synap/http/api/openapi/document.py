@@ -56,6 +56,7 @@ _GUARDED = (401, 403, 429)
 _STATUSES: dict[Kind, tuple[int, ...]] = {
     "read": (400, *_GUARDED, 412, 503),
     "write": (400, *_GUARDED, 412, 421, 503, 507),
+    "account": (400, *_GUARDED, 412, 421, 503, 507),
     "node": (400, *_GUARDED),
     "public": (400,),
 }
@@ -64,7 +65,8 @@ _WITH_JSON_BODY = (400, 413, 415, 422)
 _WITHOUT_BODY = (413, 422)
 _ANSWER_HEADERS: dict[Kind, tuple[str, ...]] = {
     "read": ("X-Synap-Offset", "X-Synap-Position", "X-Synap-Lag-Ms", "X-Request-Id"),
-    "write": ("X-Synap-Offset", "X-Synap-Position", "X-Request-Id"),
+    "write": ("X-Synap-Offset", "X-Synap-Position", "Idempotent-Replayed", "X-Request-Id"),
+    "account": ("X-Synap-Offset", "X-Synap-Position", "X-Request-Id"),
     "node": ("X-Request-Id",),
     "public": ("X-Request-Id",),
 }
@@ -82,11 +84,20 @@ _PARAMETERS: dict[str, tuple[Schema, str]] = {
         {"type": "integer", "minimum": 0, "maximum": 256},
         "Answer when so many replicas hold the write, else 503 `quorum_timeout`",
     ),
+    "Idempotency-Key": (
+        {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        "What the client calls the request, which takes effect once, however often it is sent; 422 "
+        "`idempotency_key_reused` where another request had the key",
+    ),
     "X-Request-Id": (TEXT, "The client's id for the request, for the answer and the logs"),
 }
 _HEADERS: dict[str, tuple[Schema, str]] = {
     "X-Synap-Offset": (NATURAL, "The offset that was read, or where the write stands in the log"),
     "X-Synap-Position": (POSITION, "The same place in the log, and who wrote there; opaque"),
+    "Idempotent-Replayed": (
+        {"const": "true"},
+        "There where the request was done when it came before, and not again",
+    ),
     "X-Synap-Lag-Ms": (INTEGER, "At a replica: how old the data may be"),
     "X-Synap-Master": (TEXT, "Where writes go, where that is known"),
     "X-Synap-Checksum": (TEXT, "`sha256:` and the checksum that also ends the file"),

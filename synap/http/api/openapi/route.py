@@ -9,9 +9,9 @@ import msgspec
 from synap.http.api.openapi.answer_schemas import TEXT, Schema
 
 # What a route does decides on the headers that it knows and on the answers that it shares with its
-# like. `read` and `write` are about keys and accounts, `node` about the node, `public` is for load
-# balancers.
-Kind = Literal["read", "write", "node", "public"]
+# like. `read` is about keys and accounts, `write` about keys, `account` changes accounts, `node` is
+# about the node, `public` for load balancers.
+Kind = Literal["read", "write", "account", "node", "public"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -27,10 +27,13 @@ class Parameter(msgspec.Struct, frozen=True):
 # Conditions that every route of a kind takes, as headers.
 CONDITIONS: dict[Kind, tuple[str, ...]] = {
     "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas"),
-    "write": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas"),
+    "write": (
+        "X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas", "Idempotency-Key",
+    ),
+    "account": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas"),
     "node": (),
     "public": (),
-}
+}  # fmt: skip
 
 
 class Route(msgspec.Struct, frozen=True):

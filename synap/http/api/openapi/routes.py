@@ -71,6 +71,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             "/api/v1/command", "Carry out a command, or a batch of them, by name", "CommandAnswer",
             body=commands.CommandBody,
         ),
+        get(
+            "/idempotency/{key}", "See what is remembered of a request with Idempotency-Key",
+            "Remembered", statuses=(404,),
+        ),
     ),
     "Load balancers": (
         get("/health", "See whether the node can serve", "Health", kind="public"),
@@ -156,29 +160,44 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         ),
         get("/auth/me", "See whose the credentials are", "User", statuses=(404,)),
         get("/auth/users", "List the users", "Users"),
-        post("/auth/users", "Make a user", "Done", body=users.UserBody, statuses=(409,)),
+        post(
+            "/auth/users", "Make a user", "Done", kind="account", body=users.UserBody,
+            statuses=(409,),
+        ),
         get("/auth/users/{name}", "See a user", "User", statuses=(404,)),
         delete(
-            "/auth/users/{name}", "Remove a user and the user's keys", "Done", statuses=(404, 409)
+            "/auth/users/{name}", "Remove a user and the user's keys", "Done", kind="account",
+            statuses=(404, 409),
         ),
         post(
             "/auth/users/{name}/password", "Set a user's password", "Done",
-            body=users.NewPasswordBody, statuses=(404, 409),
+            kind="account", body=users.NewPasswordBody, statuses=(404, 409),
         ),
-        post("/auth/users/{name}/enable", "Enable a user", "Done", statuses=(404, 409)),
-        post("/auth/users/{name}/disable", "Disable a user", "Done", statuses=(404, 409)),
+        post(
+            "/auth/users/{name}/enable", "Enable a user", "Done", kind="account",
+            statuses=(404, 409),
+        ),
+        post(
+            "/auth/users/{name}/disable", "Disable a user", "Done", kind="account",
+            statuses=(404, 409),
+        ),
         post(
             "/auth/users/{name}/roles", "Give a user a role", "Done",
-            body=users.RoleBody, statuses=(404, 409),
+            kind="account", body=users.RoleBody, statuses=(404, 409),
         ),
         delete(
-            "/auth/users/{name}/roles/{role}", "Take a role from a user", "Done",
+            "/auth/users/{name}/roles/{role}", "Take a role from a user", "Done", kind="account",
             statuses=(404, 409),
         ),
         get("/auth/roles", "List the known roles", "Roles", kind="node"),
         get("/auth/keys", "List API keys", "Keys"),
-        post("/auth/keys", "Make an API key", "NewKey", body=api_keys.KeyBody, statuses=(409,)),
-        delete("/auth/keys/{id}", "Revoke an API key", "Done", statuses=(404, 409)),
+        post(
+            "/auth/keys", "Make an API key", "NewKey", kind="account", body=api_keys.KeyBody,
+            statuses=(409,),
+        ),
+        delete(
+            "/auth/keys/{id}", "Revoke an API key", "Done", kind="account", statuses=(404, 409)
+        ),
     ),
     "This description": (
         get("/openapi.json", "Get this description", "OpenApi", kind="node"),

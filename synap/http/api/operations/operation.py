@@ -18,6 +18,7 @@ import msgspec
 
 from synap.auth.permissions import Action, Caller
 from synap.commands.commands import Command
+from synap.commands.once import RequestKey
 from synap.commands.records import MAX_KEY_BYTES, Record, check_key
 from synap.commands.transactions import Queued, TransactionCommand
 from synap.errors import NotHeld
@@ -54,11 +55,13 @@ class Context:
         has_read: Whether it has seen the store.
         told: The last entry that what was read tells of, since `confirm`; 0 for none.
         answer_bytes: What the answers of a batch take up so far.
+        request: What the client calls the request; None where it has no name.
+        is_replayed: Whether something of it was done when it came before, and not again.
     """
 
     __slots__ = (
         "_not_held", "answer_bytes", "api", "caller", "end", "facts", "has_read", "holder",
-        "min_replicas", "told",
+        "is_replayed", "min_replicas", "request", "told",
     )  # fmt: skip
 
     def __init__(
@@ -78,18 +81,23 @@ class Context:
         self.has_read = False
         self.answer_bytes = 0
         self.told = 0
+        self.request: RequestKey | None = None
+        self.is_replayed = False
         self._not_held: NotHeld | None = None
 
     async def write(self, command: Command, client_id: str | None = None) -> Any:
         """Return the result of a write; see `NodeApi.write`."""
         done = await self.api.write(
-            self.caller, command, self.min_replicas, client_id, holder=self.holder
-        )
+            self.caller, command, self.min_replicas, client_id, holder=self.holder,
+            request=self.request,
+        )  # fmt: skip
         return self._done(done)
 
     async def transact(self, command: TransactionCommand) -> Any:
         """Return the result of a transaction's command; see `NodeApi.transact`."""
-        done = await self.api.transact(self.caller, command, self.min_replicas, holder=self.holder)
+        done = await self.api.transact(
+            self.caller, command, self.min_replicas, holder=self.holder, request=self.request
+        )
         return self._done(done)
 
     def saw(self, end: LogEnd, record: Record | None = None) -> None:
@@ -118,7 +126,20 @@ class Context:
             raise
         self.told = 0
 
+    def part(self, request: RequestKey) -> Context:
+        """Return the context of one command of a batch, which has a name of its own."""
+        part = Context(self.api, self.facts, self.caller, self.holder, self.min_replicas)
+        part.request = request
+        return part
+
+    def take(self, part: Context) -> None:
+        """Take over what a part has come to."""
+        self.is_replayed |= part.is_replayed
+        if part.end is not None:
+            self._note(part.end)
+
     def _done(self, done: Done) -> Any:
+        self.is_replayed |= done.is_replayed
         self._note(done.end)
         return done.result
 

@@ -473,6 +473,26 @@ def audit_lines(node: Node, *words: str) -> list[str]:
     return [line for line in node.log.splitlines() if all(word in line for word in words)]
 
 
+def test_idempotency_key_of_another_caller_is_another_one(node: Node, root: As) -> None:
+    named = {**JSON, "Idempotency-Key": "shared"}
+    body = json.dumps({"key": "report:counted"}).encode()
+    keys = [bearer(root.key()[0]) for _ in range(2)]
+    sent = [
+        Client(node.port).send("POST", "/kv/incr", body, {**key, **named}) for key in (*keys, *keys)
+    ]
+    assert [answer.json()["value"] for answer in sent] == [1, 2, 1, 2]
+    assert As(node, bearer(root.key()[0])).get("/idempotency/shared").status == 404
+
+
+def test_permission_is_looked_at_before_what_is_remembered(node: Node, root: As) -> None:
+    named = {**JSON, "Idempotency-Key": "lost"}
+    reading = [{"action": "read", "resource": "kv:*"}]
+    key, _ = root.key(permissions=reading)
+    body = json.dumps({"key": "report:lost"}).encode()
+    answer = Client(node.port).send("POST", "/kv/incr", body, {**bearer(key), **named})
+    assert error_of(answer) == (403, "forbidden", False)
+
+
 def test_audit_log_has_logins_refusals_and_administration_and_no_secret(
     node: Node, root: As, ann: As
 ) -> None:

@@ -89,6 +89,7 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("POST /key/{key}/renamenx", {"key": "d"}, {"destination": "e"}),
     ("POST /api/v1/command", {}, {"command": "kv.get", "payload": {"key": "a"}}),
     ("POST /api/v1/command", {}, {"type": "batch", "commands": [{"command": "kv.dbsize"}]}),
+    ("GET /idempotency/{key}", {"key": "named"}, None),
     ("POST /kv/mdel", {}, {"keys": ["a", "b"]}),
     ("DELETE /kv/del/{key}", {"key": "e"}, None),
     ("DELETE /raw/{key}", {"key": "k"}, None),
@@ -123,6 +124,8 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("POST /replication/promote", {}, {}),
     ("POST /clock/confirm", {}, None),
 )  # fmt: skip
+# Whose request is remembered.
+NAMED = "POST /kv/decr"
 # A standalone node has no answer of 200 to these.
 NEVER_SOUND = {
     "GET /replica",
@@ -180,6 +183,7 @@ def test_every_operation_answers_a_sound_request_as_described(
         case = schema[path][method].Case(
             path_parameters={name: key_id if value == "NEWEST" else value
                              for name, value in fields.items()},
+            headers={"Idempotency-Key": "named"} if label == NAMED else {},
             **({} if sent is None else place),
         )  # fmt: skip
         response = case.call(base_url=f"http://{HOST}:{node.port}", session=session)
