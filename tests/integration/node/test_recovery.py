@@ -541,8 +541,10 @@ def test_crash_after_a_promotion_and_before_its_first_entry_keeps_the_promotion(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.fill(5)
-    home.paths.create()
-    Node.load_or_create(home.config, home.paths).promote(5, None)
+    data_dir = home.open()
+    # A segment is begun for it, with nothing in it.
+    data_dir.wal.begin_reign(data_dir.promote(None))
+    data_dir.close(clean=False)
     reboot(monkeypatch)
     data_dir = home.open()
     reigns = [(each.epoch, each.first_offset, each.is_unasked) for each in data_dir.lineage]
