@@ -21,7 +21,7 @@ run: $(STAMP) ## start 1 master and 3 replicas in the foreground, data under ./d
 	@$(VENV)/bin/synap cluster
 
 test: $(STAMP) ## run the tests, with the short forms of those of `make chaos`
-	@$(PYTHON_IN) -m pytest -n 3 --dist loadfile
+	@$(PYTHON_IN) -m pytest -n 3
 
 lint: $(STAMP) ## check style and types
 	@$(VENV)/bin/ruff format --check .

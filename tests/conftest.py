@@ -28,6 +28,28 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("quiet")
 
+# Files of one process that take as long as those of real nodes.
+_LONG_UNIT_FILES = ("tests/unit/test_simulation.py", "tests/unit/http/server/test_connection.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Have xdist, which gives out file after file, begin with the long ones.
+
+    Those of real nodes wait much and compute little: with the others evenly among them no
+    processor rests meanwhile. The short ones come last, so that all workers end together.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    kinds: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        if not file.startswith("tests/unit/") or file in _LONG_UNIT_FILES:
+            kinds[file.startswith(("tests/system/", "tests/chaos/"))][file] = None
+    places = {
+        file: number / len(files) for files in kinds.values() for number, file in enumerate(files)
+    }
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], 1.0))
+
 
 class StartNode(Protocol):
     """Starts a node in a folder of the test; `settings` are keys as `server__workers`."""
