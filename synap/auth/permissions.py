@@ -157,6 +157,14 @@ class Caller:
                 self._refuse("kv:*", action)
             caller = caller.within
 
+    def require_any_key(self) -> None:
+        """Raise Forbidden unless there may be a key that anything is allowed for."""
+        caller: Caller | None = self
+        while caller is not None and caller.is_limited:
+            if not caller._of_keys:
+                self._refuse("kv:*", "read")
+            caller = caller.within
+
     def require_something(self) -> None:
         """Raise Forbidden where nothing at all is allowed."""
         caller: Caller | None = self

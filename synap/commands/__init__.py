@@ -7,6 +7,7 @@ In the order to read them:
     keyspace       what commands read and change, and what every command is asked
     strings        the commands on one key's value
     keys           the commands on keys, whatever they hold
+    txn            conditions, and several of these in one frame
     accounts       the command that changes accounts
     confirm        what asks whether replicas hold what was read
     commands       all of them in one type, and their results

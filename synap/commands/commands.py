@@ -24,10 +24,11 @@ from synap.commands.strings import (
     SetRange,
     SetResult,
 )
+from synap.commands.txn import Txn, TxnResult
 
 Command = (
     Set | Delete | Increment | IncrementFloat | Append | SetRange | GetSet
     | Expire | Persist | SetMany | Rename | Copy | Flush | ChangeAccounts
-    | Confirm
+    | Confirm | Txn
 )  # fmt: skip
-Result = SetResult | int | bool | bytes | None
+Result = SetResult | TxnResult | int | bool | bytes | None

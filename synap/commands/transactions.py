@@ -30,7 +30,13 @@ from synap.commands.keyspace import (
 from synap.commands.records import check_key
 from synap.commands.strings import Increment, Set, SetResult
 from synap.frame import DEL, KEYS, SET, Entry
-from synap.request_errors import CommandError, InvalidRequest, ShareTaken, TransactionLost
+from synap.request_errors import (
+    CommandError,
+    InvalidRequest,
+    RecordCorrupt,
+    ShareTaken,
+    TransactionLost,
+)
 from synap.shares import Holder, Shares
 
 # Clients that have a transaction open or keys watched; each user has a share of them.
@@ -325,6 +331,8 @@ class Transactions:
         for number, queued in enumerate(mine.queued, 1):
             try:
                 queued.evaluate(trial, now_ms, limits)
+            except RecordCorrupt:
+                raise
             except CommandError as error:
                 raise type(error)(
                     f"command {number} of the transaction: {error.message}; nothing was changed"

@@ -21,6 +21,7 @@ from synap.commands.once import Once, record_of
 from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
+from synap.commands.txn import TxnResult
 from synap.errors import MemoryLimit, SynapError, WriterUnavailable
 from synap.eviction.evictor import Evictor
 from synap.ipc.messages import Answer, Request, encode, failure
@@ -413,6 +414,8 @@ class TurnTaker:
 
 
 def _told_bytes(result: object) -> int:
-    """Return the bytes of the old value that an answer tells."""
+    """Return the bytes of the values that an answer tells."""
+    if isinstance(result, TxnResult):
+        return result.value_bytes
     old = result.old if isinstance(result, SetResult) else result
     return len(old) if isinstance(old, bytes) else 0

@@ -59,6 +59,14 @@ NAMED: dict[str, tuple[dict[str, Any], tuple[Need, ...]]] = {
     "kv.dbsize": ({}, (ALL_KEYS,)),
     "kv.flushdb": ({}, (("delete", "kv:*"),)),
     "kv.flushall": ({}, (("delete", "kv:*"),)),
+    "kv.txn": (
+        {
+            "if": [{"key": KEY, "exists": True}],
+            "then": [{"set": {"key": OTHER, "value": "1"}}],
+            "else": [{"get": {"key": OTHER}}, {"incr": {"key": KEY}}, {"del": {"key": KEY}}],
+        },
+        (R, ("write", f"kv:{OTHER}"), ("read", f"kv:{OTHER}"), R, W, D),
+    ),
     "key.type": ({"key": KEY}, (R,)),
     "key.exists": ({"key": KEY}, (R,)),
     "key.rename": ({"source": KEY, "destination": KEY}, (R, D, W)),
@@ -93,7 +101,7 @@ ROUTES = {
     "POST /kv/{key}/setrange": "kv.setrange", "GET /kv/{key}/strlen": "kv.strlen",
     "POST /kv/{key}/getset": "kv.getset", "POST /kv/{key}/expire": "kv.expire",
     "POST /kv/{key}/persist": "kv.persist", "GET /kv/{key}/ttl": "kv.ttl",
-    "GET /kv/scan": "kv.scan",
+    "GET /kv/scan": "kv.scan", "POST /kv/txn": "kv.txn",
     "GET /kv/stats": "kv.stats", "GET /key/{key}/type": "key.type",
     "GET /key/{key}/exists": "key.exists", "POST /key/{key}/rename": "key.rename",
     "POST /key/{key}/renamenx": "key.renamenx", "POST /key/{key}/copy": "key.copy",

@@ -76,6 +76,8 @@ def _plain(value: Any) -> Any:
     """Return a body's fields, in their order, with JSON values as they would be stored."""
     if isinstance(value, msgspec.Raw):
         return stored_bytes(value) if value else b""
+    if value is msgspec.UNSET:
+        return None
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, msgspec.Struct):

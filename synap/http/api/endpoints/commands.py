@@ -306,7 +306,7 @@ def _reads(one: OneCommand) -> bool:
 def _answers_value(one: OneCommand) -> bool:
     """Say whether a write may answer with a value, so that many must not be under way at once."""
     is_set = one.command == "kv.set" and b'"get"' in bytes(one.payload)
-    return is_set or one.command == "kv.getset"
+    return is_set or one.command in ("kv.getset", "kv.txn")
 
 
 def _payload_of(one: OneCommand) -> bytes:

@@ -123,6 +123,7 @@ SCHEMAS: dict[str, Schema] = {
         "description": "The stored text; with `type=bytes` the bytes as integers.",
         "anyOf": [TEXT, _BYTES],
     },
+    "Txn": made_of(succeeded=BOOLEAN, results=list_of(OBJECT)),
     "Deleted": made_of(deleted=BOOLEAN, key=TEXT),
     "DeletedCount": made_of(deleted=NATURAL),
     "Values": made_of(values=list_of(_OR_TEXT)),

@@ -294,6 +294,10 @@ def _body_schemas() -> dict[str, Schema]:
     for schema in schemas.values():
         # Paths and attributes, which are for readers of the code.
         schema.pop("description", None)
+        for each in schema["properties"].values():
+            # JSON has no tuples.
+            if each.get("default") == ():
+                each["default"] = []
         for name in {"key", "destination"} & schema["properties"].keys():
             schema["properties"][name] |= {"minLength": 1}
     for name in schemas.keys() - _OPEN_BODIES:

@@ -25,6 +25,7 @@ from synap.http.api.operations.keyspace import KEYSPACE
 from synap.http.api.operations.names import NAMES
 from synap.http.api.operations.node import CLIENTS, INFO, SLOW_LOG, SLOW_LOG_RESET, STATS
 from synap.http.api.operations.operation import Operation
+from synap.http.api.operations.txn import TXN
 from synap.http.api.operations.values import VALUES
 from synap.http.api.operations.whole_keys import WHOLE_KEYS
 
@@ -48,7 +49,7 @@ def _routes_of(*operations: Operation[Any, Any]) -> Iterator[Route]:
 
 # Routes by theme, in the order in which they are shown.
 ROUTES: dict[str, tuple[Route, ...]] = {
-    "Keys": (*_routes_of(*WHOLE_KEYS, *VALUES, *DEADLINES, *KEYSPACE),),
+    "Keys": (*_routes_of(*WHOLE_KEYS, TXN, *VALUES, *DEADLINES, *KEYSPACE),),
     "Raw values": (
         get(
             "/raw/{key}", "Get a value's bytes", "Binary",
@@ -231,6 +232,13 @@ FIELDS: dict[tuple[str, str], str] = {
     ("FollowBody", "master_sync_address"): "host:port of its ROUTER socket; else the next port",
     ("FollowBody", "force"): "Also where that loses something",
     ("ForgetBody", "replica"): "Its `server.node_id`",
+    ("TxnBody", "if"): "All must hold; with none, they do",
+    ("TxnBody", "then"): "What is done where they hold, in order",
+    ("TxnBody", "else"): "What is done where one does not",
+    ("ConditionBody", "version"): "As the key's ETag has it in the quotes; 0 for an absent key",
+    ("ConditionBody", "exists"): "Whether the key exists",
+    ("ConditionBody", "value"): "Any JSON, compared as it would be stored",
+    ("TxnSetBody", "ttl"): "Seconds from now on",
     ("PauseBody", "seconds"): "Above 0, at most 60",
     ("StepDownBody", "offset"): "Where the log must end",
     ("StepDownBody", "master_url"): "Where clients are sent from then on",

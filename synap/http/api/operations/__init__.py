@@ -6,6 +6,7 @@ values        incr, append, getrange and their like: changes to a value, and its
 deadlines     expire, persist, ttl
 keyspace      scan, keys, stats, flushall: all keys
 names         exists, type, rename, copy: keys as names
+txn           conditions, and several of these in one request
 transactions  multi, exec, discard, watch, unwatch
 node          info, slowlog, client.list: what the node tells of itself
 table         all of them, by their names

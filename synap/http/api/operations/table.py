@@ -10,11 +10,12 @@ from synap.http.api.operations.names import NAMES
 from synap.http.api.operations.node import NODE
 from synap.http.api.operations.operation import Operation
 from synap.http.api.operations.transactions import TRANSACTIONS
+from synap.http.api.operations.txn import TXN
 from synap.http.api.operations.values import VALUES
 from synap.http.api.operations.whole_keys import WHOLE_KEYS
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
-    *WHOLE_KEYS, *VALUES, *DEADLINES, *KEYSPACE, *NAMES, *NODE, *TRANSACTIONS,
+    *WHOLE_KEYS, TXN, *VALUES, *DEADLINES, *KEYSPACE, *NAMES, *NODE, *TRANSACTIONS,
 )  # fmt: skip
 
 BY_NAME: dict[str, Operation[Any, Any]] = {

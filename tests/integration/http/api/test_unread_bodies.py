@@ -19,7 +19,8 @@ BODY = b'{"key": "k"}'
 
 ROUTES = (
     "POST /kv/set", "POST /kv/mset", "POST /kv/mget", "POST /kv/mdel", "POST /kv/incr",
-    "POST /kv/k/append", "POST /kv/k/getset", "POST /kv/k/expire", "POST /key/k/rename",
+    "POST /kv/txn", "POST /kv/k/append", "POST /kv/k/getset", "POST /kv/k/expire",
+    "POST /key/k/rename",
     "POST /key/k/copy", "PUT /raw/k", "POST /auth/users", "POST /replication/promote",
     "POST /replication/follow", "POST /api/v1/command",
 )  # fmt: skip

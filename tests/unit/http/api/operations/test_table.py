@@ -44,6 +44,7 @@ SAMPLES = {
     "kv.mset": {"pairs": [["k", 1]]},
     "kv.msetnx": {"pairs": [["k", 1]]},
     "kv.mdel": {"keys": ["k"]},
+    "kv.txn": {"then": [{"set": {"key": "k", "value": 1}}]},
     "kv.incr": {"key": "k"},
     "kv.decr": {"key": "k"},
     "kv.incrbyfloat": {"key": "k", "amount": 1.5},
