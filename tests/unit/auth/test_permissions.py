@@ -24,6 +24,7 @@ from synap.commands.key_spans import KeySpan
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.keyspace import ABSENT, BaseCommand
 from synap.commands.strings import Append, GetSet, Increment, IncrementFloat, Set, SetRange
+from synap.commands.txn import Condition, Get, Txn
 from synap.config.account_limits import OWN_ROLES
 from synap.request_errors import Forbidden
 
@@ -211,6 +212,10 @@ COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
         {("read", b"kv:a"), ("delete", b"kv:a"), ("write", b"kv:b")},
     ),
     (Copy(b"a", b"b"), {("read", b"kv:a"), ("read", b"kv:b"), ("write", b"kv:b")}),
+    (
+        Txn((Condition(b"a", exists=True),), (Set(b"b", b"1"),), (Get(b"c"), Delete((b"d",)))),
+        {("read", b"kv:a"), ("write", b"kv:b"), ("read", b"kv:c"), ("delete", b"kv:d")},
+    ),
     (Flush(), {("delete", b"kv:*")}),
     (ChangeAccounts(()), {("admin", b"auth:accounts")}),
     (Confirm(1), {("admin", b"node:command")}),
