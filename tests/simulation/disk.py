@@ -286,6 +286,8 @@ class Disk:
             self._segments = [s for s in self._segments if s.first_offset <= end + 1]
             # Another reign may write other frames that end with the same offsets.
             self._pristine = {last: f for last, f in self._pristine.items() if last <= end}
+            # Nor is damage found in what is gone; a process knows of it until it ends.
+            self._sound_offset = min(self._sound_offset, end + 1) if self._pristine else 0
             self._judge_anew()
             self.lost = held - self.held.keys()
         # What is there after a crash is on the disk.
