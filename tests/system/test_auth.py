@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import synap_here
 from tests.support import HOST, Cluster, Node, descendants_of, eventually
 
 PASSWORD = "correct horse"
@@ -40,14 +38,6 @@ def make_key(node: Node, username: str) -> tuple[str, str]:
 
 def statuses(cluster: Cluster, headers: dict[str, str]) -> list[int]:
     return [node.request("GET", "/auth/me", None, headers).status for node in cluster.nodes]
-
-
-def synap(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.main", *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
 
 
 def test_user_made_at_the_master_logs_in_everywhere_until_revoked_and_after_a_restart(
@@ -80,25 +70,25 @@ def test_user_made_at_the_master_logs_in_everywhere_until_revoked_and_after_a_re
 
 def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_path: Path) -> None:
     url = f"http://{HOST}:{cluster.replicas[0].port}"
-    refused = synap("status", "--url", url)
+    refused = synap_here("status", "--url", url)
     assert refused.returncode == 1
     assert "SYNAP_API_KEY" in refused.stderr
     key, _ = make_key(cluster.master, "root")
     backup = tmp_path / "b.backup"
-    done = synap("backup", "--url", url, "--output", str(backup), SYNAP_API_KEY=key)
+    done = synap_here("backup", "--url", url, "--output", str(backup), SYNAP_API_KEY=key)
     assert done.returncode == 0, done.stderr
     assert backup.stat().st_size
-    alone = synap("status", "--url", url, SYNAP_API_KEY=key)
+    alone = synap_here("status", "--url", url, SYNAP_API_KEY=key)
     assert "not known here: other replicas" in alone.stderr
     master_url = f"http://{HOST}:{cluster.master.port}"
-    whole = synap("status", "--check", "--url", master_url, SYNAP_API_KEY=key)
+    whole = synap_here("status", "--check", "--url", master_url, SYNAP_API_KEY=key)
     assert (whole.returncode, whole.stderr) == (0, "")
     assert "replica1" in whole.stdout
-    refused = synap("switchover", "--to", "replica1", "--url", master_url, SYNAP_API_KEY=key)
+    refused = synap_here("switchover", "--to", "replica1", "--url", master_url, SYNAP_API_KEY=key)
     assert "give the URL of replica1 by --url or --hosts" in refused.stderr
     file = tmp_path / "password"
     file.write_text(PASSWORD + "\n")
-    done = synap("--user", "root", "--password-file", str(file), "digest", "--url", url)
+    done = synap_here("--user", "root", "--password-file", str(file), "digest", "--url", url)
     assert done.returncode == 0, done.stderr
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from synap.backup.archive import verify_backup
+from tests.command_line import synap_here
 from tests.conftest import StartNode
 from tests.support import HOST, Node, eventually
-from tests.system.test_cli import synap
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"persistence__snapshot__enabled": False}
@@ -60,7 +60,7 @@ def digest_of(node: Node) -> dict[str, object]:
 
 
 def backup(node: Node, path: Path) -> subprocess.CompletedProcess[str]:
-    return synap("backup", "--url", url_of(node), "--output", str(path))
+    return synap_here("backup", "--url", url_of(node), "--output", str(path))
 
 
 def test_backup_under_load_restores_to_the_state_at_its_offset(
@@ -74,7 +74,9 @@ def test_backup_under_load_restores_to_the_state_at_its_offset(
     manifest, _ = verify_backup(tmp_path / "b.backup")
     assert manifest.position.offset >= before
     data_dir = tmp_path / "restored"
-    restored = synap("restore", "--from", str(tmp_path / "b.backup"), "--data-dir", str(data_dir))
+    restored = synap_here(
+        "restore", "--from", str(tmp_path / "b.backup"), "--data-dir", str(data_dir)
+    )
     assert restored.returncode == 0, restored.stderr
     copy = start_node("copy", data_dir=data_dir, **QUIET)
     assert digest_of(copy) == {
@@ -95,7 +97,7 @@ def test_restore_to_an_offset_and_to_a_time_from_a_running_nodes_log(
     node.request("POST", "/kv/set", {"key": "too late", "value": 1})
     wal = tmp_path / "wal"
     shutil.copytree(node.data_dir / "wal", wal, symlinks=True)
-    shown = synap("wal", "show", str(wal), "-o", "json").stdout
+    shown = synap_here("wal", "show", str(wal), "-o", "json").stdout
     entries = [json.loads(line) for line in shown.splitlines()]
     last_ms = entries[expected["offset"] - 1]["time_ms"]  # type: ignore[operator]
     targets = [("--to-offset", str(expected["offset"]))]
@@ -103,7 +105,7 @@ def test_restore_to_an_offset_and_to_a_time_from_a_running_nodes_log(
         targets.append(("--to-time", str(last_ms)))
     for number, target in enumerate(targets):
         data_dir = tmp_path / f"restored{number}"
-        ended = synap(
+        ended = synap_here(
             "restore", "--from", str(tmp_path / "empty.backup"),
             "--data-dir", str(data_dir), "--wal", str(wal), *target,
         )  # fmt: skip
@@ -194,13 +196,15 @@ def test_backup_never_replaces_a_file_unless_forced(shared_node: Node, tmp_path:
     ended = backup(node, path)
     assert (ended.returncode, path.read_text()) == (1, "precious")
     assert "--force" in ended.stderr
-    forced = synap("backup", "--url", url_of(node), "--output", str(path), "--force")
+    forced = synap_here("backup", "--url", url_of(node), "--output", str(path), "--force")
     assert forced.returncode == 0, forced.stderr
     assert verify_backup(path)[0].digest == digest_of(node)["digest"]
 
 
 def test_backup_of_a_node_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    ended = synap("backup", "--url", f"http://{HOST}:9", "--output", str(tmp_path / "b.backup"))
+    ended = synap_here(
+        "backup", "--url", f"http://{HOST}:9", "--output", str(tmp_path / "b.backup")
+    )
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"synap: http://{HOST}:9 can't be reached: ")
     assert list(tmp_path.iterdir()) == []
@@ -212,7 +216,7 @@ def test_damaged_backup_is_refused_and_nothing_restored(shared_node: Node, tmp_p
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
     path.write_bytes(content)
-    ended = synap("restore", "--from", str(path), "--data-dir", str(tmp_path / "data"))
+    ended = synap_here("restore", "--from", str(path), "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 1
     assert "its checksum does not match" in ended.stderr
     assert not (tmp_path / "data").exists()
@@ -221,7 +225,7 @@ def test_damaged_backup_is_refused_and_nothing_restored(shared_node: Node, tmp_p
 @pytest.mark.parametrize("command", ["check", "show", "repair"])
 def test_log_that_is_not_there_is_not_called_sound(tmp_path: Path, command: str) -> None:
     (tmp_path / "wal").mkdir()
-    looked = synap("wal", command, str(tmp_path))
+    looked = synap_here("wal", command, str(tmp_path))
     assert looked.returncode == 1
     assert f"there is no log in {tmp_path}" in looked.stderr
     assert "sound" not in looked.stdout
@@ -237,13 +241,13 @@ def test_repair_asks_first_and_then_the_node_starts(start_node: StartNode) -> No
     content[200] ^= 1
     segment.write_bytes(content)
     (node.data_dir / "store" / "CURRENT").unlink()
-    assert synap("wal", "check", str(segment.parent)).returncode == 1
-    assert synap("wal", "show", str(node.data_dir)).returncode == 1
-    asked = synap("wal", "repair", str(node.data_dir))
+    assert synap_here("wal", "check", str(segment.parent)).returncode == 1
+    assert synap_here("wal", "show", str(node.data_dir)).returncode == 1
+    asked = synap_here("wal", "repair", str(node.data_dir))
     assert asked.returncode == 1
     assert "would be lost" in asked.stdout
     assert segment.read_bytes() == content
-    done = synap("wal", "repair", str(node.data_dir), "--yes")
+    done = synap_here("wal", "repair", str(node.data_dir), "--yes")
     assert done.returncode == 0, done.stderr
     node.start()
     assert node.request("GET", "/kv/get/key0").status == 200
@@ -318,7 +322,7 @@ def _script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
 def test_command_given_nonsense_says_so_in_one_line(
     arguments: tuple[str, ...], words: str, tmp_path: Path
 ) -> None:
-    ended = synap(*(each.replace("FOLDER", str(tmp_path)) for each in arguments))
+    ended = synap_here(*(each.replace("FOLDER", str(tmp_path)) for each in arguments))
     assert ended.returncode == 1
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
@@ -326,6 +330,6 @@ def test_command_given_nonsense_says_so_in_one_line(
 
 def test_restore_to_a_time_that_is_none_names_the_forms(tmp_path: Path) -> None:
     folders = ("--data-dir", str(tmp_path / "y"), "--wal", str(tmp_path / "z"))
-    ended = synap("restore", "--from", "x", *folders, "--to-time", "noon")
+    ended = synap_here("restore", "--from", "x", *folders, "--to-time", "noon")
     assert ended.returncode == 2
     assert "ISO 8601" in ended.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from synap import __version__
 from synap.node.identity import lock_file
+from tests.command_line import synap_here
 from tests.support import HOST, free_port, free_port_block
 from workers.process import child_environment
 
@@ -53,7 +54,8 @@ def test_version_prints_the_package_version() -> None:
     ],
 )
 def test_command_has_help(command: tuple[str, ...]) -> None:
-    ended = synap(*command, "--help")
+    run = synap if command == ("serve",) else synap_here
+    ended = run(*command, "--help")
     assert ended.returncode == 0
     assert "Usage:" in ended.stdout
 

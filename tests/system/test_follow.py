@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import synap_here
 from tests.support import HOST, Cluster, Node, free_ports
-from tests.system.test_cli import synap
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def role_of(node: Node) -> tuple[str, bool]:
 
 
 def test_follow_of_an_http_port_changes_nothing_and_says_why(cluster: Cluster, other: Node) -> None:
-    done = synap("follow", "--url", url_of(other), f"{HOST}:{cluster.master.port}")
+    done = synap_here("follow", "--url", url_of(other), f"{HOST}:{cluster.master.port}")
     assert done.returncode == 1
     assert f"no master is heard at {HOST}:{cluster.master.port}" in done.stderr
     assert role_of(other) == ("master", True)
@@ -44,14 +44,14 @@ def test_follow_of_an_http_port_changes_nothing_and_says_why(cluster: Cluster, o
 
 def test_follow_of_nobody_changes_nothing_and_says_why(other: Node) -> None:
     (port,) = free_ports(1)
-    done = synap("follow", "--url", url_of(other), f"{HOST}:{port}")
+    done = synap_here("follow", "--url", url_of(other), f"{HOST}:{port}")
     assert done.returncode == 1
     assert "Nothing was changed" in done.stderr
     assert role_of(other) == ("master", True)
 
 
 def test_follow_of_a_url_says_what_is_wanted(cluster: Cluster, other: Node) -> None:
-    done = synap("follow", "--url", url_of(other), url_of(cluster.master))
+    done = synap_here("follow", "--url", url_of(other), url_of(cluster.master))
     assert done.returncode == 1
     assert "it is a URL" in done.stderr
     assert role_of(other) == ("master", True)
@@ -61,6 +61,8 @@ def test_follow_waits_until_the_link_stands(cluster: Cluster, tmp_path: Path) ->
     with Node(tmp_path, "fresh", {"replication.role": "master"}) as node:
         master = f"{HOST}:{cluster.master.pub_port}"
         sync = f"{HOST}:{cluster.master.sync_port}"
-        done = synap("follow", "--url", url_of(node), master, "--sync-address", sync, "--force")
+        done = synap_here(
+            "follow", "--url", url_of(node), master, "--sync-address", sync, "--force"
+        )
         assert done.returncode == 0, done.stderr
         assert any(word in done.stdout for word in ("in_sync", "catching_up", "syncing"))

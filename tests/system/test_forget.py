@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import synap_here
 from tests.support import HOST, Cluster, Node, eventually
-from tests.system.test_cli import synap
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def metric(node: Node, name: str) -> float:
 
 
 def forget(master: Node, name: str) -> tuple[int, str]:
-    done = synap("replication", "forget", name, "--url", url_of(master))
+    done = synap_here("replication", "forget", name, "--url", url_of(master))
     return done.returncode, done.stderr
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import synap_here
 from tests.conftest import StartNode
 from tests.support import Answer, Cluster, Node, eventually
 from tests.system.test_backup import backup
-from tests.system.test_cli import synap
 from tests.system.test_roles import (
     HEARTBEAT,
     SECONDS,
@@ -112,7 +112,9 @@ def test_entry_behind_a_restored_backup_satisfies_no_condition(
     lost = write(node, b"balance=100")
     node.stop()
     data_dir = tmp_path / "restored"
-    restored = synap("restore", "--from", str(tmp_path / "b.backup"), "--data-dir", str(data_dir))
+    restored = synap_here(
+        "restore", "--from", str(tmp_path / "b.backup"), "--data-dir", str(data_dir)
+    )
     assert restored.returncode == 0, restored.stderr
     copy = start_node("copy", data_dir=data_dir)
     kept = write(copy, b"balance=999")

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from synap.replication.publishing.known_replicas import load_replicas
+from tests.command_line import synap_here
 from tests.support import HOST, Cluster, Node, eventually
 
 HEARTBEAT = {"replication__heartbeat_interval_ms": 100, "replication__reconnect_delay_ms": 200}
@@ -108,15 +108,7 @@ def is_level(master: Node, replica: Node) -> bool:
 
 
 def synap(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.main", *arguments],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return synap_here(*arguments, COLUMNS="200")
 
 
 def test_write_is_answered_when_the_replica_has_it(steady_pair: Cluster) -> None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.command_line import synap_here
 from tests.support import HOST, Cluster, Node, eventually
-from tests.system.test_cli import synap
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def url_of(node: Node) -> str:
 
 
 def rows(node: Node) -> dict[str, Any]:
-    done = synap("status", "--url", url_of(node), "-o", "json")
+    done = synap_here("status", "--url", url_of(node), "-o", "json")
     return {row["node"]: row for row in json.loads(done.stdout)}
 
 
@@ -40,10 +40,10 @@ def test_replica_whose_owner_is_stopped_is_not_shown_as_in_sync(tmp_path: Path) 
     with Cluster(tmp_path, 1, replication__heartbeat_interval_ms=200) as cluster:
         master, replica = cluster.nodes
         eventually(lambda: rows(master)["replica1"]["state"] == "in_sync")
-        assert synap("status", "--url", url_of(master), "--check").returncode == 0
+        assert synap_here("status", "--url", url_of(master), "--check").returncode == 0
         with frozen(replica):
             eventually(lambda: rows(master)["replica1"]["state"] == "replica_silent")
             assert rows(master)["replica1"]["lag_ms"] >= 4000
-            checked = synap("status", "--url", url_of(master), "--check")
+            checked = synap_here("status", "--url", url_of(master), "--check")
             assert checked.returncode == 4
             assert "replica1 is replica_silent" in checked.stderr

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import synap_here
 from tests.support import HOST
-from tests.system.test_cli import synap
 
 LOGIN = {"SYNAP_USER": "root", "SYNAP_PASSWORD": "correct horse"}
 
@@ -141,7 +141,7 @@ def test_no_credentials_go_to_a_host_that_a_node_told(
 ) -> None:
     node.answers = told(thief.url)
     thief.answers = master_of("") | {"/replication/pause": {}}
-    ended = synap(*command, "--url", node.url, **LOGIN)
+    ended = synap_here(*command, "--url", node.url, **LOGIN)
     assert node.credentials, ended.stderr
     assert thief.asked == []
     if command[0] == "status":
@@ -166,7 +166,7 @@ def test_no_credentials_follow_a_redirect_or_a_masters_address(
     node.status = status
     node.headers = {"Location": f"{thief.url}/stolen", "X-Synap-Master": thief.url}
     arguments = [str(tmp_path / word) if word == "b" else word for word in command]
-    synap(*arguments, node.url, **LOGIN)
+    synap_here(*arguments, node.url, **LOGIN)
     assert node.credentials
     assert thief.credentials == []
 
@@ -180,7 +180,7 @@ def test_credentials_go_to_every_host_that_is_named(
     hosts = tmp_path / "hosts"
     hosts.write_text(f"# the nodes\n{other.url}/\n\n")
     for named in (["--url", other.url], ["--hosts", str(hosts)]):
-        ended = synap("status", "-o", "json", "--url", node.url, *named, **LOGIN)
+        ended = synap_here("status", "-o", "json", "--url", node.url, *named, **LOGIN)
         rows = {row["node"]: row["url"] for row in json.loads(ended.stdout)}
         assert rows == {"m": node.url, "r1": other.url}
     assert len(node.credentials) == len(other.credentials) == 2
@@ -191,7 +191,7 @@ def test_told_hosts_are_asked_where_the_command_has_no_credentials(
 ) -> None:
     node.answers, master = replica_of(thief.url), thief
     master.answers = master_of(node.url)
-    ended = synap("status", "-o", "json", "--url", node.url)
+    ended = synap_here("status", "-o", "json", "--url", node.url)
     rows = [(row["node"], row["url"]) for row in json.loads(ended.stdout)]
     assert rows == [("m", master.url), ("r1", node.url)]
     assert ended.stderr == ""
