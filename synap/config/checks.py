@@ -122,7 +122,9 @@ _FORMS: dict[str, tuple[Any, ...]] = {
 class Checked(BaseModel):
     """A section's model; unknown keys are faults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, defer_build=True
+    )
 
 
 # What to do where replication.curve.enabled is true and the key is not set.
