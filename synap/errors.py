@@ -40,6 +40,8 @@
     ├── ReadRefused                a sound read that this node can't serve now
     │   ├── Starting               the live store is not open yet
     │   ├── BackupRunning          another backup is being taken
+    │   ├── ExportsRunning         as many exports are under way as may be
+    │   ├── ExportTooLong          an export took longer than it may
     │   ├── NotCaughtUp            what the read is to see was not applied in time
     │   ├── PositionLost           what the read is to see is no part of this node's log
     │   └── Syncing                the first synchronisation has not ended
@@ -385,6 +387,18 @@ class BackupRunning(ReadRefused):
     """Another backup of this node is being taken; try again when it has ended."""
 
     reason = "backup_running"
+
+
+class ExportsRunning(ReadRefused):
+    """Two exports of this node are under way; try again when one has ended."""
+
+    reason = "exports_running"
+
+
+class ExportTooLong(ReadRefused):
+    """The export took longer than server.export_timeout_secs."""
+
+    reason = "export_too_long"
 
 
 class NotCaughtUp(ReadRefused):

@@ -168,6 +168,8 @@ class Server(Section, frozen=True):
     """Largest request body in MiB."""
     write_timeout_ms: Milliseconds = 5000
     """How long a write waits for the writer."""
+    export_timeout_secs: Annotated[int, Within(1, 86_400)] = 600
+    """Longest time that one export may take; as long, the store keeps every page that it had."""
     transaction_timeout_secs: Annotated[int, Within(1, 86_400)] = 60
     """Silence after which a client's open transaction ends."""
     max_connections: Annotated[int, Within(1, 1_000_000)] = 1000

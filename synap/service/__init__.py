@@ -4,6 +4,7 @@ node_api            reads and writes, checked against permissions; a replica's r
 local_node          this worker's share of its node: store, board, counters
 store_watch         reads that wait for the store: one look for all of them
 known_lineages      whose the entries of the log are
+exports             keys as lines of JSON
 node_facts          what a node tells of itself
 node_processes      its processes, by what they are
 rates               how often things happen

@@ -265,8 +265,22 @@ class LocalNode:
         self._leases[reader] += 1
         # On the thread's own future: it ends with the thread, also where the request is cancelled.
         job = self._threads.submit(read, reader, *args, **kwargs)
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._give_back, reader))
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self.give_back, reader))
         return await asyncio.wrap_future(job)
+
+    async def in_thread(self, call: Callable[[], Found]) -> Found:
+        """Return `call()`, called beside the event loop."""
+        return await asyncio.wrap_future(self._threads.submit(call))
+
+    def borrow(self) -> StoreReader:
+        """Return the live store for reading, for longer than a call; `give_back` ends that.
+
+        Raises:
+            ReadRefused: as `reader` does.
+        """
+        reader = self.reader()
+        self._leases[reader] += 1
+        return reader
 
     async def wait_applied(self, offset: int) -> None:
         """Wait until the store holds `offset`.
@@ -363,7 +377,8 @@ class LocalNode:
         if old is not None and not self._leases[old]:
             old.close()
 
-    def _give_back(self, reader: StoreReader) -> None:
+    def give_back(self, reader: StoreReader) -> None:
+        """End what `borrow` began."""
         self._leases[reader] -= 1
         if not self._leases[reader]:
             del self._leases[reader]

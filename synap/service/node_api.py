@@ -52,7 +52,14 @@ from synap.commands.transactions import (
     TransactionCommand,
     Watch,
 )
-from synap.errors import BackupRunning, DataDirInUse, NotHeld, QuorumTimeout, ReadOnlyReplica
+from synap.errors import (
+    BackupRunning,
+    DataDirInUse,
+    ExportsRunning,
+    NotHeld,
+    QuorumTimeout,
+    ReadOnlyReplica,
+)
 from synap.ipc.admin_messages import (
     AcceptMaster,
     AdminCommand,
@@ -80,6 +87,7 @@ from synap.request_errors import (
     KeyNotFound,
     ShareTaken,
 )
+from synap.service.exports import Export
 from synap.service.local_node import LocalNode
 from synap.shared.counters import Counter
 from synap.shared.node_clock import now_ms
@@ -119,6 +127,8 @@ QUEUED_WITH_KEY = (
     "Idempotency-Key goes with what changes keys: of a transaction with its exec, and not with "
     "what it queues or watches"
 )
+# Exports of one node at once: each keeps pages from being used again.
+_MOST_EXPORTS = 2
 # While no more writes than this wait on a worker, nobody asks whose they are.
 _MOST_UNSHARED = 512
 # What the store keeps beside a value, at most.
@@ -669,6 +679,39 @@ class NodeApi:
         caller.require("admin", b"node:backup")
         return await self._node.read_in_thread(_back_up, self._node)
 
+    async def export(self, caller: Caller, prefix: bytes) -> Export:
+        """Begin an export of the keys that begin with `prefix`; whoever gets it closes it.
+
+        Keys that the caller may not read are left out.
+
+        Raises:
+            Forbidden: the caller may do nothing at all.
+            InvalidRequest: the prefix is longer than any key.
+            ExportsRunning: as many are under way on this node as may be.
+        """
+        caller.require_something()
+        if len(prefix) > MAX_KEY_BYTES:
+            raise InvalidRequest(f"parameter 'prefix' is over {MAX_KEY_BYTES} bytes")
+        node = self._node
+        lock = _lock_export(node)
+        try:
+            reader = node.borrow()
+            try:
+                walk = reader.walk_records(
+                    prefix, now_ms(), spans=caller.readable, accepts=_seen_by(caller)
+                )
+            except BaseException:
+                node.give_back(reader)
+                raise
+        except BaseException:
+            os.close(lock)
+            raise
+        return Export(
+            walk, node.reigns(walk.end.history), prefix, lock=lock,
+            seconds=node.config.server.export_timeout_secs,
+            on_close=lambda: node.give_back(reader),
+        )  # fmt: skip
+
     async def administer(
         self, caller: Caller, command: AdminCommand, timeout_seconds: float
     ) -> AdminResult:
@@ -736,6 +779,15 @@ def _owner(caller: Caller, client_id: str) -> str:
 def not_found(key: bytes) -> KeyNotFound:
     """Return the error which says that `key` does not exist."""
     return KeyNotFound(f"Key not found: {key.decode()}")
+
+
+def _lock_export(node: LocalNode) -> int:
+    for number in range(_MOST_EXPORTS):
+        try:
+            return lock_file(node.paths.run_dir / f"export-{number}.lock")
+        except DataDirInUse:
+            continue
+    raise ExportsRunning
 
 
 def _back_up(reader: StoreReader, node: LocalNode) -> Backup:

@@ -28,7 +28,7 @@ from synap.store.generations import MACHINE_RESTARTED, MOUNTED_ANEW, NO_STORE, i
 from synap.store.image import ImageFacts, check_image, digest_image, look_into, walk_image
 from synap.store.layout import Applied, ScanPage, StoreFacts
 from synap.store.owner import Store
-from synap.store.reader import StoreReader
+from synap.store.reader import RecordWalk, StoreReader
 from synap.store.room import KeySize, Room, StoreSize
 from synap.store.transaction import WriteTransaction
 
@@ -40,6 +40,7 @@ __all__ = [
     "Bulk",
     "ImageFacts",
     "KeySize",
+    "RecordWalk",
     "Room",
     "ScanPage",
     "Store",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 
 import lmdb
@@ -209,6 +211,26 @@ class StoreReader:
             )  # fmt: skip
             return ScanPage(keys, next_cursor, _read_end(transaction))
 
+    def walk_records(
+        self,
+        prefix: bytes,
+        now_ms: int,
+        *,
+        spans: Sequence[KeySpan] = ALL_KEYS,
+        accepts: Callable[[bytes], bool] | None = None,
+    ) -> RecordWalk:
+        """Begin a walk over the live keys that begin with `prefix`; whoever gets it closes it.
+
+        Args:
+            spans: Where to look, as for `scan`.
+            accepts: Tells which keys of these to show; None for all.
+        """
+        self._environment.check_process()
+        try:
+            return RecordWalk(self._environment, prefix, now_ms, spans, accepts)
+        except lmdb.Error as error:
+            raise self._environment.translate(error) from error
+
     def count(self, now_ms: int) -> int:
         """Return the number of live keys; takes time for each expired one that wasn't swept."""
         with self._environment.reading() as transaction:
@@ -313,6 +335,75 @@ class StoreReader:
             ]
             keys = transaction.stat(environment.keys)["entries"]
             return _read_end(transaction).offset, keys, walks.digest(spaces)
+
+
+class RecordWalk:
+    """A walk over one state of the store, a piece at a time, by one thread after the other.
+
+    It has a read transaction of its own. Until it is closed, no page of that state is used again,
+    and the reader that it came from stays open.
+
+    Attributes:
+        end: The applied end of the log in that state.
+        is_over: Whether nothing more comes.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        prefix: bytes,
+        now_ms: int,
+        spans: Sequence[KeySpan],
+        accepts: Callable[[bytes], bool] | None,
+    ) -> None:
+        self.is_over = False
+        self._environment = environment
+        self._now_ms = now_ms
+        self._accepts = accepts
+        self._lock = Lock()
+        self._transaction: lmdb.Transaction[bytes] | None = environment.lmdb.begin()
+        self.end = _read_end(self._transaction)
+        self._records = walks.records(self._transaction.cursor(environment.keys), prefix, spans)
+
+    def take(self, max_records: int, max_bytes: int) -> list[tuple[bytes, Record]]:
+        """Return the next live keys with their records; fewer, or none, where some are left out.
+
+        Args:
+            max_records: Look at so many keys at most.
+            max_bytes: End with the record that reaches so many bytes.
+
+        Raises:
+            RecordCorrupt: a record is damaged.
+            ValueError: the walk was closed.
+        """
+        taken: list[tuple[bytes, Record]] = []
+        with self._lock:
+            if self._transaction is None:
+                raise ValueError("the walk is closed")
+            try:
+                for key, raw in islice(self._records, max_records):
+                    max_records -= 1
+                    if self._accepts is not None and not self._accepts(key):
+                        continue
+                    record = decode_record(key, raw)
+                    if not is_live(record, self._now_ms):
+                        continue
+                    taken.append((key, record))
+                    max_bytes -= len(key) + len(raw)
+                    if max_bytes <= 0:
+                        return taken
+            except lmdb.Error as error:
+                raise self._environment.translate(error) from error
+            self.is_over = max_records > 0
+        return taken
+
+    def close(self) -> None:
+        """End it; no effect a second time. Waits for a piece that is being taken."""
+        with self._lock:
+            transaction, self._transaction = self._transaction, None
+            if transaction is not None:
+                self._records = iter(())
+                transaction.abort()
 
 
 def _read_end(transaction: lmdb.Transaction[Any]) -> LogEnd:

@@ -86,6 +86,25 @@ def scan(
     return found, None
 
 
+def records(
+    cursor: Cursor[bytes], prefix: bytes, spans: Sequence[KeySpan] = ALL_KEYS
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys with what is stored at them, live or not, in order.
+
+    Args:
+        prefix: What the keys begin with.
+        spans: Where to look, apart from each other and in order; no other key is visited.
+    """
+    for span in common(spans, (KeySpan(prefix),)):
+        beginning, size = span.prefix, len(span.prefix)
+        if not cursor.set_range(beginning[: MAX_KEY_BYTES + 1]):
+            return
+        for key, record in cursor.iternext():
+            if key[:size] != beginning or (span.is_exact and len(key) > size):
+                break
+            yield key, record
+
+
 def due(deadlines: Cursor[bytes], now_ms: int) -> Iterator[bytes]:
     """Yield the keys that are expired at `now_ms`, the longest expired first."""
     for entry in due_entries(deadlines, now_ms):

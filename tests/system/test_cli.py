@@ -43,6 +43,8 @@ def test_version_prints_the_package_version() -> None:
         ("config", "check"),
         ("config", "show"),
         ("backup",),
+        ("export",),
+        ("import",),
         ("restore",),
         ("inspect",),
         ("wal",),

@@ -115,6 +115,8 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "PUT /raw/{key}": (b"1", {}, (W,)),
     "DELETE /raw/{key}": (None, {}, (D,)),
     "GET /idempotency/{key}": (None, {}, ()),
+    "GET /kv/export": (None, {}, ()),
+    "POST /kv/import": (b'{"key":"%s","value":"1"}' % KEY.encode(), {}, (W,)),
     "GET /health/replication": (None, {}, (("read", "node:replication"),)),
     "GET /cluster": (None, {}, (("read", "node:cluster"),)),
     "GET /digest": (None, {}, (("admin", "node:digest"),)),

@@ -6,7 +6,7 @@ cluster          status and its table, digest, promote, follow, switchover
 cluster_status   the rows of that table, found from any node
 switchover       moving the master to a replica
 diff             which keys two nodes hold differently
-backup, wal, replication, clock, keys    the commands of these subjects
+backup, exports, wal, replication, clock, keys    the commands of these subjects
 http_call        calling a running node
 owner_call       calling the log's owner of a node on this machine
 """

@@ -14,8 +14,8 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from synap.login_environment import HINT, login_headers
@@ -26,6 +26,8 @@ from workers.printable import printable
 _TIMEOUT_SECONDS = 3600.0
 # Far above what a node answers to a command: a row for each member of a cluster.
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
+# Refusals that a node gives while its role changes, or while it has too much to do.
+_FOR_NOW = (421, 429, 503)
 
 
 class CallFailed(OSError):
@@ -33,7 +35,15 @@ class CallFailed(OSError):
 
 
 class CallRefused(CallFailed):
-    """The node answered, and with an error."""
+    """The node answered, and with an error.
+
+    Attributes:
+        is_for_now: Whether it may take the same a little later.
+    """
+
+    def __init__(self, message: str, *, is_for_now: bool = False) -> None:
+        super().__init__(message)
+        self.is_for_now = is_for_now
 
 
 def has_credentials(environ: Mapping[str, str] = os.environ) -> bool:
@@ -63,6 +73,52 @@ def post(
     return _send(request, timeout_seconds)
 
 
+def post_bytes(
+    url: str,
+    path: str,
+    data: bytes,
+    headers: Mapping[str, str],
+    timeout_seconds: float = 60.0,
+) -> dict[str, Any]:
+    """Send a POST of bytes to the node at `url` and return its answer.
+
+    Raises:
+        CallRefused: it answered with an error.
+        CallFailed: there was no answer.
+    """
+    headers = {"Content-Type": "application/octet-stream", **headers}
+    request = urllib.request.Request(url.rstrip("/") + path, data, headers, method="POST")
+    return _send(request, timeout_seconds)
+
+
+@contextmanager
+def stream(url: str, path: str, idle_seconds: float = 60.0) -> Iterator[http.client.HTTPResponse]:
+    """Have a GET's answer, to be read piece by piece.
+
+    Args:
+        idle_seconds: How long the node may be silent.
+
+    Raises:
+        CallRefused: it answered with an error.
+        CallFailed: there was no whole answer.
+    """
+    request = urllib.request.Request(url.rstrip("/") + path)
+    for name, value in login_headers().items():
+        request.add_unredirected_header(name, value)
+    try:
+        with _Watch(idle_seconds).opener().open(request, timeout=idle_seconds) as answer:
+            yield answer
+    except urllib.error.HTTPError as error:
+        raise CallRefused(printable(f"{request.full_url}: {_message_of(error)}")) from error
+    except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
+        words = str(error) or type(error).__name__
+        raise CallFailed(printable(f"{request.full_url} gave no whole answer: {words}")) from error
+    except urllib.error.URLError as error:
+        raise CallFailed(
+            printable(f"{request.full_url} does not answer: {_reason_of(error)}")
+        ) from error
+
+
 def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
     """Send a GET to the node at `url` and return its answer.
 
@@ -89,7 +145,10 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, 
         with watch, watch.opener().open(request, timeout=timeout_seconds) as answer:
             return _object_in(answer)
     except urllib.error.HTTPError as error:
-        raise CallRefused(printable(f"{request.full_url}: {_message_of(error)}")) from error
+        raise CallRefused(
+            printable(f"{request.full_url}: {_message_of(error)}"),
+            is_for_now=error.code in _FOR_NOW,
+        ) from error
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         why = f"not within {timeout_seconds:g} s" if watch.is_over else _reason_of(error)
         raise CallFailed(printable(f"{request.full_url} does not answer: {why}")) from error

@@ -19,6 +19,7 @@ from synap.http.api.endpoints import (
     api_keys,
     backup,
     commands,
+    exports,
     idempotency,
     metrics,
     operations,
@@ -117,8 +118,8 @@ def create_app(config: Config) -> App:
         answers_vary=sites.answers_vary,
     )  # fmt: skip
     themes = (
-        operations, raw_values, commands, idempotency, status, probes, metrics, backup, snapshots,
-        replication, document, docs_page,
+        operations, raw_values, commands, exports, idempotency, status, probes, metrics, backup,
+        snapshots, replication, document, docs_page,
     )  # fmt: skip
     for theme in themes:
         theme.add_routes(app, local, api)

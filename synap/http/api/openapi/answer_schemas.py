@@ -123,6 +123,8 @@ SCHEMAS: dict[str, Schema] = {
         "description": "The stored text; with `type=bytes` the bytes as integers.",
         "anyOf": [TEXT, _BYTES],
     },
+    "Lines": {"type": "string", "description": "A JSON object on each line."},
+    "Imported": made_of(success=TRUE, written=NATURAL),
     "Txn": made_of(succeeded=BOOLEAN, results=list_of(OBJECT)),
     "Deleted": made_of(deleted=BOOLEAN, key=TEXT),
     "DeletedCount": made_of(deleted=NATURAL),

@@ -50,6 +50,17 @@ def _routes_of(*operations: Operation[Any, Any]) -> Iterator[Route]:
 # Routes by theme, in the order in which they are shown.
 ROUTES: dict[str, tuple[Route, ...]] = {
     "Keys": (*_routes_of(*WHOLE_KEYS, TXN, *VALUES, *DEADLINES, *KEYSPACE),),
+    "Lines of keys": (
+        get(
+            "/kv/export", "Stream all keys that begin with a prefix, of one state", "Lines",
+            parameters=(Parameter("prefix", TEXT, "What the keys begin with; all without it"),),
+            media_type="application/x-ndjson",
+        ),
+        Route(
+            "POST", "/kv/import", "Write the keys of an export, or of a part of one", "Imported",
+            "write", takes_bytes=True, statuses=(413, 422),
+        ),
+    ),
     "Raw values": (
         get(
             "/raw/{key}", "Get a value's bytes", "Binary",

@@ -32,7 +32,9 @@ def by_path() -> dict[str, list[Operation[Any, Any]]]:
     return found
 
 
-KV_WORDS = frozenset(
+# Those whose resources are no operations.
+_OTHER_WORDS = frozenset({"export", "import"})
+KV_WORDS = _OTHER_WORDS | frozenset(
     path.split("/")[2] for path in by_path() if path.startswith("/kv/") and path[4] != "{"
 )
 """The words that may follow /kv/ and have a meaning of their own there."""

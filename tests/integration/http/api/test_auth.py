@@ -166,6 +166,8 @@ BODIES: dict[tuple[str, str], object] = {
     ("DELETE", "/raw/{key:key}"): None,
     ("DELETE", "/slowlog"): None,
     ("POST", "/kv/set"): {"key": "guarded", "value": 1},
+    ("POST", "/kv/txn"): {"then": [{"set": {"key": "guarded", "value": 1}}]},
+    ("POST", "/kv/import"): {"key": "guarded", "value": "1"},
     ("POST", "/kv/mset"): {"pairs": [["guarded", 1]]},
     ("POST", "/kv/msetnx"): {"pairs": [["guarded2", 1]]},
     ("POST", "/kv/mget"): {"keys": ["guarded"]},
@@ -471,6 +473,14 @@ def test_flood_of_wrong_passwords_leaves_the_node_serving(node: Node, root: As) 
 
 def audit_lines(node: Node, *words: str) -> list[str]:
     return [line for line in node.log.splitlines() if all(word in line for word in words)]
+
+
+def test_export_shows_only_what_may_be_read(node: Node, root: As) -> None:
+    root.post("/kv/mset", {"pairs": [["report:a", 1], ["secret:a", 1]]})
+    for pattern, shown in (("kv:report:*", True), ("kv:*:a", True), ("kv:none:*", False)):
+        exported = key_for(root, node, (pattern, "read")).get("/kv/export").body
+        assert (b'"report:a"' in exported) == shown
+        assert (b'"secret:a"' in exported) == (pattern == "kv:*:a")
 
 
 def test_idempotency_key_of_another_caller_is_another_one(node: Node, root: As) -> None:

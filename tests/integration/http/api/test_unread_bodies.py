@@ -19,10 +19,10 @@ BODY = b'{"key": "k"}'
 
 ROUTES = (
     "POST /kv/set", "POST /kv/mset", "POST /kv/mget", "POST /kv/mdel", "POST /kv/incr",
-    "POST /kv/txn", "POST /kv/k/append", "POST /kv/k/getset", "POST /kv/k/expire",
-    "POST /key/k/rename",
-    "POST /key/k/copy", "PUT /raw/k", "POST /auth/users", "POST /replication/promote",
-    "POST /replication/follow", "POST /api/v1/command",
+    "POST /kv/txn", "POST /kv/import", "POST /kv/k/append", "POST /kv/k/getset",
+    "POST /kv/k/expire", "POST /key/k/rename", "POST /key/k/copy", "PUT /raw/k",
+    "POST /auth/users", "POST /replication/promote", "POST /replication/follow",
+    "POST /api/v1/command",
 )  # fmt: skip
 # How a body is announced, with what is sent of it.
 WAYS = {

@@ -89,6 +89,8 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("POST /key/{key}/renamenx", {"key": "d"}, {"destination": "e"}),
     ("POST /api/v1/command", {}, {"command": "kv.get", "payload": {"key": "a"}}),
     ("POST /api/v1/command", {}, {"type": "batch", "commands": [{"command": "kv.dbsize"}]}),
+    ("GET /kv/export", {}, {"prefix": "a"}),
+    ("POST /kv/import", {}, b'{"key":"imported","value":"1"}'),
     ("POST /kv/txn", {}, {"if": [{"key": "a", "exists": False}], "then": [{"get": {"key": "a"}}],
                           "else": [{"set": {"key": "b", "value": 2}}, {"del": {"key": "none"}}]}),
     ("GET /idempotency/{key}", {"key": "named"}, None),
