@@ -488,13 +488,19 @@ class NodeApi:
                 "removing every key is turned off; kv_store.allow_flush_commands turns it on"
             )
 
-    def get(self, caller: Caller, key: bytes) -> tuple[Record | None, LogEnd]:
-        """Return what `key` holds now, or None, and the end of the log.
+    def get(self, caller: Caller, key: bytes, asked: object = None) -> tuple[Record | None, LogEnd]:
+        """Return what `key` holds now, or None, and the end of the log; counted as a GET.
 
         Args:
             caller: Who asks.
-            key: Checked already.
+            asked: What else is asked for, of which nothing matters here. It is taken so that an
+                operation can look by this method itself.
+
+        Raises:
+            KeyInvalid: the key is empty or too long.
         """
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)
         if caller.is_limited:
             caller.require_read(key)
         record, end = self._node.reader().get(key)
@@ -508,8 +514,11 @@ class NodeApi:
         counts[_MISSES] += 1
         return None, end
 
-    def look(self, caller: Caller, key: bytes) -> tuple[Record | None, LogEnd]:
+    def look(
+        self, caller: Caller, key: bytes, asked: object = None
+    ) -> tuple[Record | None, LogEnd]:
         """Return the same as `get` without counting it as one."""
+        check_key(key)
         if caller.is_limited:
             caller.require_read(key)
         record, end = self._node.reader().get(key)

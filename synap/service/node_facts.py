@@ -14,7 +14,6 @@ import msgspec
 
 from synap import __version__
 from synap.auth.permissions import Caller
-from synap.commands.records import check_key
 from synap.errors import Recovering
 from synap.node.procfs import TcpConnection, connections_on, process_facts
 from synap.place import LogEnd
@@ -177,7 +176,6 @@ class NodeFacts:
             KeyInvalid: it is empty or too long.
             KeyNotFound: it does not exist.
         """
-        check_key(key)
         record, end = self._api.look(caller, key)
         if record is None:
             raise not_found(key)

@@ -286,15 +286,16 @@ class FastPath:
         found, end = found_end
         if end is not self._end:
             self._see(end)
-        type_lines, status = route.type_lines, 200
         if self._node.is_replica:
             lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
+        status, type_lines = 200, route.type_lines
         if route.has_etag and found is not None:
             version = found.version
             # The newest reign's, mostly.
-            is_newest = version >= self._first_offset
-            token = f"{version}{self._suffix}" if is_newest else self._token(version)
-            lines = f'{lines}etag: "{token}"\r\n'
+            if version >= self._first_offset:
+                lines = f'{lines}etag: "{version}{self._suffix}"\r\n'
+            else:
+                lines = f'{lines}etag: "{self._token(version)}"\r\n'
             if unwanted is not None and self._names(unwanted, found, end):
                 status = 304
         text = b""
@@ -310,8 +311,8 @@ class FastPath:
             else:
                 text = route.encode(shown)
         request_id = self._note(route, come, status)
-        lines = f"{lines}{self._place_lines}x-request-id: {request_id}\r\n"
-        come[3].answer(text_head(status, lines, type_lines, len(text)), text)
+        head = text_head(status, lines, self._place_lines, request_id, type_lines, len(text))
+        come[3].answer(head, text)
         return True
 
     def _is_reached(self, asked: Mapping[bytes, bytes]) -> bool:
@@ -359,12 +360,13 @@ class FastPath:
             return
         data = orjson.dumps(shown)
         request_id = self._note(route, pending.come, 200)
-        lines = (
-            f"{pending.lines}{more}{self._vary}x-synap-offset: {done.offset}\r\n"
+        place_lines = (
+            f"{self._vary}x-synap-offset: {done.offset}\r\n"
             f"x-synap-position: {reigns.token(done.offset)}\r\n"
-            f"x-request-id: {request_id}\r\n"
         )
-        pending.reply.send(text_head(200, lines, JSON_TYPE_LINE, len(data)), data)
+        lines = pending.lines + more
+        head = text_head(200, lines, place_lines, request_id, JSON_TYPE_LINE, len(data))
+        pending.reply.send(head, data)
 
     def answer_error(self, pending: PendingWrite, error: SynapError) -> None:
         """Answer a write that the log's owner refused, or of which nothing is known."""
@@ -373,9 +375,10 @@ class FastPath:
         request_id = self._note(route, pending.come, answer.status)
         if answer.status == 500:
             log_failure(route.template, route.method, request_id, error)
-        more = header_lines((*answer.headers, ("x-request-id", request_id)))
-        lines = f"{pending.lines}{self._vary}{more}"
-        head = text_head(answer.status, lines, JSON_TYPE_LINE, len(answer.body))
+        lines = pending.lines + header_lines(answer.headers)
+        head = text_head(
+            answer.status, lines, self._vary, request_id, JSON_TYPE_LINE, len(answer.body)
+        )
         pending.reply.send(head, answer.body)
 
     def _note(self, route: HotRoute, come: Come, status: int) -> str:

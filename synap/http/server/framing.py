@@ -138,17 +138,23 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> str:
 JSON_TYPE_LINE = f"content-type: application/json{LINE_END}"
 
 
-def text_head(status: int, lines: str, type_lines: str, body_bytes: int) -> bytes:
+def text_head(
+    status: int, lines: str, more: str, request_id: str, type_lines: str, body_bytes: int
+) -> bytes:
     """Return the head of an answer, but for the worker's own lines and the blank one.
 
     Args:
-        lines: More headers, each with its end: of `header_lines`, or of the caller's own numbers.
+        lines, more: Headers, each with its end: of `header_lines`, or of the caller's own numbers.
+        request_id: Printable ASCII.
         type_lines: Those that say what the body is; left out where the status has none.
         body_bytes: Length of the body.
     """
     if status == 304:
-        return f"{_STATUS_TEXTS[304]}{lines}".encode()
-    return (f"{_STATUS_TEXTS[status]}{lines}content-length: {body_bytes}\r\n{type_lines}").encode()
+        return f"{_STATUS_TEXTS[304]}{lines}{more}x-request-id: {request_id}\r\n".encode()
+    return (
+        f"{_STATUS_TEXTS[status]}{lines}{more}x-request-id: {request_id}\r\n"
+        f"content-length: {body_bytes}\r\n{type_lines}"
+    ).encode()
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):

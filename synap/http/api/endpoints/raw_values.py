@@ -14,7 +14,6 @@ from synap.http.api.conditions import Conditions, client_has, conditions_of
 from synap.http.api.etags import etag_of
 from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute
 from synap.http.api.idempotency import request_key
-from synap.http.api.operations.operation import get_key
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param
 from synap.http.server.framing import header_lines
@@ -97,7 +96,7 @@ def _deleted(key: bytes, number: object) -> object:
 
 def hot_routes() -> list[HotRoute]:
     """Return the routes of the short way, for requests without conditions but of a GET."""
-    reading = ReadRoute("GET", _PATH, get_key, _value)
+    reading = ReadRoute("GET", _PATH, NodeApi.get, _value)
     reading.without_body(None)
     reading.has_etag = True
     reading.encode, reading.type_lines = bytes, header_lines(_VALUE_HEADERS)

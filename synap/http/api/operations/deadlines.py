@@ -8,14 +8,8 @@ from synap.commands.keys import Expire, Persist
 from synap.commands.records import Record
 from synap.http.api.bodies import Natural, expiry_after
 from synap.http.api.openapi.route import get, post
-from synap.http.api.operations.operation import (
-    Look,
-    Nothing,
-    Write,
-    look_at_key,
-    named,
-)
-from synap.service.node_api import not_found, seconds_left
+from synap.http.api.operations.operation import Look, Nothing, Write, named
+from synap.service.node_api import NodeApi, not_found, seconds_left
 from synap.shared.node_clock import begun_ms
 
 
@@ -48,7 +42,7 @@ DEADLINES = (
         "kv.ttl",
         get("/kv/{key}/ttl", "Get the seconds that a key has left", "Ttl", statuses=(404,)),
         Nothing,
-        look_at_key,
+        NodeApi.look,
         _ttl,
     ),
 )

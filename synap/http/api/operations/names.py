@@ -18,7 +18,6 @@ from synap.http.api.operations.operation import (
     Read,
     Write,
     as_it_is,
-    look_at_key,
     named,
 )
 from synap.place import LogEnd
@@ -55,7 +54,7 @@ def _existence(key: bytes, body: Nothing, record: Record | None) -> object:
 def _look_by_name(
     api: NodeApi, caller: Caller, key: bytes, body: KeyBody
 ) -> tuple[Record | None, LogEnd]:
-    return look_at_key(api, caller, body.key.encode(), body)
+    return api.look(caller, body.key.encode())
 
 
 def _moved(key: bytes, body: DestinationBody, success: bool) -> object:
@@ -79,14 +78,14 @@ NAMES = (
         "key.type",
         get("/key/{key}/type", "Get the kind of a key's value", "Kind"),
         Nothing,
-        look_at_key,
+        NodeApi.look,
         _kind,
     ),
     Look(
         "key.exists",
         get("/key/{key}/exists", "See whether a key exists", "Existence"),
         Nothing,
-        look_at_key,
+        NodeApi.look,
         _existence,
     ),
     Write(

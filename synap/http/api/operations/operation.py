@@ -19,7 +19,7 @@ import msgspec
 from synap.auth.permissions import Action, Caller
 from synap.commands.commands import Command
 from synap.commands.once import RequestKey
-from synap.commands.records import MAX_KEY_BYTES, Record, check_key
+from synap.commands.records import Record
 from synap.commands.transactions import Queued, TransactionCommand
 from synap.errors import NotHeld
 from synap.http.api.bodies import Decode
@@ -428,22 +428,3 @@ def _unless_queued(show: Show[BodyT, Any]) -> Show[BodyT, Any]:
         return _QUEUED if isinstance(found, Queued) else show(key, body, found)
 
     return show_queued
-
-
-def get_key(api: NodeApi, caller: Caller, key: bytes, body: object) -> tuple[Record | None, LogEnd]:
-    """Return what the key holds, counted as a GET.
-
-    Raises:
-        KeyInvalid: it is empty or too long.
-    """
-    if not 0 < len(key) <= MAX_KEY_BYTES:
-        check_key(key)
-    return api.get(caller, key)
-
-
-def look_at_key(
-    api: NodeApi, caller: Caller, key: bytes, body: object
-) -> tuple[Record | None, LogEnd]:
-    """Return the same as `get_key` without counting it as one."""
-    check_key(key)
-    return api.look(caller, key)

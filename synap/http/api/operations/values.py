@@ -19,16 +19,9 @@ from synap.commands.values import readable, stored_bytes
 from synap.http.api.bodies import Natural
 from synap.http.api.openapi.answer_schemas import INTEGER
 from synap.http.api.openapi.route import Parameter, get, post
-from synap.http.api.operations.operation import (
-    Look,
-    Nothing,
-    Write,
-    get_key,
-    look_at_key,
-    named,
-)
+from synap.http.api.operations.operation import Look, Nothing, Write, named
 from synap.request_errors import InvalidValue
-from synap.service.node_api import not_found
+from synap.service.node_api import NodeApi, not_found
 
 
 class AmountBody(msgspec.Struct, gc=False):
@@ -150,7 +143,7 @@ VALUES = (
             parameters=_RANGE, statuses=(404,),
         ),
         SliceBody,
-        get_key,
+        NodeApi.get,
         _slice,
         show_named=_slice_by_name,
     ),
@@ -165,7 +158,7 @@ VALUES = (
         "kv.strlen",
         get("/kv/{key}/strlen", "Get a value's length in bytes", "Length"),
         Nothing,
-        look_at_key,
+        NodeApi.look,
         _length,
     ),
     Write(

@@ -23,7 +23,6 @@ from synap.http.api.operations.operation import (
     Look,
     Nothing,
     Write,
-    get_key,
     named,
 )
 from synap.place import LogEnd, Place, parse_place
@@ -341,7 +340,7 @@ GET = Look(
         parameters=(_SHAPE, IF_MATCH, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
     ),
     GetBody,
-    get_key,
+    NodeApi.get,
     _value,
     show_named=_value_by_name,
 )  # fmt: skip
