@@ -81,6 +81,9 @@ class WriterClient(asyncio.Protocol):
     """A connection to the log's owner which reconnects by itself.
 
     All methods belong to the event loop that `start` was called on.
+
+    Attributes:
+        waiting: Who waits for an outcome, by the request's number.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class WriterClient(asyncio.Protocol):
         self._last_id = 0
         self._unsent: deque[Request] = deque()
         self._first_unsent_id = 1
-        self._waiting: dict[int, Waiter] = {}
+        self.waiting: dict[int, Waiter] = {}
         # (deadline, first request id) of marks in time: far fewer than requests.
         self._turns: deque[tuple[float, int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,11 +130,6 @@ class WriterClient(asyncio.Protocol):
             transport.abort()
         self._fail_sent()
         self._fail_unsent(WriterUnavailable("this worker is stopping; nothing was changed"))
-
-    @property
-    def waiting(self) -> int:
-        """How many writes wait for their outcomes."""
-        return len(self._waiting)
 
     async def execute(
         self, command: Command | TransactionCommand | Once, min_replicas: int = 0
@@ -161,12 +159,12 @@ class WriterClient(asyncio.Protocol):
         Raises:
             WriterUnavailable: too many wait already; `waiter` hears nothing.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self.waiting) >= MAX_WAITING:
             raise WriterUnavailable(
                 f"{MAX_WAITING} writes are waiting for the writer; nothing was changed, try again"
             )
         self._last_id = request_id = self._last_id + 1
-        self._waiting[request_id] = waiter
+        self.waiting[request_id] = waiter
         self._unsent.append(Request(request_id, command, min_replicas))
         if not self._is_flush_due:
             self._begin_turn(request_id)
@@ -186,7 +184,7 @@ class WriterClient(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
             return
-        waiting = self._waiting
+        waiting = self.waiting
         for answer in answers:
             waiter = waiting.pop(answer.id, None)
             if waiter is None or waiter.done():
@@ -224,7 +222,7 @@ class WriterClient(asyncio.Protocol):
                 return
             except OSError as error:
                 logger.debug("the writer does not answer: %s", error)
-            if self._waiting and self._refusal is not None:
+            if self.waiting and self._refusal is not None:
                 refusal = self._refusal()
                 if refusal is not None:
                     self._fail_unsent(refusal)
@@ -250,7 +248,7 @@ class WriterClient(asyncio.Protocol):
             batch_bytes = 0
             while unsent and batch_bytes < _MESSAGE_BYTES:
                 request = unsent.popleft()
-                if request.id in self._waiting:
+                if request.id in self.waiting:
                     batch.append(request)
                     batch_bytes += request.command.size
             if batch:
@@ -263,8 +261,8 @@ class WriterClient(asyncio.Protocol):
         while turns and turns[0][0] + _MARK_SECONDS <= now:
             turns.popleft()
         first_in_time = turns[0][1] if turns else self._last_id + 1
-        for request_id in list(takewhile(lambda i: i < first_in_time, self._waiting)):
-            waiter = self._waiting.pop(request_id)
+        for request_id in list(takewhile(lambda i: i < first_in_time, self.waiting)):
+            waiter = self.waiting.pop(request_id)
             if not waiter.done():
                 waiter.set_exception(self._late(request_id))
         self._timer = None
@@ -280,8 +278,8 @@ class WriterClient(asyncio.Protocol):
         )
 
     def _fail_sent(self) -> None:
-        for request_id in [i for i in self._waiting if i < self._first_unsent_id]:
-            waiter = self._waiting.pop(request_id)
+        for request_id in [i for i in self.waiting if i < self._first_unsent_id]:
+            waiter = self.waiting.pop(request_id)
             if not waiter.done():
                 waiter.set_exception(
                     OutcomeUnknown(
@@ -292,7 +290,7 @@ class WriterClient(asyncio.Protocol):
 
     def _fail_unsent(self, error: WriteRefused) -> None:
         self._unsent.clear()
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         for waiter in waiting.values():
             if not waiter.done():
                 waiter.set_exception(type(error)(error.message))

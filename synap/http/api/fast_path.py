@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
+import msgspec
 import orjson
 
 from synap.auth.permissions import TRUSTED
@@ -51,6 +52,8 @@ _CHANGE_ODD_BYTES = bytes(
     code if code in _PLAIN_KEY_BYTES else int(code == 0) for code in range(256)
 )
 _VERSION_BYTES = len(b" HTTP/1.1")
+# Of POST and PUT.
+_P = ord("P")
 _NOTHING_ASKED: Mapping[bytes, bytes] = {}
 
 _now_ns = time.perf_counter_ns
@@ -143,6 +146,8 @@ class FastPath:
         self._place_lines = ""
         self._token = NO_REIGNS.token
         self._first_offset, self._suffix = NO_REIGNS.first_offset, NO_REIGNS.suffix
+        # The lineage that wrote last.
+        self._writing = NO_REIGNS
         self._vary = "vary: Origin\r\n" if answers_vary else ""
 
     def _add(self, route: HotRoute) -> None:
@@ -152,6 +157,7 @@ class FastPath:
         elif has_key:
             self._before_key[before] = route
         else:
+            assert before[0] == _P
             self._whole[before] = route
 
     def pause(self, is_paused: bool) -> None:
@@ -173,18 +179,19 @@ class FastPath:
         start = data.find(b"\r") - _VERSION_BYTES
         if start < 0 or self._is_paused:
             return False
-        slash = data.rfind(b"/", 0, start)
-        route = self._before_key.get(data[:slash])
-        if route is not None:
-            key = data[slash + 1 : start]
-            if key.translate(_CHANGE_ODD_BYTES) is not key:
-                key = _key_of(key)
-            if not key:
-                return False
-        else:
-            key = b""
-            route = self._whole.get(data[:start])
-            if route is None:
+        key = b""
+        # Most writes are for a route without a key, and no read is.
+        route = self._whole.get(data[:start]) if data[0] == _P else None
+        if route is None:
+            slash = data.rfind(b"/", 0, start)
+            route = self._before_key.get(data[:slash])
+            if route is not None:
+                key = data[slash + 1 : start]
+                if key.translate(_CHANGE_ODD_BYTES) is not key:
+                    key = _key_of(key)
+                if not key:
+                    return False
+            else:
                 found = self._around(data[:slash], data[slash + 1 : start])
                 if found is None:
                     return False
@@ -258,14 +265,16 @@ class FastPath:
             SynapError: the same, for it is at fault.
         """
         body = route.body
-        if route.takes_body:
+        if route.tells_routes:
             resolved = route.resolve(text)
             if resolved is None:
                 return False
             route, body = resolved
+        elif route.takes_body:
+            body = route.decode(text)
         if route.is_write:
-            return self._write(cast(WriteRoute, route), key, body, come, lines)
-        return self._read(cast(ReadRoute, route), key, body, come, lines)
+            return self._write(route, key, body, come, lines)  # type: ignore[arg-type]
+        return self._read(route, key, body, come, lines)  # type: ignore[arg-type]
 
     def _read(self, route: ReadRoute, key: bytes, body: Any, come: Come, lines: str) -> bool:
         asked = come[2]
@@ -351,20 +360,24 @@ class FastPath:
     def answer_write(self, pending: PendingWrite, done: Done) -> None:
         """Answer a write that the log's owner carried out."""
         self._api.count(pending.command, done.result)
-        route = pending.route
-        reigns = self._node.reigns(done.history)
+        route, lines = pending.route, pending.lines
+        if done.history is not self._writing.history:
+            self._writing = self._node.reigns(done.history)
+        reigns, offset = self._writing, done.offset
         try:
-            more, shown = route.finish(pending.key, pending.body, done.result, reigns)
+            if route.finish is None:
+                shown = route.show(pending.key, pending.body, done.result)
+            else:
+                more, shown = route.finish(pending.key, pending.body, done.result, reigns)
+                lines += more
         except SynapError as error:
             self.answer_error(pending, error)
             return
         data = orjson.dumps(shown)
         request_id = self._note(route, pending.come, 200)
-        place_lines = (
-            f"{self._vary}x-synap-offset: {done.offset}\r\n"
-            f"x-synap-position: {reigns.token(done.offset)}\r\n"
-        )
-        lines = pending.lines + more
+        text = str(offset)
+        token = text + reigns.suffix if offset >= reigns.first_offset else reigns.token(offset)
+        place_lines = f"{self._vary}x-synap-offset: {text}\r\nx-synap-position: {token}\r\n"
         head = text_head(200, lines, place_lines, request_id, JSON_TYPE_LINE, len(data))
         pending.reply.send(head, data)
 
@@ -403,40 +416,40 @@ class FastPath:
         return request_id
 
 
-class PendingWrite:
+class _NoReply:
+    """Stands for the place of an answer until there is one."""
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Send nothing: no outcome comes before `submit` has returned."""
+
+
+_NO_REPLY = _NoReply()
+
+
+class PendingWrite(msgspec.Struct, gc=False):
     """A write on its way through the log's owner; takes the outcome as a future would.
 
+    Nothing that it names leads back to it, so that no collector need look at it.
+
     Attributes:
-        reply: The place of its answer.
+        fast_path: Answers it.
         route: What it is for.
         key: That of its path; b"" where there is none.
         body: What was asked for.
         command: What it comes to.
         come: How it came.
         lines: Of the answer's head, as far as it is made.
+        reply: The place of its answer.
     """
 
-    __slots__ = ("_fast_path", "body", "come", "command", "key", "lines", "reply", "route")
-
-    reply: Reply
-
-    def __init__(
-        self,
-        fast_path: FastPath,
-        route: WriteRoute,
-        key: bytes,
-        body: Any,
-        command: Command,
-        come: Come,
-        lines: str,
-    ) -> None:
-        self._fast_path = fast_path
-        self.route = route
-        self.key = key
-        self.body = body
-        self.command = command
-        self.come = come
-        self.lines = lines
+    fast_path: FastPath
+    route: WriteRoute
+    key: bytes
+    body: Any
+    command: Command
+    come: Come
+    lines: str
+    reply: Reply = _NO_REPLY
 
     def done(self) -> bool:
         """Return False: nobody takes a write back that is on its way."""
@@ -444,11 +457,11 @@ class PendingWrite:
 
     def set_result(self, done: Done) -> None:
         """Take what the log's owner did."""
-        self._fast_path.answer_write(self, done)
+        self.fast_path.answer_write(self, done)
 
     def set_exception(self, error: SynapError) -> None:
         """Take why it did not."""
-        self._fast_path.answer_error(self, error)
+        self.fast_path.answer_error(self, error)
 
 
 def _key_of(segment: bytes) -> bytes:

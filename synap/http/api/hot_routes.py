@@ -44,6 +44,9 @@ def kinds_of(lengths: Iterable[int], types: Iterable[int], has_credentials: bool
     return frozenset((always + length + kind) >> BODY_BITS for length in lengths for kind in types)
 
 
+Finish = Callable[[bytes, Any, Any, Reigns], tuple[str, object]]
+
+
 class HotRoute:
     """A route of the short way.
 
@@ -59,13 +62,14 @@ class HotRoute:
         is_write: Whether the log's owner carries it out.
         is_plain_read: Whether it is not, and there is no body.
         takes_body: Whether a request may have a body.
+        tells_routes: Whether its body tells another route, by `resolve`.
         body: What the operation is asked with where there is none.
         decode: Makes the body's bytes what it is asked with, where there is one.
     """
 
     __slots__ = (
         "body", "decode", "has_words", "is_plain_read", "is_write", "kinds", "lengths", "method",
-        "name", "path", "slots", "takes_body", "template", "types",
+        "name", "path", "slots", "takes_body", "tells_routes", "template", "types",
     )  # fmt: skip
 
     def __init__(self, method: str, path: str, template: str = "") -> None:
@@ -78,7 +82,7 @@ class HotRoute:
         self.types: tuple[int, ...] = _TYPES
         self.kinds: frozenset[int] = frozenset()
         self.slots: dict[int, int] = {}
-        self.is_write = self.is_plain_read = False
+        self.is_write = self.is_plain_read = self.tells_routes = False
         self.takes_body = True
         self.body: Any = None
         self.decode: Callable[[bytes], Any] = bytes
@@ -91,7 +95,7 @@ class HotRoute:
         self.body = body
 
     def resolve(self, text: bytes) -> tuple[HotRoute, Any] | None:
-        """Return the route that a request is for by its body, and what it is asked with.
+        """Return the route that a body tells, and what that is asked with.
 
         Returns:
             None where it is for the long way.
@@ -99,7 +103,7 @@ class HotRoute:
         Raises:
             SynapError: the body is at fault.
         """
-        return self, self.decode(text)
+        raise NotImplementedError
 
     def refuse(self, error: SynapError, body: Any, node: LocalNode | None = None) -> ErrorAnswer:
         """Return what a client gets for an error."""
@@ -143,9 +147,11 @@ class WriteRoute(HotRoute):
     Attributes:
         prepare: Makes the command.
         show: Makes the answer of key, body and the command's result.
+        finish: Makes more lines of the answer's head too, for which it is given the lineage; None
+            where there are no more.
     """
 
-    __slots__ = ("prepare", "show")
+    __slots__ = ("finish", "prepare", "show")
 
     def __init__(
         self,
@@ -159,10 +165,7 @@ class WriteRoute(HotRoute):
         self.is_write = True
         self.prepare = prepare
         self.show = show
-
-    def finish(self, key: bytes, body: Any, result: Any, reigns: Reigns) -> tuple[str, object]:
-        """Return more lines of the answer's head, and the answer."""
-        return "", self.show(key, body, result)
+        self.finish: Finish | None = None
 
 
 def routes_of(operations: Iterable[Operation[Any, Any]]) -> list[HotRoute]:

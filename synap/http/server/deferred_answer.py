@@ -7,7 +7,9 @@ and nothing of ASGI.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+import msgspec
 
 from synap.http.server import framing
 from synap.http.server.connection_state import State
@@ -34,24 +36,22 @@ class Output(Protocol):
         """Go on with the next request."""
 
 
-class DeferredAnswer:
+class DeferredAnswer(msgspec.Struct):
     """One answer that is still to come. The request's body is whole.
 
     Attributes:
+        output: Where it goes.
         keep_alive: The connection stays open after the answer.
         stage: COMPLETE once it was sent.
         is_disconnected: The client is gone.
     """
 
-    __slots__ = ("_output", "is_disconnected", "keep_alive", "stage")
+    output: Output
+    stage: int = UNANSWERED
+    keep_alive: bool = True
+    is_disconnected: bool = False
 
-    has_more_body = False
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self.stage = UNANSWERED
-        self.keep_alive = True
-        self.is_disconnected = False
+    has_more_body: ClassVar[bool] = False
 
     def send(self, head: bytes, body: bytes) -> None:
         """Send the whole answer; one to a client that is gone is dropped.
@@ -61,7 +61,7 @@ class DeferredAnswer:
             body: As long as the head says.
         """
         self.stage = COMPLETE
-        output = self._output
+        output = self.output
         if self.is_disconnected:
             return
         line = output.server.date_line

@@ -364,6 +364,7 @@ class HotCommands(HotRoute):
     def __init__(self, node: LocalNode) -> None:
         super().__init__("POST", _PATH)
         self.types = (0, JSON_TYPE)
+        self.tells_routes = True
         self._routes = {name: _hot(each, node) for name, each in BY_NAME.items()}
 
     def resolve(self, text: bytes) -> tuple[HotRoute, Any] | None:

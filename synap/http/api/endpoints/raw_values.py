@@ -107,21 +107,15 @@ def hot_routes() -> list[HotRoute]:
         lambda key, body, number: _deleted(key, number),
     )
     deleting.without_body(None)
-    return [reading, _HotPut(), deleting]
+    putting = WriteRoute("PUT", _PATH, Set, lambda key, value, result: result)
+    putting.lengths = (0, LENGTH)
+    putting.finish = _finish_put
+    return [reading, putting, deleting]
 
 
-class _HotPut(WriteRoute):
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__("PUT", _PATH, Set, lambda key, value, result: result)
-        self.lengths = (0, LENGTH)
-
-    def finish(
-        self, key: bytes, body: bytes, result: SetResult, reigns: Reigns
-    ) -> tuple[str, object]:
-        version = reigns.place(result.version)
-        return header_lines((("ETag", etag_of(version)),)), _written(key, version)
+def _finish_put(key: bytes, body: bytes, result: SetResult, reigns: Reigns) -> tuple[str, object]:
+    version = reigns.place(result.version)
+    return header_lines((("ETag", etag_of(version)),)), _written(key, version)
 
 
 def _value(key: bytes, body: None, record: Record | None) -> bytes | KeyNotFound:

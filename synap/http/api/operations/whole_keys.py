@@ -68,18 +68,24 @@ class SetBody(msgspec.Struct, gc=False):
         """Whether the key that is there has a say, in what is written or in the answer."""
         return self.nx or self.xx or self.keepttl or self.get or self.if_version is not None
 
-    def command(self, now_ms: Callable[[], int]) -> Set:
-        """Return the command; `now_ms` is asked only where there is a deadline."""
-        key, value = self.key.encode(), stored_bytes(self.value)
-        expiry_ms = None
-        if self.expiry is not None:
-            expiry_ms = self.expiry.absolute_ms(now_ms())
-        elif self.ttl is not None:
-            expiry_ms = expiry_after(self.ttl, now_ms())
-        if self.nx and self.xx:
-            raise FieldInvalid("fields 'nx' and 'xx' exclude each other")
-        if_version = None if self.if_version is None else wanted_version(self.if_version)
-        return Set(key, value, expiry_ms, self.nx, self.xx, self.keepttl, self.get, if_version)
+
+def set_command(key: bytes, body: SetBody, now_ms: Callable[[], int] = begun_ms) -> Set:
+    """Return the command of a SET.
+
+    Args:
+        key: Of no meaning: the body has it.
+        now_ms: Wall clock in ms, asked only where there is a deadline.
+    """
+    key, value = body.key.encode(), stored_bytes(body.value)
+    expiry_ms = None
+    if body.expiry is not None:
+        expiry_ms = body.expiry.absolute_ms(now_ms())
+    elif body.ttl is not None:
+        expiry_ms = expiry_after(body.ttl, now_ms())
+    if body.nx and body.xx:
+        raise FieldInvalid("fields 'nx' and 'xx' exclude each other")
+    if_version = None if body.if_version is None else wanted_version(body.if_version)
+    return Set(key, value, expiry_ms, body.nx, body.xx, body.keepttl, body.get, if_version)
 
 
 def wanted_version(given: str | int) -> Place:
@@ -328,7 +334,7 @@ SET = Write(
         parameters=(IF_MATCH, IF_NONE_MATCH), statuses=(412,),
     ),
     SetBody,
-    lambda key, body: body.command(begun_ms),
+    set_command,
     _written,
     show_named=_written_by_name,
     is_queued=True,

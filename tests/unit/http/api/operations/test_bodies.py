@@ -9,7 +9,7 @@ from synap.http.api.bodies import decoder
 from synap.http.api.operations.names import DestinationBody
 from synap.http.api.operations.table import BY_NAME
 from synap.http.api.operations.values import AmountBody, RangeBody
-from synap.http.api.operations.whole_keys import PairsBody, SetBody, decode_pairs
+from synap.http.api.operations.whole_keys import PairsBody, SetBody, decode_pairs, set_command
 from synap.place import Place
 from synap.request_errors import FieldInvalid, InvalidRequest, InvalidValue
 
@@ -19,7 +19,7 @@ set_body = decoder(SetBody)
 
 
 def _set(body: bytes) -> Set:
-    return set_body(body).command(lambda: NOW_MS)
+    return set_command(b"", set_body(body), lambda: NOW_MS)
 
 
 def test_set_body_without_options_is_a_plain_set() -> None:
