@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,13 +74,28 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def modules() -> dict[str, ast.Module]:
+def modules() -> dict[str, Path]:
     paths = [ROOT / "gunicorn.conf.py", *ROOT.glob("synap/**/*.py"), *ROOT.glob("workers/**/*.py")]
-    return {module_name(path): ast.parse(path.read_text(), str(path)) for path in sorted(paths)}
+    return {module_name(path): path for path in sorted(paths)}
 
 
 MODULES = modules()
 ROOTS = {"synap", "synap.http"}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    # Not at import: each of xdist's processes imports this, and one runs the tests.
+    path = MODULES[module]
+    return ast.parse(path.read_text(), str(path))
+
+
+def faults(
+    look: Callable[[str], set[str]], modules: Collection[str] = MODULES
+) -> dict[str, set[str]]:
+    """Return what `look` finds, by module, where it finds anything."""
+    assert modules
+    return {module: found for module in modules if (found := look(module))}
 
 
 def imported_names(node: ast.AST) -> list[str]:
@@ -94,9 +108,9 @@ def imported_names(node: ast.AST) -> list[str]:
     return []
 
 
-def imports_of(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        yield from imported_names(node)
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    return frozenset(name for node in ast.walk(tree_of(module)) for name in imported_names(node))
 
 
 def is_in(module: str, name: str) -> bool:
@@ -121,7 +135,7 @@ def is_pure(module: str) -> bool:
 
 
 def own_imports(module: str) -> set[str]:
-    return {name for name in imports_of(MODULES[module]) if name in MODULES and name != module}
+    return {name for name in imports_of(module) if name in MODULES and name != module}
 
 
 def ends_of(needs: dict[str, set[str]]) -> set[str]:
@@ -137,16 +151,16 @@ def ends_of(needs: dict[str, set[str]]) -> set[str]:
 PACKAGE_MODULES = [name for name in MODULES if name not in ROOTS]
 
 
-@pytest.mark.parametrize("module", sorted(ROOTS))
-def test_root_imports_nothing_of_its_own(module: str) -> None:
-    assert own_imports(module) == set()
+def test_roots_import_nothing_of_their_own() -> None:
+    assert faults(own_imports, ROOTS) == {}
 
 
-@pytest.mark.parametrize("module", PACKAGE_MODULES)
-def test_imports_point_down_only(module: str) -> None:
-    mine, _ = place(module)
-    imported = own_imports(module) - ROOTS
-    assert {name for name in imported if place(name)[0] > mine} == set()
+def test_imports_point_down_only() -> None:
+    def above(module: str) -> set[str]:
+        mine, _ = place(module)
+        return {name for name in own_imports(module) - ROOTS if place(name)[0] > mine}
+
+    assert faults(above, PACKAGE_MODULES) == {}
 
 
 def test_imports_make_no_cycle_between_modules() -> None:
@@ -175,48 +189,56 @@ def test_no_name_of_a_layer_stands_for_nothing() -> None:
     assert names == {place(module)[1] for module in PACKAGE_MODULES}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_stand_outside_functions(module: str) -> None:
+def test_imports_stand_outside_functions() -> None:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-    bodies = [node for node in ast.walk(MODULES[module]) if isinstance(node, functions)]
-    inside = [
-        inner.lineno
-        for body in bodies
-        for inner in ast.walk(body)
-        if isinstance(inner, ast.Import | ast.ImportFrom)
-    ]
-    assert inside == []
+
+    def inside(module: str) -> set[str]:
+        return {
+            f"line {inner.lineno}"
+            for body in ast.walk(tree_of(module))
+            if isinstance(body, functions)
+            for inner in ast.walk(body)
+            if isinstance(inner, ast.Import | ast.ImportFrom)
+        }
+
+    assert faults(inside) == {}
 
 
-@pytest.mark.parametrize("module", [name for name in PACKAGE_MODULES if is_pure(name)])
-def test_pure_module_imports_nothing_impure(module: str) -> None:
-    found = {name.partition(".")[0] for name in imports_of(MODULES[module])}
-    assert found & IMPURE == set()
+def test_pure_modules_import_nothing_impure() -> None:
+    def impure(module: str) -> set[str]:
+        return {name.partition(".")[0] for name in imports_of(module)} & IMPURE
+
+    assert faults(impure, [name for name in PACKAGE_MODULES if is_pure(name)]) == {}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_library_is_imported_in_its_one_place(module: str) -> None:
-    libraries = {name.partition(".")[0] for name in imports_of(MODULES[module])}
-    libraries -= sys.stdlib_module_names | {"synap", "workers"}
-    strays = {name for name in libraries if not module.startswith(HOMES.get(name, ()))}
-    assert strays == set()
+def test_library_is_imported_in_its_one_place() -> None:
+    def strays(module: str) -> set[str]:
+        libraries = {name.partition(".")[0] for name in imports_of(module)}
+        libraries -= sys.stdlib_module_names | {"synap", "workers"}
+        return {name for name in libraries if not module.startswith(HOMES.get(name, ()))}
+
+    assert faults(strays) == {}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "gunicorn.conf"])
-def test_map_of_a_folder_names_what_is_in_it(module: str) -> None:
+def test_map_of_a_folder_names_what_is_in_it() -> None:
     """The docstring of each folder's `__init__` has a word for every module and folder there."""
-    folder, _, name = module.rpartition(".")
-    if folder not in {"", "synap", "workers"}:
-        told = ast.get_docstring(MODULES[folder]) or ""
-        assert re.search(rf"\b{name}\b", told), f"{folder}/__init__.py does not name {name}"
+
+    def unnamed(module: str) -> set[str]:
+        folder, _, name = module.rpartition(".")
+        if module == "gunicorn.conf" or folder in {"", "synap", "workers"}:
+            return set()
+        told = ast.get_docstring(tree_of(folder)) or ""
+        return set() if re.search(rf"\b{name}\b", told) else {f"not in {folder}/__init__.py"}
+
+    assert faults(unnamed) == {}
 
 
 def test_only_processes_configure_log_handlers() -> None:
     configured = [
         module
-        for module, tree in MODULES.items()
+        for module in MODULES
         if module.startswith("synap")
-        for node in ast.walk(tree)
+        for node in ast.walk(tree_of(module))
         if isinstance(node, ast.Attribute)
         and node.attr in ("basicConfig", "addHandler", "setLevel")
     ]
