@@ -13,7 +13,8 @@ from synap.backup.restore import Target, restore
 from synap.disk import DISK, Files
 from synap.errors import DiskFull, RestoreRefused, SnapshotError, StoreError, StoreUnusable
 from tests.disks import small_disk
-from tests.integration.failing_disk import FOR_GOOD, every_disk, every_failure
+from tests.integration.failing_disk import every_disk, every_failure
+from tests.integration.kth_call import FOR_GOOD
 from tests.integration.node_dirs import START_MS, digest_of, open_node, save_backup, write
 
 REFUSED = (DiskFull, SnapshotError, StoreError, StoreUnusable)

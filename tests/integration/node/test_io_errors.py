@@ -22,7 +22,8 @@ from synap.replication.rules.plan import Replace
 from synap.replication.rules.resync import Install, Job, Receive, Write
 from synap.snapshot.folder import Manifest, ReceivedImage, snapshot_path, snapshots
 from synap.snapshot.image import put_in_place, verify_snapshot, write_snapshot
-from tests.integration.failing_disk import ONCE, KthCallFails, every_disk, every_failure
+from tests.integration.failing_disk import every_disk, every_failure
+from tests.integration.kth_call import ONCE, KthCallFails
 from tests.integration.node_dirs import START_MS, digest_of, node_config, open_node, write
 from tests.integration.wal_logs import segments_in
 

@@ -13,7 +13,8 @@ from synap.node.data_dir import DataDir
 from synap.node.identity import Node, NodeIdentity, write_identity
 from synap.node.paths import NodePaths
 from synap.position import Reign
-from tests.integration.failing_disk import ONCE, KthCallFails, every_disk
+from tests.integration.failing_disk import every_disk
+from tests.integration.kth_call import ONCE, KthCallFails
 from tests.integration.node_dirs import START_MS, node_config, open_node, write
 
 FIRST = Reign(1, b"the reign before", 1)

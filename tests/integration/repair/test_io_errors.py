@@ -12,7 +12,8 @@ from synap.errors import RepairRefused
 from synap.repair.log_repair import Repair
 from synap.snapshot.image import write_snapshot
 from synap.store.generations import set_aside
-from tests.integration.failing_disk import ONCE, every_disk, every_failure
+from tests.integration.failing_disk import every_disk, every_failure
+from tests.integration.kth_call import ONCE
 from tests.integration.node_dirs import START_MS, digest_of, open_node, write
 from tests.integration.wal_logs import segments_in
 

@@ -196,7 +196,7 @@ from synap.position import Reign
 from synap.snapshot.folder import prune
 from synap.snapshot.image import write_snapshot
 from synap.store import StoreReader
-from tests.integration.failing_disk import KthCallFails
+from tests.integration.kth_call import KthCallFails
 
 class Deadly(KthCallFails):
     def _call(self, name, do_part=None):
