@@ -1,0 +1,234 @@
+"""Clients that send again whatever gets no answer, while what is before them is lost.
+
+Eight clients count, each thing once, with an `Idempotency-Key` for each; all go over a balancer.
+The counter must be the number of things, and no two of them may have got the same number. Without
+keys the same load counts some things twice, which is what the keys are for: the long form shows it.
+Every write waits for a replica. With every test run the writer, the balancer and the master are
+lost once; with `make chaos` 200 times one of these, the node, or the role by a switchover.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import length
+from tests.support import HOST, Answer, Cluster, Node, eventually, free_port
+from tests.system.test_roles import (
+    HEARTBEAT,
+    SECONDS,
+    await_silence,
+    follow,
+    is_level,
+    promote,
+    synap,
+)
+
+ROUNDS = min(length.ROUNDS, 200) if length.IS_LONG else 3
+CLIENTS = 8
+# So many things are counted between two faults.
+THINGS_A_ROUND = 40
+_PAUSE_SECONDS = 0.02
+_ANSWER_SECONDS = 8.0
+
+pytestmark = pytest.mark.timeout(120 + 30 * ROUNDS)
+
+
+class Balancer:
+    """The process, and the node that it leads to."""
+
+    def __init__(self, folder: Path, node: Node) -> None:
+        self.port = free_port()
+        self._target = folder / "target"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.lead_to(node)
+
+    def lead_to(self, node: Node) -> None:
+        """Send the next connections to `node`."""
+        new = self._target.with_suffix(".new")
+        new.write_text(str(node.port))
+        new.replace(self._target)
+
+    def start(self) -> None:
+        """Start it; it is there when a connection is taken."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.balancer", str(self.port), str(self._target)],
+            cwd=Path(__file__).parents[2],
+        )
+
+    def kill(self) -> None:
+        """Kill it, with whatever it has on its way."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Counting:
+    """The clients' load.
+
+    Attributes:
+        results: What each thing was counted as.
+        repeats: How often something was sent again.
+        unexpected: Answers that no retry is the way after.
+    """
+
+    def __init__(self, balancer: Balancer, *, has_keys: bool) -> None:
+        self.results: list[int] = []
+        self.repeats = 0
+        self.unexpected: list[str] = []
+        self._balancer = balancer
+        self._has_keys = has_keys
+        self._is_over = threading.Event()
+
+    def run(self, number: int) -> None:
+        """Count one thing after the other, until it is over; the last one is counted too."""
+        thing = 0
+        while not self._is_over.is_set():
+            thing += 1
+            self._count(f"{number}:{thing}")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        clients = [threading.Thread(target=self.run, args=(n,)) for n in range(CLIENTS)]
+        for each in clients:
+            each.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            for each in clients:
+                each.join()
+
+    def _count(self, key: str) -> None:
+        while True:
+            answer = self._send(key)
+            if answer is not None and answer.status == http.HTTPStatus.OK:
+                self.results.append(answer.json()["value"])
+                return
+            if answer is not None and answer.status not in (421, 503):
+                self.unexpected.append(f"{answer.status} {answer.body!r}")
+                return
+            self.repeats += 1
+            self._is_over.wait(_PAUSE_SECONDS)
+
+    def _send(self, key: str) -> Answer | None:
+        headers = {"Content-Type": "application/json"}
+        if self._has_keys:
+            headers["Idempotency-Key"] = key
+        connection = http.client.HTTPConnection(HOST, self._balancer.port, timeout=_ANSWER_SECONDS)
+        with suppress(OSError, http.client.HTTPException), closing(connection):
+            connection.request("POST", "/kv/incr", b'{"key": "counter"}', headers)
+            answer = connection.getresponse()
+            return Answer(answer.status, {}, answer.read())
+        return None
+
+
+class Stage:
+    """A master, a replica, and the ways to lose them."""
+
+    def __init__(self, cluster: Cluster, balancer: Balancer) -> None:
+        self.master, self.replica = cluster.nodes
+        self._balancer = balancer
+
+    def lose_writer(self) -> None:
+        os.kill(self.master.owner_pid(), signal.SIGKILL)
+
+    def lose_balancer(self) -> None:
+        self._balancer.kill()
+        self._balancer.start()
+
+    def lose_node(self) -> None:
+        self.master.kill()
+        self.master.start()
+        self._await_level()
+
+    def switch_over(self) -> None:
+        url = f"http://{HOST}:{self.replica.port}"
+        done = synap("switchover", "--to", self.replica.settings["server.node_id"], "--url", url)
+        assert done.returncode == 0, done.stderr
+        self._swap()
+
+    def lose_master(self) -> None:
+        self.master.kill()
+        await_silence(self.replica)
+        promote(self.replica, force=True)
+        self._swap()
+        self.replica.start()
+        follow(self.replica, self.master, force=True)
+        self._await_level()
+
+    def _swap(self) -> None:
+        self.master, self.replica = self.replica, self.master
+        self._balancer.lead_to(self.master)
+
+    def _await_level(self) -> None:
+        def is_following() -> bool:
+            with suppress(OSError, http.client.HTTPException, KeyError):
+                return self.replica.is_healthy() and "in_sync" in str(
+                    self.replica.request("GET", "/health/replication").json()["status"]
+                )
+            return False
+
+        eventually(is_following, SECONDS)
+
+
+def faults(stage: Stage) -> list[Callable[[], None]]:
+    if not length.IS_LONG:
+        return [stage.lose_writer, stage.lose_balancer, stage.lose_master]
+    kinds = [
+        stage.lose_writer, stage.lose_balancer, stage.lose_node, stage.switch_over,
+        stage.lose_master,
+    ]  # fmt: skip
+    chooser = random.Random(1)
+    return [chooser.choice(kinds) for _ in range(ROUNDS)]
+
+
+def counted(folder: Path, *, has_keys: bool) -> tuple[int, Counting]:
+    """Run the load through all faults; return the counter at the end, and the load."""
+    cluster = Cluster(folder, 1, **HEARTBEAT, replication__min_replicas_to_write=1)
+    with cluster:
+        balancer = Balancer(folder, cluster.master)
+        balancer.start()
+        try:
+            stage = Stage(cluster, balancer)
+            load = Counting(balancer, has_keys=has_keys)
+            with load.running():
+                for fault in faults(stage):
+                    wanted = len(load.results) + THINGS_A_ROUND
+                    eventually(lambda w=wanted: len(load.results) >= w, SECONDS)
+                    fault()
+            eventually(lambda: is_level(stage.master, stage.replica), SECONDS)
+            digests = [node.request("GET", "/digest").json() for node in cluster.nodes]
+            assert digests[0] == digests[1]
+            counter = int(stage.master.request("GET", "/kv/get/counter").json())
+        finally:
+            balancer.kill()
+    print(
+        f"\n{ROUNDS} rounds, {'with' if has_keys else 'without'} keys: {len(load.results)} things, "
+        f"{load.repeats} sent again, counted {counter}"
+    )
+    return counter, load
+
+
+def test_what_is_sent_again_counts_once_with_a_key(tmp_path: Path) -> None:
+    counter, load = counted(tmp_path, has_keys=True)
+    assert load.unexpected == []
+    assert counter == len(load.results)
+    assert sorted(load.results) == list(range(1, counter + 1))
+    assert load.repeats > 0
+
+
+@pytest.mark.skipif(not length.IS_LONG, reason="shows what the keys are for, in the long form")
+def test_what_is_sent_again_counts_twice_without_a_key(tmp_path: Path) -> None:
+    counter, load = counted(tmp_path, has_keys=False)
+    assert counter > len(load.results)
