@@ -238,7 +238,16 @@ class WriteTransaction:
         Raises:
             MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
         """
-        return self._collect_beside(Entry(SET, key, value, expiry_ms, REQUESTS))
+        version = self._next_offset
+        try:
+            self._have_room(1, len(key) + len(value))
+            record = encode_record(key, version, expiry_ms, value)
+            self._put(key, record, True, True, False, self._environment.requests)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self.entries.append(Entry(SET, key, value, expiry_ms, REQUESTS))
+        self._next_offset = version + 1
+        return version
 
     def remove_request(self, key: bytes) -> None:
         """Remove the record of a request and collect the entry; no effect where there is none."""
@@ -411,15 +420,13 @@ class WriteTransaction:
         self.entries.append(Entry(MARK))
         self._next_offset += 1
 
-    def _collect_beside(self, entry: Entry) -> int:
-        version = self._next_offset
+    def _collect_beside(self, entry: Entry) -> None:
         try:
-            self._apply_beside(entry, version)
+            self._apply_beside(entry, self._next_offset)
         except lmdb.Error as error:
             raise self._translate(error) from error
         self.entries.append(entry)
-        self._next_offset = version + 1
-        return version
+        self._next_offset += 1
 
     def _apply_beside(self, entry: Entry, version: int) -> None:
         """Carry out an entry of a space beside the users' keys."""

@@ -86,14 +86,15 @@ class RequestTable:
             IdempotencyFull: nobody's can.
             ShareTaken: its holder has their share already.
         """
-        entries, bytes_ = self._entries, self._bytes
+        entries, bytes_, holder = self._entries, self._bytes, once.holder
         size = len(once.key) + _STORED_BYTES + _LEAST_VALUE_BYTES
+        if entries.has_room(holder, 1) and bytes_.has_room(holder, size):
+            return
         if entries.held >= entries.total or bytes_.held + size > bytes_.total:
             raise IdempotencyFull
-        if not entries.has_room(once.holder, 1):
+        if not entries.has_room(holder, 1):
             raise ShareTaken("remembered requests", "in number", entries.total)
-        if not bytes_.has_room(once.holder, size):
-            raise ShareTaken("remembered requests", "bytes", bytes_.total)
+        raise ShareTaken("remembered requests", "bytes", bytes_.total)
 
     def remember(
         self,
@@ -118,12 +119,13 @@ class RequestTable:
             MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
         """
         value = encode_record(once, replicas, has_changed, encode_result(result))
-        if not self._bytes.has_room(once.holder, _size_of(once.key, len(value))):
+        is_long = len(value) > _LEAST_VALUE_BYTES
+        if is_long and not self._bytes.has_room(once.holder, _size_of(once.key, len(value))):
             value = encode_record(once, replicas, has_changed, b"")
         if old is not None and self._counts(once.key):
             self._change(-1, _holder_of(old.value), _size_of(once.key, len(old.value)))
         transaction.put_request(once.key, value, now_ms + self._limits.ttl_ms)
-        if self._counts(once.key):
+        if self._is_counted or self._counts(once.key):
             self._change(1, once.holder, _size_of(once.key, len(value)))
 
     def begin_turn(self) -> None:

@@ -18,7 +18,7 @@ from synap.commands.commands import Command
 from synap.commands.confirm import Confirm
 from synap.commands.keyspace import Limits
 from synap.commands.once import Once, record_of
-from synap.commands.records import Record
+from synap.commands.records import NEVER, Record
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
 from synap.commands.txn import TxnResult
@@ -271,7 +271,7 @@ class TurnTaker:
                 share.tried += 1
                 request = requests[at]
                 if isinstance(request.command, Once):
-                    self._evaluate_once(request, request.command, share, context)
+                    self._evaluate_once(request, request.command, share, context, has_plain)
                 else:
                     self._evaluate(request, request.command, share, context)
 
@@ -315,9 +315,18 @@ class TurnTaker:
             self._transactions.note(transaction.entries[seen:])
 
     def _evaluate_once(
-        self, request: Request, once: Once, share: Share, context: TurnContext
+        self,
+        request: Request,
+        once: Once,
+        share: Share,
+        context: TurnContext,
+        has_plain: bool,
     ) -> None:
-        """Carry out a request that may have come before, or tell again what that came to."""
+        """Carry out a request that may have come before, or tell again what that came to.
+
+        Args:
+            has_plain: Whether plain Sets are refused by nothing and wait for nothing.
+        """
         transaction, now_ms = context.transaction, context.now_ms
         try:
             stored = transaction.get_request(once.key)
@@ -329,7 +338,12 @@ class TurnTaker:
             share.answers.append(failure(request.id, offset, error))
             return
         if stored is None or record is None:
-            self._evaluate(request, once.command, share, context, once, stored)
+            command = once.command
+            can_be_plain = has_plain and not request.min_replicas
+            if can_be_plain and type(command) is Set and command.is_plain(self._limits):
+                self._put_once(request, once, command, share, context, stored)
+            else:
+                self._evaluate(request, command, share, context, once, stored)
             return
         result = record.replayed()
         context.turn.answer_bytes += len(record.result)
@@ -339,6 +353,28 @@ class TurnTaker:
             context.turn.held.append((share.connection, answer, wanted))
         else:
             share.answers.append(answer)
+
+    def _put_once(
+        self,
+        request: Request,
+        once: Once,
+        command: Set,
+        share: Share,
+        context: TurnContext,
+        stored: Record | None,
+    ) -> None:
+        """Do what `_evaluate` does with a plain Set, for less."""
+        transaction, entries = context.transaction, context.transaction.entries
+        seen = len(entries)
+        result = SetResult(True, transaction.put(command.key, command.value, NEVER))
+        self._requests.remember(
+            transaction, once, context.now_ms, old=stored, replicas=0,
+            has_changed=True, result=result,
+        )  # fmt: skip
+        context.turn.value_bytes += len(command.value)
+        if self._transactions.watchers:
+            self._transactions.note(entries[seen:])
+        share.answers.append(Answer(request.id, context.before + len(entries), result))
 
     def _evaluate(
         self,
