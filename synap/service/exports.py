@@ -188,44 +188,50 @@ def read_lines(data: bytes) -> SetMany:
         InvalidRequest: it is no lines of JSON, was cut, or its sum does not fit.
         FieldInvalid: a line is none of an export's.
     """
-    lines = data.splitlines(keepends=True)
-    if len(lines) > MAX_LINES + 2:
+    if data.count(b"\n") > MAX_LINES + 2:
         raise FieldInvalid(f"more than {MAX_LINES} lines; send them in parts, as synap import does")
-    has_head = bool(lines) and _decode_at(lines, 0).position is not None
-    end = _decode_at(lines, len(lines) - 1) if lines else None
-    if has_head and not (end is not None and end.end):
+    lines = _decode_all(data)
+    has_head = bool(lines) and lines[0].position is not None
+    end = lines.pop() if lines and lines[-1].end else None
+    if end is not None:
+        _check_end(end, data, len(lines) - has_head)
+    elif has_head:
         raise InvalidRequest("the export was cut: its last line is missing; nothing was changed")
-    body = lines[has_head : len(lines) - bool(end is not None and end.end)]
-    if end is not None and end.end:
-        _check_end(end, lines[:-1], len(body))
     pairs: list[tuple[bytes, bytes]] = []
-    deadlines: list[int | None] = []
-    for number in range(has_head, has_head + len(body)):
-        line = _decode_at(lines, number)
+    for number, line in enumerate(lines[has_head:], has_head + 1):
         try:
             pairs.append(line.pair())
         except FieldInvalid as error:
-            raise FieldInvalid(f"line {number + 1}: {error.message}") from error
-        deadlines.append(line.expires_at_ms)
+            raise FieldInvalid(f"line {number}: {error.message}") from error
+    deadlines = tuple([line.expires_at_ms for line in lines[has_head:]])
     has_deadlines = any(each is not None for each in deadlines)
-    return SetMany(tuple(pairs), False, tuple(deadlines) if has_deadlines else ())
+    return SetMany(tuple(pairs), False, deadlines if has_deadlines else ())
 
 
-def _check_end(end: _Line, lines: list[bytes], entries: int) -> None:
-    digest = hashlib.sha256(b"".join(lines)).hexdigest()
-    if (end.entries, end.sha256) != (entries, digest):
+def _check_end(end: _Line, data: bytes, entries: int) -> None:
+    before, newline, _ = data.rstrip().rpartition(b"\n")
+    summed = before + newline
+    if (end.entries, end.sha256) != (entries, hashlib.sha256(summed).hexdigest()):
         raise InvalidRequest(
             "the lines are not those that the last one counts; nothing was changed"
         )
 
 
-def _decode_at(lines: list[bytes], number: int) -> _Line:
+def _decode_all(data: bytes) -> list[_Line]:
+    """Return all lines; an error names the line."""
     try:
-        return _decode(lines[number])
+        return _decoder.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [_decode_at(line, number) for number, line in enumerate(data.splitlines(), 1)]
+
+
+def _decode_at(line: bytes, number: int) -> _Line:
+    try:
+        return _decode(line)
     except InvalidRequest as error:
-        raise InvalidRequest(f"line {number + 1}: {error.message}") from error
+        raise InvalidRequest(f"line {number}: {error.message}") from error
     except FieldInvalid as error:
-        raise FieldInvalid(f"line {number + 1}: {error.message}") from error
+        raise FieldInvalid(f"line {number}: {error.message}") from error
 
 
 def _decode(line: bytes) -> _Line:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import length
+from tests.linearizability import INCREMENT, Operation, violations
 from tests.support import HOST, Answer, Cluster, Node, eventually, free_port
 from tests.system.test_roles import (
     HEARTBEAT,
@@ -77,13 +79,13 @@ class Counting:
     """The clients' load.
 
     Attributes:
-        results: What each thing was counted as.
+        history: Each thing that was counted, from its first request to the answer it got.
         repeats: How often something was sent again.
         unexpected: Answers that no retry is the way after.
     """
 
     def __init__(self, balancer: Balancer, *, has_keys: bool) -> None:
-        self.results: list[int] = []
+        self.history: list[Operation] = []
         self.repeats = 0
         self.unexpected: list[str] = []
         self._balancer = balancer
@@ -110,10 +112,13 @@ class Counting:
                 each.join()
 
     def _count(self, key: str) -> None:
+        called = time.monotonic()
         while True:
             answer = self._send(key)
             if answer is not None and answer.status == http.HTTPStatus.OK:
-                self.results.append(answer.json()["value"])
+                told = answer.json()["value"]
+                done = Operation("counter", INCREMENT, called, time.monotonic(), result=told)
+                self.history.append(done)
                 return
             if answer is not None and answer.status not in (421, 503):
                 self.unexpected.append(f"{answer.status} {answer.body!r}")
@@ -204,8 +209,8 @@ def counted(folder: Path, *, has_keys: bool) -> tuple[int, Counting]:
             load = Counting(balancer, has_keys=has_keys)
             with load.running():
                 for fault in faults(stage):
-                    wanted = len(load.results) + THINGS_A_ROUND
-                    eventually(lambda w=wanted: len(load.results) >= w, SECONDS)
+                    wanted = len(load.history) + THINGS_A_ROUND
+                    eventually(lambda w=wanted: len(load.history) >= w, SECONDS)
                     fault()
             eventually(lambda: is_level(stage.master, stage.replica), SECONDS)
             digests = [node.request("GET", "/digest").json() for node in cluster.nodes]
@@ -214,7 +219,7 @@ def counted(folder: Path, *, has_keys: bool) -> tuple[int, Counting]:
         finally:
             balancer.kill()
     print(
-        f"\n{ROUNDS} rounds, {'with' if has_keys else 'without'} keys: {len(load.results)} things, "
+        f"\n{ROUNDS} rounds, {'with' if has_keys else 'without'} keys: {len(load.history)} things, "
         f"{load.repeats} sent again, counted {counter}"
     )
     return counter, load
@@ -223,12 +228,13 @@ def counted(folder: Path, *, has_keys: bool) -> tuple[int, Counting]:
 def test_what_is_sent_again_counts_once_with_a_key(tmp_path: Path) -> None:
     counter, load = counted(tmp_path, has_keys=True)
     assert load.unexpected == []
-    assert counter == len(load.results)
-    assert sorted(load.results) == list(range(1, counter + 1))
+    assert counter == len(load.history)
+    assert sorted(int(each.result or 0) for each in load.history) == list(range(1, counter + 1))
+    assert violations(load.history) == []
     assert load.repeats > 0
 
 
 @pytest.mark.skipif(not length.IS_LONG, reason="shows what the keys are for, in the long form")
 def test_what_is_sent_again_counts_twice_without_a_key(tmp_path: Path) -> None:
     counter, load = counted(tmp_path, has_keys=False)
-    assert counter > len(load.results)
+    assert counter > len(load.history)

@@ -24,6 +24,8 @@ EXIT_FAILED = 1
 # Of one request of an import: well below the smallest body that a node may be set to take.
 PIECE_BYTES = 512 * 1024
 _PIECE_LINES = min(5000, MAX_LINES)
+# How the lines begin that are no key's, so that only these are looked into.
+_BESIDE = (b'{"position"', b'{"end"')
 # No line of an export is longer: the largest value, escaped or in base64, and its key.
 _MAX_LINE_BYTES = 3 * 1024 * 1024 * 1024
 # While a node is down, or another one takes over, a piece is sent again for so long.
@@ -101,7 +103,7 @@ def pieces(file: BinaryIO) -> Iterator[bytes]:
     piece: list[bytes] = []
     size = 0
     for line in _lines(file):
-        if (not piece and not size and is_head(line)) or end_of(line) is not None:
+        if line.startswith(_BESIDE) and (is_head(line) or end_of(line) is not None):
             continue
         if piece and (size + len(line) > PIECE_BYTES or len(piece) == _PIECE_LINES):
             yield b"".join(piece)
