@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from typer.testing import CliRunner
 
 from synap.commands.keyspace import Limits
-from synap.commands.once import Once, Replayed, fingerprint_of, record_key
+from synap.commands.once import Once, Replayed, fingerprint_of, record_key, record_of
 from synap.commands.strings import Append, GetSet, Increment, Set, SetResult
 from synap.commands.transactions import Transactions
 from synap.errors import QuorumTimeout
@@ -34,6 +36,7 @@ from synap.writer.request_table import RequestLimits, RequestTable
 from synap.writer.turn import Pending, Turn, TurnContext, TurnTaker
 from tests.integration.linked_nodes import eventually
 from tests.integration.writers import TIMEOUT_MS, WritingMaster, following
+from workers.cli.wal import wal_app
 
 pytestmark = pytest.mark.usefixtures("run_dir")
 
@@ -166,6 +169,48 @@ def test_replica_removes_no_record_by_itself(tmp_path: Path) -> None:
             )
 
     uvloop.run(test())
+
+
+def test_next_owner_of_the_log_answers_what_the_one_before_it_did(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with WritingMaster(tmp_path / "m").running() as client:
+            first = await client.execute(once("k", Increment(b"n", 1)))
+        async with WritingMaster(tmp_path / "m").running() as client:
+            again = await client.execute(once("k", Increment(b"n", 1)))
+        assert (again.result, again.offset) == (Replayed(1), first.offset)
+
+    uvloop.run(test())
+
+
+def test_replicas_store_answers_what_the_master_did(tmp_path: Path) -> None:
+    async def test() -> None:
+        master = WritingMaster(tmp_path / "m", min_replicas=1)
+        async with master.running() as client, following(tmp_path / "r", master) as replica:
+            asked = once("k", Increment(b"n", 1))
+            first = await client.execute(asked)
+            reader = replica.data_dir.store.reader()
+            stored, _ = reader.get_request(asked.key)
+            assert stored is not None
+            assert stored.version == first.offset
+            record = record_of(stored, asked, 1)
+            assert record is not None
+            assert record.replayed() == Replayed(1)
+
+    uvloop.run(test())
+
+
+def test_log_shows_what_its_client_calls_a_request(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with WritingMaster(tmp_path / "m").running() as client:
+            await client.execute(once("order-7", Set(b"a", b"secret")))
+
+    uvloop.run(test())
+    shown = CliRunner().invoke(wal_app, ["show", str(tmp_path / "m"), "--values"]).stdout
+    assert "SET request 'order-7'" in shown
+    lines = CliRunner().invoke(wal_app, ["show", str(tmp_path / "m"), "-o", "json"]).stdout
+    record = json.loads(lines.splitlines()[-1])
+    assert (record["space"], record["key"]) == ("requests", "order-7")
+    assert len(record["caller"]) == 32
 
 
 def test_retry_waits_for_the_replicas_of_the_first(tmp_path: Path) -> None:
