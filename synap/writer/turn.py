@@ -334,6 +334,8 @@ class TurnTaker:
             if record is None:
                 self._requests.require_room(once)
         except CommandError as error:
+            if isinstance(error, RecordCorrupt):
+                self._on_damage(error.key)
             offset = context.before + len(transaction.entries)
             share.answers.append(failure(request.id, offset, error))
             return
