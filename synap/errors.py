@@ -47,7 +47,8 @@
     │   └── Syncing                the first synchronisation has not ended
     ├── RoleError                  a change of role can't be made
     │   ├── ForceWanted            it would lose something, and was not forced
-    │   └── NotPaused              only a master whose writes pause steps down
+    │   ├── NotPaused              only a master whose writes pause steps down
+    │   └── SealRefused            this node knows a reign that is not below the one to begin
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
@@ -442,6 +443,12 @@ class NotPaused(RoleError):
     """The writes of this node do not pause, or something was logged since; nothing was changed."""
 
     reason = "not_paused"
+
+
+class SealRefused(RoleError):
+    """This node knows a reign that is not below the one to begin; nothing was changed."""
+
+    reason = "seal_refused"
 
 
 class ReplicationError(SynapError):

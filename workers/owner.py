@@ -76,6 +76,9 @@ class Engine(Protocol):
     def refuse(self, error: DataDirLost) -> None:
         """Log nothing any more: the files are not where they were."""
 
+    def seal(self, epoch: int) -> None:
+        """Acknowledge nothing more of a reign below `epoch`, which is promised durably."""
+
     def held_offset(self) -> int:
         """Return the last offset that a replica of this node holds; 0 where none does."""
 
@@ -229,6 +232,7 @@ def _owner_hooks(
         check=lambda: check_ports(listening, "choose another in the configuration"),
         now_ns=time.monotonic_ns,
         why_unheard=partial(why_unheard, config),
+        seal=engine.seal,
     )
 
 

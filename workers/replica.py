@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from synap.replication.following.freshness import Freshness
 from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
-from synap.replication.publishing.rival_watch import save_peers
+from synap.replication.publishing.rival_watch import load_peers, save_peers
 from synap.store.scrubbing import Suspect
 from workers.owner import OwnerParts, own_log
 from workers.process import run
@@ -59,6 +58,18 @@ def serve(config: Config) -> int:
     if addresses is None:
         raise ConfigInvalid(["replication.master_address is not set; a replica needs its master"])
     return uvloop.run(own_log(config_with_master(config, *addresses), paths, node, build_engine))
+
+
+class _Peers:
+    """Where the master's replicas would be as masters; kept over restarts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.addresses = load_peers(path)
+
+    def keep(self, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses
+        save_peers(self._path, addresses)
 
 
 class ReplicaEngine:
@@ -104,6 +115,9 @@ class ReplicaEngine:
 
     def refuse(self, error: DataDirLost) -> None:
         self._subscriber.stop()
+
+    def seal(self, epoch: int) -> None:
+        self._subscriber.seal()
 
     def held_offset(self) -> int:
         return 0
@@ -156,16 +170,23 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
     assert master_address is not None, "it was looked at before the loop began"
     data_dir, snapshots = parts.data_dir, parts.snapshots
     freshness = Freshness(parts.paths.fresh_file)
+    peers = _Peers(parts.paths.peers_file)
     subscriber = Subscriber(
         parts.config,
         data_dir,
         ReplicaBoard(
-            parts.board, data_dir, master_address, snapshots.facts, freshness, parts.store_health
+            parts.board,
+            data_dir,
+            master_address,
+            snapshots.facts,
+            freshness,
+            parts.store_health,
+            lambda: peers.addresses,
         ),
         applied_time_ms=data_dir.applied.time_ms,
         fresh_ns=freshness.began_ns(data_dir.applied.time_ms, has_synced=data_dir.has_synced),
         count=parts.count,
-        on_peers=partial(save_peers, parts.paths.peers_file),
+        on_peers=peers.keep,
         installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
         records=parts.records,
     )

@@ -169,6 +169,9 @@ class WriterEngine:
     def refuse(self, error: DataDirLost) -> None:
         self._writer.refuse(error)
 
+    def seal(self, epoch: int) -> None:
+        self._writer.end_reign(epoch)
+
     def held_offset(self) -> int:
         return self._publisher.held_offset(1) if self._publisher is not None else 0
 

@@ -67,9 +67,23 @@ class Promote(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
     Attributes:
         force: Also where that loses something.
+        epoch: The reign's number, which was sealed before; 0 for the next one.
     """
 
     force: bool
+    epoch: int = 0
+
+
+class Seal(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Acknowledge nothing of a reign below an epoch any more, and tell what is held.
+
+    Attributes:
+        epoch: Number of the reign that is to begin.
+        candidate: `server.node_id` of the node that begins it.
+    """
+
+    epoch: int
+    candidate: str
 
 
 class Follow(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -192,10 +206,22 @@ class RoleTaken(msgspec.Struct, frozen=True, array_like=True, tag=11):
     lost: tuple[str, ...] = ()
 
 
+class SealKept(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """The promise is durable.
+
+    Attributes:
+        epoch: What was promised.
+        rank: What the node's data is worth, as `synap.replication.rules.reigns.Rank`.
+    """
+
+    epoch: int
+    rank: tuple[int, int, int]
+
+
 PauseCommand = PauseWrites | ResumeWrites | StepDown
 StoreCommand = VerifyStore | ReportDamage
 EngineCommand = AcceptMaster | ConfirmClock | PauseCommand
-AdminCommand = TakeSnapshot | StoreCommand | Promote | Follow | ForgetReplica | EngineCommand
+AdminCommand = TakeSnapshot | StoreCommand | Promote | Follow | Seal | ForgetReplica | EngineCommand
 
 
 class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -210,7 +236,7 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
 
 StoreResult = StoreVerified | DamageReported
 EngineResult = MasterAccepted | ClockConfirmed | PauseState
-AdminResult = SnapshotTaken | StoreResult | RoleTaken | ReplicaForgotten | EngineResult
+AdminResult = SnapshotTaken | StoreResult | RoleTaken | SealKept | ReplicaForgotten | EngineResult
 
 
 class AdminAnswer(msgspec.Struct, frozen=True, array_like=True):

@@ -293,16 +293,27 @@ class DataDir:
         self.wal.begin_reign(reign)
         return reign
 
-    def promote(self, addresses: tuple[str, str] | None) -> Reign:
+    def promote(self, addresses: tuple[str, str] | None, epoch: int = 0) -> Reign:
         """Become a master in a new reign after the log's end, durably.
 
         The log is synced first: replicas that this node does not know hold what came before.
 
         Args:
             addresses: PUB and ROUTER socket of the master until now; None where there was none.
+            epoch: The reign's number, which was sealed before; 0 for the next one.
         """
         self.wal.sync()
-        return self.node.promote(self.position.offset, addresses)
+        return self.node.promote(self.position.offset, addresses, epoch)
+
+    @property
+    def sealed_epoch(self) -> int:
+        """Nothing of a reign below this one is acknowledged any more; 0 for none."""
+        return self.node.identity.sealed_epoch
+
+    @property
+    def sealed_for(self) -> str:
+        """`server.node_id` of the candidate that this epoch was promised to."""
+        return self.node.identity.sealed_for
 
     def mark_reign(self, time_ms: int) -> Frame | None:
         """Log the entry that a reign begins with, where it has logged nothing and others had.

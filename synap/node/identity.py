@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from synap.disk import DISK, NO_ROOM, Files, write_file
-from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
+from synap.errors import DataDirInUse, DataDirUnusable, DiskFull, SealRefused
 from synap.node.paths import NodePaths
 from synap.position import HISTORY_BYTES, UNASKED, Lineage, Reign
 from synap.sealed import sealed, unsealed
@@ -57,6 +57,8 @@ class NodeIdentity(msgspec.Struct, frozen=True):
         ended_by_epoch: The higher epoch that this master has met, which ends its reign; 0 for none.
         is_recovering: The end of this master's log may be lost, and replicas are asked for it: it
             takes no writes until its next reign begins.
+        sealed_epoch: Nothing of a reign below this one is acknowledged any more; 0 for none.
+        sealed_for: `server.node_id` of the candidate that this epoch was promised to.
     """
 
     id: str
@@ -68,6 +70,8 @@ class NodeIdentity(msgspec.Struct, frozen=True):
     master_sync_address: str = ""
     ended_by_epoch: int = 0
     is_recovering: bool = False
+    sealed_epoch: int = 0
+    sealed_for: str = ""
 
 
 class Node:
@@ -200,15 +204,68 @@ class Node:
         if not self.identity.is_recovering:
             self._keep(msgspec.structs.replace(self.identity, is_recovering=True))
 
-    def promote(self, after_offset: int, addresses: tuple[str, str] | None) -> Reign:
+    @property
+    def next_epoch(self) -> int:
+        """The lowest number that a promotion of this node may have, as far as it knows."""
+        known = self.identity
+        reigns = (reign.epoch for reign in self.lineage)
+        return max([known.ended_by_epoch, known.sealed_epoch, *reigns]) + 1
+
+    def seal(self, epoch: int, candidate: str) -> None:
+        """Promise, durably, to acknowledge nothing of a reign below `epoch` any more.
+
+        The same again is no other promise. What was promised once holds for ever: the reign of the
+        candidate, or a later one, is the next that this node follows.
+
+        Args:
+            epoch: Number of the reign that is to begin.
+            candidate: `server.node_id` of the node that it is promised to.
+
+        Raises:
+            SealRefused: this node knows a reign of that number or a later one, or promised it to
+                somebody else.
+            DiskFull, OSError: the disk refuses; nothing was promised.
+        """
+        known = self.identity
+        if (known.sealed_epoch, known.sealed_for) == (epoch, candidate):
+            return
+        if epoch < self.next_epoch:
+            whom = f", promised to {known.sealed_for}" if known.sealed_for else ""
+            raise SealRefused(
+                f"this node knows epoch {self.next_epoch - 1}{whom}; the next candidate's is "
+                f"{self.next_epoch} or above, not {epoch}"
+            )
+        self._keep(msgspec.structs.replace(known, sealed_epoch=epoch, sealed_for=candidate))
+
+    def check_promised(self, epoch: int, candidate: str) -> None:
+        """Refuse a promotion by a number that this node has promised to nobody, or to another one.
+
+        Raises:
+            SealRefused: it is not what was promised last, or a reign of that number began since.
+        """
+        known = self.identity
+        # A master that sealed itself has ended its reign by that very epoch.
+        is_over = known.ended_by_epoch > epoch or any(
+            reign.epoch >= epoch for reign in self.lineage
+        )
+        if (known.sealed_epoch, known.sealed_for) != (epoch, candidate) or is_over:
+            raise SealRefused(
+                f"epoch {epoch} is not what this node is sealed for: that is "
+                f"{known.sealed_epoch}, for {known.sealed_for or 'nobody'}"
+            )
+
+    def promote(
+        self, after_offset: int, addresses: tuple[str, str] | None, epoch: int = 0
+    ) -> Reign:
         """Become a master in a new reign after `after_offset`, where the log ends, durably.
 
         Args:
             after_offset: Last offset of the log.
             addresses: PUB and ROUTER socket of the master until now; None where there was none.
+            epoch: The reign's number, which was sealed before; 0 for the next one.
         """
         before = self.identity
-        epoch = max([before.ended_by_epoch, *(reign.epoch for reign in self.lineage)]) + 1
+        epoch = epoch or self.next_epoch
         reign = new_reign(epoch, after_offset + 1, self._draw)
         kept = tuple(each for each in self.lineage if each.first_offset <= after_offset)
         pub, sync = addresses or (before.master_address, before.master_sync_address)

@@ -17,11 +17,12 @@ import msgspec
 
 from synap.config.membership import check_membership
 from synap.errors import ForceWanted, RoleError, SynapError
-from synap.ipc.admin_messages import AdminCommand, Follow, Promote, RoleTaken
+from synap.ipc.admin_messages import AdminCommand, Follow, Promote, RoleTaken, Seal, SealKept
 from synap.node.data_dir import DataDir
 from synap.owner.own_address import own_address
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState, is_silent
+from synap.replication.rules.reigns import rank
 from synap.shared.board import BoardView
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class OwnerHooks:
         check: Raises a SynapError where this machine can't be a master, because a port is taken.
         now_ns: Monotonic clock.
         why_unheard: Says why no master is heard at a PUB socket; empty where one is.
+        seal: Ends what a promise to follow nobody below an epoch has ended.
     """
 
     view: Callable[[], BoardView]
@@ -99,6 +101,7 @@ class OwnerHooks:
     check: Callable[[], None]
     now_ns: Callable[[], int]
     why_unheard: Callable[[str], Awaitable[str]]
+    seal: Callable[[int], None]
 
 
 class RoleChange:
@@ -114,24 +117,49 @@ class RoleChange:
         self._hooks = owner_hooks
         self.is_changed = False
 
-    async def handle(self, command: AdminCommand) -> RoleTaken:
-        """Carry out a change of role.
+    async def handle(self, command: AdminCommand) -> RoleTaken | SealKept:
+        """Carry out a change of role, or promise one to a candidate.
 
         Raises:
             ForceWanted: it would lose something, or the master to follow is not heard; nothing was
                 changed.
             RoleError: it is being changed already, or can't be.
+            SealRefused: a reign of that number is known, or promised to somebody else.
         """
         if self.is_changed:
             raise RoleError("the role is being changed already")
+        if isinstance(command, Seal):
+            return self._seal(command)
         if isinstance(command, Promote):
             return await self._promote(command)
         if isinstance(command, Follow):
             return await self._follow(command)
         raise RoleError("this is no change of role")
 
+    def _seal(self, command: Seal) -> SealKept:
+        data_dir = self._data_dir
+        if data_dir.node.role == "standalone":
+            raise RoleError("this node is of no cluster, and has nobody to promise an epoch to")
+        if data_dir.is_recovering:
+            raise RoleError(
+                "this master may have lost entries that it told of, and so stands for nothing; it "
+                "waits for its replicas"
+            )
+        data_dir.node.seal(command.epoch, command.candidate)
+        # From here on nothing is acknowledged, so what is held now is the most that ever was.
+        self._hooks.seal(command.epoch)
+        held = rank(data_dir.lineage, data_dir.position.offset)
+        logger.warning(
+            "sealed for epoch %d of %s at offset %d",
+            command.epoch, command.candidate, held.offset,
+            extra={"action": "sealed", "epoch": command.epoch, "offset": held.offset},
+        )  # fmt: skip
+        return SealKept(command.epoch, held)
+
     async def _promote(self, command: Promote) -> RoleTaken:
         node = self._data_dir.node
+        if command.epoch:
+            node.check_promised(command.epoch, self._config.server.node_id)
         losses: list[str] = []
         if node.role == "replica":
             losses = promotion_losses(self._hooks.view(), self._hooks.now_ns())
@@ -139,13 +167,13 @@ class RoleChange:
             losses = [f"epoch {node.identity.ended_by_epoch} reigns, which this node has met"]
         elif node.identity.is_recovering:
             losses = ["entries that only replicas hold, which this master waits for, are given up"]
-        elif node.role == "master" and not command.force:
+        elif node.role == "master" and not command.force and not command.epoch:
             return self._taken(is_changed=False)
         self._refuse_unless(command.force, losses)
         if node.role != "master":
             self._check(self._hooks.check)
         addresses = node.master_addresses(self._config) if node.role == "replica" else None
-        await self._change(lambda: self._data_dir.promote(addresses))
+        await self._change(lambda: self._data_dir.promote(addresses, command.epoch))
         logger.warning(
             "this node is the master from now on, in epoch %d after offset %d",
             self._epoch(), self._data_dir.position.offset,

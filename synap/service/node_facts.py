@@ -371,6 +371,9 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
     }
     facts["put_aside_total"] = sum_of(sums, PUT_ASIDE)
     facts["rank"] = details.rank
+    facts["sealed_epoch"] = details.sealed_epoch
+    facts["sealed_for"] = details.sealed_for or None
+    facts["min_replicas_to_write"] = node.config.replication.min_replicas_to_write
     damage = details.store_health.damage
     facts["damaged_records"] = damage.records
     facts["store_note"] = _store_note(details.store_health)
@@ -378,6 +381,7 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
         return facts | {
             "master_address": details.master_address or node.config.replication.master_address,
             "master_url": node.master_url,
+            "voters": details.voters,
             "master_offset": view.master_offset,
             "last_contact_ms": _ms_since(view.last_contact_ns),
             "local_offset": offset,

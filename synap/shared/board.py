@@ -237,6 +237,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         store_health: What is known of the live store's records.
         request_records: On a master, how many requests are remembered that may be sent again.
         request_bytes: What these records take up.
+        sealed_epoch: Nothing of a reign below this one is acknowledged; 0 for none.
+        sealed_for: The candidate that this epoch was promised to.
+        voters: On a replica, where its master's replicas would be as masters, this one too.
         awaited: On a master that may have lost the end of its log, the replicas that it waits for.
     """
 
@@ -259,6 +262,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
     request_records: int = 0
     request_bytes: int = 0
     rank: tuple[int, int, int] = (0, 0, 0)
+    sealed_epoch: int = 0
+    sealed_for: str = ""
+    voters: tuple[str, ...] = ()
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

@@ -156,6 +156,8 @@ class WriterStatus:
                 used_bytes=evictor.used_bytes if evictor is not None else 0,
                 limit_bytes=evictor.limit_bytes if evictor is not None else 0,
                 replicas=publisher.replicas() if publisher is not None else (),
+                sealed_epoch=self._data_dir.node.identity.sealed_epoch,
+                sealed_for=self._data_dir.node.identity.sealed_for,
                 awaited=publisher.awaited() if publisher is not None else (),
                 snapshots=self._snapshots(),
                 clock_held_seconds=self._clock_held(),

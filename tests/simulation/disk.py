@@ -106,6 +106,14 @@ class Disk:
         return self.node.lineage
 
     @property
+    def sealed_epoch(self) -> int:
+        return self.node.identity.sealed_epoch
+
+    @property
+    def sealed_for(self) -> str:
+        return self.node.identity.sealed_for
+
+    @property
     def first_offset(self) -> int:
         return max(self.base.offset + 1, self._sound_offset)
 

@@ -5,6 +5,7 @@ serve            `synap serve`, apart: a node starts without the others' imports
 cluster          status and its table, digest, promote, follow, switchover
 cluster_status   the rows of that table, found from any node
 switchover       moving the master to a replica
+failover         promoting a replica whose master is lost
 diff             which keys two nodes hold differently
 backup, exports, wal, replication, clock, keys    the commands of these subjects
 http_call        calling a running node

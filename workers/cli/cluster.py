@@ -1,4 +1,4 @@
-"""The commands on a running cluster: status, digest, promote, follow, switchover."""
+"""The commands on a running cluster: status, digest, promote, failover, follow, switchover."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from workers.cli import http_call
 from workers.cli.cluster_status import NodeStatus, cluster_status, digests, faults_of
 from workers.cli.diff import diff_command
+from workers.cli.failover import Failover, FailoverFailed, Promoted
 from workers.cli.http_call import post
 from workers.cli.switchover import Switchover, SwitchoverFailed
 from workers.process import EXIT_FAILED
@@ -44,6 +45,9 @@ _OPEN = "replication is open to whoever reaches its ports; set replication.secre
 _COLUMNS = ("node", "URL", "role", "state", "epoch", "offset", "lag", "lag ms", "last contact")
 
 
+failover_app = typer.Typer(help="Replace a master that is lost.")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("status")(status_command)
@@ -52,6 +56,7 @@ def register(app: typer.Typer) -> None:
     app.command("promote")(promote_command)
     app.command("follow")(follow_command)
     app.command("switchover")(switchover_command)
+    app.add_typer(failover_app, name="failover")
 
 
 def status_command(
@@ -118,9 +123,88 @@ def digest_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def promote_command(url: NodeUrl = _DEFAULT_URL, force: Force = False) -> None:
-    """Make the node at URL the master, in an epoch of its own."""
-    _tell(post(url, "/replication/promote", {"force": force}))
+def promote_command(
+    url: NodeUrl = _DEFAULT_URL,
+    voters: Annotated[
+        list[str] | None,
+        typer.Option("--voter", metavar="URL", help="Another replica; give it several times."),
+    ] = None,
+    hosts: Hosts = None,
+    force: Force = False,
+) -> None:
+    """Make the node at URL the master, in an epoch of its own.
+
+    Where writes wait for replicas, so many of these must promise first to acknowledge nothing of
+    the old master any more that no acknowledged write can be missing here; name them by --voter or
+    --hosts. One that holds more is named, and is to be promoted in place of this one. --force goes
+    without.
+    """
+    url = url.rstrip("/")
+    named = [*(voters or []), *([] if hosts is None else _named_urls([], hosts))]
+    others = [each for each in (each.rstrip("/") for each in named) if each != url]
+    if force:
+        _tell(_failover([]).force(url, others))
+        return
+    if http_call.get(url, "/health/replication", _ANSWER_SECONDS)["role"] != "replica":
+        _tell(post(url, "/replication/promote", {"force": False}))
+        return
+    try:
+        promoted = _failover([]).promote(url, others)
+    except FailoverFailed as error:
+        typer.echo(f"synap: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    _tell_promoted(promoted)
+
+
+@failover_app.callback(invoke_without_command=True)
+def failover_command(
+    context: typer.Context,
+    url: Urls = None,
+    hosts: Hosts = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The new master's PUB socket, where not on its URL's host."
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Promote the best replica of a master that is lost, and have the others follow it.
+
+    Name every node by --url or --hosts. Nobody is promoted where a write may be missing that was
+    acknowledged, unless --force is given: the message says what is missing.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    urls = _named_urls(url, hosts)
+    try:
+        promoted = _failover(urls).run(urls, force=force, address=address)
+    except FailoverFailed as error:
+        typer.echo(f"synap: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    _tell_promoted(promoted)
+
+
+def _failover(named: list[str]) -> Failover:
+    has_credentials = http_call.has_credentials()
+    switchover = Switchover(
+        http_call, timeout_seconds=10.0, tell=typer.echo, named=named,
+        asks_told=not has_credentials,
+    )  # fmt: skip
+    return Failover(http_call, switchover, typer.echo)
+
+
+def _tell_promoted(promoted: Promoted) -> None:
+    for loss in promoted.lost:
+        typer.echo(f"given up: {loss}", err=True)
+    typer.echo(
+        f"{promoted.master.id} is the master from epoch {promoted.epoch} on, after offset "
+        f"{promoted.offset}"
+    )
+    for name, why in promoted.strays.items():
+        typer.echo(f"{name} does not follow {promoted.master.id}: {why}", err=True)
+    if promoted.strays:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def follow_command(

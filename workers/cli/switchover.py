@@ -148,7 +148,7 @@ class Switchover:
         away_seconds = self._now() - began
         self._tell(f"{new.id} is the master, epoch {taken['epoch']}")
         others = [old, *(each for each in members if each is not new)]
-        strays = self._repoint(new, others, address, int(taken["epoch"]))
+        strays = self.repoint(new, others, address, int(taken["epoch"]))
         return Moved(new, offset, int(taken["epoch"]), away_seconds, strays)
 
     def _know(self, url: str, to: str) -> None:
@@ -276,10 +276,15 @@ class Switchover:
                 f"({error}); ask it by `synap status`, then promote it, or {old.id} by force"
             ) from error
 
-    def _repoint(
+    def repoint(
         self, new: Member, others: list[Member], address: str | None, epoch: int
     ) -> dict[str, str]:
-        """Have `others` follow the new master and wait for them; return those that don't."""
+        """Have `others` follow the new master and wait for them; return those that don't.
+
+        Args:
+            address: The new master's PUB socket, where it does not listen on its URL's host.
+            epoch: Number of its reign.
+        """
         facts = self._status(new.url)
         host = host_of_url(new.url)
         body = {

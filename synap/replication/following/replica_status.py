@@ -31,6 +31,7 @@ class ReplicaBoard:
         snapshots: Callable[[], SnapshotFacts],
         freshness: Freshness,
         store_health: Callable[[], StoreHealth] = StoreHealth,
+        peers: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """
         Args:
@@ -40,6 +41,7 @@ class ReplicaBoard:
             snapshots: Tells how the node's snapshots stand.
             freshness: Keeps how old the data is over restarts.
             store_health: Tells what is known of the store's records.
+            peers: Tells where the master's replicas would be as masters.
         """
         self._board = board
         self._clock = ClockWord(board.clock)
@@ -49,6 +51,7 @@ class ReplicaBoard:
         self._snapshots = snapshots
         self._freshness = freshness
         self._store_health = store_health
+        self._peers = peers
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
 
@@ -102,6 +105,9 @@ class ReplicaBoard:
                 clock_skew_seconds=skew_seconds,
                 snapshots=self._snapshots(),
                 store_health=self._store_health(),
+                sealed_epoch=self._data_dir.node.identity.sealed_epoch,
+                sealed_for=self._data_dir.node.identity.sealed_for,
+                voters=self._peers(),
             )
         )
 

@@ -185,6 +185,10 @@ class Subscriber:
         self._follower.accept(time.monotonic_ns())
         self._wake.set()
 
+    def seal(self) -> None:
+        """Acknowledge nothing more to a master that the log's seal has ended."""
+        self._follower.seal()
+
     async def find(self, wanted: Sequence[Damage]) -> Found:
         """Return what the master has of records.
 

@@ -57,6 +57,7 @@ from synap.replication.rules.messages import (
 )
 from synap.replication.rules.progress import NS_PER_MS, LinkState, StreamBuffer, is_silent
 from synap.replication.rules.record_copies import Records, loan_of
+from synap.replication.rules.reigns import asked_epoch, is_sealed
 from synap.replication.rules.resync import CREDIT, Install, Job, Resync
 
 # Frames of the stream that wait for a catch-up. Beyond it they are fetched again.
@@ -176,6 +177,7 @@ class Follower:
 
         # The master, as it was heard last.
         self._history = NO_HISTORY
+        self._epoch = 0
         self._master_url = ""
         # Why it does not serve this log. Kept over links and in GREETED, until it says otherwise:
         # set in REFUSED, empty in JOINED.
@@ -305,6 +307,12 @@ class Follower:
         if self._stage is _Stage.REFUSED:
             self._say_hello(now_ns)
 
+    def seal(self) -> None:
+        """Acknowledge nothing more to a master that the log's seal, which is new, has ended."""
+        if self._stage is _Stage.DOWN or not self._is_sealed():
+            return
+        self._become_sealed()
+
     def ask_digest(self, space: int, after: bytes, until: bytes, limit: int) -> int | None:
         """Ask the master for the sum over a range; return as `ask_record` does."""
         if self._stage is not _Stage.JOINED or not self._master_mends:
@@ -415,6 +423,20 @@ class Follower:
         self._refusal = refusal
         self._master_url = refusal.url or self._master_url
 
+    def _become_sealed(self) -> None:
+        """Tell this master nothing that it could count; its log is not followed any more."""
+        self._resync.halt()
+        self.outbox[:] = [each for each in self.outbox if not isinstance(each, Ack | Hello)]
+        self._become_refused(
+            Refusal(
+                messages.SEALED,
+                f"this node has promised epoch {self._log.sealed_epoch} to {self._log.sealed_for}, "
+                "and the master that is heard is below that; promote a node, or promote that "
+                "master again by force, in an epoch above",
+                url=self._master_url,
+            )
+        )
+
     def _become_lending(self, now_ns: int) -> None:
         """Keep what the stream brought: a welcome or another hello follows."""
         self._stage = _Stage.LENDING
@@ -468,6 +490,10 @@ class Follower:
         lag = lag_ms(now_ns, since_ns, self._fresh_ns, self._interval_ns)
         return LinkState.LAGGING if lag > self._options.max_lag_ms else LinkState.IN_SYNC
 
+    def _is_sealed(self) -> bool:
+        log = self._log
+        return is_sealed(log.sealed_epoch, self._history, self._epoch, log.lineage)
+
     def _is_silent(self, now_ns: int) -> bool:
         return is_silent(now_ns, max(self._contact_ns, self._began_ns), self._interval_ns)
 
@@ -490,10 +516,12 @@ class Follower:
                 self._lag.begin_link()
             else:
                 self._lag.begin_reign()
-            self._history = beat.history
+            self._history, self._epoch = beat.history, beat.epoch
             self._loss = ""
             self._buffer.clear()
             self._greet(now_ns)
+        if self._refusal.reason == messages.SEALED and self._stage is _Stage.REFUSED:
+            return
         offset = self._log.position.offset
         if beat.last_offset > max(self._lag.master_offset, offset):
             self._lag.hear_unseen(beat.last_offset, beat.clock_ms, now_ns)
@@ -532,6 +560,11 @@ class Follower:
             self._say_hello(now_ns)
 
     def _say_hello(self, now_ns: int) -> None:
+        if self._is_sealed():
+            # A hello tells a position, as an ack does.
+            self._greeted_ns = now_ns
+            self._become_sealed()
+            return
         self._become_greeted(now_ns)
         lineage = self._log.lineage[-messages.MAX_REIGNS :]
         position = self._log.position
@@ -549,6 +582,11 @@ class Follower:
             return
         self._master_url = welcome.url
         self._master_mends = welcome.mends
+        asked = asked_epoch(welcome.lineage)
+        seal = self._log.sealed_epoch
+        if asked < seal or (asked == seal and seal and welcome.master != self._log.sealed_for):
+            self._become_sealed()
+            return
         own = self._log.position
         lineage = self._log.lineage
         objection = plan.objection(own, lineage, welcome.lineage, welcome.position)
@@ -626,6 +664,9 @@ class Follower:
     def _mend(self, refusal: Refusal, now_ns: int) -> None:
         """Begin a full resync where the refusal is one that a snapshot mends by the rules."""
         log = self._log
+        if asked_epoch(refusal.lineage) < log.sealed_epoch:
+            self._become_sealed()
+            return
         # The word was about that master, not about one that took its address since.
         is_known = bool(self._accepted) and self._accepted[0] in refusal.lineage
         is_accepted = is_known and refusal.reason == messages.DIVERGED

@@ -27,6 +27,14 @@ class ReplicaLog(Protocol):
         """The reigns of the log."""
 
     @property
+    def sealed_epoch(self) -> int:
+        """Nothing of a reign below this one may be acknowledged; 0 for none."""
+
+    @property
+    def sealed_for(self) -> str:
+        """`server.node_id` of the candidate that this epoch was promised to."""
+
+    @property
     def has_synced(self) -> bool:
         """Whether it ever held all that its master had."""
 

@@ -73,6 +73,8 @@ HELLO_WANTED = "hello_wanted"
 BUSY = "busy"
 WAIT = "wait"
 NEEDS_UPGRADE = "needs_upgrade"
+# A replica's own, never sent.
+SEALED = "sealed"
 # Records of one Digest: so long the master's loop makes one.
 MAX_DIGEST_RECORDS = 1000
 # Words of `standing` in what is said of a record.

@@ -21,7 +21,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import NamedTuple
 
-from synap.position import Lineage
+from synap.position import UNASKED, Lineage
 
 
 class Rank(NamedTuple):
@@ -53,8 +53,33 @@ def rank(lineage: Lineage, offset: int) -> Rank:
     What a node has only heard of ends reigns (`outranks`), and makes it no better candidate.
     """
     reigns = held(lineage, offset)
-    asked = max((reign.epoch for reign in reigns if not reign.is_unasked), default=0)
-    return Rank(asked, reigns[-1].epoch if reigns else 0, offset)
+    return Rank(asked_epoch(reigns), reigns[-1].epoch if reigns else 0, offset)
+
+
+def asked_epoch(lineage: Lineage) -> int:
+    """Return the number of the newest reign that an operator, or an agent, asked for; 0 for none.
+
+    Reigns that a master begins by itself after a crash stay below it: they are of its promotion.
+    """
+    return max((reign.epoch for reign in lineage if not reign.is_unasked), default=0)
+
+
+def is_sealed(seal: int, history: bytes, epoch: int, lineage: Lineage) -> bool:
+    """Say whether a master that is heard in a reign is known to be one that a seal has ended.
+
+    False for a reign that its master began by itself and that is not in the lineage: its own
+    lineage, which the welcome brings, says whose it is.
+
+    Args:
+        seal: Epoch that was promised to a candidate; 0 for none.
+        history: The reign's.
+        epoch: Its number.
+        lineage: The node's own.
+    """
+    if not history.startswith(UNASKED):
+        return epoch < seal
+    at = next((at for at, reign in enumerate(lineage) if reign.history == history), None)
+    return at is not None and asked_epoch(lineage[: at + 1]) < seal
 
 
 def outranks(one: Lineage, other: Lineage) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from synap.config.loading import load_config
-from synap.errors import DataDirInUse, DataDirUnusable, DiskFull
+from synap.errors import DataDirInUse, DataDirUnusable, DiskFull, SealRefused
 from synap.node.identity import Node, lock_file, new_reign, read_identity
 from synap.node.paths import NodePaths
 from synap.replication.rules.reigns import outranks
@@ -230,3 +230,42 @@ def test_node_promoted_again_reigns_above_what_ended_it(
     assert Node.load_or_create(config, paths).identity.ended_by_epoch == 7
     assert node.promote(0, None).epoch == 8
     assert Node.load_or_create(config, paths).identity.ended_by_epoch == 0
+
+
+def test_seal_is_kept_and_given_to_one_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cites S1 and S3."""
+    config, paths = _paths(tmp_path, monkeypatch, "replica")
+    node = Node.load_or_create(config, paths)
+    node.adopt((new_reign(4, 10),))
+    for epoch in (3, 4):
+        with pytest.raises(SealRefused, match="epoch 4"):
+            node.seal(epoch, "one")
+    node.seal(5, "one")
+    node.seal(5, "one")
+    again = Node.load_or_create(config, paths)
+    with pytest.raises(SealRefused, match="promised to one"):
+        again.seal(5, "two")
+    again.seal(6, "two")
+    assert read_identity(paths.node_file).sealed_for == "two"
+
+
+def test_promotion_by_number_needs_the_own_seal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cites S3."""
+    config, paths = _paths(tmp_path, monkeypatch, "replica")
+    node = Node.load_or_create(config, paths)
+    node.adopt((new_reign(4, 10),))
+    node.seal(7, "one")
+    node.check_promised(7, "one")
+    for epoch, candidate in ((8, "one"), (7, "two")):
+        with pytest.raises(SealRefused, match="sealed for"):
+            node.check_promised(epoch, candidate)
+    assert node.promote(12, None, 7).epoch == 7
+    with pytest.raises(SealRefused):
+        node.check_promised(7, "one")
+    # Nothing that was promised to somebody else is used.
+    node.seal(9, "two")
+    assert node.promote(12, None).epoch == 10

@@ -34,6 +34,8 @@ from synap.ipc.admin_messages import (
     ReplicaForgotten,
     ResumeWrites,
     RoleTaken,
+    Seal,
+    SealKept,
     StepDown,
 )
 from synap.request_errors import FieldInvalid
@@ -53,6 +55,14 @@ class PromoteBody(msgspec.Struct, gc=False):
     """`/replication/promote`."""
 
     force: bool = False
+    epoch: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
+
+
+class SealBody(msgspec.Struct, gc=False):
+    """`/replication/seal`."""
+
+    epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    candidate: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class FollowBody(msgspec.Struct, gc=False):
@@ -104,6 +114,7 @@ class ForgetBody(msgspec.Struct, gc=False):
 
 
 _promote_body = bodies.decoder(PromoteBody)
+_seal_body = bodies.decoder(SealBody)
 _follow_body = bodies.decoder(FollowBody)
 _pause_body = bodies.decoder(PauseBody)
 _step_down_body = bodies.decoder(StepDownBody)
@@ -115,6 +126,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     roles = ReplicationEndpoints(node, api)
     app.add_route("/replication/promote", roles, suffix="promote")
     app.add_route("/replication/follow", roles, suffix="follow")
+    app.add_route("/replication/seal", Sealing(node, api))
     writes = Writes(node, api)
     app.add_route("/replication/pause", writes, suffix="pause")
     app.add_route("/replication/resume", writes, suffix="resume")
@@ -129,7 +141,7 @@ class ReplicationEndpoints(Resource):
 
     async def on_post_promote(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _promote_body, default=b"{}")
-        await self._take(req, resp, Promote(body.force))
+        await self._take(req, resp, Promote(body.force, body.epoch))
 
     async def on_post_follow(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _follow_body)
@@ -190,6 +202,17 @@ class Writes(Resource):
                 "seconds": round(state.seconds, 3),
             }
         )
+
+
+class Sealing(Resource):
+    """A promise to a candidate."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _seal_body)
+        command = Seal(body.epoch, body.candidate)
+        kept = await self._api.administer(req.caller, command, _SHORT_ANSWER_SECONDS)
+        assert isinstance(kept, SealKept)
+        resp.data = orjson.dumps({"success": True, "epoch": kept.epoch, "rank": kept.rank})
 
 
 class Forgetting(Resource):

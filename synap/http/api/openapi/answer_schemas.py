@@ -250,6 +250,9 @@ SCHEMAS: dict[str, Schema] = {
         in_office=BOOLEAN,
         lost=list_of(TEXT),
     ),
+    "Sealed": made_of(
+        success=TRUE, epoch=NATURAL, rank={**list_of(NATURAL), "minItems": 3, "maxItems": 3}
+    ),
     "PauseState": made_of(success=TRUE, offset=NATURAL, epoch=NATURAL, seconds=NUMBER),
     "ClockJump": made_of(success=TRUE, seconds=NUMBER),
     "Forgotten": made_of(success=TRUE, replica=TEXT),

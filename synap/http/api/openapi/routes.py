@@ -138,6 +138,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             body=replication.PromoteBody, is_body_optional=True, statuses=(409, 503),
         ),
         post(
+            "/replication/seal", "Have the node promise an epoch to a candidate", "Sealed",
+            kind="node", body=replication.SealBody, statuses=(409, 503),
+        ),
+        post(
             "/replication/follow", "Make the node a replica of another one", "RoleTaken",
             kind="node", body=replication.FollowBody, statuses=(409, 503),
         ),
@@ -239,6 +243,9 @@ FIELDS: dict[tuple[str, str], str] = {
     ("TtlBody", "ttl"): "Seconds from now on; 0 removes the key",
     ("DestinationBody", "replace"): "For `copy`: whether an existing destination is overwritten",
     ("PromoteBody", "force"): "Also where that loses something",
+    ("PromoteBody", "epoch"): "What the node is sealed for; 0 for the next one",
+    ("SealBody", "epoch"): "Number of the reign that is to begin",
+    ("SealBody", "candidate"): "`server.node_id` of the node that begins it",
     ("FollowBody", "master_address"): "host:port of the master's PUB socket",
     ("FollowBody", "master_sync_address"): "host:port of its ROUTER socket; else the next port",
     ("FollowBody", "force"): "Also where that loses something",

@@ -187,6 +187,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/snapshot"): None,
     ("POST", "/verify"): None,
     ("POST", "/replication/promote"): {"force": True},
+    ("POST", "/replication/seal"): {"epoch": 9, "candidate": "r"},
     ("POST", "/replication/pause"): {"seconds": 1},
     ("POST", "/replication/resume"): {},
     ("POST", "/replication/step-down"): {"offset": 1},

@@ -26,6 +26,8 @@ class MemoryLog:
         self.frames = list(frames)
         self.lineage = lineage
         self.has_synced = bool(self.frames)
+        self.sealed_epoch = 0
+        self.sealed_for = ""
 
     def note_synced(self) -> None:
         self.has_synced = True

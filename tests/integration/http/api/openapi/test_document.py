@@ -22,6 +22,7 @@ DESCRIPTION = describe(is_guarded=False)
 # These end the node's service, hand its role over, or copy the whole store.
 NOT_CALLED = (
     "/replication/promote",
+    "/replication/seal",
     "/replication/follow",
     "/replication/pause",
     "/replication/step-down",
