@@ -134,6 +134,7 @@ NAMED = "POST /kv/decr"
 # A standalone node has no answer of 200 to these.
 NEVER_SOUND = {
     "GET /replica",
+    "POST /replication/seal",
     "POST /replication/follow",
     "POST /replication/step-down",
     "POST /replication/accept",
