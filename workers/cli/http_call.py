@@ -253,10 +253,10 @@ def _clean(value: Any) -> Any:
 
 
 def _message_of(error: urllib.error.HTTPError) -> str:
-    if error.code == http.HTTPStatus.UNAUTHORIZED:
-        return HINT
-    try:
-        with error:
+    with error:
+        if error.code == http.HTTPStatus.UNAUTHORIZED:
+            return HINT
+        try:
             return str(_object_in(error)["error"])
-    except (OSError, ValueError, RecursionError, http.client.HTTPException):
-        return str(error)
+        except (OSError, ValueError, RecursionError, http.client.HTTPException):
+            return str(error)
