@@ -151,6 +151,11 @@ class Reigns:
 NO_REIGNS = Reigns(())
 
 
+def is_reached(place: Place, end: LogEnd, applied: Reigns) -> bool:
+    """Say whether a store holds the entry of `place`; see `standing`."""
+    return place.offset == 0 or (place.offset <= end.offset and applied.holds(place))
+
+
 def standing(place: Place, end: LogEnd, applied: Reigns, newest: Reigns) -> Standing:
     """Say how `place` stands to a node.
 
@@ -161,7 +166,7 @@ def standing(place: Place, end: LogEnd, applied: Reigns, newest: Reigns) -> Stan
         newest: The node's lineage now. It may be ahead of the store, and, while a full resync
             changes the store, another one.
     """
-    if place.offset == 0 or (place.offset <= end.offset and applied.holds(place)):
+    if is_reached(place, end, applied):
         return Standing.REACHED
     if newest.holds(place):
         return Standing.PENDING

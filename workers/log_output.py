@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -231,12 +232,21 @@ def _requests_of(record: logging.LogRecord) -> list[AccessLine]:
 
 
 def _json_time(seconds: float) -> str:
-    return _utc(seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, ms = divmod(int(seconds * 1000), 1000)
+    return f"{_json_second(second)}.{ms:03d}Z"
 
 
 def _local_time(seconds: float) -> str:
-    return _utc(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    second, ms = divmod(int(seconds * 1000), 1000)
+    return f"{_local_second(second)}.{ms:03d}"
 
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+# Of the access log's lines, many have the same one; a clock that is set back changes nothing.
+@lru_cache(maxsize=2)
+def _json_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
+
+
+@lru_cache(maxsize=2)
+def _local_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).astimezone().strftime("%H:%M:%S")

@@ -130,29 +130,34 @@ class StoreReader:
         Raises:
             AnswerTooLarge: they have more than `max_bytes` together.
         """
-        keys = list(keys)
-        with self._environment.reading() as transaction:
-            get, database = transaction.get, self._keys
-            raws: list[bytes | None] = []
-            left_bytes = max_bytes
-            for key in keys:
-                raw = get(key, None, database)
-                raws.append(raw)
-                if raw is not None:
-                    left_bytes -= len(raw)
-                    if left_bytes < 0:
-                        raise AnswerTooLarge
-            end = self._end_in(transaction)
-        records = [
-            None if raw is None else decode_record(key, raw)
-            for key, raw in zip(keys, raws, strict=True)
-        ]
-        return [
-            None
-            if record is None or (record.expiry_ms != NEVER and record.expiry_ms <= now_ms)
-            else record.value
-            for record in records
-        ], end
+        if this_process.pid != self._pid:
+            self._environment.check_process()
+        # As in `get`, for most read few keys. It ends before the records are looked at.
+        found: list[tuple[bytes, bytes | None]] = []
+        try:
+            transaction = self._begin()
+            try:
+                get, database, left_bytes = transaction.get, self._keys, max_bytes
+                for key in keys:
+                    raw = get(key, None, database)
+                    found.append((key, raw))
+                    if raw is not None:
+                        left_bytes -= len(raw)
+                        if left_bytes < 0:
+                            raise AnswerTooLarge
+                end = self._end_in(transaction)
+            finally:
+                transaction.abort()
+        except lmdb.Error as error:
+            raise self._environment.translate(error) from error
+        values: list[bytes | None] = []
+        for key, raw in found:
+            record = None if raw is None else decode_record(key, raw)
+            is_there = record is not None and (
+                record.expiry_ms == NEVER or now_ms < record.expiry_ms
+            )
+            values.append(record.value if record is not None and is_there else None)
+        return values, end
 
     def get_accounts(self, keys: Iterable[bytes]) -> list[Record | None]:
         """Return the records of accounts, all seen at the same offset."""

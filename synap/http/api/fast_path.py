@@ -18,6 +18,7 @@ import orjson
 
 from synap.auth.permissions import TRUSTED
 from synap.commands.commands import Command
+from synap.commands.keyspace import ABSENT
 from synap.commands.records import MAX_KEY_BYTES, Record
 from synap.errors import SynapError
 from synap.http.api.errors import log_failure
@@ -39,7 +40,7 @@ from synap.http.server.framing import (
 )
 from synap.http.server.head_lines import HeadLines, Names
 from synap.ipc.writer_client import Done
-from synap.place import NO_REIGNS, LogEnd
+from synap.place import NO_REIGNS, LogEnd, is_reached
 from synap.request_errors import KeyInvalid
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -146,6 +147,8 @@ class FastPath:
         self._place_lines = ""
         self._token = NO_REIGNS.token
         self._first_offset, self._suffix = NO_REIGNS.first_offset, NO_REIGNS.suffix
+        # The position that was asked for last, as it was sent.
+        self._wanted, self._wanted_place = b"", ABSENT
         # The lineage that wrote last.
         self._writing = NO_REIGNS
         self._vary = "vary: Origin\r\n" if answers_vary else ""
@@ -278,10 +281,12 @@ class FastPath:
 
     def _read(self, route: ReadRoute, key: bytes, body: Any, come: Come, lines: str) -> bool:
         asked = come[2]
-        unwanted = None
+        unwanted = place = None
         if asked:
-            if MIN_POSITION in asked and not (route.waits and self._is_reached(asked)):
-                return False
+            if MIN_POSITION in asked:
+                if not (route.waits and self._is_reached(asked)):
+                    return False
+                place = self._wanted_place
             if IF_NONE_MATCH in asked:
                 if not route.has_etag:
                     return False
@@ -291,10 +296,13 @@ class FastPath:
         found_end = route.look(self._api, caller, key, body)
         if found_end is None:
             return False
-        # From here on it has happened, and is answered.
         found, end = found_end
         if end is not self._end:
+            if place is not None and not is_reached(place, end, self._node.reigns(end.history)):
+                # What was there a moment ago is another log's now.
+                return False
             self._see(end)
+        # From here on it has happened, and is answered.
         if self._node.is_replica:
             lines += f"x-synap-lag-ms: {self._node.lag_ms()}\r\n"
         status, type_lines = 200, route.type_lines
@@ -327,7 +335,14 @@ class FastPath:
     def _is_reached(self, asked: Mapping[bytes, bytes]) -> bool:
         """Say whether the store has what the request wants it to have, as far as it wants any."""
         position = asked.get(MIN_POSITION)
-        return position is None or self._node.has_reached(parse_position(position))
+        if position is None:
+            return True
+        if position != self._wanted:
+            self._wanted_place, self._wanted = parse_position(position), position
+        place, seen = self._wanted_place, self._end
+        if seen is not None and is_reached(place, seen, self._node.reigns(seen.history)):
+            return True
+        return self._node.has_reached(place)
 
     def _names(self, tags: Tags, record: Record, end: LogEnd) -> bool:
         """Say whether the client has this version already."""

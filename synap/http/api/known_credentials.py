@@ -9,7 +9,7 @@ some addresses only, and whatever was refused.
 from __future__ import annotations
 
 import secrets
-from hashlib import blake2b
+from hashlib import blake2s
 
 import msgspec
 
@@ -44,7 +44,7 @@ class KnownCredentials:
     def __init__(self, node: LocalNode) -> None:
         self.caller = ANONYMOUS
         self._node = node
-        self._hash = blake2b(digest_size=_DIGEST_BYTES, key=secrets.token_bytes(_DIGEST_BYTES))
+        self._hash = blake2s(digest_size=_DIGEST_BYTES, key=secrets.token_bytes(_DIGEST_BYTES))
         self._version: Version | None = None
         self._kept: dict[bytes, tuple[Caller, int]] = {}
 
