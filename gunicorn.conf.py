@@ -49,7 +49,7 @@ _limits = HttpLimits.of(_config)
 _tls = _config.server.tls
 # Beside its clients, and those that shake hands yet, a worker has the store, the owner's socket,
 # the board and the like open.
-allow_open_files(_limits.max_connections * 5 // 4 + 512)
+allow_open_files(_limits.max_connections * 5 // 4 + _config.watch.max_watchers + 512)
 
 wsgi_app = "synap.http.api.app:create_app_from_environment()"
 proc_name = f"synap {_config.server.node_id}"

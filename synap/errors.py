@@ -44,6 +44,10 @@
     │   ├── ExportTooLong          an export took longer than it may
     │   ├── NotCaughtUp            what the read is to see was not applied in time
     │   ├── PositionLost           what the read is to see is no part of this node's log
+    │   ├── WatchersFull           as many watch this node as may
+    │   ├── FeedReset              the log does not go on from where a watcher was
+    │   │   ├── FeedCompacted      it begins later
+    │   │   └── FeedDiverged       it is another one
     │   └── Syncing                the first synchronisation has not ended
     ├── RoleError                  a change of role can't be made
     │   ├── ForceWanted            it would lose something, and was not forced
@@ -419,6 +423,45 @@ class PositionLost(ReadRefused):
 
     reason = "position_lost"
     retryable = False
+
+
+class WatchersFull(ReadRefused):
+    """This node has as many watchers as it may, or is about to stop; try again, or ask another."""
+
+    reason = "overloaded"
+
+    def __init__(self, retry_seconds: int = 1) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__()
+
+
+class FeedReset(ReadRefused):
+    """The log does not go on from there: what was read up to there must be read anew.
+
+    Attributes:
+        oldest: The first position from which the log can be followed.
+        common: The last one that is on this node's log too; None where none is.
+    """
+
+    reason = "reset"
+    retryable = False
+
+    def __init__(self, oldest: str, common: str | None) -> None:
+        self.oldest = oldest
+        self.common = common
+        super().__init__((type(self).__doc__ or "").partition("\n")[0])
+
+
+class FeedCompacted(FeedReset):
+    """The log begins after that position; read the keys anew."""
+
+    reason = "compacted"
+
+
+class FeedDiverged(FeedReset):
+    """That position is no part of this node's log; read the keys anew."""
+
+    reason = "diverged"
 
 
 class Syncing(ReadRefused):

@@ -446,6 +446,17 @@ class Verify(Section, frozen=True):
     """Hours between two looks at everything; 0 is for none."""
 
 
+class Watch(Section, frozen=True):
+    """The change feed, `GET /watch`."""
+
+    max_watchers: Annotated[int, Within(0, 1_000_000)] = 10_000
+    """Watchers of the node; they take no place of `server.max_connections`."""
+    buffer_mb: Annotated[int, Within(1, 16_384)] = 8
+    """Newest changes in MiB that each worker keeps at hand for its watchers."""
+    max_inline_kb: Annotated[int, Within(0, 131_072)] = 64
+    """Largest value in KiB that events tell; of a longer one they say that it has changed."""
+
+
 class Config(Section, frozen=True):
     """A node's whole configuration; `load_config` makes it."""
 
@@ -459,6 +470,7 @@ class Config(Section, frozen=True):
     auth: Auth = Auth()
     rate_limit: RateLimit = RateLimit()
     idempotency: Idempotency = Idempotency()
+    watch: Watch = Watch()
     logging: Logging = Logging()
 
     @property

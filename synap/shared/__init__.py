@@ -3,6 +3,7 @@
 claimed_file        a file for each process, which the kernel frees when it ends; readers sum them
   series            counts and distributions
   counters          how often HTTP workers did what
+  watcher_counts    how many watchers each HTTP worker has
   slow_log          the requests that took long
 node_file           a file that all map, made whole before anybody can
   board             what the log's owner tells the others

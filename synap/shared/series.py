@@ -46,6 +46,9 @@ REQUESTS = "http_request"
 
 # Counted by HTTP workers.
 REPLAYS: Name = ("idempotent_replays",)
+FEED_EVENTS: Name = ("watch_events",)
+# First word of the names of these series; the reason follows.
+FEED_RESETS = "watch_resets"
 
 # Counted by the log's owner.
 FSYNC: Name = ("wal_fsync",)

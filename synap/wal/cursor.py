@@ -153,6 +153,30 @@ class Readers:
                 raise OffsetUnknown(f"the log ends at {extent.position}, before offset {offset}")
             return segment, self._walk(segment, extent.end_of(segment), offset)
 
+    def frame_end_before(self, offset: int) -> int:
+        """Return the last offset up to `offset` with which a frame ends.
+
+        Raises:
+            As `locate`.
+        """
+        with self.lock:
+            extent = self.extent
+            self.check_sound(offset)
+            segment = extent.segment_of(offset + 1)
+            if segment is None or offset >= extent.position.offset:
+                return min(offset, extent.position.offset)
+            border = segment.border_before(offset)
+            reading = SegmentScan(self.files, segment, border, extent.end_of(segment))
+            found = border.position.offset
+            try:
+                for _, frame in reading.frames():
+                    if frame.last_offset > offset:
+                        break
+                    found = frame.last_offset
+            except OSError as error:
+                raise WalFailed(f"{segment.path} can't be read: {error}") from error
+            return found
+
     def _walk(self, segment: Segment, end: int, offset: int) -> Border:
         border = segment.border_before(offset)
         if border.position.offset == offset:
@@ -247,16 +271,31 @@ class WalCursor:
             WalCorrupt: a frame is damaged.
             WalFailed: the file can't be read.
         """
+        while frames := self.next_frames(chunk_bytes):
+            yield from frames
+
+    def next_frames(self, limit_bytes: int) -> list[Frame]:
+        """Return the next frames as `next` does, decoded; none at the log's end.
+
+        Where they end is remembered, so that another cursor gets there soon.
+
+        Raises:
+            As `next` does.
+        """
         # They are decoded here, which checks what `next` does.
-        while chunk := self._next(chunk_bytes, frame_bytes):
-            at = 0
-            while at < len(chunk):
-                try:
-                    frame = decode_frame(chunk, at)
-                except FrameCorrupt as error:
-                    raise self._corrupt(error, self._at - len(chunk) + at) from error
-                yield frame
-                at += len(frame.encoded)
+        chunk = self._next(limit_bytes, frame_bytes)
+        frames: list[Frame] = []
+        at = 0
+        while at < len(chunk):
+            try:
+                frame = decode_frame(chunk, at)
+            except FrameCorrupt as error:
+                raise self._corrupt(error, self._at - len(chunk) + at) from error
+            frames.append(frame)
+            at += len(frame.encoded)
+        if frames and self._segment is not None:
+            self._segment.note(frames[-1].position, self._at)
+        return frames
 
     def close(self) -> None:
         """Close the file, and let go of what was not read; twice does no harm."""

@@ -116,6 +116,7 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "DELETE /raw/{key}": (None, {}, (D,)),
     "GET /idempotency/{key}": (None, {}, ()),
     "GET /kv/export": (None, {}, ()),
+    "GET /watch": (None, {}, ()),
     "POST /kv/import": (b'{"key":"%s","value":"1"}' % KEY.encode(), {}, (W,)),
     "GET /health/replication": (None, {}, (("read", "node:replication"),)),
     "GET /cluster": (None, {}, (("read", "node:cluster"),)),
@@ -254,6 +255,8 @@ def decision(answer: Answer) -> str:
 
 def asked(node: Node, route: str, body: Any, headers: dict[str, str]) -> str:
     method, path = route.split(" ")
+    # A long poll would wait.
+    path = path.replace("/watch", "/watch?wait=0")
     if isinstance(body, dict):
         headers, body = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
     return decision(Client(node.port).send(method, PLACES.sub(KEY, path), body, headers))

@@ -36,7 +36,10 @@ LAYERS = (
     ("files", ("synap.wal", "synap.store", "synap.snapshot", "synap.shared", "synap.eviction")),
     ("node", ("synap.node", "synap.backup", "synap.repair")),
     ("channels", ("synap.ipc", "synap.replication.transport")),
-    ("engines", ("synap.owner", "synap.writer", "synap.replication", "synap.failover")),
+    (
+        "engines",
+        ("synap.owner", "synap.writer", "synap.replication", "synap.failover", "synap.watch"),
+    ),
     ("service", ("synap.service",)),
     ("http", ("synap.http.server", "synap.http.api")),
     ("process", ("workers", "gunicorn.conf")),

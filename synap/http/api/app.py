@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synap.config.handed import config_of_environment
@@ -29,6 +30,7 @@ from synap.http.api.endpoints import (
     snapshots,
     status,
     users,
+    watch,
 )
 from synap.http.api.endpoints.backup import CHECKSUM
 from synap.http.api.fast_path import FastPath
@@ -50,6 +52,7 @@ from synap.service.account_directory import AccountDirectory
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.password_checks import PasswordChecks
+from synap.service.watching import Watching
 
 if TYPE_CHECKING:
     from synap.config.keys import Config
@@ -59,6 +62,9 @@ _EXPOSED = (
     OFFSET, POSITION, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, REPLAYED, "ETag", "Retry-After",
     "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
 )  # fmt: skip
+
+# For whom it counts what the feed asks for by itself: no user's name has a blank.
+_WATCHERS = "the feed"
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +96,13 @@ def create_app(config: Config) -> App:
     )
     observer = Observer(local)
     sites = SiteGuard(config, proxies)
+    api = NodeApi(local, client)
+    watching = Watching(local, partial(api.require_held, holder=_WATCHERS))
     app = App(
         request_type=Request,
         router=RawPathRouter(),
         middleware=[
-            WorkerResources(local, client, checks, proxies, *limits),
+            WorkerResources(local, client, checks, proxies, *limits, watching),
             observer,
             sites,
             *limits,
@@ -105,8 +113,8 @@ def create_app(config: Config) -> App:
     )
     app.trusted_proxies, app.probe_paths = proxies, PUBLIC
     app.is_guarded = config.auth.enabled
+    app.on_drain = watching.drain
     errors.install(app, local)
-    api = NodeApi(local, client)
     has_auth = config.auth.enabled
     counts_clients = bool(limits) and bool(proxies)
     app.fast_path = FastPath(
@@ -125,6 +133,7 @@ def create_app(config: Config) -> App:
         theme.add_routes(app, local, api)
     users.add_routes(app, local, api, directory, checks, credentials)
     api_keys.add_routes(app, local, api, directory)
+    watch.add_routes(app, local, api, watching, sites, credentials, proxies)
     return app
 
 

@@ -28,7 +28,7 @@ METRICS = "/metrics"
 _LOGIN = "/auth/login"
 # Guarded by `calls`, key by key, and by `accounts`, user by user.
 _GUARDED_WITHIN = (
-    "/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/idempotency/", "/auth/",
+    "/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/idempotency/", "/watch", "/auth/",
 )  # fmt: skip
 # What whoever may read the node may have; of all others they want `admin`.
 _READABLE = frozenset(

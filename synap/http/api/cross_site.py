@@ -98,6 +98,15 @@ class SiteGuard:
             self._known_hosts.add(host)
         return is_served
 
+    def check_stream(self, req: Request) -> None:
+        """Look at a request that changes nothing, but holds a place here as long as it likes.
+
+        Raises:
+            CrossOrigin: it comes from a page of another site.
+        """
+        if ORIGIN in req.raw_headers or SITE in req.raw_headers:
+            self._check_origin(req.scope, req.raw_headers)
+
     def _check_origin(self, scope: Mapping[str, Any], headers: Mapping[HeaderName, bytes]) -> None:
         origin = headers.get(ORIGIN)
         if origin is not None:

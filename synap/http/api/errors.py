@@ -11,7 +11,14 @@ import orjson
 from falcon.asgi import Response
 
 from synap import errors, request_errors
-from synap.errors import ReadOnlyReplica, ReignEnded, StoreDamaged, SynapError
+from synap.errors import (
+    FeedReset,
+    ReadOnlyReplica,
+    ReignEnded,
+    StoreDamaged,
+    SynapError,
+    WatchersFull,
+)
 from synap.http.api.request import App, Request
 from synap.http.server.exchange import ClientDisconnected
 from synap.http.server.framing import is_header_value
@@ -50,6 +57,7 @@ STATUS: dict[type[SynapError], int] = {
     errors.MemoryLimit: 507,
     errors.ReadRefused: 503,
     errors.PositionLost: 412,
+    errors.FeedReset: 410,
     errors.RoleError: 409,
     errors.NothingToAccept: 409,
     errors.ReplicaUnknown: 404,
@@ -112,8 +120,11 @@ def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswe
         headers = (("X-Synap-Master", heir),) if is_header_value(heir) else ()
         body = body_of(error.message, status, error.reason, error.retryable, master=heir)
         return ErrorAnswer(status, body, headers)
-    body = body_of(error.message, status, error.reason, error.retryable)
-    if status == 429:
+    more: dict[str, Any] = {}
+    if isinstance(error, FeedReset):
+        more = {"oldest": error.oldest, "common": error.common}
+    body = body_of(error.message, status, error.reason, error.retryable, **more)
+    if status == 429 or isinstance(error, WatchersFull):
         return ErrorAnswer(
             status, body, (("Retry-After", str(getattr(error, "retry_seconds", 1))),)
         )

@@ -10,11 +10,12 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import falcon.asgi
 
-from synap.http.server.framing import WHOLE_ANSWER
+from synap.http.server.framing import FEED, WHOLE_ANSWER
 from synap.http.server.places import Addresses
 
 RequestT = TypeVar("RequestT", bound=falcon.asgi.Request)
@@ -34,12 +35,14 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
         fast_path: The short way for some requests, for a server that has one for it; None for none.
         trusted_proxies: Addresses that many clients come from.
         probe_paths: What load balancers ask for, which is answered also where there is no room.
+        on_drain: Called by a server that is about to stop; ends the answers that would not.
     """
 
     is_guarded = False
     fast_path: Any = None
     trusted_proxies: Addresses = ()
     probe_paths: frozenset[str] = frozenset()
+    on_drain: Callable[[], None] | None = None
 
     async def __call__(  # type: ignore[override]
         self, scope: Any, receive: Any, send: Any
@@ -115,7 +118,10 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
         elif stream is None and status not in _BODILESS_STATUSES:
             resp._headers.setdefault("content-length", str(len(data or b"")))
         fields = resp._asgi_headers(media_type)
-        await send({"type": "http.response.start", "status": status, "headers": fields})
+        start = {"type": "http.response.start", "status": status, "headers": fields}
+        if getattr(stream, "is_feed", False):
+            start[FEED] = True
+        await send(start)
         if data is not None and has_body:
             await send({"type": "http.response.body", "body": data})
             return

@@ -64,6 +64,9 @@ MIN_POSITION = _header("x-synap-min-position", Way.ASKED)
 MIN_REPLICAS = _header("x-synap-min-replicas")
 # Says that the request may have been done before, which the log's owner finds out.
 IDEMPOTENCY_KEY = _header("idempotency-key")
+# What the feed's form goes by; no hot request is answered otherwise for them.
+ACCEPT = _header("accept", Way.PLAIN)
+LAST_EVENT_ID = _header("last-event-id")
 FORWARDED_FOR = _header("x-forwarded-for", Way.ASKED)
 # Read beside Origin alone, which is ASIDE itself.
 FORWARDED_PROTO = _header("x-forwarded-proto", Way.PLAIN)

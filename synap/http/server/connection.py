@@ -78,6 +78,9 @@ class Server(Protocol):
     def admit(self, connection: Connection, address: str) -> bool:
         """Count a new connection in; return False where it may only ask what probes do."""
 
+    def exempt(self, connection: Connection) -> None:
+        """Count a connection no more, which stays."""
+
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
 
@@ -411,6 +414,10 @@ class Connection(asyncio.Protocol):
             self.loop.call_soon(self.advance)
 
     # What a cycle writes with
+
+    def begin_feed(self) -> None:
+        """Let others have the place; what follows is bounded by the application."""
+        self.server.exempt(self)
 
     def expects_more(self) -> bool:
         """Return whether a request that follows is here already, in whole or in part."""

@@ -61,6 +61,9 @@ class Output(Protocol):
     def note_answer(self, body_bytes: int) -> None:
         """Learn that a long answer was written."""
 
+    def begin_feed(self) -> None:
+        """Learn that the answer has no end of its own."""
+
     def body_wanted(self) -> None:
         """Learn that the application has a place for more of the body."""
 
@@ -78,6 +81,7 @@ class Exchange:
         expects_continue: The client waits for `100 Continue` before it sends the body.
         is_plain: HTTP/1.1, kept alive, and not HEAD: most answers to such need no closer look.
         is_submitted: Handed to the connection before its body was whole.
+        is_feed: The answer has no end of its own.
         is_body_wanted: The application has asked for the body; nothing more of it is read before.
         buffered_bytes: Of the body, not yet taken by the application.
         fed_bytes: Of the body, as far as it has come.
@@ -101,6 +105,7 @@ class Exchange:
         "has_more_body",
         "is_body_wanted",
         "is_disconnected",
+        "is_feed",
         "is_plain",
         "is_submitted",
         "keep_alive",
@@ -121,6 +126,7 @@ class Exchange:
         self.is_submitted = False
         self.is_body_wanted = False
         self.is_disconnected = False
+        self.is_feed = False
         self._output = output
         self._chunks: list[bytes] | None = None
         self._is_body_cut = False
@@ -156,6 +162,9 @@ class Exchange:
         self.is_disconnected = True
         self._is_body_cut = self.has_more_body
         self._tell()
+        if self.is_feed and self.task is not None:
+            # It waits for something to tell, not for its client.
+            self.task.cancel()
 
     def end_input(self) -> None:
         """Learn that the client sends no more, though it may still read."""
@@ -227,6 +236,10 @@ class Exchange:
             self._status = message["status"]
             self._headers = message.get("headers", ())
             self.stage = HEAD_HELD
+            if framing.FEED in message:
+                self.is_feed = True
+                self.keep_alive = False
+                self._output.begin_feed()
         elif kind == "http.response.body" and stage == HEAD_HELD and not message.get("more_body"):
             self._write_whole(message.get("body", b""))
         elif kind == "http.response.body" and stage in (HEAD_HELD, STREAMING):

@@ -55,6 +55,8 @@ class Places:
         self._groups: dict[Connection, str] = {}
         # Told to go, and there for some turns of the loop yet.
         self._evicted: set[Connection] = set()
+        # Those that hold no place: the application bounds them itself.
+        self._exempt: set[Connection] = set()
         # In the order in which they came.
         self._probed: dict[Connection, None] = {}
         self._max_probed = min(_MOST_PROBED, max(_LEAST_PROBED, max_connections // _PROBED_PART))
@@ -68,7 +70,9 @@ class Places:
         Returns:
             False where it may ask for no more than load balancers do.
         """
-        open_count = len(self.connections) - len(self._probed) - len(self._evicted)
+        open_count = (
+            len(self.connections) - len(self._probed) - len(self._evicted) - len(self._exempt)
+        )
         has_room = self._has_room_for(address) and (
             open_count < self._max_connections or self._make_room(self.connections)
         )
@@ -83,9 +87,17 @@ class Places:
                 self._evict_probed()
         return has_room
 
+    def exempt(self, connection: Connection) -> None:
+        """Let a connection stay without a place, neither counted nor evicted."""
+        if connection in self.connections and connection not in self._evicted:
+            self._exempt.add(connection)
+            self._probed.pop(connection, None)
+            self._leave_group(connection)
+
     def forget(self, connection: Connection) -> None:
         """Give a lost connection's place back."""
         self.connections.discard(connection)
+        self._exempt.discard(connection)
         self._evicted.discard(connection)
         self._probed.pop(connection, None)
         self._leave_group(connection)
@@ -113,7 +125,7 @@ class Places:
         working: list[tuple[int, int, Connection]] = []
         waiting: list[tuple[int, int, Connection]] = []
         for each in connections:
-            if each in self._probed or each in self._evicted:
+            if each in self._probed or each in self._evicted or each in self._exempt:
                 continue
             since = each.waits_since()
             if since is not None:

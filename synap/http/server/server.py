@@ -123,6 +123,10 @@ class HttpServer:
         self._slot.connections = len(self.connections)
         return has_room
 
+    def exempt(self, connection: Connection) -> None:
+        """Count a connection no more; see `Places.exempt`."""
+        self._places.exempt(connection)
+
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
         self._places.forget(connection)
@@ -191,6 +195,9 @@ class HttpServer:
         for acceptor in self._acceptors:
             acceptor.close()
         self.is_draining = True
+        on_drain = getattr(self.app, "on_drain", None)
+        if on_drain is not None:
+            on_drain()
         for connection in tuple(self.connections):
             connection.start_leaving()
         # What is accepted but not yet announced appears within a turn of the loop; with TLS, when

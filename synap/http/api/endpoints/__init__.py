@@ -4,6 +4,7 @@ operations        `/kv/…`, `/key/…`, `/stats` and their like: the routes of 
 raw_values        `/raw/{key}`
 commands          `/api/v1/command`: the same by name
 exports           `/kv/export`, `/kv/import`
+watch             `/watch`: the change feed
 idempotency       `/idempotency/{key}`
 status            `/health`, `/health/replication`, `/digest`
 probes            `/liveness`, `/readiness`, `/primary`, `/replica`: for load balancers

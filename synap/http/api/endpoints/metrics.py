@@ -54,6 +54,8 @@ from synap.shared.series import (
     EVICTED,
     EXPIRED,
     FAILED_HANDSHAKES,
+    FEED_EVENTS,
+    FEED_RESETS,
     FSYNC,
     FULL_RESYNCS,
     GAPS,
@@ -69,8 +71,10 @@ from synap.shared.series import (
     read_series,
     sum_of,
 )
+from synap.shared.watcher_counts import WatcherFacts, read_watchers
 from synap.store import StoreFacts
 from synap.tls import expires_at
+from synap.watch.resume import COMPACTED, DIVERGED
 
 _NS_PER_SECOND = 1e9
 _ROLES = ("standalone", "master", "replica")
@@ -99,6 +103,7 @@ class NodeState(msgspec.Struct, frozen=True):
         counts: Operations of all workers, by `Counter`.
         store: What the store takes up; None while it can't be read.
         is_open: Replication serves whoever reaches its ports.
+        watchers: Those of the change feed.
     """
 
     name: str
@@ -111,6 +116,7 @@ class NodeState(msgspec.Struct, frozen=True):
     counts: Sequence[int]
     store: StoreFacts | None
     is_open: bool
+    watchers: WatcherFacts = WatcherFacts()
 
     @classmethod
     def of(cls, node: LocalNode) -> NodeState:
@@ -130,6 +136,7 @@ class NodeState(msgspec.Struct, frozen=True):
             counts=node.totals(),
             store=store,
             is_open=replication_is_open(node),
+            watchers=read_watchers(node.paths.run_dir),
         )
 
 
@@ -182,6 +189,7 @@ class NodeCollector(Collector):
         yield from self._key_families()
         yield from self._store_families()
         yield from self._log_families()
+        yield from self._feed_families()
         yield from self._role_families()
         yield from self._clock_families()
         yield from self._replication_families()
@@ -316,6 +324,25 @@ class NodeCollector(Collector):
             "synap_verify_last_timestamp_seconds",
             "When all records had last been looked at; 0 for never since the owner's start.",
             health.scrub.last_ms / 1000,
+        )
+
+    def _feed_families(self) -> Iterator[Metric]:
+        watchers = self._state.watchers
+        yield GaugeMetricFamily("synap_watchers", "Watchers of the change feed.", watchers.watchers)
+        yield GaugeMetricFamily(
+            "synap_watch_lag_entries",
+            "Entries that the watcher furthest behind has not been told of.",
+            watchers.lag_entries,
+        )
+        yield self._counter("synap_watch_events", "Events that watchers were told.", FEED_EVENTS)
+        yield labelled_counter(
+            "synap_watch_resets",
+            "Watchers whose position the log does not go on from, by the reason.",
+            ("reason",),
+            {
+                (reason,): sum_of(self._sums, (FEED_RESETS, reason))
+                for reason in (COMPACTED, DIVERGED)
+            },
         )
 
     def _role_families(self) -> Iterator[Metric]:

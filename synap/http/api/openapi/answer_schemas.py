@@ -51,6 +51,18 @@ def with_optional(schema: Schema, **fields: Schema) -> Schema:
 _OR_TEXT = or_null(TEXT)
 _OR_INTEGER = or_null(INTEGER)
 _BYTES = list_of({"type": "integer", "minimum": 0, "maximum": 255})
+# Of the change feed: which of the fields a change has, its operation says.
+_CHANGE = with_optional(
+    made_of(op={"enum": ["set", "del", "flush"]}),
+    key=TEXT,
+    value=TEXT,
+    value_base64=TEXT,
+    truncated=TRUE,
+    version=POSITION,
+    expires_at_ms=_OR_INTEGER,
+    cause={"enum": ["client", "expired", "evicted", "renamed"]},
+    prefix=TEXT,
+)
 _OPERATIONS = made_of(gets=NATURAL, sets=NATURAL, dels=NATURAL, hits=NATURAL, misses=NATURAL)
 _KEY_STATS = made_of(
     total_keys=NATURAL, total_memory_bytes=NATURAL, operations=_OPERATIONS, hit_rate=NUMBER
@@ -124,6 +136,27 @@ SCHEMAS: dict[str, Schema] = {
         "anyOf": [TEXT, _BYTES],
     },
     "Lines": {"type": "string", "description": "A JSON object on each line."},
+    "Changes": made_of(
+        events=list_of(
+            made_of(position=POSITION, time_ms=NATURAL, changes=list_of(_CHANGE)),
+        ),
+        next=POSITION,
+        more=BOOLEAN,
+    ),
+    "Events": {
+        "type": "string",
+        "description": (
+            "Server-Sent Events: `change`, `progress`, `entry`, `synced`, `reset`, `close`; the "
+            "position is the `id`, the other fields are the `data`."
+        ),
+    },
+    "EventLines": {
+        "type": "string",
+        "description": (
+            "A JSON object on each line that is not empty: `event` is `change`, `progress`, "
+            "`entry`, `synced`, `reset` or `close`, beside it `position` and the other fields."
+        ),
+    },
     "Imported": made_of(success=TRUE, written=NATURAL),
     "Txn": made_of(succeeded=BOOLEAN, results=list_of(OBJECT)),
     "Deleted": made_of(deleted=BOOLEAN, key=TEXT),

@@ -230,7 +230,8 @@ def _path_field(name: str) -> Schema:
 def _responses(route: Route) -> dict[str, Any]:
     names = dict.fromkeys((*route.headers, *_ANSWER_HEADERS[route.kind]))
     headers = {name: _component("headers", name) for name in names}
-    content = {route.media_type: {"schema": ref(route.answer)}}
+    forms = ((route.media_type, route.answer), *route.other_forms)
+    content = {media_type: {"schema": ref(form)} for media_type, form in forms}
     answers: dict[str, Any] = {
         "200": {"description": "Done", "headers": headers, "content": content}
     }

@@ -51,6 +51,7 @@ class Route(msgspec.Struct, frozen=True):
         parameters: Of the query and the headers; those that its kind shares are left out.
         statuses: Of answers, beside 200 and those that its kind shares.
         media_type: Of the answer with 200.
+        other_forms: Media types that a client may ask for by Accept, each with its form's name.
         headers: Of the answer with 200, beside those that its kind shares.
     """
 
@@ -65,6 +66,7 @@ class Route(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = ()
     media_type: str = "application/json"
+    other_forms: tuple[tuple[str, str], ...] = ()
     headers: tuple[str, ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from synap.http.api.endpoints import api_keys, commands, replication, users
-from synap.http.api.openapi.answer_schemas import NATURAL, TEXT
+from synap.http.api.openapi.answer_schemas import NATURAL, POSITION, TEXT, Schema
 from synap.http.api.openapi.route import (
     IF_MATCH,
     IF_NONE_MATCH,
@@ -40,6 +40,19 @@ _RANGE = (
     Parameter("until", TEXT, "Only keys up to this one, in URL-safe base64"),
     Parameter("limit", NATURAL, "Records at most, up to 10,000"),
 )
+_NAMES: Schema = {"type": "array", "items": TEXT}
+_WATCH = (
+    Parameter("prefix", _NAMES, "Keys that begin with one of these; all keys where none is named"),
+    Parameter("key", _NAMES, "These keys"),
+    Parameter("pattern", _NAMES, "Keys that one of these globs fits"),
+    Parameter("from", POSITION, "Go on after this position; else from now on"),
+    Parameter("include", {"const": "initial"}, "All keys first, as they are now; for a stream"),
+    Parameter("values", {"enum": ["inline", "none"]}, "Whether values are told; inline by default"),
+    Parameter("min_replicas", NATURAL, "Tell what so many replicas hold"),
+    Parameter("wait", NATURAL, "Seconds that a long poll waits, up to 300; 30 by default"),
+    Parameter("limit", NATURAL, "Events of a long poll, up to 10,000; 500 by default"),
+    Parameter("Last-Event-ID", POSITION, "As `from`; wins over it", place="header"),
+)
 _VERBOSE = Parameter("verbose", TEXT, "Whether each check is named; with or without a value")
 
 
@@ -59,6 +72,13 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         Route(
             "POST", "/kv/import", "Write the keys of an export, or of a part of one", "Imported",
             "write", takes_bytes=True, statuses=(413, 422),
+        ),
+    ),
+    "The change feed": (
+        get(
+            "/watch", "Follow the changes of keys", "Changes", parameters=_WATCH,
+            statuses=(410, 421),
+            other_forms=(("text/event-stream", "Events"), ("application/x-ndjson", "EventLines")),
         ),
     ),
     "Raw values": (

@@ -29,6 +29,8 @@ NOT_CALLED = (
     "/snapshot",
     "/verify",
     "/backup",
+    # Waits: see the sound request, and the feed's own tests.
+    "/watch",
 )
 CHECKS = [
     checks.status_code_conformance,
@@ -91,6 +93,7 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     ("POST /api/v1/command", {}, {"command": "kv.get", "payload": {"key": "a"}}),
     ("POST /api/v1/command", {}, {"type": "batch", "commands": [{"command": "kv.dbsize"}]}),
     ("GET /kv/export", {}, {"prefix": "a"}),
+    ("GET /watch", {}, {"prefix": "a", "from": "0-00000000", "wait": 0}),
     ("POST /kv/import", {}, b'{"key":"imported","value":"1"}'),
     ("POST /kv/txn", {}, {"if": [{"key": "a", "exists": False}], "then": [{"get": {"key": "a"}}],
                           "else": [{"set": {"key": "b", "value": 2}}, {"del": {"key": "none"}}]}),

@@ -1,0 +1,174 @@
+"""A frame of the log as the changes that it made to users' keys.
+
+A batch keeps what was made of it, so that a second watcher of the same keys costs a look.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+
+import msgspec
+
+from synap.frame import DEL, FLUSH, KEYS, SET, Cause, Frame
+from synap.place import Reigns
+from synap.watch.filters import Selector
+
+# What an entry takes up beside its bytes, about.
+_CHANGE_BYTES = 200
+_encode = msgspec.json.Encoder().encode
+_CAUSES = {cause.value: cause.name.lower() for cause in Cause}
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One entry about users' keys.
+
+    Attributes:
+        operation: SET, DEL or FLUSH.
+        offset: The entry's.
+        key: For a FLUSH, what the removed keys begin with.
+        value: SET alone.
+        expiry_ms: SET alone; 0 for never.
+        cause: DEL alone.
+    """
+
+    operation: int
+    offset: int
+    key: bytes
+    value: bytes = b""
+    expiry_ms: int = 0
+    cause: int = Cause.CLIENT
+
+
+class Values(msgspec.Struct, frozen=True):
+    """How values are told.
+
+    Attributes:
+        is_inline: Whether they are told at all.
+        max_bytes: Longer ones are left out.
+    """
+
+    is_inline: bool
+    max_bytes: int
+
+
+class Batch:
+    """What one frame did: all of its changes happened at once.
+
+    Attributes:
+        first_offset, last_offset: Of the frame.
+        time_ms: The master's wall clock when it was written.
+        token: The printed place of its end.
+        changes: Those of users' keys, in order; none for a frame about other things.
+        size: About what it takes up, in bytes.
+    """
+
+    __slots__ = (
+        "_bodies", "_made", "_reigns", "_selected", "changes", "first_offset", "last_offset",
+        "size", "time_ms", "token",
+    )  # fmt: skip
+
+    def __init__(self, frame: Frame, reigns: Reigns) -> None:
+        """
+        Args:
+            reigns: The lineage up to this frame's reign, or a later one.
+
+        Raises:
+            FrameCorrupt: the frame's entries are not well formed.
+        """
+        self.first_offset = frame.first_offset
+        self.last_offset = frame.last_offset
+        self.time_ms = frame.time_ms
+        self.token = reigns.token(frame.last_offset)
+        self.changes = _changes_of(frame)
+        self.size = 2 * len(frame.encoded) + _CHANGE_BYTES * len(self.changes)
+        self._reigns = reigns
+        # By selector the numbers of the changes that it takes; by these, the bytes.
+        self._selected: dict[Selector, tuple[int, ...]] = {}
+        self._made: dict[tuple[int, Values], bytes] = {}
+        self._bodies: dict[tuple[tuple[int, ...], Values], bytes] = {}
+
+    def select(self, selector: Selector) -> tuple[int, ...]:
+        """Return the numbers of the changes that watchers get; a FLUSH is for everybody."""
+        found = self._selected.get(selector)
+        if found is None:
+            changes = self.changes
+            if selector.is_all:
+                found = tuple(range(len(changes)))
+            else:
+                accepts = selector.accepts
+                found = tuple(
+                    number
+                    for number, change in enumerate(changes)
+                    if change.operation == FLUSH or accepts(change.key)
+                )
+            self._selected[selector] = found
+        return found
+
+    def body(self, numbers: tuple[int, ...], values: Values) -> bytes:
+        """Return the fields of an event about some of the changes, as JSON without its braces."""
+        found = self._bodies.get((numbers, values))
+        if found is None:
+            made = b",".join([self._change(number, values) for number in numbers])
+            found = b'"time_ms":%d,"changes":[%b]' % (self.time_ms, made)
+            self._bodies[numbers, values] = found
+        return found
+
+    def _change(self, number: int, values: Values) -> bytes:
+        found = self._made.get((number, values))
+        if found is None:
+            found = _encode(_shown(self.changes[number], self._reigns, values))
+            self._made[number, values] = found
+        return found
+
+
+def value_fields(value: bytes, values: Values) -> dict[str, object]:
+    """Return the fields that tell a value."""
+    if not values.is_inline:
+        return {}
+    if len(value) > values.max_bytes:
+        return {"truncated": True}
+    try:
+        return {"value": value.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": b64encode(value).decode()}
+
+
+def _shown(change: Change, reigns: Reigns, values: Values) -> dict[str, object]:
+    if change.operation == FLUSH:
+        # All keys, or those that begin alike.
+        prefix = {"prefix": _text(change.key)} if change.key else {}
+        return {"op": "flush", **prefix}
+    if change.operation == DEL:
+        cause = _CAUSES.get(change.cause, str(change.cause))
+        return {"op": "del", "key": _text(change.key), "cause": cause}
+    return {
+        "op": "set",
+        "key": _text(change.key),
+        **value_fields(change.value, values),
+        "version": reigns.token(change.offset),
+        "expires_at_ms": change.expiry_ms or None,
+    }
+
+
+def _text(key: bytes) -> str:
+    # Keys are UTF-8; what a log of another program holds is shown all the same.
+    return key.decode("utf-8", "backslashreplace")
+
+
+def _changes_of(frame: Frame) -> list[Change]:
+    pairs, offset = frame.plain_pairs(), frame.first_offset
+    if pairs is not None:
+        return [
+            Change(SET, number, key, value) for number, (key, value) in enumerate(pairs, offset)
+        ]
+    return [
+        Change(entry.operation, number, entry.key, entry.value, entry.expiry_ms, entry.cause)
+        for number, entry in enumerate(frame.entries(), offset)
+        if entry.space == KEYS and entry.operation in (SET, DEL, FLUSH)
+    ]
+
+
+def batches_of(frames: Iterable[Frame], reigns: Reigns) -> list[Batch]:
+    """Return the frames as batches."""
+    return [Batch(frame, reigns) for frame in frames]

@@ -1,0 +1,87 @@
+"""Which keys a watcher wants, and may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from synap.commands.glob import literal_prefix, matches
+from synap.commands.key_spans import KeySpan, apart
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Keys: those that any of its parts fits; made by `filter_of`.
+
+    Attributes:
+        keys: These keys.
+        prefixes: What begins with one of them.
+        patterns: Globs, see `synap.commands.glob`.
+    """
+
+    keys: frozenset[bytes]
+    prefixes: tuple[bytes, ...]
+    patterns: tuple[bytes, ...]
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it fits every key."""
+        return b"" in self.prefixes
+
+    def accepts(self, key: bytes) -> bool:
+        """Say whether `key` is wanted."""
+        return (
+            key.startswith(self.prefixes)
+            or key in self.keys
+            or any(matches(pattern, key) for pattern in self.patterns)
+        )
+
+    def spans(self) -> tuple[KeySpan, ...]:
+        """Return where all wanted keys lie, apart from each other and in order."""
+        return apart(
+            (
+                *(KeySpan(key, is_exact=True) for key in self.keys),
+                *(KeySpan(prefix) for prefix in self.beginnings()),
+            )
+        )
+
+    def beginnings(self) -> tuple[bytes, ...]:
+        """Return what all wanted keys begin with that are not among `keys`."""
+        return (*self.prefixes, *map(literal_prefix, self.patterns))
+
+
+def filter_of(
+    keys: Iterable[bytes] = (), prefixes: Iterable[bytes] = (), patterns: Iterable[bytes] = ()
+) -> Filter:
+    """Return the filter of these parts; with none of them, that of all keys."""
+    found = Filter(frozenset(keys), tuple(sorted(set(prefixes))), tuple(sorted(set(patterns))))
+    if found.keys or found.prefixes or found.patterns:
+        return found
+    return Filter(frozenset(), (b"",), ())
+
+
+class Selector:
+    """A filter for one kind of caller. Watchers that share it share what is made for it.
+
+    Attributes:
+        filter: What is wanted.
+    """
+
+    __slots__ = ("__weakref__", "_may_read", "filter")
+
+    def __init__(self, filter: Filter, may_read: Callable[[bytes], bool] | None = None) -> None:
+        """
+        Args:
+            may_read: Tells which keys the caller may read; None for all.
+        """
+        self.filter = filter
+        self._may_read = may_read
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it takes every key."""
+        return self._may_read is None and self.filter.is_all
+
+    def accepts(self, key: bytes) -> bool:
+        """Say whether the watchers get what happens to `key`."""
+        return self.filter.accepts(key) and (self._may_read is None or self._may_read(key))

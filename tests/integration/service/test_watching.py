@@ -1,0 +1,354 @@
+"""The feed behind a log that is written: in order, without a gap, and a reset where that can't be.
+
+The log's owner, the store and the feed run in one process here, on files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from synap.auth.permissions import TRUSTED
+from synap.commands.key_spans import ALL_KEYS
+from synap.errors import FeedCompacted, FeedDiverged, WatchersFull
+from synap.place import Place, parse_place
+from synap.service import watching as watching_module
+from synap.service.local_node import LocalNode
+from synap.service.watch import Start, Watch, WatchStream
+from synap.service.watching import Watching
+from synap.shared.board import Board, BoardView
+from synap.watch.filters import Filter, filter_of
+from synap.watch.forms import Form
+from synap.watch.tail import Tail
+from tests.integration.linked_nodes import OneNode, on_loop
+
+NO_LIMIT = 1_000_000
+
+
+class Written(OneNode):
+    """A standalone node's log, with the feed that follows it."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        super().__init__(folder, server__node_id="one", **settings)
+        self.open_log()
+        self.model: dict[str, tuple[str, str]] = {}
+        self.held: list[tuple[int, int]] = []
+
+    @asynccontextmanager
+    async def feed(self) -> AsyncIterator[Watching]:
+        self.board = Board(self.paths.board_file)
+        self.show()
+        node = LocalNode(self.config)
+        node.start()
+        # No process opens a store twice.
+        node._reader = self.data_dir.store.reader()
+        self.watching = Watching(node, self._require_held)
+        self.watching.start()
+        try:
+            yield self.watching
+        finally:
+            self.watching.close()
+            node._reader = None
+            node.close()
+            self.board.close()
+            self.close_log()
+
+    async def _require_held(self, offset: int, replicas: int) -> None:
+        self.held.append((offset, replicas))
+        await asyncio.sleep(0.01)
+
+    def show(self, **changes: object) -> None:
+        """Show on the board what the owner would."""
+        data_dir = self.data_dir
+        view = BoardView(
+            role="master",
+            generation=data_dir.store.generation,
+            epoch=data_dir.wal.epoch,
+            history=data_dir.wal.history,
+        )
+        self.board.publish(msgspec.structs.replace(view, **changes))
+
+    def write(self, *keys: str, value: str = "v", removed: str | None = None) -> str:
+        """Write keys, and remove one, as one frame; return the place of its end."""
+        transaction = self.data_dir.store.begin()
+        for key in keys:
+            transaction.put(key.encode(), value.encode(), 0)
+        if removed is not None:
+            transaction.remove(removed.encode())
+        frame = self.data_dir.commit(transaction, 1_700_000_000_000)
+        return self.place(frame.last_offset)
+
+    def place(self, offset: int) -> str:
+        return self.watching.node.reigns(self.data_dir.wal.history).token(offset)
+
+    def join(
+        self, wanted: Filter | None = None, place: str | None = None, replicas: int = 0
+    ) -> Watch:
+        start = Start(None if place is None else parse_place(place))
+        return self.watching.join(
+            TRUSTED, wanted or filter_of(), Form.LIST, self.watching.values(is_inline=True), start,
+            replicas,
+        )  # fmt: skip
+
+    def stream(self, place: str | None = None, *, has_initial: bool = False) -> WatchStream:
+        start = Start(None if place is None else parse_place(place), has_initial)
+        values = self.watching.values(is_inline=True)
+        watch = self.watching.join(TRUSTED, filter_of(), Form.LINES, values, start, 0)
+        return WatchStream(self.watching, watch, start, None, ALL_KEYS)
+
+    def stored(self) -> dict[str, str]:
+        """Return what the store holds."""
+        reader = self.data_dir.store.reader()
+        walk = reader.walk_records(b"", 0)
+        try:
+            return {key.decode(): record.value.decode() for key, record in walk.take(10**6, 10**9)}
+        finally:
+            walk.close()
+
+
+async def told(watch: Watch, seconds: float = 2.0) -> list[dict[str, Any]]:
+    """Return the next events; none where nothing comes for so long."""
+    deadline = time.monotonic() + seconds
+    events: list[bytes] = []
+    while not events and time.monotonic() < deadline:
+        watch.is_beat_due = False
+        events = await watch.some(NO_LIMIT, deadline)
+    return [json.loads(event) for event in events]
+
+
+async def take(
+    stream: WatchStream, until: Callable[[dict[str, Any]], bool]
+) -> list[dict[str, Any]]:
+    """Return the events of a stream up to one that fits."""
+    events: list[dict[str, Any]] = []
+    async with asyncio.timeout(10):
+        async for part in stream:
+            events += [json.loads(line) for line in part.splitlines() if line]
+            if any(map(until, events)):
+                break
+    return events
+
+
+class Mirror:
+    """The keys as a stream tells them, which must never tell a place twice."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+        self.versions: dict[str, int] = {}
+        self.place = Place(0, "00000000")
+
+    def take(self, event: dict[str, Any]) -> None:
+        if event["event"] == "entry":
+            self._set(event)
+        if "position" in event:
+            place = parse_place(event["position"])
+            is_new = place.offset > self.place.offset
+            assert is_new or event["event"] != "change", f"{place} again"
+            self.place = place
+        for change in event.get("changes", ()):
+            if change["op"] == "set":
+                self._set(change)
+            elif change["op"] == "del":
+                assert self.keys.pop(change["key"], None) is not None, "removed before it was there"
+            else:
+                self.keys.clear()
+
+    def _set(self, told: dict[str, Any]) -> None:
+        key, version = told["key"], parse_place(told["version"]).offset
+        assert version > self.versions.get(key, 0), f"{key} again"
+        self.keys[key], self.versions[key] = told["value"], version
+
+
+@on_loop
+async def test_every_change_comes_in_order(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        written.write("before")
+        watch = written.join()
+        places = [written.write(f"key {number}") for number in range(50)]
+        seen: list[str] = []
+        while len(seen) < 50:
+            seen += [event["position"] for event in await told(watch)]
+        assert seen == places
+
+
+@on_loop
+async def test_position_of_before_a_restart_of_the_feed_goes_on(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        first = written.write("a")
+        places = [written.write(f"key {number}", value="x" * 1000) for number in range(3000)]
+        # 3 MiB, in more than one segment, and longer than the ring at its beginning.
+        watch = written.join(place=first)
+        seen: list[str] = []
+        while len(seen) < len(places):
+            seen += [event["position"] for event in await told(watch)]
+        assert seen == places
+
+
+@on_loop
+async def test_place_inside_of_a_frame_gets_the_whole_frame(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        written.write("a")
+        last = written.write("b", "c", "d")
+        assert last.startswith("4-")
+        watch = written.join(place=written.place(3))
+        (event,) = await told(watch)
+        assert (event["position"], len(event["changes"])) == (last, 3)
+
+
+@on_loop
+async def test_place_that_the_log_went_past_is_compacted(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        first = written.write("a")
+        for number in range(3000):
+            written.write(f"key {number}", value="x" * 1000)
+        watch = written.join()
+        wal = written.data_dir.wal
+        assert wal.retire(wal.position.offset, 0)
+        wal.remove_retired()
+        with pytest.raises(FeedCompacted) as raised:
+            await written.join(place=first).some(NO_LIMIT)
+        oldest = raised.value.oldest
+        assert parse_place(oldest).offset == wal.first_offset - 1
+        events = await told(written.join(place=oldest))
+        assert events[0]["position"] == written.place(parse_place(oldest).offset + 1)
+        assert watch.at is not None or watch.place
+
+
+@on_loop
+async def test_place_of_another_history_is_diverged(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        written.write("a")
+        with pytest.raises(FeedDiverged):
+            await written.join(place="1-01234567").some(NO_LIMIT)
+
+
+@on_loop
+async def test_new_reign_on_the_same_log_is_no_reset(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        watch = written.join()
+        before = written.write("a")
+        assert [event["position"] for event in await told(watch)] == [before]
+        data_dir = written.data_dir
+        data_dir.wal.begin_reign(data_dir.node.begin_reign(data_dir.wal.position.offset))
+        written.data_dir.mark_reign(1_700_000_000_000)
+        written.show()
+        after = written.write("b")
+        assert after[-8:] != before[-8:]
+        assert [event["position"] for event in await told(watch)] == [after]
+        assert (await told(written.join(place=before)))[0]["position"] == after
+
+
+@on_loop
+async def test_watchers_of_replicas_are_told_what_these_hold(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        watch = written.join(replicas=2)
+        place = written.write("a")
+        assert [event["position"] for event in await told(watch)] == [place]
+        assert (1, 2) in written.held
+
+
+@on_loop
+async def test_one_watcher_more_than_may_be_is_refused(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path, watch__max_watchers=2)
+    async with written.feed() as watching:
+        first, _ = written.join(), written.join()
+        with pytest.raises(WatchersFull):
+            written.join()
+        watching.leave(first)
+        watching.leave(first)
+        written.join()
+
+
+async def check_mirror(written: Written, rounds: int = 30) -> None:
+    """Follow the log from its keys on, through cuts, and compare with the store."""
+    written.write(*(f"key {number}" for number in range(10)))
+    stream, mirror = written.stream(has_initial=True), Mirror()
+    for event in await take(stream, lambda event: event["event"] == "synced"):
+        mirror.take(event)
+    for number in range(rounds):
+        if number % 7 == 3:
+            await stream.close()
+            stream = written.stream(place=str(mirror.place))
+        key = f"key {number % 10}"
+        end = written.write(f"key {10 + number}", value=str(number), removed=None)
+        end = written.write(f"{key} again", value=str(number), removed=f"key {10 + number}")
+        for event in await take(stream, lambda event, end=end: event.get("position") == end):
+            mirror.take(event)
+        assert mirror.keys == written.stored()
+    await stream.close()
+
+
+@on_loop
+async def test_mirror_equals_the_store_after_each_change(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        await check_mirror(written)
+
+
+async def _bugged(folder: Path) -> None:
+    written = Written(folder)
+    async with written.feed():
+        with pytest.raises((AssertionError, TimeoutError)):
+            await check_mirror(written)
+
+
+@on_loop
+async def test_planted_bug_is_seen_one_too_far_after_the_first_state(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        reigns = watching_module.Reigns
+        original = reigns.place
+        patch.setattr(reigns, "place", lambda self, offset: original(self, offset + 1))
+        await _bugged(tmp_path)
+
+
+@on_loop
+async def test_planted_bug_is_seen_one_too_early_after_the_first_state(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        original = watching_module.Reigns.place
+        patch.setattr(
+            watching_module.Reigns, "place", lambda self, offset: original(self, offset - 1)
+        )
+        await _bugged(tmp_path)
+
+
+@on_loop
+async def test_planted_bug_is_seen_frames_that_are_left_out(tmp_path: Path, run_dir: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        original = Tail.read
+        patch.setattr(Tail, "read", lambda self, *rest: original(self, *rest)[1:])
+        await _bugged(tmp_path)
+
+
+@on_loop
+async def test_planted_bug_is_seen_no_reset(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        written.write("a")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(watching_module, "reset_for", lambda *_: None)
+            watch = written.join(place="1-01234567")
+            watch.place, watch.at = 1, None
+            written.write("b")
+            # It is told as if nothing had happened.
+            assert await told(watch)
