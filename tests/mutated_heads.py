@@ -73,6 +73,8 @@ _MASKS = (
     (re.compile(rb"\r\ndate: [^\r]+"), b""),
     (re.compile(ID_PREFIX.encode() + rb"[0-9a-f]+"), b"own-id"),
     (re.compile(rb"(?i)(x-synap-lag-ms): \d+"), rb"\1: n"),
+    # Of requests with an Idempotency-Key, which are never taken, the one that comes later.
+    (re.compile(rb"(?i)\r\nidempotent-replayed: true"), b""),
 )
 _PLACES = (
     (re.compile(rb"(?i)(x-synap-offset): \d+"), rb"\1: n"),
