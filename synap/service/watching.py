@@ -14,6 +14,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,7 +28,7 @@ from synap.place import NO_REIGNS, LogEnd, Place, Reigns
 from synap.position import START
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
-from synap.service.watch import Start, Watch
+from synap.service.watch import LiveWatch, Watch
 from synap.shared.node_clock import now_ms
 from synap.shared.watcher_counts import WatcherCounts, WatcherFacts, read_watchers
 from synap.store import RecordWalk, StoreReader
@@ -43,14 +44,20 @@ from synap.watch.tail import UNREADABLE, LogChanged, Tail
 logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
+Kind = TypeVar("Kind", bound=Watch)
 RequireHeld = Callable[[int, int], Awaitable[None]]
 """Waits until so many replicas hold an offset; see `NodeApi.require_held`."""
 
-# A look costs about a microsecond.
+# A look costs some microseconds, the wake for it some dozens. Where nothing has happened for a
+# while there are fewer.
 LOOK_SECONDS = 0.002
+_IDLE_LOOK_SECONDS = 0.008
+_IDLE_AFTER_SECONDS = 0.5
 # Each watcher has a beat in 10 s; those of all are spread over so many buckets.
 BEAT_SECONDS = 10.0
 _BUCKETS = 100
+# Watchers that tell what is new in one turn of the loop, before others have theirs.
+_STEPS_IN_TURN = 100
 # Reads of the log's files at once, and walks through the store.
 _FILE_READS = 4
 _WALKS = 2
@@ -87,6 +94,9 @@ class Watching:
         )
         self._buckets: list[set[Watch]] = [set() for _ in range(_BUCKETS)]
         self._bucket = 0
+        # Those that have something to tell.
+        self._ready: deque[LiveWatch] = deque()
+        self._is_stepping = False
         self._count = self._lag = 0
         self._is_draining = False
         self._timer: asyncio.TimerHandle | None = None
@@ -127,17 +137,20 @@ class Watching:
 
     def join(
         self,
+        kind: type[Kind],
         caller: Caller,
         wanted: Filter,
         form: Form,
         values: Values,
-        start: Start,
+        place: Place | None,
         min_replicas: int,
-    ) -> Watch:
+    ) -> Kind:
         """Take a watcher in; `leave` gives its place back.
 
         Args:
+            kind: What it is to be.
             caller: Who asks; keys that they may not read are left out.
+            place: What it has seen last; None for what is applied now.
             min_replicas: It is told what so many replicas hold.
 
         Raises:
@@ -154,8 +167,8 @@ class Watching:
         if lane is None:
             lane = self._lanes[min_replicas] = Lane(0)
         group = lane.join(selector)
-        at = start.place or self._reigns.place(self.ring.head)
-        watch = Watch(self, lane, group, form, values, at)
+        at = place or self._reigns.place(self.ring.head)
+        watch = kind(self, lane, group, form, values, at)
         watch.bucket = random.randrange(_BUCKETS)
         self._buckets[watch.bucket].add(watch)
         self._count += 1
@@ -176,6 +189,25 @@ class Watching:
         if not self._count:
             self._end()
         self._show()
+
+    def queue(self, watch: LiveWatch) -> None:
+        """Have a watcher tell what is new, in this turn of the loop or one of the next."""
+        self._ready.append(watch)
+        if not self._is_stepping:
+            self._is_stepping = True
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def _step(self) -> None:
+        for _ in range(min(_STEPS_IN_TURN, len(self._ready))):
+            watch = self._ready.popleft()
+            try:
+                watch.step()
+            except Exception:
+                logger.exception("a watcher failed", extra={"action": "watch"})
+                watch.lost()
+        self._is_stepping = bool(self._ready)
+        if self._is_stepping:
+            asyncio.get_running_loop().call_soon(self._step)
 
     def reset_for(self, place: Place) -> Reset | bool | None:
         """Return why the log does not go on from `place`; True where it does, None for not yet."""
@@ -292,15 +324,18 @@ class Watching:
         self._tail: Tail | None = None
         self._reader: StoreReader | None = None
         self._seen: LogEnd | None = None
-        self._retry_at = 0.0
+        self._retry_at = self._moved_at = 0.0
         self._lanes: dict[int, Lane] = {0: Lane(0)}
         self._confirming = {}
 
     def _on_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._on_timer)
+        now = time.monotonic()
+        is_idle = now - self._moved_at > _IDLE_AFTER_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(
+            _IDLE_LOOK_SECONDS if is_idle else LOOK_SECONDS, self._on_timer
+        )
         with suppress(ReadRefused, StoreError):
             self._follow()
-        now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = max(self._next_beat, now - 1) + BEAT_SECONDS / _BUCKETS
             self._beat(now)
@@ -313,7 +348,7 @@ class Watching:
         for watch in tuple(self._buckets[self._bucket]):
             watch.is_beat_due = True
             watch.wake()
-            watch.cut_if_stalled(now)
+            watch.check(now)
         if self._bucket % _LAG_BEATS == 0:
             self._measure_lag()
             self._show()
@@ -343,6 +378,7 @@ class Watching:
         for batch in batches:
             self.ring.add(batch)
         self._lanes[0].advance(batches, tail.position.offset)
+        self._moved_at = time.monotonic()
         self._moved.set()
         if tail.position.offset >= applied.position.offset:
             self._seen = end

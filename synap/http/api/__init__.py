@@ -5,6 +5,7 @@ fast_path          requests that a node mostly gets, past Falcon
 hot_routes         those of the short way, made of operations
 headers            the headers that are read at all, and what each means to the short way
 hot_headers        the same for `head_lines`
+feed_stream        a feed as parts, for servers that know no feeds
 falcon_app         Falcon by a shorter way from the request to the answer
 routing            paths to resources, with keys as they were sent
 operations/        what is done with keys and told of the node: once for its route and its command

@@ -118,10 +118,10 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
         elif stream is None and status not in _BODILESS_STATUSES:
             resp._headers.setdefault("content-length", str(len(data or b"")))
         fields = resp._asgi_headers(media_type)
-        start = {"type": "http.response.start", "status": status, "headers": fields}
-        if getattr(stream, "is_feed", False):
-            start[FEED] = True
-        await send(start)
+        if getattr(stream, "is_feed", False) and has_body:
+            await send({"type": FEED, "status": status, "headers": fields, "feed": stream})
+            return
+        await send({"type": "http.response.start", "status": status, "headers": fields})
         if data is not None and has_body:
             await send({"type": "http.response.body", "body": data})
             return

@@ -28,7 +28,7 @@ from synap.http.server.connection_state import (
 )
 from synap.http.server.deferred_answer import DeferredAnswer
 from synap.http.server.eager_tasks import Starter
-from synap.http.server.exchange import COMPLETE, JOINED_BODY_BYTES, STREAMING, Exchange
+from synap.http.server.exchange import COMPLETE, JOINED_BODY_BYTES, STREAMING, Exchange, Feed
 from synap.http.server.flow_control import BODY_BUFFER_BYTES, FlowControl
 from synap.http.server.framing import ErrorResponse
 from synap.http.server.head_cache import HeadCache
@@ -79,7 +79,10 @@ class Server(Protocol):
         """Count a new connection in; return False where it may only ask what probes do."""
 
     def exempt(self, connection: Connection) -> None:
-        """Count a connection no more, which stays."""
+        """Count and time a connection no more, which stays."""
+
+    def time(self, connection: Connection) -> None:
+        """Hold its client to its time again."""
 
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
@@ -135,6 +138,8 @@ class Connection(asyncio.Protocol):
         # turn of the loop, or for a client that reads too slowly. A refusal is the last of all.
         self._begun_in_turn = 0
         self.exchange: Exchange | DeferredAnswer | None = None
+        # What the answer comes from that has no end of its own; it is this connection's last one.
+        self._feed: Feed | None = None
         self._queue: deque[Exchange | ErrorResponse] = deque()
 
     # asyncio.Protocol
@@ -225,6 +230,8 @@ class Connection(asyncio.Protocol):
         """Go on with what `pause_writing` held back."""
         self.timeouts.forgive_stall()
         self.flow.resume_writing()
+        if self._feed is not None:
+            self._feed.resume()
         # Nearly all has left: of the last one the rest keeps the whole.
         self._unread_answers_bytes = min(self._unread_answers_bytes, self._last_answer_bytes)
         self.note_held()
@@ -415,9 +422,16 @@ class Connection(asyncio.Protocol):
 
     # What a cycle writes with
 
-    def begin_feed(self) -> None:
+    def begin_feed(self, feed: Feed) -> None:
         """Let others have the place; what follows is bounded by the application."""
+        self._feed = feed
         self.server.exempt(self)
+
+    def end_feed(self) -> None:
+        """Go on to the connection's end, in a turn of its own."""
+        self._feed = None
+        self.server.time(self)
+        self.loop.call_soon(self.advance)
 
     def expects_more(self) -> bool:
         """Return whether a request that follows is here already, in whole or in part."""
@@ -641,5 +655,5 @@ def _base_scope(transport: asyncio.Transport) -> dict[str, Any]:
         "client": tuple(client[:2]) if isinstance(client, tuple) else None,
         "server": tuple(own[:2]) if isinstance(own, tuple) else (own, None),
         "root_path": "",
-        "extensions": {framing.WHOLE_ANSWER: {}},
+        "extensions": {framing.WHOLE_ANSWER: {}, framing.FEED: {}},
     }

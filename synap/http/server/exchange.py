@@ -43,6 +43,19 @@ class Clock(Protocol):
     date_line: bytes
 
 
+class Feed(Protocol):
+    """A body that comes as things happen; it writes by `Exchange.write`."""
+
+    def begin(self, output: Exchange, /) -> None:
+        """Write from now on."""
+
+    def resume(self) -> None:
+        """Write on: the client has read enough."""
+
+    def lost(self) -> None:
+        """Write nothing more: the client is gone."""
+
+
 class Output(Protocol):
     """What a cycle needs of the connection that it answers on."""
 
@@ -61,8 +74,11 @@ class Output(Protocol):
     def note_answer(self, body_bytes: int) -> None:
         """Learn that a long answer was written."""
 
-    def begin_feed(self) -> None:
-        """Learn that the answer has no end of its own."""
+    def begin_feed(self, feed: Feed) -> None:
+        """Learn that the answer has no end of its own, and who is to be told of the client."""
+
+    def end_feed(self) -> None:
+        """Learn that it has come to one all the same."""
 
     def body_wanted(self) -> None:
         """Learn that the application has a place for more of the body."""
@@ -81,7 +97,6 @@ class Exchange:
         expects_continue: The client waits for `100 Continue` before it sends the body.
         is_plain: HTTP/1.1, kept alive, and not HEAD: most answers to such need no closer look.
         is_submitted: Handed to the connection before its body was whole.
-        is_feed: The answer has no end of its own.
         is_body_wanted: The application has asked for the body; nothing more of it is read before.
         buffered_bytes: Of the body, not yet taken by the application.
         fed_bytes: Of the body, as far as it has come.
@@ -90,6 +105,7 @@ class Exchange:
 
     __slots__ = (
         "_chunks",
+        "_feed",
         "_headers",
         "_is_body_cut",
         "_is_body_taken",
@@ -105,7 +121,6 @@ class Exchange:
         "has_more_body",
         "is_body_wanted",
         "is_disconnected",
-        "is_feed",
         "is_plain",
         "is_submitted",
         "keep_alive",
@@ -126,9 +141,9 @@ class Exchange:
         self.is_submitted = False
         self.is_body_wanted = False
         self.is_disconnected = False
-        self.is_feed = False
         self._output = output
         self._chunks: list[bytes] | None = None
+        self._feed: Feed | None = None
         self._is_body_cut = False
         self._is_body_taken = False
         self._is_input_over = False
@@ -162,9 +177,8 @@ class Exchange:
         self.is_disconnected = True
         self._is_body_cut = self.has_more_body
         self._tell()
-        if self.is_feed and self.task is not None:
-            # It waits for something to tell, not for its client.
-            self.task.cancel()
+        if self._feed is not None:
+            self._feed.lost()
 
     def end_input(self) -> None:
         """Learn that the client sends no more, though it may still read."""
@@ -236,10 +250,10 @@ class Exchange:
             self._status = message["status"]
             self._headers = message.get("headers", ())
             self.stage = HEAD_HELD
-            if framing.FEED in message:
-                self.is_feed = True
-                self.keep_alive = False
-                self._output.begin_feed()
+        elif kind == framing.FEED and stage == UNANSWERED:
+            self._status = message["status"]
+            self._headers = message["headers"]
+            self._begin_feed(message["feed"])
         elif kind == "http.response.body" and stage == HEAD_HELD and not message.get("more_body"):
             self._write_whole(message.get("body", b""))
         elif kind == "http.response.body" and stage in (HEAD_HELD, STREAMING):
@@ -248,6 +262,42 @@ class Exchange:
                 await self._output.flow.drained()
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r} at this stage of the answer")
+
+    # A feed, and what it writes with.
+
+    def _begin_feed(self, feed: Feed) -> None:
+        self.keep_alive = False
+        head = self._streaming_head()
+        self.stage = STREAMING
+        self._output.transport.write(head)
+        self._feed = feed
+        # Ten thousand of these wait: nothing is kept that nobody looks at any more.
+        self.scope = {name: self.scope[name] for name in ("method", "http_version")}
+        self._headers = ()
+        self._output.begin_feed(feed)
+        feed.begin(self)
+
+    def write(self, part: bytes) -> bool:
+        """Write a part of a feed; return whether the client reads fast enough for more."""
+        if self.is_disconnected:
+            return False
+        if self._is_chunked:
+            part = b"%x\r\n%b\r\n" % (len(part), part)
+        self._output.transport.write(part)
+        return not self._output.flow.is_writing_paused
+
+    def end(self) -> None:
+        """End the answer of a feed."""
+        if self.is_disconnected or self.stage == COMPLETE:
+            return
+        if self._is_chunked:
+            self._output.transport.write(framing.LAST_CHUNK)
+        self._complete()
+        self._output.end_feed()
+
+    def abort(self) -> None:
+        """Cut the client of a feed off."""
+        self._output.transport.abort()
 
     # The answer.
 
@@ -349,7 +399,7 @@ class Exchange:
 
     def ended(self, error: BaseException | None) -> None:
         """Learn that the application returned, or what it raised."""
-        if error is None and self.stage == COMPLETE:
+        if error is None and (self.stage == COMPLETE or self._feed is not None):
             return
         is_gone = self.is_disconnected or self._is_body_cut
         if is_gone and isinstance(error, ClientDisconnected | asyncio.CancelledError):

@@ -50,8 +50,9 @@ _OWN_NAMES = frozenset({b"transfer-encoding", b"connection", b"date"})
 # its dictionary and its coroutine, cost a small GET more.
 WHOLE_ANSWER = "synap.http.response.whole"
 
-# A key of the message that starts an answer: this one has no end of its own, and its connection is
-# none of those that are bounded, evicted and kept.
+# An extension of ASGI: a message with status, headers and a feed, which writes the body itself
+# while it has no end of its own. The application's call is over then, and the connection is none of
+# those that are bounded, evicted and kept.
 FEED = "synap.http.response.feed"
 
 JSON_TYPE = (b"content-type", b"application/json")

@@ -38,6 +38,7 @@ class Places:
 
     Attributes:
         connections: All that are open, those in the further places too.
+        timed: Those of them whose clients are held to their time: all but feeds.
     """
 
     def __init__(self, max_connections: int, max_of_address: int, proxies: Addresses = ()) -> None:
@@ -48,6 +49,7 @@ class Places:
             proxies: Addresses that many clients come from, to which that bound does not apply.
         """
         self.connections: set[Connection] = set()
+        self.timed: set[Connection] = set()
         self._max_connections = max_connections
         self._max_of_address = max_of_address
         self._proxies = proxies
@@ -77,6 +79,7 @@ class Places:
             open_count < self._max_connections or self._make_room(self.connections)
         )
         self.connections.add(connection)
+        self.timed.add(connection)
         if self._max_of_address and address:
             group = client_group(address)
             self._groups[connection] = group
@@ -88,15 +91,22 @@ class Places:
         return has_room
 
     def exempt(self, connection: Connection) -> None:
-        """Let a connection stay without a place, neither counted nor evicted."""
+        """Let a connection stay without a place, neither counted, evicted nor timed."""
         if connection in self.connections and connection not in self._evicted:
             self._exempt.add(connection)
             self._probed.pop(connection, None)
             self._leave_group(connection)
+            self.timed.discard(connection)
+
+    def time(self, connection: Connection) -> None:
+        """Hold the client of a feed that is over to its time again."""
+        if connection in self.connections:
+            self.timed.add(connection)
 
     def forget(self, connection: Connection) -> None:
         """Give a lost connection's place back."""
         self.connections.discard(connection)
+        self.timed.discard(connection)
         self._exempt.discard(connection)
         self._evicted.discard(connection)
         self._probed.pop(connection, None)

@@ -132,6 +132,10 @@ class HttpServer:
         """Count a connection no more; see `Places.exempt`."""
         self._places.exempt(connection)
 
+    def time(self, connection: Connection) -> None:
+        """Hold a client to its time again; see `Places.time`."""
+        self._places.time(connection)
+
     def forget(self, connection: Connection) -> None:
         """Count a lost connection out."""
         self._places.forget(connection)
@@ -176,14 +180,14 @@ class HttpServer:
         self.tick += 1
         self._refresh_date()
         if not self._unchecked:
-            self._unchecked = list(self.connections)
+            self._unchecked = list(self._places.timed)
             self._check_some()
 
     def _check_some(self) -> None:
         """Check a slice of the connections, and the rest in later turns of the loop."""
         unchecked = self._unchecked
         for connection in unchecked[-CHECKED_AT_ONCE:]:
-            if connection in self.connections:
+            if connection in self._places.timed:
                 connection.check()
         del unchecked[-CHECKED_AT_ONCE:]
         if unchecked and not self._is_closed:

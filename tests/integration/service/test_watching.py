@@ -19,10 +19,11 @@ import pytest
 from synap.auth.permissions import TRUSTED
 from synap.commands.key_spans import ALL_KEYS
 from synap.errors import FeedCompacted, FeedDiverged, WatchersFull
+from synap.http.api.feed_stream import FeedStream
 from synap.place import Place, parse_place
 from synap.service import watching as watching_module
 from synap.service.local_node import LocalNode
-from synap.service.watch import Start, Watch, WatchStream
+from synap.service.watch import LiveWatch, Poll
 from synap.service.watching import Watching
 from synap.shared.board import Board, BoardView
 from synap.watch.filters import Filter, filter_of
@@ -91,18 +92,19 @@ class Written(OneNode):
 
     def join(
         self, wanted: Filter | None = None, place: str | None = None, replicas: int = 0
-    ) -> Watch:
-        start = Start(None if place is None else parse_place(place))
+    ) -> Poll:
+        start = None if place is None else parse_place(place)
         return self.watching.join(
-            TRUSTED, wanted or filter_of(), Form.LIST, self.watching.values(is_inline=True), start,
-            replicas,
+            Poll, TRUSTED, wanted or filter_of(), Form.LIST,
+            self.watching.values(is_inline=True), start, replicas,
         )  # fmt: skip
 
-    def stream(self, place: str | None = None, *, has_initial: bool = False) -> WatchStream:
-        start = Start(None if place is None else parse_place(place), has_initial)
+    def stream(self, place: str | None = None, *, has_initial: bool = False) -> FeedStream:
+        start = None if place is None else parse_place(place)
         values = self.watching.values(is_inline=True)
-        watch = self.watching.join(TRUSTED, filter_of(), Form.LINES, values, start, 0)
-        return WatchStream(self.watching, watch, start, None, ALL_KEYS)
+        watch = self.watching.join(LiveWatch, TRUSTED, filter_of(), Form.LINES, values, start, 0)
+        watch.prepare(None, ALL_KEYS if has_initial else None)
+        return FeedStream(watch)
 
     def stored(self) -> dict[str, str]:
         """Return what the store holds."""
@@ -114,19 +116,14 @@ class Written(OneNode):
             walk.close()
 
 
-async def told(watch: Watch, seconds: float = 2.0) -> list[dict[str, Any]]:
+async def told(watch: Poll, seconds: float = 2.0) -> list[dict[str, Any]]:
     """Return the next events; none where nothing comes for so long."""
     deadline = time.monotonic() + seconds
-    events: list[bytes] = []
-    while not events and time.monotonic() < deadline:
-        watch.is_beat_due = False
-        events = await watch.some(NO_LIMIT, deadline)
+    events = await watch.some(NO_LIMIT, deadline)
     return [json.loads(event) for event in events]
 
 
-async def take(
-    stream: WatchStream, until: Callable[[dict[str, Any]], bool]
-) -> list[dict[str, Any]]:
+async def take(stream: FeedStream, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """Return the events of a stream up to one that fits."""
     events: list[dict[str, Any]] = []
     async with asyncio.timeout(10):
@@ -220,7 +217,7 @@ async def test_place_that_the_log_went_past_is_compacted(tmp_path: Path, run_dir
         assert wal.retire(wal.position.offset, 0)
         wal.remove_retired()
         with pytest.raises(FeedCompacted) as raised:
-            await written.join(place=first).some(NO_LIMIT)
+            await written.join(place=first).some(NO_LIMIT, time.monotonic() + 10)
         oldest = raised.value.oldest
         assert parse_place(oldest).offset == wal.first_offset - 1
         events = await told(written.join(place=oldest))
@@ -234,7 +231,7 @@ async def test_place_of_another_history_is_diverged(tmp_path: Path, run_dir: Pat
     async with written.feed():
         written.write("a")
         with pytest.raises(FeedDiverged):
-            await written.join(place="1-01234567").some(NO_LIMIT)
+            await written.join(place="1-01234567").some(NO_LIMIT, time.monotonic() + 10)
 
 
 @on_loop

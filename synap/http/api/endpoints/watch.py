@@ -17,16 +17,17 @@ from synap.errors import NotCaughtUp, ReadRefused
 from synap.http.api.client_address import client_address
 from synap.http.api.credentials import Credentials
 from synap.http.api.cross_site import SiteGuard
+from synap.http.api.feed_stream import FeedStream
 from synap.http.api.headers import ACCEPT, LAST_EVENT_ID
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param, text_param
 from synap.http.api.trusted_proxies import TrustedProxies
-from synap.http.server.framing import WHOLE_ANSWER
+from synap.http.server.framing import FEED
 from synap.place import Place, parse_place
 from synap.request_errors import AccessRefused, InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.service.watch import FeedClosed, Start, Watch, WatchStream
+from synap.service.watch import FeedClosed, LiveWatch, Poll, Start
 from synap.service.watching import Watching
 from synap.watch.filters import Filter, filter_of
 from synap.watch.forms import Form
@@ -95,20 +96,23 @@ class Feed(Resource):
             return
         watching = self._watching
         values = watching.values(is_inline=is_inline)
-        watch = watching.join(req.caller, wanted, form, values, start, replicas)
         if form is Form.LIST:
+            poll = watching.join(Poll, req.caller, wanted, form, values, start.place, replicas)
             try:
-                resp.data = await _poll(watch, wait, limit, self._api.max_answer_bytes)
+                resp.data = await _poll(poll, wait, limit, self._api.max_answer_bytes)
             finally:
-                watching.leave(watch)
+                watching.leave(poll)
             return
         # Proxies that keep answers back until they are whole would keep these for ever.
         resp.set_header("X-Accel-Buffering", "no")
-        spans = common(req.caller.readable, wanted.spans())
-        stream = WatchStream(watching, watch, start, self._recheck_of(req), spans)
-        if WHOLE_ANSWER not in req.scope.get("extensions", ()):
-            stream.end_with(_client_gone(req))
-        resp.stream = stream
+        watch = watching.join(LiveWatch, req.caller, wanted, form, values, start.place, replicas)
+        spans = common(req.caller.readable, wanted.spans()) if start.has_initial else None
+        watch.prepare(self._recheck_of(req), spans)
+        if FEED in req.scope.get("extensions", ()):
+            # For this application's own way to answer: see `falcon_app`.
+            resp.stream = watch  # type: ignore[assignment]
+        else:
+            resp.stream = FeedStream(watch, req._receive)
 
     def _recheck_of(self, req: Request) -> Callable[[], Awaitable[bool]] | None:
         """Return what says whether the request's credentials still allow what they did."""
@@ -149,12 +153,7 @@ def _rights(caller: Caller) -> tuple[object, ...]:
     return caller.name, caller.id, caller.permissions, within and _rights(within)
 
 
-async def _client_gone(req: Request) -> None:
-    while (await req._receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _poll(watch: Watch, wait: int, limit: int, max_bytes: int) -> bytes:
+async def _poll(watch: Poll, wait: int, limit: int, max_bytes: int) -> bytes:
     """Return the answer of a long poll: what there is, or what comes first.
 
     Raises:
@@ -171,7 +170,6 @@ async def _poll(watch: Watch, wait: int, limit: int, max_bytes: int) -> bytes:
             size += sum(map(len, found))
             if (events and not watch.has_more) or time.monotonic() >= deadline:
                 break
-            watch.is_beat_due = False
     except FeedClosed:
         # It is told how far it is, and asks another node.
         pass
