@@ -32,6 +32,7 @@
     │   ├── OutcomeUnknown         the writer went away with it
     │   ├── QuorumTimeout          logged here, but too few replicas have it in time
     │   ├── ReignEnded             a higher epoch was met; this master takes no more writes
+    │   ├── NoLease                the engine of elections has not said that it is the master
     │   ├── Recovering             replicas are asked for what this master may have lost
     │   ├── DataDirLost            its files are no longer where it opened them
     │   ├── WritesPaused           the node is about to hand its role over; nothing changed
@@ -53,6 +54,7 @@
     │   ├── ForceWanted            it would lose something, and was not forced
     │   ├── NotPaused              only a master whose writes pause steps down
     │   └── SealRefused            this node knows a reign that is not below the one to begin
+    ├── LeaseLost                  too late to tell what became of a write
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
@@ -340,6 +342,19 @@ class Recovering(WriteRefused):
             "changed, try again. `synap promote --force` goes on without, and gives up what only "
             "they hold"
         )
+
+
+class NoLease(WriteRefused):
+    """This master's lease is over, or not granted yet, and nothing was changed; try again."""
+
+    reason = "no_lease"
+    retryable = True
+
+
+class LeaseLost(SynapError):
+    """The lease ended between a write and its answer, and so the log's owner ends."""
+
+    reason = "lease_lost"
 
 
 class DataDirLost(WriteRefused):

@@ -33,6 +33,8 @@ from synap.ipc.admin_messages import (
     ClockConfirmed,
     ConfirmClock,
     EngineCommand,
+    GrantLease,
+    LeaseHeld,
     PauseState,
 )
 from synap.node.aside import Quarantine
@@ -50,6 +52,7 @@ from synap.replication.transport.curve import load_keys
 from synap.shared.board import BoardView
 from synap.shared.node_clock import ClockWord
 from synap.store.scrubbing import Suspect
+from synap.writer.lease import FOR_EVER_NS, Lease
 from synap.writer.quorum_answers import Quorum
 from synap.writer.request_table import RequestLimits
 from synap.writer.writer import Writer, WriterOptions
@@ -102,13 +105,15 @@ class WriterEngine:
         clock: OwnClock,
         fail: Callable[[BaseException], None],
         *,
-        is_recovering: bool,
+        data_dir: DataDir,
+        quorum: int,
     ) -> None:
         """
         Args:
             paths: The node's.
-            is_recovering: The publisher asks the replicas for the end of the log.
             fail: Ends the process by an error.
+            data_dir: The writer's.
+            quorum: How many replicas each write waits for.
             writer: Not started yet.
             publisher: Not started yet; None on a standalone node.
             watch: Makes what looks for other masters; None on a standalone node.
@@ -120,7 +125,11 @@ class WriterEngine:
         self._notice = notice
         self._clock = clock
         self._fail = fail
-        self._is_recovering = is_recovering
+        self._data_dir = data_dir
+        self._is_recovering = data_dir.is_recovering
+        self._quorum = quorum
+        # Where there is no agent, whoever a restart asks is one.
+        self._voters: frozenset[str] | None = None
         self._replicas = KnownReplicas(paths.replicas_file, Quarantine(paths.foreign_dir))
         self._watch = watch(self._replicas, writer.end_reign) if watch is not None else None
         self._socket = paths.writer_socket
@@ -136,7 +145,7 @@ class WriterEngine:
                     on_higher_epoch=writer.end_reign,
                     on_replica=self._replicas.note,
                     addresses=self._replicas.addresses,
-                    is_known=self._replicas.is_written,
+                    is_known=self._counts,
                     on_restart_over=self._restart_over,
                     on_failure=self._fail,
                 )
@@ -187,18 +196,35 @@ class WriterEngine:
     def doubt(self, space: int, key: bytes) -> None:
         """Nobody's is more right than a master's."""
 
-    def handle(self, command: EngineCommand) -> PauseState | ClockConfirmed:
-        """Pause the writes, end that, or step down; or follow the machine's clock.
+    def _counts(self, name: str) -> bool:
+        """Say whether a replica's acks count: a restart asks it, and it is a voter."""
+        is_voter = self._voters is None or name in self._voters
+        return is_voter and self._replicas.is_written(name)
+
+    def handle(self, command: EngineCommand) -> PauseState | ClockConfirmed | LeaseHeld:
+        """Pause the writes, end that, or step down; follow the machine's clock; take a lease.
 
         Raises:
             NothingToAccept: it is what a replica is asked.
             NotPaused, ReignEnded: it can't be done now.
         """
+        if isinstance(command, GrantLease):
+            return self._take_lease(command)
         if isinstance(command, AcceptMaster):
             raise NothingToAccept
         if isinstance(command, ConfirmClock):
             return ClockConfirmed(self._clock.confirm())
         return self._writer.handle_pause(command)
+
+    def _take_lease(self, command: GrantLease) -> LeaseHeld:
+        self._voters = None if command.voters is None else frozenset(command.voters)
+        self._writer.grant(command.until_ns)
+        reign, end = self._data_dir.node.reign, self._data_dir.position.offset
+        assert reign is not None, "a node without a reign has no writer"
+        held = end
+        if self._quorum and self._publisher is not None:
+            held = self._publisher.held_offset(self._quorum)
+        return LeaseHeld(reign.epoch, held)
 
     async def forget_replica(self, name: str) -> None:
         """Forget a replica that is gone for good: its row, its name for restarts, the wait for it.
@@ -239,10 +265,7 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)
     watch = partial(_rival_watch, parts) if publisher is not None else None
-    return WriterEngine(
-        parts.paths, writer, publisher, notice, watch, clock, parts.fail,
-        is_recovering=data_dir.is_recovering,
-    )  # fmt: skip
+    return WriterEngine(parts.paths, writer, publisher, notice, watch, clock, parts)
 
 
 def _build_writer(
@@ -275,6 +298,7 @@ def _build_writer(
     return Writer(
         data_dir, status, options, publisher=publisher, evictor=evictor, on_failure=parts.fail,
         count=parts.count, clock=clock.now, on_damage=parts.mender.report_key,
+        lease=Lease(FOR_EVER_NS if config.failover.engine == "none" else 0),
     )  # fmt: skip
 
 

@@ -113,6 +113,8 @@ _FORMS: dict[str, tuple[Any, ...]] = {
     "network_or_name": (AfterValidator(_network_or_name),),
     "user_name": (StringConstraints(pattern=NAME_PATTERN),),
     "printable": (AfterValidator(_printable),),
+    "seconds": (Field(ge=0.1, le=3600),),
+    "tag": (StringConstraints(pattern=r"^(nofailover|priority=[0-9]{1,6})$"),),
     "list": (NoDecode, BeforeValidator(_split_commas)),
     "lower_case": (BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text),),
     "policy": (BeforeValidator(_policy_of_alias),),

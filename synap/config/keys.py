@@ -83,6 +83,8 @@ Role = Literal["standalone", "master", "replica"]
 Port = Annotated[int, Within(1, 65535)]
 # A day: longer than any of these waits makes sense, and far below the timers' own limits.
 Milliseconds = Annotated[int, Within(1, 86_400_000)]
+# Of waits that may be shorter than a second.
+Seconds = Annotated[float, Form("seconds"), Allowed("a number from 0.1 to 3600")]
 Address = Annotated[str, Form("address"), Allowed("host:port")]
 Url = Annotated[str, Form("url"), Allowed("http://host:port")]
 Origins = Annotated[
@@ -439,6 +441,53 @@ class RateLimit(Section, frozen=True):
     """Requests that it may send at once after a rest."""
 
 
+class FailoverTls(Section, frozen=True):
+    """How the engine's endpoints are reached by https."""
+
+    ca_path: Path | None = None
+    """Authorities of the endpoints, in PEM; the system's where it is not given."""
+    cert_path: Path | None = None
+    """This node's certificate for them, in PEM, where they want one."""
+    key_path: Path | None = None
+    """Its private key, in PEM, without a password."""
+
+
+class Failover(Section, frozen=True):
+    """The agent that replaces a lost master by itself, by an engine of elections."""
+
+    engine: Literal["none", "etcd"] = "none"
+    """Where the cluster's master is agreed on; `none` leaves it to the operator."""
+    endpoints: Annotated[
+        tuple[Annotated[str, Form("url")], ...],
+        Form("list"),
+        Allowed("a list of URLs, as in http://10.0.0.1:2379"),
+    ] = ()
+    """The engine's client URLs, tried in their order."""
+    cluster: Annotated[str, Form("user_name"), Allowed("1 to 64 letters, digits and . _ @ -")] = (
+        "synap"
+    )
+    """Name of this cluster at the engine, the same on all of its nodes."""
+    ttl_secs: Annotated[int, Within(2, 3600)] = 10
+    """How long the master's lease lasts unless it is renewed."""
+    loop_secs: Seconds = 2.0
+    """Time between two renewals."""
+    retry_secs: Seconds = 2.5
+    """How long one call to the engine may take."""
+    max_lag_entries: Annotated[int, Within(0, 10**15)] = 1000
+    """With no quorum: a replica that lacks more entries takes no lost master's place."""
+    tags: Annotated[
+        tuple[Annotated[str, Form("tag")], ...],
+        Form("list"),
+        Allowed("a list of nofailover and priority=NUMBER"),
+    ] = ()
+    """`nofailover`: never master, and no vote; `priority=N`: of equal nodes the higher leads."""
+    user: Annotated[str, Length(1)] | None = None
+    """The engine's user, where it wants one."""
+    password: Annotated[Secret, Length(1), Allowed("text that is not empty")] | None = None
+    """That user's password."""
+    tls: FailoverTls = FailoverTls()
+
+
 class Verify(Section, frozen=True):
     """The look at every record of the store, for what a disk or the memory has changed."""
 
@@ -471,6 +520,7 @@ class Config(Section, frozen=True):
     rate_limit: RateLimit = RateLimit()
     idempotency: Idempotency = Idempotency()
     watch: Watch = Watch()
+    failover: Failover = Failover()
     logging: Logging = Logging()
 
     @property

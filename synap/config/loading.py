@@ -33,7 +33,7 @@ from pydantic_settings import (
 from synap.addresses import split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
 from synap.config.checks import CONTRADICTION, model_of, values_of
-from synap.config.keys import Allowed, Config, Secret
+from synap.config.keys import Allowed, Config, Replication, Secret
 from synap.config.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
 from synap.config.yaml_file import read_yaml
 from synap.errors import ConfigInvalid
@@ -108,6 +108,7 @@ def load_config(
     values: dict[str, Any] = {}
     for layer in reversed(layers.values()):
         _merge(values, layer)
+    _stand_in_for_the_master(values)
     faults = _unknown_variables(environ)
     try:
         config = values_of(_MODEL(**values))
@@ -115,7 +116,7 @@ def load_config(
         faults += [_describe(details, layers) for details in _reported(error)]
         raise ConfigInvalid(faults) from error
     faults += [*_shared_ports(config), *_late_quorum(config), *_missing_password(config)]
-    faults += _two_memberships(config)
+    faults += [*_two_memberships(config), *_failover_faults(config)]
     if faults:
         raise ConfigInvalid(faults)
     return config
@@ -339,6 +340,46 @@ def _shared_ports(config: Config) -> Iterator[str]:
         if port in taken:
             yield f"replication.{name} uses port {port}, as {taken[port]} does; give each its own"
         taken.setdefault(port, f"replication.{name}")
+
+
+def _stand_in_for_the_master(values: dict[str, Any]) -> None:
+    """Name an address for a replica that an agent tells where its master is.
+
+    Its own: nobody is there while it is a replica.
+    """
+    failover, replication = values.get("failover"), values.get("replication")
+    if not isinstance(failover, dict) or not isinstance(replication, dict):
+        return
+    if failover.get("engine", "none") != "none" and replication.get("role") == "replica":
+        own = replication.get("replica_listen_address", Replication().replica_listen_address)
+        replication.setdefault("master_address", own)
+
+
+def lease_margin(ttl_secs: float) -> float:
+    """Return by how much a lease counts as shorter than the engine says, in seconds."""
+    return max(1.0, ttl_secs / 10)
+
+
+def _failover_faults(config: Config) -> Iterator[str]:
+    """Yield what keeps a fail-over agent from its work."""
+    failover = config.failover
+    if failover.engine == "none":
+        return
+    if not failover.endpoints:
+        yield "failover.endpoints not set: the engine's client URLs, as in http://10.0.0.1:2379"
+    if config.replication.role == "standalone":
+        yield (
+            "failover.engine: a standalone node has nobody to take its place; set replication.role "
+            "to master or replica"
+        )
+    needed = failover.loop_secs + 2 * failover.retry_secs
+    least = failover.ttl_secs - lease_margin(failover.ttl_secs)
+    if needed > least:
+        yield (
+            f"failover.ttl_secs = {failover.ttl_secs}: loop_secs + 2 * retry_secs is {needed:g} s, "
+            f"and must fit into the {least:g} s that a lease counts for, so that a master with one "
+            "slow answer stays one"
+        )
 
 
 def _late_quorum(config: Config) -> Iterator[str]:

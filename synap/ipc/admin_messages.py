@@ -140,6 +140,31 @@ class StepDown(msgspec.Struct, frozen=True, array_like=True, tag=32):
     heir_url: str = ""
 
 
+class GrantLease(msgspec.Struct, frozen=True, array_like=True, tag=33):
+    """Have a master take writes until a time.
+
+    Attributes:
+        until_ns: CLOCK_BOOTTIME; 0 takes its lease away.
+        voters: The replicas whose acks count for a quorum; None for all.
+    """
+
+    until_ns: int
+    voters: tuple[str, ...] | None = None
+
+
+class LeaseHeld(msgspec.Struct, frozen=True, array_like=True, tag=33):
+    """It does.
+
+    Attributes:
+        epoch: Number of its reign.
+        held_offset: The last offset that so many replicas hold as each write waits for; where none
+            is waited for, the end of the log.
+    """
+
+    epoch: int
+    held_offset: int
+
+
 class ConfirmClock(msgspec.Struct, frozen=True, array_like=True, tag=40):
     """Have deadlines follow a jump of the machine's clock."""
 
@@ -220,7 +245,7 @@ class SealKept(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 PauseCommand = PauseWrites | ResumeWrites | StepDown
 StoreCommand = VerifyStore | ReportDamage
-EngineCommand = AcceptMaster | ConfirmClock | PauseCommand
+EngineCommand = AcceptMaster | ConfirmClock | GrantLease | PauseCommand
 AdminCommand = TakeSnapshot | StoreCommand | Promote | Follow | Seal | ForgetReplica | EngineCommand
 
 
@@ -235,7 +260,7 @@ class AdminRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 StoreResult = StoreVerified | DamageReported
-EngineResult = MasterAccepted | ClockConfirmed | PauseState
+EngineResult = MasterAccepted | ClockConfirmed | LeaseHeld | PauseState
 AdminResult = SnapshotTaken | StoreResult | RoleTaken | SealKept | ReplicaForgotten | EngineResult
 
 

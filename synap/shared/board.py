@@ -26,7 +26,7 @@ from zlib import crc32
 
 import msgspec
 
-from synap.errors import DataDirLost, Recovering, ReignEnded, SynapError, WriterUnavailable
+from synap.errors import DataDirLost, NoLease, Recovering, ReignEnded, SynapError, WriterUnavailable
 from synap.shared.node_file import map_needed_file
 
 _VIEW_BYTES = 4096
@@ -43,6 +43,7 @@ _NO_WRITES = (
     ReignEnded.reason,
     Recovering.reason,
     DataDirLost.reason,
+    NoLease.reason,
     WriterUnavailable.reason,
 )
 
@@ -70,6 +71,8 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
         first_sync_done: False on a replica that never held a whole state of its master.
         fresh_ns: When (CLOCK_MONOTONIC) a master that serves this replica was last heard, over its
             restarts; 0 where nobody knows.
+        lease_until_ns: When (CLOCK_BOOTTIME) the lease of a master ends, which an engine of
+            elections gives; 0 for never.
     """
 
     role: str = ""
@@ -89,6 +92,7 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
     first_sync_done: bool = False
     has_quorum: bool = True
     fresh_ns: int = 0
+    lease_until_ns: int = 0
 
 
 def unacknowledged(view: BoardView) -> str:
@@ -99,6 +103,10 @@ def unacknowledged(view: BoardView) -> str:
     """
     if view.read_only in _NO_WRITES:
         return view.read_only
+    # The owner may hang, and say nothing of it.
+    until_ns = view.lease_until_ns
+    if until_ns and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= until_ns:
+        return NoLease.reason
     return "" if view.has_quorum else "no_quorum"
 
 

@@ -20,11 +20,13 @@ from synap.errors import (
     DataDirLost,
     DiskFull,
     MemoryLimit,
+    NoLease,
     Recovering,
     ReignEnded,
     WriteRefused,
     WritesPaused,
 )
+from synap.writer.lease import Lease
 from synap.writer.pause import Pause
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Reason(Enum):
     MEMORY_LIMIT = MemoryLimit, 20, False
     DISK_FULL = DiskFull, 30, False
     RECOVERING = Recovering, 35, True
+    NO_LEASE = NoLease, 38, True
     REIGN_ENDED = ReignEnded, 40, True
     DATA_DIR_LOST = DataDirLost, 50, True
 
@@ -78,6 +81,7 @@ class WriteGate:
         on_change: Callable[[], None],
         ended_by_epoch: int = 0,
         now: Callable[[], float] = time.monotonic,
+        lease: Lease | None = None,
     ) -> None:
         """
         Args:
@@ -85,7 +89,9 @@ class WriteGate:
             on_change: Called after a reason began to hold or ended, but for the pause.
             ended_by_epoch: As in the node's identity.
             now: The pause's clock in seconds.
+            lease: The writer's, which ends without the gate; None for one without end.
         """
+        self._lease = lease or Lease()
         self._pause = pause
         self._on_change = on_change
         self._now = now
@@ -144,13 +150,17 @@ class WriteGate:
         if self._pause.is_on(self._now()):
             return WritesPaused()
         closing = [reason for reason in self._held if reason.is_closing]
-        return self._held[_highest(closing)] if closing else None
+        if closing:
+            return self._held[_highest(closing)]
+        return NoLease() if self._lease.is_over() else None
 
     def shown(self) -> Reason | None:
         """Return the reason of the highest rank; None where writes are taken."""
         held = list(self._held)
         if self._pause.is_on(self._now()):
             held.append(Reason.WRITES_PAUSED)
+        if self._lease.is_over():
+            held.append(Reason.NO_LEASE)
         return _highest(held) if held else None
 
 

@@ -24,6 +24,7 @@ from synap.commands.transactions import Transactions
 from synap.errors import (
     NO_LONGER_MASTER,
     DiskFull,
+    LeaseLost,
     MemoryLimit,
     ReadOnlyReplica,
     Recovering,
@@ -39,6 +40,7 @@ from synap.node.data_dir import DataDir
 from synap.shared.series import EVICTED, EXPIRED, Count
 from synap.store import WriteTransaction
 from synap.writer.inbox import Inbox
+from synap.writer.lease import FOR_EVER_NS, Lease
 from synap.writer.pause import Pause
 from synap.writer.pause_handler import PauseHandler
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
@@ -102,6 +104,7 @@ class Writer:
         count: Count,
         clock: Callable[[], float] = time.time,
         on_damage: Callable[[bytes], None] = let_pass,
+        lease: Lease | None = None,
     ) -> None:
         """
         Args:
@@ -115,7 +118,9 @@ class Writer:
             on_failure: Called once when the writer can't go on: the process must end.
             count: Counts the keys that go by themselves.
             clock: Wall clock in seconds.
+            lease: Until when writes may be taken; None for one without end.
         """
+        self._lease = lease or Lease()
         self._data_dir = data_dir
         self._status = status
         self._publisher = publisher
@@ -133,7 +138,10 @@ class Writer:
             requests=self.requests, on_damage=on_damage,
         )  # fmt: skip
         pause = Pause(options.hold_seconds)
-        self._gate = WriteGate(pause, self._show, data_dir.node.identity.ended_by_epoch)
+        self._gate = WriteGate(
+            pause, self._show, data_dir.node.identity.ended_by_epoch,
+            lease=self._lease,
+        )  # fmt: skip
         self._pauses = PauseHandler(
             pause, self._gate, data_dir, on_change=self._show, run_turn=self._run_turn
         )
@@ -259,8 +267,26 @@ class Writer:
         self._gate.refuse(error)
 
     def look_at_acks(self) -> None:
-        """Send the answers for which enough replicas have acknowledged by now."""
-        self._held.look_at_acks()
+        """Send the answers for which enough replicas have acknowledged by now.
+
+        Without a lease none is sent: they end as late ones do.
+        """
+        if not self._lease.is_over():
+            self._held.look_at_acks()
+
+    def grant(self, until_ns: int) -> None:
+        """Take writes until then (CLOCK_BOOTTIME); 0 takes a lease away.
+
+        Raises:
+            ReignEnded: this master takes none whatever its lease.
+        """
+        if self._gate.ended_by_epoch and until_ns:
+            raise ReignEnded(self._gate.ended_by_epoch)
+        had_none = self._lease.is_over()
+        self._lease.until_ns = until_ns
+        if had_none != self._lease.is_over():
+            self.look_at_acks()
+            self._show()
 
     def _run_turn(self) -> None:
         inbox = self._inbox
@@ -288,6 +314,10 @@ class Writer:
             self._gate.refuse(error)
         except Exception as error:
             self._fail(error)
+            return
+        if self._lease.is_over():
+            # Another master may have answered meanwhile; what became of these writes nobody knows.
+            self._fail(LeaseLost())
             return
         if turn.held:
             self._held.hold(turn.held)
@@ -417,4 +447,9 @@ class Writer:
 
     def _show(self) -> None:
         reason = self._gate.shown()
-        self._status.show("" if reason is None else reason.error.reason, self._gate.heir_url)
+        until_ns = self._lease.until_ns
+        self._status.show(
+            "" if reason is None else reason.error.reason,
+            self._gate.heir_url,
+            0 if until_ns == FOR_EVER_NS else max(until_ns, 1),
+        )

@@ -101,12 +101,13 @@ class WriterStatus:
         self._quorum = quorum
         self._store_health = store_health
 
-    def show(self, read_only: str, heir_url: str) -> None:
+    def show(self, read_only: str, heir_url: str, lease_until_ns: int = 0) -> None:
         """Show what requests need to know.
 
         Args:
             read_only: Why no writes are taken; empty where they are.
             heir_url: The master after this one; empty for none.
+            lease_until_ns: CLOCK_BOOTTIME at which its lease ends; 0 for never.
         """
         view = self._view
         offset = self._data_dir.position.offset
@@ -127,6 +128,7 @@ class WriterStatus:
                 master_url=heir_url or view.master_url,
                 first_sync_done=True,
                 has_quorum=self._has_quorum(now_ns),
+                lease_until_ns=lease_until_ns,
             )
         )
 

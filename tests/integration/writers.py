@@ -20,6 +20,7 @@ from synap.replication.publishing.publisher import Publisher
 from synap.replication.rules.progress import LinkState
 from synap.shared.board import AwaitedFacts, Board, BoardView, ReplicaFacts, SnapshotFacts
 from synap.shared.series import Count
+from synap.writer.lease import Lease
 from synap.writer.quorum_answers import Quorum
 from synap.writer.writer import Writer, WriterOptions
 from synap.writer.writer_status import FramePublisher, WriterStatus
@@ -61,6 +62,7 @@ def build_writer(
     role: str = "master",
     turn_bytes: int = 65536,
     sweep_interval_ms: int = 5,
+    lease: Lease | None = None,
     **options: Any,
 ) -> Writer:
     """Build a writer as its process does, with what a test wants otherwise."""
@@ -76,6 +78,7 @@ def build_writer(
         on_failure=on_failure,
         count=count or Counted().count,
         clock=clock,
+        lease=lease,
     )
 
 

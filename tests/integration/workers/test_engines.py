@@ -23,7 +23,7 @@ def writer_engine(master: WritingMaster) -> WriterEngine:
     clock = OwnClock(ClockWord(memoryview(bytearray(8)).cast("q")), master.counted.count)
     return WriterEngine(
         master.paths, master.writer, master.publisher, None, None, clock, pytest.fail,
-        is_recovering=False,
+        data_dir=master.data_dir, quorum=0,
     )  # fmt: skip
 
 

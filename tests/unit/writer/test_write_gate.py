@@ -10,6 +10,7 @@ from synap.errors import (
     DataDirLost,
     DiskFull,
     MemoryLimit,
+    NoLease,
     Recovering,
     ReignEnded,
     WriteRefused,
@@ -25,6 +26,7 @@ REASONS = {
     Reason.MEMORY_LIMIT: ("memory_limit", False),
     Reason.DISK_FULL: ("disk_full", False),
     Reason.RECOVERING: ("recovering", True),
+    Reason.NO_LEASE: ("no_lease", True),
     Reason.REIGN_ENDED: ("stale_epoch", True),
     Reason.DATA_DIR_LOST: ("data_dir_lost", True),
 }
@@ -33,6 +35,7 @@ ERRORS: dict[Reason, type[WriteRefused]] = {
     Reason.MEMORY_LIMIT: MemoryLimit,
     Reason.DISK_FULL: DiskFull,
     Reason.RECOVERING: Recovering,
+    Reason.NO_LEASE: NoLease,
     Reason.REIGN_ENDED: ReignEnded,
     Reason.DATA_DIR_LOST: DataDirLost,
 }

@@ -83,6 +83,7 @@ _READ_ONLY_REASONS = (
     "data_dir_lost",
     "disk_full",
     "memory_limit",
+    "no_lease",
     "recovering",
     "stale_epoch",
     "writer_unavailable",
