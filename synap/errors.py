@@ -53,7 +53,8 @@
     ├── RoleError                  a change of role can't be made
     │   ├── ForceWanted            it would lose something, and was not forced
     │   ├── NotPaused              only a master whose writes pause steps down
-    │   └── SealRefused            this node knows a reign that is not below the one to begin
+    │   ├── SealRefused            this node knows a reign that is not below the one to begin
+    │   └── AgentRuns              roles are the fail-over agent's to change
     ├── LeaseLost                  too late to tell what became of a write
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
@@ -507,6 +508,15 @@ class SealRefused(RoleError):
     """This node knows a reign that is not below the one to begin; nothing was changed."""
 
     reason = "seal_refused"
+
+
+class AgentRuns(RoleError):
+    """The fail-over agent changes the roles; nothing was changed.
+
+    `synap failover switchover` moves the master through it, `synap failover pause` stops it.
+    """
+
+    reason = "agent_runs"
 
 
 class ReplicationError(SynapError):

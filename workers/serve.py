@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 # Gunicorn's workers drain first; this is for it to end by itself after them.
 _HTTP_STOP_SECONDS = 2.0
+# A replica gets the last entries, and is told.
+_HANDOVER_STOP_SECONDS = 20.0
 # The owner writes out what LMDB has not yet.
 _OWNER_STOP_SECONDS = 30.0
 # A predecessor that was killed is gone within moments.
@@ -89,10 +91,13 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
         handed = hand_over(config, path, environment)
-        children = (
+        children = [
             _owner(paths, board, environment, handed),
             _http(config, environment, handed, lambda: _may_reload(path, overrides)),
-        )
+        ]
+        paths.failover_file.unlink(missing_ok=True)
+        if config.failover.engine != "none":
+            children.append(_agent(environment, handed))
         code = Supervisor(
             children,
             on_look=_certificate_look(config),
@@ -177,6 +182,20 @@ def _http(
         stop_stage=0,
         forwards=frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}),
         may_reload=may_reload,
+    )
+
+
+def _agent(environment: Mapping[str, str], handed: int) -> ChildSpec:
+    """Return the fail-over agent, which hands over before anything else stops."""
+    return ChildSpec(
+        name="failover",
+        command=python_command("workers.failover"),
+        environment=environment,
+        files=(handed,),
+        stop_seconds=_HANDOVER_STOP_SECONDS,
+        stop_stage=-1,
+        refusal_codes=frozenset({EXIT_REFUSED}),
+        gives_up=False,
     )
 
 

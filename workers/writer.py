@@ -265,7 +265,10 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)
     watch = partial(_rival_watch, parts) if publisher is not None else None
-    return WriterEngine(parts.paths, writer, publisher, notice, watch, clock, parts)
+    return WriterEngine(
+        parts.paths, writer, publisher, notice, watch, clock, parts.fail,
+        data_dir=data_dir, quorum=config.replication.min_replicas_to_write,
+    )  # fmt: skip
 
 
 def _build_writer(

@@ -5,6 +5,7 @@ checks           what given values must be, made of `keys`; the part that needs 
 loading          where values come from, and how faults are told
 yaml_file        the file's text, bounded, with every key once
 handed           a checked configuration, handed from a supervisor to its children
+failover         what follows from its keys
 membership       whether a node may replicate as it is configured
 variables        names of the environment's variables
 account_limits   what accounts may be called

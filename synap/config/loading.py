@@ -33,6 +33,7 @@ from pydantic_settings import (
 from synap.addresses import split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
 from synap.config.checks import CONTRADICTION, model_of, values_of
+from synap.config.failover import lease_margin
 from synap.config.keys import Allowed, Config, Replication, Secret
 from synap.config.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
 from synap.config.yaml_file import read_yaml
@@ -353,11 +354,6 @@ def _stand_in_for_the_master(values: dict[str, Any]) -> None:
     if failover.get("engine", "none") != "none" and replication.get("role") == "replica":
         own = replication.get("replica_listen_address", Replication().replica_listen_address)
         replication.setdefault("master_address", own)
-
-
-def lease_margin(ttl_secs: float) -> float:
-    """Return by how much a lease counts as shorter than the engine says, in seconds."""
-    return max(1.0, ttl_secs / 10)
 
 
 def _failover_faults(config: Config) -> Iterator[str]:

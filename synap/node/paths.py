@@ -45,6 +45,7 @@ class NodePaths:
         admin_socket: Where it takes requests for its own work, such as a snapshot.
         accounts_file: The version of the accounts, in shared memory.
         board_file: Status of the log's owner, in shared memory.
+        failover_file: What the fail-over agent tells, in JSON.
     """
 
     data_dir: Path
@@ -64,6 +65,7 @@ class NodePaths:
     admin_socket: Path
     accounts_file: Path
     board_file: Path
+    failover_file: Path
 
     @property
     def wal_dir(self) -> Path:
@@ -93,6 +95,7 @@ class NodePaths:
             admin_socket=run_dir / "admin.sock",
             accounts_file=run_dir / "accounts",
             board_file=run_dir / "board",
+            failover_file=run_dir / "failover",
         )
 
     def create(self) -> None:

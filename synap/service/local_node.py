@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+import msgspec
+
 from synap.errors import (
     NO_LONGER_MASTER,
     DiskFull,
@@ -180,6 +182,19 @@ class LocalNode:
         is_over = view.role == "replica" or view.read_only == ReignEnded.reason
         knows_master = view.master_url and view.master_url != self.config.server.own_url
         return ReadOnlyReplica(NO_LONGER_MASTER) if is_over and knows_master else None
+
+    def failover(self) -> dict[str, object] | None:
+        """Return what the fail-over agent tells; None on a node without one.
+
+        Empty while it has not told anything yet.
+        """
+        if self.config.failover.engine == "none":
+            return None
+        try:
+            found = msgspec.json.decode(self.paths.failover_file.read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def report_damage(self, error: RecordCorrupt | StoreDamaged) -> None:
         """Have the log's owner mend what was found damaged, a record or pages; returns at once."""

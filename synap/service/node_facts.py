@@ -493,10 +493,12 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
         others = [master]
     else:
         others = [_known_replica(facts) for facts in node.details.replicas]
+    agent = node.failover()
     return {
         "node_id": config.server.node_id,
         "role": node.role,
         "members": [own, *others],
+        **({} if agent is None else {"failover": agent}),
         "unknown": "other replicas of the master, which knows them" if is_replica else None,
     }
 

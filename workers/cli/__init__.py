@@ -8,6 +8,7 @@ switchover       moving the master to a replica
 failover         promoting a replica whose master is lost
 diff             which keys two nodes hold differently
 backup, exports, wal, replication, clock, keys    the commands of these subjects
+agents           what `synap failover` asks of the agents, by their engine
 http_call        calling a running node
 owner_call       calling the log's owner of a node on this machine
 """

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from workers.cli import http_call
+from workers.cli import agents, http_call
 from workers.cli.cluster_status import NodeStatus, cluster_status, digests, faults_of
 from workers.cli.diff import diff_command
 from workers.cli.failover import Failover, FailoverFailed, Promoted
@@ -57,6 +57,7 @@ def register(app: typer.Typer) -> None:
     app.command("follow")(follow_command)
     app.command("switchover")(switchover_command)
     app.add_typer(failover_app, name="failover")
+    agents.register(failover_app)
 
 
 def status_command(

@@ -16,6 +16,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap.addresses import following_port, split_address
+from synap.errors import AgentRuns
 from synap.http.api import bodies
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
@@ -148,6 +149,9 @@ class ReplicationEndpoints(Resource):
         await self._take(req, resp, body.command())
 
     async def _take(self, req: Request, resp: Response, command: Promote | Follow) -> None:
+        agent = self._node.failover()
+        if agent is not None and not agent.get("is_paused"):
+            raise AgentRuns
         owner_pid = self._node.view.owner_pid
         taken = await self._api.administer(req.caller, command, _ANSWER_SECONDS)
         assert isinstance(taken, RoleTaken)

@@ -226,7 +226,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Check": _CHECK,
     "Replication": _REPLICATION,
-    "Cluster": made_of(node_id=TEXT, role=ROLE, members=list_of(_MEMBER), unknown=_OR_TEXT),
+    "Cluster": with_optional(
+        made_of(node_id=TEXT, role=ROLE, members=list_of(_MEMBER), unknown=_OR_TEXT),
+        failover=OBJECT,
+    ),
     "Stats": made_of(
         server=OBJECT,
         memory=made_of(used_bytes=NATURAL, limit_bytes=NATURAL, policy=TEXT, evicted_total=NATURAL),

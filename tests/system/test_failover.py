@@ -1,0 +1,103 @@
+"""Masters that are lost, and replaced by themselves: real nodes, agents and etcd, under writes.
+
+The long forms are in tests/chaos/test_failover.py.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agents import Guarded, Load, send_to_all
+from tests.support import eventually
+
+# Above a lease of 2 s, the look of a candidate, and a promotion, on a machine that does more.
+AWAY_SECONDS = 12.0
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Three nodes whose writes wait for one replica; each test leaves them whole."""
+    with Guarded(tmp_path_factory.mktemp("trio"), 3, quorum=1) as trio:
+        yield trio
+
+
+def test_killed_master_is_replaced_and_comes_back_as_a_replica(trio: Guarded) -> None:
+    with Load(trio.nodes) as load:
+        old = trio.master()
+        killed = time.monotonic()
+        old.kill()
+        assert load.await_after(killed + 0.5) < AWAY_SECONDS
+        old.start()
+        load.check(trio)
+    assert trio.master() is not old
+    assert "the key was free" in trio.command("history")
+
+
+def test_planned_switchover_loses_nothing_and_is_short(trio: Guarded) -> None:
+    with Load(trio.nodes) as load:
+        old = trio.master()
+        heir = next(each for each in trio.nodes if each is not old)
+        began = time.monotonic()
+        name = str(heir.settings["server.node_id"])
+        assert f"{name} is the master" in trio.command("switchover", "--to", name)
+        load.await_after(time.monotonic())
+        assert load.await_after(began) < AWAY_SECONDS
+        load.check(trio)
+    assert trio.master() is heir
+
+
+def test_roles_are_the_agents_to_change(trio: Guarded) -> None:
+    master = trio.master()
+    answer = master.request(
+        "POST", "/replication/follow", {"master_address": "127.0.0.1:1", "force": True}
+    )
+    assert (answer.status, answer.json()["reason"]) == (409, "agent_runs")
+    assert '"seals_needed": 2' in trio.command("status")
+
+
+def test_engine_that_is_away_moves_no_master_whose_writes_wait_for_replicas(trio: Guarded) -> None:
+    with Load(trio.nodes) as load:
+        old = trio.master()
+        (engine,) = trio.etcd.members
+        engine.kill()
+        # Longer than the lease.
+        time.sleep(3.0)
+        load.await_after(time.monotonic())
+        engine.start()
+        eventually(lambda: trio.agent().get("leader"))
+        load.check(trio)
+    assert trio.master() is old
+
+
+def test_whole_cluster_that_starts_at_once_has_one_master_and_all_writes(trio: Guarded) -> None:
+    with Load(trio.nodes) as load:
+        for node in trio.nodes:
+            node.kill()
+        for node in reversed(trio.nodes):
+            node.launch()
+        started = time.monotonic()
+        load.await_after(started)
+        load.check(trio)
+
+
+def test_master_that_slept_past_its_lease_answers_nothing_more(tmp_path: Path) -> None:
+    """Without a quorum, the lease alone keeps two nodes from answering."""
+    with Guarded(tmp_path, 2, quorum=0) as pair, Load(pair.nodes) as load:
+        old = pair.master()
+        send_to_all(old, signal.SIGSTOP)
+        stopped = time.monotonic()
+        assert load.await_after(stopped + 1.0) < AWAY_SECONDS
+        send_to_all(old, signal.SIGCONT)
+        resumed = time.monotonic()
+        load.await_after(resumed + 1.0)
+        load.stop()
+        pair.await_whole()
+        assert pair.master() is not old
+        assert {len(nodes) for nodes in load.answered.values()} == {1}
