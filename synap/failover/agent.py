@@ -148,6 +148,8 @@ class Agent:
         self._stand_back_until = 0.0
         self._note = ""
         self._began_ns = _boottime_ns()
+        # Who leaves, and what the other voters are to hold before that.
+        self._leaving: tuple[tuple[str, ...], int] = ((), 0)
 
     def stop(self) -> None:
         """Have `run` hand over and return."""
@@ -296,7 +298,12 @@ class Agent:
     def _settle(self, view: View, own: Member) -> None:
         """Take in voters and a higher quorum: at the engine first, then at the owner."""
         settings = view.settings or Settings()
-        held = self._grant(settings.voters)
+        held = self._grant(settings.counted)
+        if settings.leaving != self._leaving[0]:
+            # What was acknowledged before this grant lies up to here.
+            self._leaving = settings.leaving, self._home.view.applied_offset
+        if settings.leaving and held >= self._leaving[1]:
+            settings = settings.without_leaving()
         joined = [
             each.id
             for each in view.members.values()
@@ -309,8 +316,8 @@ class Agent:
         wanted = msgspec.structs.replace(
             settings, quorum=quorum, voters=(*settings.voters, *sorted(joined))
         )
-        if wanted != settings and self._change_settings(view, wanted):
-            self._grant(wanted.voters)
+        if wanted != view.settings and self._change_settings(view, wanted):
+            self._grant(wanted.counted)
 
     def _change_settings(self, view: View, wanted: Settings) -> bool:
         key = self._keys.config
@@ -399,7 +406,7 @@ class Agent:
             return
         self._epoch, self._note = epoch, ""
         self._office_offset = own.rank.offset
-        self._grant(settings.voters)
+        self._grant(settings.counted)
         logger.warning(
             "this node leads on in epoch %d", epoch, extra={"action": "leads", "epoch": epoch}
         )
@@ -511,7 +518,7 @@ class Agent:
             return
         self._epoch, self._note = epoch, ""
         self._office_offset = self._home.view.applied_offset
-        self._grant(leading.voters)
+        self._grant(leading.counted)
         logger.warning(
             "this node leads in epoch %d, %.2f s after it had the key", epoch,
             time.monotonic() - began, extra={"action": "leads", "epoch": epoch, "lost": lost},

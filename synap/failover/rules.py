@@ -121,12 +121,23 @@ class Settings(msgspec.Struct, frozen=True):
         voters: Whose acks may count, the master's own name with them.
         is_paused: Maintenance: nobody takes a lost master's place.
         histories: Ids of the last leader's newest reigns, in hex.
+        leaving: Voters whose acks count no more, until the others hold what they acknowledged.
     """
 
     quorum: int = 0
     voters: tuple[str, ...] = ()
     is_paused: bool = False
     histories: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Whose acks may count from now on."""
+        return tuple(each for each in self.voters if each not in self.leaving)
+
+    def without_leaving(self) -> Settings:
+        """Return the settings when the others hold what those who leave acknowledged."""
+        return msgspec.structs.replace(self, voters=self.counted, leaving=())
 
 
 class Handover(msgspec.Struct, frozen=True):

@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("pause")(pause_command)
     app.command("resume")(resume_command)
     app.command("history")(history_command)
+    app.command("forget")(forget_command)
     app.command("switchover")(switchover_command)
 
 
@@ -80,6 +81,39 @@ def pause_command(config: ConfigOption = None) -> None:
 def resume_command(config: ConfigOption = None) -> None:
     """End the maintenance."""
     _set_paused(config, is_paused=False)
+
+
+def forget_command(
+    name: Annotated[str, typer.Argument(metavar="NODE", help="Its server.node_id.")],
+    config: ConfigOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where nobody leads: gives up what it alone holds.")
+    ] = False,
+) -> None:
+    """Have the cluster go on without a voter that is gone for good.
+
+    The master counts its acks no more, and it leaves the voters when the others hold what it had
+    acknowledged. Where nobody leads, --force takes it out at once.
+    """
+    engine, keys = _engine(config)
+    view = view_of(engine.read(*keys.state), keys)
+    settings, why = view.settings or Settings(), ""
+    if name not in settings.voters:
+        why = f"{name} is no voter; they are {', '.join(settings.voters) or 'nobody'}"
+    elif name in view.members:
+        why = f"{name} is there; stop it first"
+    elif view.leader is None and not force:
+        why = f"nobody leads, and {name} may alone hold a write that was acknowledged; use --force"
+    leaving = msgspec.structs.replace(settings, leaving=(*settings.leaving, name))
+    wanted = leaving if view.leader is not None else leaving.without_leaving()
+    if not why and not engine.change(
+        [Unchanged(keys.config, view.revisions[keys.config])], [Put(keys.config, encoded(wanted))]
+    ):
+        why = "the settings were changed just now; try again"
+    if why:
+        typer.echo(f"synap: {why}", err=True)
+        raise typer.Exit(EXIT_FAILED)
+    typer.echo(f"{name} leaves" if view.leader is not None else f"{name} is no voter any more")
 
 
 def history_command(config: ConfigOption = None) -> None:
