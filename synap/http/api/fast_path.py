@@ -225,6 +225,9 @@ class FastPath:
                 return self._serve_counted(self._limits, route, key, data[end:], come)
             if route.is_plain_read:
                 return self._read(route, key, route.body, come, "")  # type: ignore[arg-type]
+            if route.is_plain_write:
+                body = route.decode(data[end:])
+                return self._write(route, key, body, come, "")  # type: ignore[arg-type]
             return self._serve(route, key, data[end:], come, "")
         except SynapError:
             # What is wrong with it, the way of all says.

@@ -61,6 +61,7 @@ class HotRoute:
         slots: Where it is counted, by the answer's status.
         is_write: Whether the log's owner carries it out.
         is_plain_read: Whether it is not, and there is no body.
+        is_plain_write: Whether it is, and its body is what it is asked with.
         takes_body: Whether a request may have a body.
         tells_routes: Whether its body tells another route, by `resolve`.
         body: What the operation is asked with where there is none.
@@ -68,7 +69,8 @@ class HotRoute:
     """
 
     __slots__ = (
-        "body", "decode", "has_words", "is_plain_read", "is_write", "kinds", "lengths", "method",
+        "body", "decode", "has_words", "is_plain_read", "is_plain_write",
+        "is_write", "kinds", "lengths", "method",
         "name", "path", "slots", "takes_body", "tells_routes", "template", "types",
     )  # fmt: skip
 
@@ -82,7 +84,7 @@ class HotRoute:
         self.types: tuple[int, ...] = _TYPES
         self.kinds: frozenset[int] = frozenset()
         self.slots: dict[int, int] = {}
-        self.is_write = self.is_plain_read = self.tells_routes = False
+        self.is_write = self.is_plain_read = self.is_plain_write = self.tells_routes = False
         self.takes_body = True
         self.body: Any = None
         self.decode: Callable[[bytes], Any] = bytes
@@ -90,7 +92,7 @@ class HotRoute:
     def without_body(self, body: Any) -> None:
         """Take no body, and stand for `body` then."""
         self.takes_body = False
-        self.is_plain_read = not self.is_write
+        self.is_plain_read, self.is_plain_write = not self.is_write, False
         self.lengths = (0, LENGTH)
         self.body = body
 
@@ -162,7 +164,7 @@ class WriteRoute(HotRoute):
         template: str = "",
     ) -> None:
         super().__init__(method, path, template)
-        self.is_write = True
+        self.is_write = self.is_plain_write = True
         self.prepare = prepare
         self.show = show
         self.finish: Finish | None = None

@@ -391,7 +391,7 @@ class Connection(asyncio.Protocol):
         if len(body) <= JOINED_BODY_BYTES:
             self.transport.write(b"".join((head, server.date_line, b"\r\n\r\n", body)))
         else:
-            self.write_answer(head, server.date_line, body)
+            self._write_long(head, server.date_line, body)
 
     def defer(self) -> DeferredAnswer:
         """Keep the place of an answer to a request that has just come."""
@@ -406,17 +406,23 @@ class Connection(asyncio.Protocol):
         self._reader.hold(data, missing_bytes)
         self.note_held()
 
-    def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
-        """Write a head, with the worker's own last line, and its body."""
+    def _write_long(self, head: bytes, last_line: bytes, body: bytes) -> None:
+        self.transport.writelines((head, last_line, b"\r\n\r\n", body))
+        self.note_answer(len(body))
+
+    def end_deferred(
+        self, deferred: DeferredAnswer, head: bytes, last_line: bytes, body: bytes
+    ) -> None:
+        """Write the answer in a held place, and go on after it."""
         if len(body) <= JOINED_BODY_BYTES:
             self.transport.write(b"".join((head, last_line, b"\r\n\r\n", body)))
         else:
-            self.transport.writelines((head, last_line, b"\r\n\r\n", body))
-            self.note_answer(len(body))
-
-    def release(self, deferred: DeferredAnswer) -> None:
-        """Go on after the answer in a held place."""
-        self._leave(deferred)
+            self._write_long(head, last_line, body)
+        # As `_leave` has it, which would be one more call for each write.
+        self.exchange = None
+        self.timeouts.since = self.server.tick
+        if not deferred.keep_alive:
+            self._finish(deferred)
         if self._queue or self.flow.is_reading_paused:
             self.loop.call_soon(self.advance)
 

@@ -29,11 +29,10 @@ class Output(Protocol):
     def expects_more(self) -> bool:
         """Return whether a request that follows is here already, in whole or in part."""
 
-    def write_answer(self, head: bytes, last_line: bytes, body: bytes) -> None:
-        """Write a head, with the worker's own last line, and its body."""
-
-    def release(self, deferred: DeferredAnswer) -> None:
-        """Go on with the next request."""
+    def end_deferred(
+        self, deferred: DeferredAnswer, head: bytes, last_line: bytes, body: bytes
+    ) -> None:
+        """Write a head, with the worker's own last line, and its body; go on with what follows."""
 
 
 class DeferredAnswer(msgspec.Struct):
@@ -68,8 +67,7 @@ class DeferredAnswer(msgspec.Struct):
         if output.state.is_leaving and not output.expects_more():
             self.keep_alive = False
             line += b"\r\n" + framing.CLOSE_LINE
-        output.write_answer(head, line, body)
-        output.release(self)
+        output.end_deferred(self, head, line, body)
 
     def lose_client(self) -> None:
         """Learn that the connection is gone."""
