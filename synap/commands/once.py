@@ -33,6 +33,8 @@ MAX_KEY_BYTES = 128
 # A result of more bytes is not kept: whoever sends the request again learns that it was done.
 MAX_RESULT_BYTES = 64 * 1024
 _FORM = 1
+# Between the client's key, which has no such byte, and the number of a batch's write.
+_PART = b"\0"
 
 Told = Result | Executed
 """What a record can hold of a result."""
@@ -148,7 +150,16 @@ def record_key(scope: str, key: bytes, part: int = 0) -> bytes:
         part: Which of a batch's writes it is, from 0.
     """
     scope_digest = blake2b(scope.encode(), digest_size=SCOPE_BYTES).digest()
-    return scope_digest + key + (b"\0%d" % part if part else b"")
+    return scope_digest + key + (_PART + b"%d" % part if part else b"")
+
+
+def is_of_request(key: bytes, request: bytes) -> bool:
+    """Say whether a record's key is that of a request, or of a part of it.
+
+    Args:
+        request: Where the record of its first part stands.
+    """
+    return key == request or key.startswith(request + _PART)
 
 
 def shown_key(key: bytes) -> str:

@@ -12,12 +12,12 @@ transaction, of which a piece is read at a time: what it takes does not grow wit
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import os
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -33,6 +33,8 @@ CHUNK_BYTES = 64 * 1024
 _CHUNK_RECORDS = 1000
 # Lines of one import: they are written at once, and hold others up as those of an mset do.
 MAX_LINES = 100_000
+_TOO_MANY = f"more than {MAX_LINES} lines; send them in parts, as synap import does"
+_LATEST_MS = 2**63 - 1
 
 
 class Export:
@@ -134,7 +136,7 @@ class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     value: str | None = None
     value_base64: str | None = None
     version: str | None = None
-    expires_at_ms: int | None = None
+    expires_at_ms: Annotated[int, msgspec.Meta(ge=0, le=_LATEST_MS)] | None = None
     position: str | None = None
     prefix: str | None = None
     end: bool = False
@@ -155,7 +157,7 @@ class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True):
             return self.key.encode(), self.value.encode()
         try:
             return self.key.encode(), b64decode(self.value_base64 or "", validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise FieldInvalid("field 'value_base64' is no base64") from error
 
 
@@ -189,8 +191,11 @@ def read_lines(data: bytes) -> SetMany:
         FieldInvalid: a line is none of an export's.
     """
     if data.count(b"\n") > MAX_LINES + 2:
-        raise FieldInvalid(f"more than {MAX_LINES} lines; send them in parts, as synap import does")
+        raise FieldInvalid(_TOO_MANY)
     lines = _decode_all(data)
+    # Other blanks may stand between lines.
+    if len(lines) > MAX_LINES + 2:
+        raise FieldInvalid(_TOO_MANY)
     has_head = bool(lines) and lines[0].position is not None
     end = lines.pop() if lines and lines[-1].end else None
     if end is not None:
@@ -222,7 +227,8 @@ def _decode_all(data: bytes) -> list[_Line]:
     try:
         return _decoder.decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [_decode_at(line, number) for number, line in enumerate(data.splitlines(), 1)]
+        lines = enumerate(data.split(b"\n"), 1)
+        return [_decode_at(line, number) for number, line in lines if line.strip()]
 
 
 def _decode_at(line: bytes, number: int) -> _Line:

@@ -354,6 +354,8 @@ class NodeApi:
     ) -> tuple[tuple[Record, RequestRecord] | None, LogEnd]:
         """Return what is remembered of a request of the caller's, and the end of the log.
 
+        Of a batch that is its last write that took effect, and whether any changed something.
+
         Args:
             key: What the client calls it.
 
@@ -362,10 +364,14 @@ class NodeApi:
         """
         caller.require_something()
         stored, end = self._node.reader().get_request(record_key(_owner(caller, ""), key))
-        if stored is None or not is_live(stored, now_ms()):
+        now = now_ms()
+        records = [(each, decode_record(each.value)) for each in stored if is_live(each, now)]
+        parts = [(each, record) for each, record in records if record is not None]
+        if not parts:
             return None, end
-        record = decode_record(stored.value)
-        return (None if record is None else (stored, record)), end
+        last, record = max(parts, key=lambda part: part[0].version)
+        has_changed = any(each.has_changed for _, each in parts)
+        return (last, msgspec.structs.replace(record, has_changed=has_changed)), end
 
     def require_for(self, caller: Caller, command: Command) -> None:
         """Raise Forbidden unless the caller may do what `command` does; for before a body is read.

@@ -13,6 +13,7 @@ from typing import Any
 import lmdb
 
 from synap.commands.key_spans import ALL_KEYS, KeySpan
+from synap.commands.once import is_of_request
 from synap.commands.records import NEVER, Record, is_live
 from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.place import LogEnd
@@ -166,12 +167,21 @@ class StoreReader:
             found = [(key, transaction.get(key, None, accounts)) for key in keys]
         return [None if raw is None else decode_record(key, raw) for key, raw in found]
 
-    def get_request(self, key: bytes) -> tuple[Record | None, LogEnd]:
-        """Return the record of a request, in time or not, and the applied end of the log."""
+    def get_request(self, key: bytes) -> tuple[list[Record], LogEnd]:
+        """Return the records of a request, in time or not, and the applied end of the log.
+
+        A batch has one for each of its writes that took effect, in the order of their keys.
+        """
+        found = []
         with self._environment.reading() as transaction:
-            raw = transaction.get(key, None, self._environment.requests)
             end = self._end_in(transaction)
-        return (None if raw is None else decode_record(key, raw)), end
+            cursor = transaction.cursor(self._environment.requests)
+            if cursor.set_range(key):
+                for each, raw in cursor.iternext():
+                    if not is_of_request(each, key):
+                        break
+                    found.append(decode_record(each, raw))
+        return found, end
 
     def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], LogEnd]:
         """Return the accounts' records whose keys begin with `prefix`, in order, and the end."""

@@ -25,6 +25,8 @@ TRUE = "true"
 WITHOUT_RESULT = {"success": True, "replayed_without_result": True}
 
 _VISIBLE = bytes(range(0x21, 0x7F))
+# What MessagePack has a form for.
+_LEAST, _MOST = -(2**63), 2**64 - 1
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -61,8 +63,8 @@ def checked_key(given: bytes) -> bytes:
         key = key[1:-1]
     if not 0 < len(key) <= MAX_KEY_BYTES or key.translate(None, _VISIBLE):
         raise InvalidRequest(
-            f"header Idempotency-Key must have 1 to {MAX_KEY_BYTES} characters of visible ASCII, "
-            "without blanks"
+            f"header Idempotency-Key must come once and have 1 to {MAX_KEY_BYTES} characters of "
+            "visible ASCII, without blanks"
         )
     return key
 
@@ -73,7 +75,11 @@ def described(name: str, key: bytes, body: object) -> tuple[bytes, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a body's fields, in their order, with JSON values as they would be stored."""
+    """Return a body's fields, in their order, with JSON values as they would be stored.
+
+    Fields at the end that are not given are left out: a pair of `mset` is the same as an object and
+    as an array, and a field that a later version adds makes no other request of an older one.
+    """
     if isinstance(value, msgspec.Raw):
         return stored_bytes(value) if value else b""
     if value is msgspec.UNSET:
@@ -81,7 +87,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, msgspec.Struct):
-        return [_plain(getattr(value, name)) for name in value.__struct_fields__]
+        fields = [_plain(getattr(value, name)) for name in value.__struct_fields__]
+        while fields and fields[-1] is None:
+            fields.pop()
+        return fields
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, int) and not _LEAST <= value <= _MOST:
+        # No field takes it, which is for the field to say.
+        return str(value)
     return value

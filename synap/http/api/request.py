@@ -25,6 +25,7 @@ from synap.http.api.falcon_app import FalconApp
 from synap.http.api.headers import (
     CONTENT_LENGTH,
     CONTENT_TYPE,
+    IDEMPOTENCY_KEY,
     ORIGIN,
     REQUEST_ID,
     SITE,
@@ -78,6 +79,11 @@ class Request(falcon.asgi.Request):
             query = quote_from_bytes(scope["query_string"], _QUERY_SAFE).encode()
             super().__init__(scope | {"query_string": query}, receive, first_event, options)
         self.raw_headers = cast(Mapping[HeaderName, bytes], self._asgi_headers)
+        if IDEMPOTENCY_KEY in self.raw_headers:
+            # Falcon leaves out the blank with which RFC 9110 joins what comes several times; with
+            # it the whole is no key, whoever has joined it.
+            keys = [value for name, value in fields if name == IDEMPOTENCY_KEY]
+            self._asgi_headers[IDEMPOTENCY_KEY] = b", ".join(keys)
         self.began_ns = _now_ns()
 
     @property

@@ -189,7 +189,7 @@ def test_replicas_store_answers_what_the_master_did(tmp_path: Path) -> None:
             asked = once("k", Increment(b"n", 1))
             first = await client.execute(asked)
             reader = replica.data_dir.store.reader()
-            stored, _ = reader.get_request(asked.key)
+            [stored], _ = reader.get_request(asked.key)
             assert stored is not None
             assert stored.version == first.offset
             record = record_of(stored, asked, 1)

@@ -48,6 +48,7 @@ def test_first_and_last_line_are_known() -> None:
         (whole(HEAD, ANN, BYTES).replace(BYTES, b""), "not those that the last one counts"),
         (ANN + b"x\n", "line 2: no JSON"),
         (b"\xff\n", "line 1: no JSON"),
+        (ANN + b"\n" + ANN + b"x\n", "line 4: no JSON"),
     ],
 )
 def test_cut_or_changed_lines_are_refused(data: bytes, told: str) -> None:
@@ -62,6 +63,10 @@ def test_cut_or_changed_lines_are_refused(data: bytes, told: str) -> None:
         (b'{"key":"a"}\n', "line 1: give one of value or value_base64"),
         (b'{"key":"a","value":"x","value_base64":"eA=="}\n', "give one of"),
         (b'{"key":"a","value_base64":"?"}\n', "no base64"),
+        ('{"key":"a","value_base64":"é"}\n'.encode(), "no base64"),
+        (b'{"key":"a","value":"x","expires_at_ms":-1}\n', "line 1: no line"),
+        (b'{"key":"a","value":"x","expires_at_ms":9223372036854775808}\n', "line 1: no line"),
+        (b'{"key":"a","value":"x","expires_at_ms":%d}\n' % 10**30, "line 1: no line"),
         (b'{"key":1,"value":"x"}\n', "line 1: no line of an export"),
         (b'{"key":"a","value":"x","ttl":1}\n', "unknown field `ttl`"),
         (b"[]\n", "line 1: no line"),
@@ -72,6 +77,8 @@ def test_line_that_is_none_is_named(line: bytes, told: str) -> None:
         read_lines(line)
 
 
-def test_too_many_lines_are_refused() -> None:
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\t"])
+def test_too_many_lines_are_refused(end: bytes) -> None:
+    """JSON's other blanks part lines, too."""
     with pytest.raises(FieldInvalid, match="send them in parts"):
-        read_lines(b"{}\n" * (MAX_LINES + 3))
+        read_lines((b'{"key":"a","value":""}' + end) * (MAX_LINES + 3))

@@ -6,6 +6,9 @@ import asyncio
 
 from falcon.asgi import Response
 
+from synap.commands.keys import SetMany
+from synap.commands.once import RequestKey
+from synap.http.api.headers import IDEMPOTENCY_KEY
 from synap.http.api.idempotency import described, request_key
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, text_param
@@ -85,8 +88,15 @@ class Imports(Resource):
     async def on_post(self, req: Request, resp: Response) -> None:
         req.caller.require_some_key("write")
         data = await req.body(self._max_body_bytes)
-        command = await self._node.in_thread(lambda: read_lines(data))
-        request = request_key(req.raw_headers, described("POST /kv/import", data, None))
+        command, request = await self._node.in_thread(lambda: _read_import(req, data))
         done = await self.write(req, command, request=request)
         self.stamp_replayed(resp, done.is_replayed)
         self.answer_write(resp, done.end, {"success": True, "written": len(command.pairs)})
+
+
+def _read_import(req: Request, data: bytes) -> tuple[SetMany, RequestKey | None]:
+    """Return what an import comes to, and what the client calls it; for a thread."""
+    command = read_lines(data)
+    if IDEMPOTENCY_KEY not in req.raw_headers:
+        return command, None
+    return command, request_key(req.raw_headers, described("POST /kv/import", b"", command))

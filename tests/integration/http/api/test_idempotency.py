@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from tests.integration.http_support import Client, error_of, offset_of, position_of
-from tests.support import Answer
+from tests.support import HOST, Answer
 
 KEY = "Idempotency-Key"
 
@@ -135,6 +137,47 @@ def test_request_is_known_by_what_it_asks_and_not_by_its_bytes(
         assert error_of(answer) == (422, "idempotency_key_reused", False)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "same"),
+    [
+        ("/kv/mset", b'{"pairs": [["a", 1], ["b", "x"]]}',
+         b'{"pairs": [{"key": "a", "value": 1}, {"value": "x", "ttl": null, "key": "b"}]}'),
+        ("/kv/set", b'{"key": "a", "value": {"x": [1]}, "nx": false}',
+         b'{"value": {"x" : [ 1 ]}, "key": "\\u0061", "ttl": null}'),
+        ("/kv/txn", b'{"then": [{"incr": {"key": "idem-n"}}]}',
+         b'{"if": [], "then": [{"incr": {"amount": 1, "key": "idem-n"}}], "else": []}'),
+        ("/kv/import", b'{"key": "a", "value": "x", "version": "1-9f2c11aa"}',
+         b'\n{"value": "x", "expires_at_ms": null, "key": "a"}\n'),
+    ],
+)  # fmt: skip
+def test_request_in_another_form_is_the_same(
+    keyed: Keyed, path: str, body: bytes, same: bytes
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert keyed.send("POST", path, body, headers).status == 200
+    assert keyed.send("POST", path, same, headers).headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/kv/incr", b'{"key": "a", "amount": %d}'),
+        ("/kv/set", b'{"key": "a", "value": 1, "ttl": %d}'),
+        ("/kv/txn", b'{"if": [{"key": "a", "version": %d}], "then": [{"get": {"key": "a"}}]}'),
+        ("/api/v1/command", b'{"command": "kv.incr", "payload": {"key": "a", "amount": %d}}'),
+    ],
+)
+def test_number_that_no_field_takes_is_refused_as_without_a_key(
+    client: Client, keyed: Keyed, path: str, body: bytes
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = keyed.send("POST", path, body % 10**30, headers)
+    assert (answer.status, answer.body) == (
+        (plain := client.post(path, body % 10**30)).status, plain.body,
+    )  # fmt: skip
+    assert answer.status < 500
+
+
 def test_same_key_on_another_path_or_condition_is_reused(keyed: Keyed, key: str) -> None:
     assert keyed.send("PUT", "/raw/idem", b"1").status == 200
     for request in (
@@ -190,6 +233,18 @@ def test_key_that_is_none_is_400(client: Client, bad: str) -> None:
     assert "1 to 128" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("path", ["/raw/idem:twice", "/raw/idem:twice?ttl=60"])
+def test_key_that_comes_twice_is_400(client: Client, path: str) -> None:
+    """Else who sends it once the next time would have it done again."""
+    with closing(http.client.HTTPConnection(HOST, client.port, timeout=5)) as connection:
+        connection.putrequest("PUT", path)
+        for name, value in ((KEY, "twice"), ("Content-Length", "1"), (KEY.lower(), "twice")):
+            connection.putheader(name, value)
+        connection.endheaders(b"v")
+        answer = connection.getresponse()
+        assert (answer.status, b"come once" in answer.read()) == (400, True)
+
+
 def test_quotes_around_a_key_are_not_part_of_it(client: Client, key: str) -> None:
     client.send("DELETE", "/raw/x", None, {KEY: f'"{key}"'})
     answer = client.send("DELETE", "/raw/x", None, {KEY: key})
@@ -204,6 +259,18 @@ def test_node_tells_whether_a_request_has_happened(client: Client, keyed: Keyed)
     assert told.json()["position"] == position_of(first)
     assert told.json()["outcome"] == "changed"
     assert told.json()["expires_at_ms"] > 0
+
+
+def test_batch_has_happened_where_any_of_its_writes_has(
+    client: Client, keyed: Keyed, key: str
+) -> None:
+    client.put(f"{key}-text", "x")
+    incr = [{"command": "kv.incr", "payload": {"key": each}} for each in (f"{key}-text", key)]
+    first = keyed.send("POST", "/api/v1/command", {"type": "batch", "commands": incr})
+    assert [each["success"] for each in first.json()["results"]] == [False, True]
+    told = client.get(f"/idempotency/{key}")
+    assert (told.status, told.json()["outcome"]) == (200, "changed")
+    assert told.json()["position"] == position_of(first)
 
 
 def test_request_without_a_key_is_not_remembered(client: Client, key: str) -> None:
