@@ -44,6 +44,7 @@ def test_version_prints_the_package_version() -> None:
         ("config", "show"),
         ("backup",),
         ("export",),
+        ("watch",),
         ("import",),
         ("restore",),
         ("inspect",),

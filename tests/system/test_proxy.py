@@ -30,18 +30,34 @@ FORGED = {
 }  # fmt: skip
 
 
+# Of a stream, by its client.
+FIRST_IS_HAD = threading.Event()
+
+
 class Echo(BaseHTTPRequestHandler):
     """A node that is always the master, and answers with the headers that it got."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path.startswith("/watch"):
+            self._stream()
+            return
         told = [pair for pair in self.headers.items() if pair[0].lower().startswith("x-forwarded")]
         body = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _stream(self) -> None:
+        """Send a line, and the end when the client has had it."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"6\r\nfirst\n\r\n")
+        assert FIRST_IS_HAD.wait(10)
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -120,6 +136,20 @@ def test_proxy_tells_who_asks_and_drops_what_the_client_says(tmp_path: Path, nam
                 ["x-forwarded-host", "db.example:15600"],
                 ["x-forwarded-proto", "http"],
             ]
+
+
+@pytest.mark.parametrize("name", ["compose", "kubernetes"])
+def test_stream_passes_line_by_line(tmp_path: Path, name: str) -> None:
+    FIRST_IS_HAD.clear()
+    with proxy(tmp_path, name, {}) as ports:
+        served(ports["15600"], "/kv/get/a", {})
+        connection = http.client.HTTPConnection(HOST, ports["15600"], timeout=10)
+        connection.request("GET", "/watch", headers={"Accept": "application/x-ndjson"})
+        answer = connection.getresponse()
+        assert answer.readline() == b"first\n"
+        FIRST_IS_HAD.set()
+        assert answer.read() == b""
+        connection.close()
 
 
 @pytest.mark.parametrize("name", ["compose", "kubernetes"])

@@ -13,7 +13,7 @@ from synap import __version__
 from synap.config.loading import load_config, render
 from synap.config.variables import SECRET_FILE_SUFFIX
 from synap.login_environment import API_KEY, PASSWORD, USER
-from workers.cli import backup, clock, cluster, exports, keys, replication, serve, wal
+from workers.cli import backup, clock, cluster, exports, keys, replication, serve, wal, watch
 from workers.cli.http_call import post
 from workers.cli.serve import ConfigFile, Setting, settings_of
 from workers.cluster import ClusterPlan, run_cluster
@@ -35,6 +35,7 @@ clock.register(app)
 cluster.register(app)
 keys.register(app)
 exports.register(app)
+watch.register(app)
 
 NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 

@@ -92,17 +92,20 @@ def post_bytes(
 
 
 @contextmanager
-def stream(url: str, path: str, idle_seconds: float = 60.0) -> Iterator[http.client.HTTPResponse]:
+def stream(
+    url: str, path: str, idle_seconds: float = 60.0, headers: Mapping[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
     """Have a GET's answer, to be read piece by piece.
 
     Args:
         idle_seconds: How long the node may be silent.
+        headers: Of the request, beside those that say who asks.
 
     Raises:
         CallRefused: it answered with an error.
         CallFailed: there was no whole answer.
     """
-    request = urllib.request.Request(url.rstrip("/") + path)
+    request = urllib.request.Request(url.rstrip("/") + path, headers=dict(headers or {}))
     for name, value in login_headers().items():
         request.add_unredirected_header(name, value)
     try:
