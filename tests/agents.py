@@ -155,7 +155,7 @@ class Load:
         That is the longest time without one from a little before the moment on.
         """
         eventually(lambda: any(at > moment for at in list(self.acknowledged.values())))
-        times = sorted(at for at in list(self.acknowledged.values()) if at > moment - 0.5)
+        times = sorted(at for at in list(self.acknowledged.values()) if at > moment - 1.0)
         return max((after - before for before, after in pairwise(times)), default=0.0)
 
     def check(self, cluster: Guarded) -> None:

@@ -363,6 +363,11 @@ class Agent:
         if self._epoch:
             self._lose("the key is gone")
             return
+        handover = view.handover
+        waited = time.monotonic() - self._vacant_since
+        if handover and handover.by == own.id and waited > self._options.ttl_seconds:
+            # Its heir is there and does not take it.
+            self._engine.change([], [Delete(self._keys.handover)])
         last = self._last_leader
         vacancy = Vacancy(
             time.monotonic() - self._vacant_since,

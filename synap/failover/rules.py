@@ -250,9 +250,14 @@ def why_wait(
         return "its data is not this cluster's"
     if own.id not in settings.voters:
         return "it is no voter yet"
-    if view.handover is not None and not is_heir(view.handover, own):
+    if view.handover is not None and not is_heir(view.handover, own) and _is_open(view):
         return f"{view.handover.by} hands over to {view.handover.to}"
     return _why_wait_for_others(view, settings, own, vacancy, terms)
+
+
+def _is_open(view: View) -> bool:
+    """Say whether the node that was handed over to is there."""
+    return view.handover is not None and view.handover.to in view.members
 
 
 def _why_wait_for_others(
@@ -272,7 +277,8 @@ def _why_wait_for_others(
     if ahead.id != own.id:
         return f"{ahead.id} is to lead"
     needed = seals_for(settings, None, own)
-    present = sum(each in members for each in settings.voters)
+    # An empty one promises nothing: it may have lost what it acknowledged.
+    present = sum(each in members and members[each].rank.epoch > 0 for each in settings.voters)
     if present < needed:
         return (
             f"{present} of {len(settings.voters)} voters are there, and {needed} are needed, where "

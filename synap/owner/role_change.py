@@ -145,6 +145,10 @@ class RoleChange:
                 "this master may have lost entries that it told of, and so stands for nothing; it "
                 "waits for its replicas"
             )
+        if not data_dir.has_synced:
+            raise RoleError(
+                "this node never held a whole state, or lost what it had, and so stands for nothing"
+            )
         data_dir.node.seal(command.epoch, command.candidate)
         # From here on nothing is acknowledged, so what is held now is the most that ever was.
         self._hooks.seal(command.epoch)

@@ -141,10 +141,10 @@ class Disk:
     def adopt(self, lineage: Lineage) -> None:
         self.node.adopt(lineage)
 
-    def promote(self, addresses: tuple[str, str] | None) -> None:
+    def promote(self, addresses: tuple[str, str] | None, epoch: int = 0) -> None:
         """Become a master in a new reign, as `DataDir.promote` does."""
         self.sync()
-        self.node.promote(self.position.offset, addresses)
+        self.node.promote(self.position.offset, addresses, epoch)
 
     def append_frames(self, frames: Sequence[Frame]) -> None:
         """Log and apply frames by the rules of `Log.append_frames` and `Wal`."""

@@ -380,6 +380,10 @@ class ReplicaProcess(Process):
     def status(self) -> FollowerStatus:
         return self._follower.status(self.timeline.now_ns)
 
+    def seal(self) -> None:
+        """Acknowledge nothing more to a master that the seal has ended."""
+        self._follower.seal()
+
     def accept(self) -> bool:
         """Say the operator's word; return whether it was wanted."""
         try:

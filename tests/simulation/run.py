@@ -7,7 +7,7 @@ from random import Random
 
 from tests.simulation.network import Weather
 from tests.simulation.node import ReplicaProcess
-from tests.simulation.stories import STORIES
+from tests.simulation.stories import STORIES, sealed_takeover
 from tests.simulation.world import LATE_MS, SimNode, Violation, World
 
 # The part with faults, and how long the nodes have to agree after it.
@@ -50,6 +50,9 @@ class Run:
             (1, self.world.accept_diverged),
         )
         self._story = self._random.choice((None, None, *STORIES))
+        # Drawn apart, so that the other seeds tell what they told before there were seals.
+        if self._story is None and Random(f"seals of {seed}").random() < 0.5:
+            self._story = sealed_takeover
         self._is_telling = False
         self._is_healing = False
 
@@ -70,6 +73,7 @@ class Run:
         while not self._do_all_agree():
             if timeline.elapsed_ms >= end_ms:
                 raise Violation(f"the nodes do not agree: {self._standing()}")
+            world.end_seals()
             world.repoint_strays()
             world.accept_diverged()
             world.scrub()

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from tests.simulation.world import SimNode, World
+from synap.failover.rules import needed_seals
+from synap.replication.rules.reigns import Rank
+from tests.simulation.world import NODES, SimNode, World
 
 Story = Callable[[World, Random], Iterator[float]]
 
@@ -103,6 +105,57 @@ def crashes_outnumber_a_promotion(world: World, random: Random) -> Iterator[floa
 def promise_and_end(world: World, random: Random) -> Iterator[float]:
     """The master is gone in the moment in which it has promised something."""
     yield from _strike_at_a_promise(world, world.reigning, random)
+
+
+def sealed_takeover(world: World, random: Random) -> Iterator[float]:
+    """A candidate seals the voters one by one while their master goes on, and takes its place.
+
+    Nobody stops the old master: it has lost its engine, and clients of its own. Between two seals
+    it takes writes, and what is sealed may crash and come back.
+    """
+    old = world.reigning
+    voters = world.voters()
+    if len(voters) < needed_seals(NODES - 1, world.quorum):
+        return
+    candidate = random.choice(voters)
+    for _ in range(2):
+        epoch = 1 + max(
+            world.sealed_epoch, *(node.disk.node.next_epoch - 1 for node in world.nodes.values())
+        )
+        sealed: dict[str, Rank] = {}
+        for voter in [candidate, *random.sample(voters, len(voters))]:
+            if len(sealed) >= needed_seals(NODES - 1, world.quorum):
+                break
+            held = world.seal(voter, epoch, candidate)
+            if held is not None:
+                sealed[voter.name] = held
+            if random.random() < 0.3:
+                voter.restart()
+            for _ in range(random.randint(0, 3)):
+                world.write(old)
+                yield 60 * random.random()
+        if len(sealed) < needed_seals(NODES - 1, world.quorum) or candidate.name not in sealed:
+            return
+        best = max(sealed, key=lambda name: (sealed[name], name == candidate.name))
+        if best == candidate.name:
+            break
+        candidate = world.nodes[best]
+    else:
+        return
+    for _ in range(random.randint(0, 3)):
+        world.write(old)
+        yield 200 * random.random()
+    if candidate.process is None or candidate.disk.node.role != "replica":
+        return
+    world.promote_sealed(candidate, epoch)
+    for name in sealed:
+        if name != candidate.name:
+            yield 50 * random.random()
+            world.follow(world.nodes[name])
+    for _ in range(5):
+        world.write(old)
+        world.write(candidate)
+        yield 300 * random.random()
 
 
 STORIES: tuple[Story, ...] = (

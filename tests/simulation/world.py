@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from synap.errors import WalCorrupt
+from synap.errors import SealRefused, WalCorrupt
 from synap.frame import SET, Entry
 from synap.position import START, Position
 from synap.replication.rules import reigns
@@ -435,6 +435,7 @@ class World:
             for write in self.writes:
                 write.is_excused |= write.key not in node.disk.held
             node.stop()
+            node.disk.node.end_reign(self.sealed_epoch)
             node.disk.promote(None)
             node.start()
 
@@ -461,7 +462,7 @@ class World:
         best = max(seen, key=lambda node: self.rank(node))
         before = best.disk.node.identity.master_address
         # It may not have heard of the lost reign: two of one number would end each other.
-        best.disk.node.end_reign(self.reigning.reign_epoch)
+        best.disk.node.end_reign(max(self.reigning.reign_epoch, self.sealed_epoch))
         best.stop()
         best.disk.promote((before, before) if before else None)
         best.start()
@@ -470,6 +471,47 @@ class World:
         for node in seen:
             if node is not best:
                 self.follow(node)
+
+    @property
+    def sealed_epoch(self) -> int:
+        """The highest epoch that a node has promised."""
+        return max(node.disk.sealed_epoch for node in self.nodes.values())
+
+    def voters(self) -> list[SimNode]:
+        """Return the replicas that an agent reaches and may seal."""
+        return [node for node in self.nodes.values() if self._can_serve(node)]
+
+    def seal(self, node: SimNode, epoch: int, candidate: SimNode) -> reigns.Rank | None:
+        """Have a node promise an epoch; return what it holds then, None where it does not."""
+        process = node.process
+        if not isinstance(process, ReplicaProcess) or not self._client_reaches(node):
+            return None
+        try:
+            node.disk.node.seal(epoch, candidate.name)
+        except SealRefused:
+            return None
+        process.seal()
+        held = reigns.rank(node.disk.lineage, node.disk.position.offset)
+        self.timeline.note(f"{node.name} is sealed for epoch {epoch} at {held.offset}")
+        return held
+
+    def promote_sealed(self, node: SimNode, epoch: int) -> None:
+        """Promote a candidate that has its seals, whether or not the old master goes on."""
+        before = node.disk.node.identity.master_address
+        node.stop()
+        node.disk.promote((before, before) if before else None, epoch)
+        node.start()
+        self.timeline.note(f"{node.name} is promoted by seals, {named(node.disk.lineage)}")
+        self.reigning = node
+
+    def end_seals(self) -> None:
+        """Promote the best replica where a candidate left seals and began no reign."""
+        if self.sealed_epoch <= reigns.asked_epoch(self.reigning.disk.lineage):
+            return
+        seen = self.voters()
+        if len(seen) >= NODES - self.quorum:
+            self._excuse_unseen(seen)
+            self._promote_best(seen)
 
     def _excuse_unseen(self, seen: list[SimNode]) -> None:
         """A master's machine lost writes, and who holds them is out of reach too: that is two."""

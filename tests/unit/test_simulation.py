@@ -22,7 +22,7 @@ from synap.node.identity import new_reign
 from synap.owner import own_clock
 from synap.position import Lineage, Reign
 from synap.replication.publishing.snapshot_service import ImageCheck
-from synap.replication.rules import master, messages, plan, quorum, reigns, resync, roster
+from synap.replication.rules import follower, master, messages, plan, quorum, reigns, resync, roster
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.messages import Ack
 from synap.replication.rules.plan import CatchUp, Replace
@@ -30,7 +30,7 @@ from synap.replication.rules.progress import LinkState, StreamBuffer
 from synap.replication.rules.restart import Restart
 from synap.shared.node_clock import NS_PER_MS
 from synap.store import layout
-from tests.simulation import disk
+from tests.simulation import disk, stories
 from tests.simulation.clocks import Clocks
 from tests.simulation.disk import Disk, Identity
 from tests.simulation.node import MasterProcess
@@ -58,6 +58,8 @@ _DEEDS = (
     "the story of old_entry_overruled",
     "the story of laggard_greets_first",
     "the story of crashes_outnumber_a_promotion",
+    "the story of sealed_takeover",
+    "is promoted by seals",
 )
 
 # Found once: a promoted master's crashes raised its promotion's number; a bit that flipped in a
@@ -300,6 +302,53 @@ def _tell_the_machines_clock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MasterProcess, "hear_subscription", tell)
 
 
+def _acknowledge_after_a_seal(patch: pytest.MonkeyPatch) -> None:
+    """A voter promises an epoch, and goes on as before."""
+    patch.setattr(Follower, "_is_sealed", lambda _: False)
+
+
+def _greet_after_a_seal(patch: pytest.MonkeyPatch) -> None:
+    """A sealed voter tells its old master's next link where it stands."""
+    say_hello = Follower._say_hello
+
+    def say(self: Follower, now_ns: int) -> None:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(Follower, "_is_sealed", lambda _: False)
+            say_hello(self, now_ns)
+
+    patch.setattr(Follower, "_say_hello", say)
+    patch.setattr(follower, "asked_epoch", lambda _: sys.maxsize)
+
+
+def _forget_a_seal(patch: pytest.MonkeyPatch) -> None:
+    """A voter answers before its promise is on the disk, and its process dies."""
+    stop = SimNode.stop
+
+    def stop_and_forget(self: SimNode) -> None:
+        stop(self)
+        node = self.disk.node
+        node.identity = msgspec.structs.replace(node.identity, sealed_epoch=0, sealed_for="")
+
+    patch.setattr(SimNode, "stop", stop_and_forget)
+
+
+def _seal_one_too_few(patch: pytest.MonkeyPatch) -> None:
+    """A candidate is content with a seal less."""
+    needed = stories.needed_seals
+    patch.setattr(stories, "needed_seals", lambda *numbers: max(1, needed(*numbers) - 1))
+
+
+def _look_before_the_seal(patch: pytest.MonkeyPatch) -> None:
+    """A candidate goes by what a voter held at the time of its own seal, whoever is ahead."""
+    seal = World.seal
+
+    def look_away(self: World, node: SimNode, epoch: int, candidate: SimNode) -> object:
+        held = seal(self, node, epoch, candidate)
+        return None if held is None else reigns.Rank(0, 0, 0)
+
+    patch.setattr(World, "seal", look_away)
+
+
 # Each with a seed that saw it once, so that the search is short.
 _MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_ack_what_is_heard, 2),
@@ -327,6 +376,11 @@ _MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_expire_by_the_own_clock, 4),
     (_follow_every_jump, 10),
     (_tell_the_machines_clock, 23),
+    (_acknowledge_after_a_seal, 532),
+    (_greet_after_a_seal, 23),
+    (_forget_a_seal, 149),
+    (_seal_one_too_few, 65),
+    (_look_before_the_seal, 7),
 )
 
 

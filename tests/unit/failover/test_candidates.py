@@ -85,6 +85,11 @@ def test_too_few_voters_for_the_seals_wait_and_say_what_is_missing() -> None:
     assert waits(view_of(OWN, settings=two_copies)) == ""
 
 
+def test_voter_that_lost_its_data_stands_for_nothing() -> None:
+    empty = msgspec.structs.replace(member("a"), rank=Rank(0, 0, 0), unfit="never held")
+    assert "1 of 3 voters" in waits(view_of(empty))
+
+
 def test_whole_cluster_that_starts_waits_for_all_voters_for_a_while() -> None:
     starting = Vacancy(1.0, had_leader=False, last_offset=0, hears_master=False)
     no_quorum = msgspec.structs.replace(SETTINGS, quorum=0)
@@ -117,10 +122,13 @@ def test_handover_is_for_the_one_that_it_names_and_needs_one_seal() -> None:
     """It logs nothing any more, and the heir holds all that it had."""
     handover = Handover("b", Rank(2, 2, 50), "a")
     hears = Vacancy(0.1, had_leader=True, last_offset=50, hears_master=True)
-    view = view_of(member("c", 50), handover=handover)
+    view = view_of(member("c", 50), OWN, handover=handover)
     assert waits(view, vacancy=hears) == ""
     assert "hands over to b" in waits(view, member("c"))
     assert (seals_for(SETTINGS, handover, OWN), seals_for(SETTINGS, None, OWN)) == (1, 2)
+    # An heir that is gone keeps nobody from it.
+    gone = view_of(member("c", 50), member("a", 1), handover=handover)
+    assert waits(gone, member("c")) == ""
     # One that lacks an entry is no heir.
     assert seals_for(SETTINGS, handover, member("b", 49)) == 2
 
