@@ -351,11 +351,11 @@ class Agent:
             return
         if not leader.is_reigning or is_paused:
             return
+        self._home.follow(leader)
         logger.warning(
             "%s is the master, epoch %d; this node follows it", leader.id, leader.epoch,
             extra={"action": "follows_leader", "epoch": leader.epoch},
         )  # fmt: skip
-        self._home.follow(leader)
 
     # Nobody's.
 

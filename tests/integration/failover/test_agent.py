@@ -1,0 +1,230 @@
+"""The agent's loop with a real etcd, over a node and voters that a test holds in its hands."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import msgspec
+import pytest
+
+from synap.errors import WriterUnavailable
+from synap.failover.agent import FOR_EVER_NS, Agent, AgentOptions
+from synap.failover.etcd import Etcd, Put
+from synap.failover.home import Home
+from synap.failover.records import Keys, encoded, view_of
+from synap.failover.rules import Leader, Member, Settings, View
+from synap.ipc.admin_messages import LeaseHeld
+from synap.node.identity import NodeIdentity
+from synap.position import Reign
+from synap.replication.rules.reigns import Rank
+from synap.shared.board import BoardView
+from tests.etcd import EtcdCluster
+from tests.support import eventually
+
+TTL = 2
+HISTORY = bytes(range(16))
+EQUAL = Rank(1, 1, 10)
+OTHER = Member("b", "http://b:1", Rank(1, 1, 10), known_epoch=1)
+
+
+class Node:
+    """A node without processes; `grants` and `promoted` are what its owner was told."""
+
+    def __init__(self, quorum: int = 1, *, is_master: bool = False) -> None:
+        self.id = "a"
+        self.quorum = quorum
+        self.known = NodeIdentity(
+            "a" * 16, "master" if is_master else "replica", (Reign(1, HISTORY, 1),)
+        )
+        self.grants: list[tuple[int, tuple[str, ...]]] = []
+        self.promoted: list[int] = []
+        self.followed_url = ""
+        self.is_hung = False
+
+    @property
+    def view(self) -> BoardView:
+        tick_ns = 1 if self.is_hung else time.monotonic_ns()
+        return BoardView(self.known.role, owner_pid=7, applied_offset=10, tick_ns=tick_ns)
+
+    def identity(self) -> NodeIdentity:
+        return self.known
+
+    def histories(self, known: NodeIdentity) -> tuple[str, ...]:
+        return (HISTORY.hex(),)
+
+    def member(self, known: NodeIdentity, leader: Leader | None) -> Member:
+        reigns = known.role == "master" and not known.ended_by_epoch
+        return Member("a", "http://a:1", Rank(1, 1, 10), is_reigning=reigns, known_epoch=1)
+
+    def hears_master(self) -> bool:
+        return False
+
+    def as_leader(self, known: NodeIdentity, epoch: int, *, is_reigning: bool) -> Leader:
+        return Leader("a", known.id, epoch, is_reigning, "a:1", "a:2", "http://a:1", 10)
+
+    def followed(self, known: NodeIdentity) -> tuple[str, str]:
+        return known.master_address, known.master_sync_address
+
+    def seal(self, epoch: int) -> Rank:
+        return Rank(1, 1, 10)
+
+    def promote(self, epoch: int) -> bool:
+        self.promoted.append(epoch)
+        lineage = (*self.known.lineage, Reign(epoch, b"x" * 16, 11))
+        self.known = msgspec.structs.replace(self.known, role="master", lineage=lineage)
+        return True
+
+    def follow(self, leader: Leader) -> None:
+        self.followed_url = leader.url
+
+    def grant(self, until_ns: int, voters: tuple[str, ...]) -> LeaseHeld:
+        if self.is_hung:
+            raise WriterUnavailable
+        self.grants.append((until_ns, voters))
+        return LeaseHeld(1, 10)
+
+
+class Voters:
+    """What other nodes answer to a seal."""
+
+    def __init__(self, rank: Rank | None = EQUAL, seconds: float = 0.0) -> None:
+        self._rank = rank
+        self._seconds = seconds
+        self.asked = 0
+
+    def seal(self, url: str, epoch: int, candidate: str) -> Rank:
+        self.asked += 1
+        time.sleep(self._seconds)
+        if self._rank is None:
+            raise OSError("it promised it to another one")
+        return self._rank
+
+    def offset(self, url: str) -> int:
+        return 10
+
+
+class Bench:
+    """A cluster's keys at a real etcd, under a name of its own."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.etcd = Etcd([url], 2.0)
+        self._url = url
+        self.keys = Keys(name)
+        self._name = name
+
+    def put(self, key: str, record: msgspec.Struct) -> None:
+        self.etcd.change([], [Put(key, encoded(record))])
+
+    def view(self) -> View:
+        return view_of(self.etcd.read(*self.keys.state), self.keys)
+
+    def begun(self, quorum: int = 1, *voters: str) -> None:
+        """Have the cluster be there, without a master."""
+        names = voters or ("a", "b", "m")
+        self.put(self.keys.config, Settings(quorum, names, histories=(HISTORY.hex(),)))
+        self.put(self.keys.member("b"), OTHER)
+        self.put(self.keys.member("m"), msgspec.structs.replace(OTHER, id="m", unfit="hangs"))
+        self.etcd.change([], [Put(self.keys.epoch, b"1")])
+
+    @contextmanager
+    def agent(self, node: Node, voters: Voters) -> Iterator[Agent]:
+        options = AgentOptions(self._name, TTL, lambda _: 1.0, 0.2, 100)
+        agent = Agent(Etcd([self._url], 2.0), cast(Home, node), voters, options, lambda _: None)
+        thread = threading.Thread(target=agent.run)
+        thread.start()
+        try:
+            yield agent
+        finally:
+            agent.stop()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
+@pytest.fixture
+def bench(server: EtcdCluster, request: pytest.FixtureRequest) -> Bench:
+    return Bench(server.urls, request.node.name)
+
+
+def worse(**changes: object) -> Member:
+    return msgspec.structs.replace(OTHER, rank=Rank(1, 1, 9), **changes)
+
+
+def test_candidate_with_its_seals_leads_in_the_epoch_that_it_was_given(bench: Bench) -> None:
+    """Cites S3."""
+    bench.begun()
+    bench.put(bench.keys.member("b"), worse())
+    node = Node()
+    with bench.agent(node, Voters(Rank(1, 1, 9))):
+        eventually(lambda: node.grants)
+        leader = bench.view().leader
+        assert leader is not None
+        assert (node.promoted, leader.epoch, leader.is_reigning) == ([2], 2, True)
+        # With a quorum the seals are what protects, so the lease has no end.
+        assert node.grants[-1] == (FOR_EVER_NS, ("a", "b", "m"))
+
+
+@pytest.mark.parametrize(
+    "voters",
+    [Voters(Rank(1, 1, 11)), Voters(None), Voters(Rank(1, 1, 9), seconds=1.5)],
+    ids=["one is ahead", "none promises", "the lease was over by then"],
+)
+def test_candidate_that_may_not_reign_lets_go_of_the_key(bench: Bench, voters: Voters) -> None:
+    """Cites S3; a seal that comes when the lease is over is worth nothing."""
+    bench.begun()
+    bench.put(bench.keys.member("b"), worse())
+    bench.put(bench.keys.member("m"), worse(id="m", unfit="hangs"))
+    node = Node()
+    with bench.agent(node, voters):
+        eventually(lambda: voters.asked >= 2)
+        eventually(lambda: not bench.view().is_taken)
+    assert node.promoted == []
+
+
+def test_without_a_quorum_the_lease_ends_before_the_engine_ends_it(bench: Bench) -> None:
+    node = Node(0, is_master=True)
+    with bench.agent(node, Voters()):
+        eventually(lambda: node.grants)
+        before_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        count = len(node.grants)
+        eventually(lambda: len(node.grants) > count)
+        # Two seconds were granted, less a margin of one.
+        assert 0 < node.grants[-1][0] - before_ns < 1.5e9
+
+
+def test_owner_that_hangs_keeps_the_key_until_its_time_is_over(bench: Bench) -> None:
+    """Without a quorum it may still answer; nobody else may before."""
+    node = Node(0, is_master=True)
+    with bench.agent(node, Voters()):
+        eventually(lambda: node.grants)
+        node.is_hung = True
+        eventually(lambda: not bench.view().is_taken)
+        assert time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= node.grants[-1][0]
+        node.is_hung = False
+
+
+def test_master_that_finds_another_one_leading_follows_it(bench: Bench) -> None:
+    bench.begun()
+    bench.put(bench.keys.leader, Leader("b", "b" * 16, 5, True, "b:1", "b:2", "http://b:1"))
+    node = Node(is_master=True)
+    with bench.agent(node, Voters()):
+        assert eventually(lambda: node.followed_url) == "http://b:1"
+
+
+def test_master_goes_on_in_its_reign_where_no_epoch_was_given_meanwhile(bench: Bench) -> None:
+    bench.begun()
+    bench.put(bench.keys.member("b"), worse())
+    node = Node(is_master=True)
+    with bench.agent(node, Voters()):
+        eventually(lambda: node.grants)
+        assert node.promoted == []
+        assert bench.view().epoch == 1
