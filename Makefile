@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # Done again only when one of these files is newer than the last time.
-$(STAMP): pyproject.toml constraints.txt ops/setup.sh
+$(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt ops/setup.sh
 	@ops/setup.sh $(VENV)
 	@touch $@
 
@@ -41,5 +41,5 @@ docker-test: ## prove docs/deployment.md on docker or podman; removes the cluste
 	@ops/docker-test.sh
 
 clean: ## remove what make made; ./data stays
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist clients/python/dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

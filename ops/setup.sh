@@ -63,4 +63,4 @@ python=$(find_python) || explain_missing_python
 make_venv
 echo "setup: installing into $venv with $("$venv/bin/python" --version)"
 install hatchling editables || explain_failed_install
-install --no-build-isolation --editable '.[dev]' || explain_failed_install
+install --no-build-isolation --editable '.[dev]' --editable clients/python || explain_failed_install

@@ -28,6 +28,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("quiet")
 
+_SHORT = ("tests/unit/", "clients/")
 # Files of one process that take as long as those of real nodes.
 _LONG_UNIT_FILES = ("tests/unit/test_simulation.py", "tests/unit/http/server/test_connection.py")
 
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     kinds: dict[bool, dict[str, None]] = {True: {}, False: {}}
     for item in items:
         file = item.nodeid.partition("::")[0]
-        if not file.startswith("tests/unit/") or file in _LONG_UNIT_FILES:
+        if not file.startswith(_SHORT) or file in _LONG_UNIT_FILES:
             kinds[file.startswith(("tests/system/", "tests/chaos/"))][file] = None
     places = {
         file: number / len(files) for files in kinds.values() for number, file in enumerate(files)
