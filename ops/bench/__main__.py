@@ -24,6 +24,7 @@ from ops.bench import (
     restart,
     snapshots,
     throughput,
+    watch,
     workers,
 )
 from ops.bench.fleet import Fleet
@@ -43,6 +44,7 @@ GROUPS: dict[str, Callable[[Settings], Section]] = {
     "footprint": footprint.run,
     "growth": growth.run,
     "replication": replication.run,
+    "watch": watch.run,
 }
 # What `--quick` runs where nothing is chosen.
 QUICK_GROUPS = ("throughput", "pace", "many", "replicas", "growth")

@@ -6,7 +6,7 @@ A batch keeps what was made of it, so that a second watcher of the same keys cos
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -40,6 +40,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     cause: int = Cause.CLIENT
 
 
+class _Told(msgspec.Struct, tag_field="op", tag="set", gc=False):
+    """What is told of a SET without a deadline, with its value: nearly all of a busy log."""
+
+    key: str
+    value: str
+    version: str
+    expires_at_ms: int | None = None
+
+
 class Values(msgspec.Struct, frozen=True):
     """How values are told.
 
@@ -59,13 +68,13 @@ class Batch:
         first_offset, last_offset: Of the frame.
         time_ms: The master's wall clock when it was written.
         token: The printed place of its end.
-        changes: Those of users' keys, in order; none for a frame about other things.
+        count: Changes of users' keys; none for a frame about other things.
         size: About what it takes up, in bytes.
     """
 
     __slots__ = (
-        "_bodies", "_made", "_reigns", "_selected", "changes", "first_offset", "last_offset",
-        "size", "time_ms", "token",
+        "_bodies", "_changes", "_made", "_pairs", "_reigns", "_selected", "count", "first_offset",
+        "last_offset", "size", "time_ms", "token",
     )  # fmt: skip
 
     def __init__(self, frame: Frame, reigns: Reigns) -> None:
@@ -80,27 +89,43 @@ class Batch:
         self.last_offset = frame.last_offset
         self.time_ms = frame.time_ms
         self.token = reigns.token(frame.last_offset)
-        self.changes = _changes_of(frame)
-        self.size = 2 * len(frame.encoded) + _CHANGE_BYTES * len(self.changes)
+        # Of a frame that does nothing but SETs for good; else its changes are made at once.
+        self._pairs = frame.plain_pairs()
+        self._changes = None if self._pairs is not None else _changes_of(frame)
+        self.count = len(self._pairs or self._changes or ())
+        self.size = 2 * len(frame.encoded) + _CHANGE_BYTES * self.count
         self._reigns = reigns
         # By selector the numbers of the changes that it takes; by these, the bytes.
         self._selected: dict[Selector, tuple[int, ...]] = {}
         self._made: dict[tuple[int, Values], bytes] = {}
         self._bodies: dict[tuple[tuple[int, ...], Values], bytes] = {}
 
+    @property
+    def changes(self) -> list[Change]:
+        """The changes, in order."""
+        if self._changes is None:
+            pairs = enumerate(self._pairs or (), self.first_offset)
+            self._changes = [Change(SET, offset, key, value) for offset, (key, value) in pairs]
+        return self._changes
+
+    def told_keys(self) -> Iterator[bytes | None]:
+        """Yield the changes' keys in order; None for a FLUSH."""
+        if self._pairs is not None:
+            return (key for key, _ in self._pairs)
+        return (None if change.operation == FLUSH else change.key for change in self.changes)
+
     def select(self, selector: Selector) -> tuple[int, ...]:
         """Return the numbers of the changes that watchers get; a FLUSH is for everybody."""
         found = self._selected.get(selector)
         if found is None:
-            changes = self.changes
             if selector.is_all:
-                found = tuple(range(len(changes)))
+                found = tuple(range(self.count))
             else:
                 accepts = selector.accepts
                 found = tuple(
                     number
-                    for number, change in enumerate(changes)
-                    if change.operation == FLUSH or accepts(change.key)
+                    for number, key in enumerate(self.told_keys())
+                    if key is None or accepts(key)
                 )
             self._selected[selector] = found
         return found
@@ -109,10 +134,27 @@ class Batch:
         """Return the fields of an event about some of the changes, as JSON without its braces."""
         found = self._bodies.get((numbers, values))
         if found is None:
-            made = b",".join([self._change(number, values) for number in numbers])
+            made = self._plain(values) if len(numbers) == self.count else None
+            if made is None:
+                made = b",".join([self._change(number, values) for number in numbers])
             found = b'"time_ms":%d,"changes":[%b]' % (self.time_ms, made)
             self._bodies[numbers, values] = found
         return found
+
+    def _plain(self, values: Values) -> bytes | None:
+        """Return all changes, made at once; None where one of them is not told plainly."""
+        pairs, token, longest = self._pairs, self._reigns.token, values.max_bytes
+        if pairs is None or not values.is_inline:
+            return None
+        told = []
+        try:
+            for offset, (key, value) in enumerate(pairs, self.first_offset):
+                if len(value) > longest:
+                    return None
+                told.append(_Told(key.decode(), value.decode(), token(offset)))
+        except UnicodeDecodeError:
+            return None
+        return _encode(told)[1:-1]
 
     def _change(self, number: int, values: Values) -> bytes:
         found = self._made.get((number, values))
@@ -157,14 +199,9 @@ def _text(key: bytes) -> str:
 
 
 def _changes_of(frame: Frame) -> list[Change]:
-    pairs, offset = frame.plain_pairs(), frame.first_offset
-    if pairs is not None:
-        return [
-            Change(SET, number, key, value) for number, (key, value) in enumerate(pairs, offset)
-        ]
     return [
         Change(entry.operation, number, entry.key, entry.value, entry.expiry_ms, entry.cause)
-        for number, entry in enumerate(frame.entries(), offset)
+        for number, entry in enumerate(frame.entries(), frame.first_offset)
         if entry.space == KEYS and entry.operation in (SET, DEL, FLUSH)
     ]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 
-from synap.frame import FLUSH
 from synap.watch.changes import Batch, Values
 from synap.watch.filters import Selector
 from synap.watch.forms import Form, change
@@ -179,21 +178,23 @@ class Lane:
         """
         before, self.head = self.head, head
         self._looks += 1
-        if batches is None:
-            woken = list(self._groups.values())
-        else:
-            woken = []
-            for batch in batches:
-                for each in batch.changes:
-                    if each.operation == FLUSH:
-                        woken += [group for group in self._groups.values() if self._is_new(group)]
-                    else:
-                        woken += [group for group in self._found(each.key) if self._is_new(group)]
-        for group in woken:
+        for group in list(self._groups.values()) if batches is None else self._concerned(batches):
             waiting, group.waiting = group.waiting, {}
             for watcher in waiting:
                 watcher.place = max(watcher.place, before)
                 watcher.wake()
+
+    def _concerned(self, batches: Iterable[Batch]) -> list[Group]:
+        """Return the groups that want something of it."""
+        concerned: list[Group] = []
+        count = len(self._groups)
+        for batch in batches:
+            for key in batch.told_keys():
+                if len(concerned) == count:
+                    return concerned
+                groups = self._groups.values() if key is None else self._found(key)
+                concerned += [group for group in groups if self._is_new(group)]
+        return concerned
 
     def _is_new(self, group: Group) -> bool:
         """Say whether a group is not woken yet in this move; it is from now on."""
