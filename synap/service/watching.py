@@ -112,10 +112,8 @@ class Watching:
     def close(self) -> None:
         """Let go of everything."""
         self.drain()
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._confirming.values():
-            task.cancel()
+        for watch in self._watches():
+            self.leave(watch)
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._counts.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from synap.shared.board import Board, BoardView
 from synap.watch.filters import Filter, filter_of
 from synap.watch.forms import Form
 from synap.watch.tail import Tail
-from tests.integration.linked_nodes import OneNode, on_loop
+from tests.integration.linked_nodes import OneNode, eventually, on_loop
 
 NO_LIMIT = 1_000_000
 
@@ -99,11 +99,20 @@ class Written(OneNode):
             self.watching.values(is_inline=True), start, replicas,
         )  # fmt: skip
 
-    def stream(self, place: str | None = None, *, has_initial: bool = False) -> FeedStream:
+    def live(self, place: str | None = None) -> LiveWatch:
         start = None if place is None else parse_place(place)
         values = self.watching.values(is_inline=True)
-        watch = self.watching.join(LiveWatch, TRUSTED, filter_of(), Form.LINES, values, start, 0)
-        watch.prepare(None, ALL_KEYS if has_initial else None)
+        return self.watching.join(LiveWatch, TRUSTED, filter_of(), Form.LINES, values, start, 0)
+
+    def stream(
+        self,
+        place: str | None = None,
+        *,
+        has_initial: bool = False,
+        recheck: Callable[[], Awaitable[bool]] | None = None,
+    ) -> FeedStream:
+        watch = self.live(place)
+        watch.prepare(recheck, ALL_KEYS if has_initial else None)
         return FeedStream(watch)
 
     def stored(self) -> dict[str, str]:
@@ -349,3 +358,121 @@ async def test_planted_bug_is_seen_no_reset(tmp_path: Path, run_dir: Path) -> No
             written.write("b")
             # It is told as if nothing had happened.
             assert await told(watch)
+
+
+def beat_all(watching: Watching) -> None:
+    """Have every watcher show that it is alive, as within 10 s."""
+    for _ in range(100):
+        watching._beat(time.monotonic())
+
+
+@on_loop
+async def test_stream_shows_that_it_is_alive_and_where_it_stands(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed() as watching:
+        stream = written.stream()
+        (begin,) = await take(stream, lambda event: event["event"] == "progress")
+        place = written.write("a")
+        await take(stream, lambda event: event.get("position") == place)
+        seen = b""
+        for _ in range(3):
+            beat_all(watching)
+            seen += await anext(stream)
+        assert seen.splitlines()[:2] == [b"", b""]
+        assert json.loads(seen.splitlines()[2]) == {"event": "progress", "position": place}
+        assert begin["position"] == "0-00000000"
+        await stream.close()
+
+
+@on_loop
+async def test_revoked_credentials_end_the_stream_at_the_next_beat(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed() as watching:
+        is_valid = True
+
+        async def recheck() -> bool:
+            return is_valid
+
+        stream = written.stream(recheck=recheck)
+        await take(stream, lambda event: event["event"] == "progress")
+        beat_all(watching)
+        assert await anext(stream) == b"\n"
+        is_valid = False
+        beat_all(watching)
+        (last,) = await take(stream, lambda event: event["event"] == "close")
+        assert last["reason"] == "credentials"
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+
+@on_loop
+async def test_draining_sends_every_watcher_away_and_takes_no_more(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed() as watching:
+        streams = [written.stream() for _ in range(5)]
+        for stream in streams:
+            await take(stream, lambda event: event["event"] == "progress")
+        watching.drain()
+        delays = set()
+        for stream in streams:
+            (last,) = await take(stream, lambda event: event["event"] == "close")
+            assert (last["reason"], last["position"]) == ("draining", "0-00000000")
+            delays.add(last["retry_ms"])
+        assert len(delays) > 1
+        with pytest.raises(WatchersFull):
+            written.join()
+
+
+class Reader:
+    """A client that takes nothing before it is told to."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.is_slow = True
+        self.is_cut = False
+
+    def write(self, part: bytes) -> bool:
+        self.taken += len(part)
+        return not self.is_slow
+
+    def end(self) -> None:
+        self.is_cut = True
+
+    abort = end
+
+
+@on_loop
+async def test_slow_reader_has_nothing_queued_and_is_cut_in_the_end(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed() as watching:
+        watch, other = written.live(), written.live()
+        slow, fast = Reader(), Reader()
+        fast.is_slow = False
+        watch.begin(slow)
+        other.begin(fast)
+        await eventually(lambda: slow.taken and fast.taken)
+        for number in range(100):
+            written.write(f"key {number}", value="x" * 1000)
+        await eventually(lambda: fast.taken > 100_000)
+        assert slow.taken < 1000
+        slow.is_slow = False
+        watch.resume()
+        await eventually(lambda: slow.taken == fast.taken)
+        slow.is_slow = True
+        before = slow.taken
+        written.write("more")
+        await eventually(lambda: slow.taken > before)
+        watch.check(time.monotonic())
+        assert not slow.is_cut
+        watch.check(time.monotonic() + 31)
+        assert slow.is_cut
+        assert watching._count == 1
+        other.lost()

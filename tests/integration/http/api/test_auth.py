@@ -476,6 +476,15 @@ def audit_lines(node: Node, *words: str) -> list[str]:
     return [line for line in node.log.splitlines() if all(word in line for word in words)]
 
 
+def test_feed_tells_only_what_may_be_read(node: Node, root: As) -> None:
+    begin = root.get("/watch?wait=0").json()["next"]
+    root.post("/kv/mset", {"pairs": [["report:a", 1], ["secret:a", 1]]})
+    for pattern, shown in (("kv:report:*", True), ("kv:*:a", True), ("kv:none:*", False)):
+        told = key_for(root, node, (pattern, "read")).get(f"/watch?from={begin}&wait=0").body
+        assert (b'"report:a"' in told) == shown
+        assert (b'"secret:a"' in told) == (pattern == "kv:*:a")
+
+
 def test_export_shows_only_what_may_be_read(node: Node, root: As) -> None:
     root.post("/kv/mset", {"pairs": [["report:a", 1], ["secret:a", 1]]})
     for pattern, shown in (("kv:report:*", True), ("kv:*:a", True), ("kv:none:*", False)):
