@@ -48,14 +48,16 @@ class Request(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, 
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
-    """What became of one request.
+    """What became of one request, or of several plain Sets.
 
     Attributes:
-        id: The request's.
+        id: The request's; of several, the first one's.
         offset: Offset of the command's last entry, or of the log where it had none.
         result: As `Transactions.evaluate` returned it; None with an error.
         error: Class name of the error; empty where there was none.
         message: The error's message.
+        count: Of how many requests with numbers that follow each other this tells; each is a Set
+            that wrote its key, at an offset that follows the one before it.
     """
 
     id: int
@@ -63,6 +65,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
     result: Result | Queued | Executed | PendingNeeds | Replayed = None
     error: str = ""
     message: str = ""
+    count: int = 1
 
 
 # No request has it: what the owner says of itself.

@@ -19,6 +19,7 @@ import msgspec
 
 from synap.commands.commands import Command, Result
 from synap.commands.once import Once, Replayed, WithoutResult
+from synap.commands.strings import SetResult
 from synap.commands.transactions import Executed, PendingNeeds, Queued, TransactionCommand
 from synap.errors import (
     OutcomeUnknown,
@@ -186,6 +187,9 @@ class WriterClient(asyncio.Protocol):
             return
         waiting = self.waiting
         for answer in answers:
+            if answer.count > 1:
+                self._take_run(answer)
+                continue
             waiter = waiting.pop(answer.id, None)
             if waiter is None or waiter.done():
                 self._history = named_reign(answer) or self._history
@@ -194,6 +198,15 @@ class WriterClient(asyncio.Protocol):
                 waiter.set_exception(error_of(answer))
             else:
                 waiter.set_result(Done(answer.offset, answer.result, self._history))
+
+    def _take_run(self, answer: Answer) -> None:
+        """Take the answer to several plain Sets."""
+        waiting, history, ahead = self.waiting, self._history, answer.offset - answer.id
+        for request_id in range(answer.id, answer.id + answer.count):
+            waiter = waiting.pop(request_id, None)
+            if waiter is not None and not waiter.done():
+                offset = request_id + ahead
+                waiter.set_result(Done(offset, SetResult(True, offset), history))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._transport is None:

@@ -198,7 +198,7 @@ class DataDir:
             time_ms=max(time_ms, self.store.applied.time_ms),
             compress_over=self._compress_over,
         )
-        self._append_and_commit([frame], transaction)
+        self._append_and_commit([frame], transaction, is_own=True)
         return frame
 
     def append_frames(self, frames: Sequence[Frame]) -> None:
@@ -449,10 +449,12 @@ class DataDir:
             raise
         self._append_and_commit(frames, transaction)
 
-    def _append_and_commit(self, frames: Sequence[Frame], transaction: WriteTransaction) -> None:
+    def _append_and_commit(
+        self, frames: Sequence[Frame], transaction: WriteTransaction, *, is_own: bool = False
+    ) -> None:
         before = self.wal.position
         try:
-            self.wal.append(frames)
+            self.wal.append(frames, is_own=is_own)
             transaction.set_applied(_applied_at(self.wal, frames[-1].time_ms))
             transaction.commit()
         except (DiskFull, MemoryLimit):

@@ -349,7 +349,7 @@ class WriteTransaction:
                 for place, (key, value) in enumerate(pairs, version):
                     self._write(key, value, NEVER, place)
             else:
-                self._have_room(len(pairs), sum(len(key) + len(value) for key, value in pairs))
+                self._have_room(len(pairs), sum([len(key) + len(value) for key, value in pairs]))
                 self._transaction.cursor(self._keys).putmulti(
                     [(key, encode_record(key, place, NEVER, value))
                      for place, (key, value) in enumerate(pairs, version)]

@@ -94,13 +94,19 @@ class Pending:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to take."""
-        return any(not connection.is_full for connection, _ in self._parts)
+        parts = self._parts
+        # The first one, mostly.
+        if parts and not parts[0][0].is_full:
+            return True
+        return any(not connection.is_full for connection, _ in parts)
 
     def take(self, limit: int) -> Share | None:
         """Return up to `limit` requests of the first connection that reads; None without one."""
         parts = self._parts
-        ready = (at for at, (connection, _) in enumerate(parts) if not connection.is_full)
-        at = next(ready, None)
+        at: int | None = 0
+        if not parts or parts[0][0].is_full:
+            ready = (at for at, (connection, _) in enumerate(parts) if not connection.is_full)
+            at = next(ready, None)
         if at is None:
             return None
         connection, requests = parts[at]
@@ -307,10 +313,16 @@ class TurnTaker:
     ) -> None:
         seen = len(transaction.entries)
         version = transaction.put_all(pairs)
-        share.answers += [
-            Answer(request.id, offset, SetResult(True, offset))
-            for offset, request in enumerate(requests, version)
-        ]
+        first, count = requests[0].id, len(requests)
+        if requests[-1].id - first == count - 1:
+            # Numbers grow, so none is missing: one answer tells of all.
+            result = SetResult(True, version)
+            share.answers.append(Answer(first, version, result, count=count))
+        else:
+            share.answers += [
+                Answer(request.id, offset, SetResult(True, offset))
+                for offset, request in enumerate(requests, version)
+            ]
         if self._transactions.watchers:
             self._transactions.note(transaction.entries[seen:])
 

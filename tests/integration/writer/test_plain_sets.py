@@ -1,10 +1,11 @@
 """The short path of a turn for plain Sets, against what each Set does on its own."""
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 from hypothesis import assume, given, settings
@@ -15,7 +16,9 @@ from synap.commands.records import MAX_KEY_BYTES, Record, is_live
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import Transactions
 from synap.frame import Entry
-from synap.ipc.messages import Answer, Request, failure
+from synap.ipc.messages import Request
+from synap.ipc.worker_connection import WriterConnection
+from synap.ipc.writer_client import Done, WriterClient
 from synap.place import Place
 from synap.request_errors import CommandError
 from synap.store import Store, WriteTransaction
@@ -40,10 +43,40 @@ sets = st.one_of(
 )
 
 
-class NoConnection:
-    """Takes no answer: a turn that is not sent has them still."""
+Outcome = tuple[int, object] | str
+
+
+class OwnConnection:
+    """Takes a turn's answers to the worker's end, with a waiter for each request."""
 
     is_full = False
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        self._client = WriterClient(Path("of no use"), 1)
+        self._client.connection_made(cast(asyncio.Transport, self))
+        self._client.waiting.update((n, Waits(self.outcomes, n)) for n in numbers)
+
+    def send(self, data: bytes) -> None:
+        self._client.data_received(data)
+        assert not self._client.waiting
+
+
+class Waits:
+    """Notes what comes."""
+
+    def __init__(self, outcomes: dict[int, Outcome], number: int) -> None:
+        self._outcomes = outcomes
+        self._number = number
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, done: Done) -> None:
+        self._outcomes[self._number] = done.offset, done.result
+
+    def set_exception(self, error: Exception) -> None:
+        self._outcomes[self._number] = repr(error)
 
 
 @contextmanager
@@ -67,39 +100,49 @@ def store() -> Iterator[Store]:
         store.close(clean=False)
 
 
-def by_a_turn(store: Store, commands: list[Set]) -> tuple[list[Answer], list[Entry]]:
-    """Return the answers and the entries of one turn of the writer."""
+def by_a_turn(
+    store: Store, commands: list[Set], numbers: Sequence[int]
+) -> tuple[dict[int, Outcome], list[Entry]]:
+    """Return what the requests of one turn of the writer come to, and the turn's entries."""
     taker = TurnTaker(
         LIMITS, Transactions(60, lambda: 0.0), QuorumAnswers(Quorum(), None), None, min_replicas=0,
         turn_bytes=1024, clock=lambda: 0.0,
     )  # fmt: skip
-    connection: Any = NoConnection()
+    connection = OwnConnection(numbers)
     pending, turn = Pending(), Turn()
-    pending.add(connection, [Request(n, command) for n, command in enumerate(commands)])
+    requests = [Request(n, command) for n, command in zip(numbers, commands, strict=True)]
+    pending.add(cast(WriterConnection, connection), requests)
     with trial_of(store) as transaction:
         taker.take(pending, TurnContext(turn, transaction, NOW, 0))
-        answers = [answer for share in turn.shares for answer in share.answers]
-        return answers, list(transaction.entries)
+        entries = list(transaction.entries)
+    turn.send()
+    return connection.outcomes, entries
 
 
-def one_by_one(store: Store, commands: list[Set]) -> tuple[list[Answer], list[Entry]]:
-    """Return the answers and the entries of evaluating each."""
-    answers = []
+def one_by_one(
+    store: Store, commands: list[Set], numbers: Sequence[int]
+) -> tuple[dict[int, Outcome], list[Entry]]:
+    """Return what evaluating each comes to, and the entries."""
+    outcomes: dict[int, Outcome] = {}
     with trial_of(store) as transaction:
-        for number, command in enumerate(commands):
+        for number, command in zip(numbers, commands, strict=True):
             try:
                 result = command.evaluate(transaction, NOW, LIMITS)
             except CommandError as error:
-                answers.append(failure(number, len(transaction.entries), error))
+                outcomes[number] = repr(error)
             else:
-                answers.append(Answer(number, len(transaction.entries), result))
-        return answers, list(transaction.entries)
+                outcomes[number] = len(transaction.entries), result
+        return outcomes, list(transaction.entries)
 
 
 @settings(max_examples=200, deadline=None)
-@given(commands=st.lists(sets, max_size=12))
-def test_sets_of_a_turn_do_what_each_does_on_its_own(store: Store, commands: list[Set]) -> None:
-    assert by_a_turn(store, commands) == one_by_one(store, commands)
+@given(commands=st.lists(sets, max_size=12), gap_at=st.integers(0, 12))
+def test_sets_of_a_turn_do_what_each_does_on_its_own(
+    store: Store, commands: list[Set], gap_at: int
+) -> None:
+    # A request that nobody waits for any more is not sent, and leaves a gap.
+    numbers = [number + (number > gap_at) for number in range(1, len(commands) + 1)]
+    assert by_a_turn(store, commands, numbers) == one_by_one(store, commands, numbers)
 
 
 @settings(max_examples=200, deadline=None)
