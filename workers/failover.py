@@ -10,7 +10,6 @@ import os
 import signal
 import ssl
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,11 +85,7 @@ def serve(config: Config) -> int:
     agent = Agent(engine_of(config), Home(config), HttpMembers(failover.retry_secs), options, tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
-    # Python's handlers run in the main thread, which only waits.
-    thread = threading.Thread(target=agent.run, name="agent")
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
+    agent.run()
     return EXIT_CLEAN
 
 

@@ -12,32 +12,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from synap.errors import SynapError
+from synap.failover.campaign import Campaign, Members, best_heir, step_down
 from synap.failover.etcd import Delete, EngineFailed, Etcd, Put, Unchanged
 from synap.failover.home import Home
-from synap.failover.records import KEPT_HISTORY, Keys, Turn, encoded, view_of
+from synap.failover.records import Keys, encoded, view_of
 from synap.failover.rules import (
-    Handover,
     Leader,
     Member,
     Settings,
-    Standing,
     Terms,
     Vacancy,
     View,
-    ahead_of,
-    is_heir,
-    seals_for,
     why_wait,
 )
 from synap.node.identity import NodeIdentity
-from synap.replication.rules.reigns import Rank
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +43,6 @@ _GLANCE_SECONDS = 0.1
 _HANDOVER_SECONDS = 10.0
 _OFFSET_LOOK_SECONDS = 0.02
 _THREADS = 16
-
-
-class Members(Protocol):
-    """Calls to other nodes, by their HTTP."""
-
-    def seal(self, url: str, epoch: int, candidate: str) -> Rank:
-        """Have a node promise an epoch; raise OSError where it does not."""
-
-    def offset(self, url: str) -> int:
-        """Return where a node's log ends; raise OSError where it does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +117,7 @@ class Agent:
         self._options = options
         self._tell = tell
         self._keys = Keys(options.cluster)
+        self._campaign = Campaign(engine, home, members, self._keys)
         self._stopping = threading.Event()
         self._lease = 0
         # CLOCK_BOOTTIME until which that lease counts.
@@ -149,7 +133,7 @@ class Agent:
         self._note = ""
         self._began_ns = _boottime_ns()
         # Who leaves, and what the other voters are to hold before that.
-        self._leaving: tuple[tuple[str, ...], int] = ((), 0)
+        self._leaving: tuple[tuple[str, ...], int | None] = ((), None)
 
     def stop(self) -> None:
         """Have `run` hand over and return."""
@@ -284,13 +268,13 @@ class Agent:
             self._say(f"epoch {known.ended_by_epoch} was promised to another node")
             self._give_up(view)
             return
+        self._settle(view, own)
         if own.rank.offset != leader.offset:
             told = msgspec.structs.replace(leader, offset=own.rank.offset)
             self._engine.change(
                 [Unchanged(self._keys.leader, view.revisions[self._keys.leader])],
                 [Put(self._keys.leader, encoded(told), self._lease)],
             )
-        self._settle(view, own)
         if view.wanted:
             self._engine.change([], [Delete(self._keys.wanted)])
             self._hand_over(view, own, view.wanted)
@@ -299,10 +283,7 @@ class Agent:
         """Take in voters and a higher quorum: at the engine first, then at the owner."""
         settings = view.settings or Settings()
         held = self._grant(settings.counted)
-        if settings.leaving != self._leaving[0]:
-            # What was acknowledged before this grant lies up to here.
-            self._leaving = settings.leaving, self._home.view.applied_offset
-        if settings.leaving and held >= self._leaving[1]:
+        if self._may_leave(settings.leaving, held):
             settings = settings.without_leaving()
         joined = [
             each.id
@@ -319,10 +300,29 @@ class Agent:
         if wanted != view.settings and self._change_settings(view, wanted):
             self._grant(wanted.counted)
 
+    def _may_leave(self, leaving: tuple[str, ...], held: int) -> bool:
+        """Say whether the others hold all that those acknowledged who leave."""
+        if leaving != self._leaving[0]:
+            self._leaving = leaving, None
+        elif self._leaving[1] is None:
+            # A loop ago their acks counted for the last time; the board shows a later end by now.
+            self._leaving = leaving, self._home.view.applied_offset
+        end = self._leaving[1]
+        return bool(leaving) and end is not None and held >= end
+
     def _change_settings(self, view: View, wanted: Settings) -> bool:
-        key = self._keys.config
+        """Change what the cluster agrees on, as long as this node has the key.
+
+        Who takes it later reads the settings after that, and so knows all voters that may have
+        acknowledged.
+        """
+        keys, revisions = self._keys, view.revisions
         return self._engine.change(
-            [Unchanged(key, view.revisions.get(key, 0))], [Put(key, encoded(wanted))]
+            [
+                Unchanged(keys.leader, revisions[keys.leader]),
+                Unchanged(keys.config, revisions.get(keys.config, 0)),
+            ],
+            [Put(keys.config, encoded(wanted))],
         )
 
     def _give_up(self, view: View) -> None:
@@ -418,21 +418,17 @@ class Agent:
 
     def _run_for_it(self, view: View, known: NodeIdentity, own: Member) -> None:
         began = time.monotonic()
-        epoch = 1 + max(
-            [view.epoch, own.known_epoch, *(each.known_epoch for each in view.members.values())]
-        )
-        keys, revisions = self._keys, view.revisions
-        mine = self._home.as_leader(known, epoch, is_reigning=False)
-        is_mine = self._engine.change(
-            [Unchanged(keys.leader, 0), Unchanged(keys.epoch, revisions.get(keys.epoch, 0))],
-            [Put(keys.leader, encoded(mine), self._lease), Put(keys.epoch, b"%d" % epoch)],
-        )
-        if not is_mine:
+        campaign = self._campaign
+        taken = campaign.take_key(view, known, own, self._lease)
+        if taken is None:
             return
-        view = view_of(self._engine.read(*keys.state), keys)
-        why = self._seal(view, own, epoch)
+        epoch, view = taken
+        why = campaign.why_not(view, own, epoch)
         if not why and _boottime_ns() >= self._until_ns:
             why = "the lease was over before the seals were there"
+        first = campaign.first_settings(view, own)
+        if not why and first != view.settings and not self._change_settings(view, first):
+            why = "the cluster's settings were changed meanwhile"
         if why:
             self._say(why)
             self._stand_back_until = time.monotonic() + 2 * self._options.loop_seconds
@@ -440,90 +436,18 @@ class Agent:
             return
         self._take_office(view, own, epoch, began)
 
-    def _seal(self, view: View, own: Member, epoch: int) -> str:
-        """Seal this node and the other voters; return why it may not begin a reign."""
-        settings = view.settings
-        sealed = [Standing(own.id, self._home.seal(epoch))]
-        needed = seals_for(settings, view.handover, own)
-        others = [
-            each
-            for each in view.members.values()
-            if settings is not None and each.id in settings.voters and each.id != own.id
-        ]
-        if not is_heir(view.handover, own):
-            sealed += self._seals_of(others, epoch, enough=needed - 1)
-        ahead = ahead_of(sealed[0].rank, sealed)
-        if ahead is not None:
-            return f"{ahead.id} holds more, up to offset {ahead.rank.offset}"
-        if len(sealed) < needed:
-            return f"{len(sealed)} of {needed} seals for epoch {epoch}"
-        return ""
-
-    def _seals_of(self, others: list[Member], epoch: int, *, enough: int) -> list[Standing]:
-        def ask(member: Member) -> Standing | None:
-            try:
-                return Standing(member.id, self._members.seal(member.url, epoch, self._home.id))
-            except OSError as error:
-                logger.warning("%s", error, extra={"action": "not_sealed"})
-                return None
-
-        with ThreadPoolExecutor(_THREADS) as threads:
-            return [each for each in threads.map(ask, others) if each is not None]
-
     def _take_office(self, view: View, own: Member, epoch: int, began: float) -> None:
-        settings = view.settings or Settings()
-        # A reign with fewer copies needs more seals from its first write on.
-        quorum = min(settings.quorum, self._home.quorum) if view.settings else self._home.quorum
-        voters = tuple(dict.fromkeys((*settings.voters, own.id)))
-        first = msgspec.structs.replace(settings, quorum=quorum, voters=voters)
-        if first != view.settings and not self._change_settings(view, first):
-            self._say("the cluster's settings were changed meanwhile")
-            self._release(view)
-            return
         last = self._last_leader
-        lost = max(0, last.offset - own.rank.offset) if last is not None and not quorum else 0
+        lost = max(0, last.offset - own.rank.offset) if last and not self._home.quorum else 0
         self._home.promote(epoch)
         self._renew()
-        known = self._home.identity()
-        if known is None:
-            return
-        keys = self._keys
-        why = "handed over" if is_heir(view.handover, own) else "the key was free"
-        turn = Turn(
-            epoch, own.id, time.time_ns() // 1_000_000, why, own.rank.offset,
-            f"{lost} entries that no replica had" if lost else "",
-        )  # fmt: skip
-        items = self._engine.read(*keys.state)
-        after = view_of(items, keys)
-        leading = after.settings or first
-        is_kept = after.leader_lease == self._lease and self._engine.change(
-            [
-                Unchanged(keys.leader, after.revisions[keys.leader]),
-                Unchanged(keys.config, after.revisions[keys.config]),
-            ],
-            [
-                Put(
-                    keys.leader,
-                    encoded(self._home.as_leader(known, epoch, is_reigning=True)),
-                    self._lease,
-                ),
-                Put(
-                    keys.config,
-                    encoded(
-                        msgspec.structs.replace(leading, histories=self._home.histories(known))
-                    ),
-                ),
-                Put(keys.turn(epoch), encoded(turn)),
-                Delete(keys.turn(max(epoch - KEPT_HISTORY, 0))),
-                Delete(keys.handover),
-            ],
-        )
-        if not is_kept:
+        settings = self._campaign.tell(view, own, epoch, self._lease, lost)
+        if settings is None:
             self._say("the key went away before this node was in office")
             return
         self._epoch, self._note = epoch, ""
         self._office_offset = self._home.view.applied_offset
-        self._grant(leading.counted)
+        self._grant(settings.counted)
         logger.warning(
             "this node leads in epoch %d, %.2f s after it had the key", epoch,
             time.monotonic() - began, extra={"action": "leads", "epoch": epoch, "lost": lost},
@@ -541,50 +465,21 @@ class Agent:
             if view.leader_lease != self._lease or known is None:
                 return
             own = self._home.member(known, view.leader)
-            heir = self._best_heir(view)
+            heir = best_heir(view, own)
             if heir is None or not self._hand_over(view, own, heir.id):
                 self._give_up(view)
         except (EngineFailed, SynapError, OSError) as error:
             logger.warning("nobody was handed over to: %s", error, extra={"action": "handover"})
 
-    def _best_heir(self, view: View) -> Member | None:
-        settings = view.settings or Settings()
-        joined = [
-            each
-            for each in view.members.values()
-            if each.id in settings.voters and each.id != self._home.id
-            and each.is_joined and not each.unfit
-        ]  # fmt: skip
-        return max(joined, key=lambda each: each.order, default=None)
-
     def _hand_over(self, view: View, own: Member, name: str) -> bool:
         """Step down for a member that holds everything; say whether this node did."""
-        heir = view.members.get(name)
-        settings = view.settings or Settings()
-        if heir is None or heir.unfit or name not in settings.voters or name == own.id:
-            self._say(f"{name} can't take over: {heir.unfit if heir else 'it is not there'}")
-            return False
-        offset = self._home.pause(_HANDOVER_SECONDS)
         try:
-            deadline = time.monotonic() + _HANDOVER_SECONDS / 2
-            while self._members.offset(heir.url) < offset:
-                if time.monotonic() >= deadline:
-                    raise OSError(f"{name} did not have offset {offset} in time")
-                time.sleep(_OFFSET_LOOK_SECONDS)
-            self._home.step_down(offset, heir.url)
+            handover = step_down(self._home, self._members, view, own, name)
         except (OSError, SynapError) as error:
             self._say(str(error))
-            self._home.resume()
             return False
-        ended = Rank(own.rank.asked_epoch, own.rank.epoch, offset)
-        handover = Handover(name, ended, own.id)
-        key = self._keys.leader
         fresh = view_of(self._engine.read(*self._keys.state), self._keys)
         self._release(fresh, Put(self._keys.handover, encoded(handover), self._lease))
-        logger.warning(
-            "this node hands over to %s at offset %d", name, offset,
-            extra={"action": "handover", "offset": offset, "key": key},
-        )  # fmt: skip
         self._epoch = 0
         return True
 

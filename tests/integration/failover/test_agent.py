@@ -13,7 +13,7 @@ import pytest
 
 from synap.errors import WriterUnavailable
 from synap.failover.agent import FOR_EVER_NS, Agent, AgentOptions
-from synap.failover.etcd import Etcd, Put
+from synap.failover.etcd import Etcd, Item, Put
 from synap.failover.home import Home
 from synap.failover.records import Keys, encoded, view_of
 from synap.failover.rules import Leader, Member, Settings, View
@@ -44,6 +44,7 @@ class Node:
         self.promoted: list[int] = []
         self.followed_url = ""
         self.is_hung = False
+        self.held = 10
 
     @property
     def view(self) -> BoardView:
@@ -81,11 +82,17 @@ class Node:
     def follow(self, leader: Leader) -> None:
         self.followed_url = leader.url
 
+    def pause(self, seconds: float) -> int:
+        raise WriterUnavailable
+
+    def resume(self) -> None:
+        raise AssertionError("it was not paused")
+
     def grant(self, until_ns: int, voters: tuple[str, ...]) -> LeaseHeld:
         if self.is_hung:
             raise WriterUnavailable
         self.grants.append((until_ns, voters))
-        return LeaseHeld(1, 10)
+        return LeaseHeld(1, self.held)
 
 
 class Voters:
@@ -131,9 +138,10 @@ class Bench:
         self.etcd.change([], [Put(self.keys.epoch, b"1")])
 
     @contextmanager
-    def agent(self, node: Node, voters: Voters) -> Iterator[Agent]:
+    def agent(self, node: Node, voters: Voters, engine: Etcd | None = None) -> Iterator[Agent]:
         options = AgentOptions(self._name, TTL, lambda _: 1.0, 0.2, 100)
-        agent = Agent(Etcd([self._url], 2.0), cast(Home, node), voters, options, lambda _: None)
+        engine = engine or Etcd([self._url], 2.0)
+        agent = Agent(engine, cast(Home, node), voters, options, lambda _: None)
         thread = threading.Thread(target=agent.run)
         thread.start()
         try:
@@ -153,6 +161,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
 @pytest.fixture
 def bench(server: EtcdCluster, request: pytest.FixtureRequest) -> Bench:
     return Bench(server.urls, request.node.name)
+
+
+class Robbed(Etcd):
+    """etcd that gives the key to another node just after each look, once it is told to."""
+
+    def __init__(self, url: str, keys: Keys) -> None:
+        super().__init__([url], 2.0)
+        self._keys = keys
+        self.is_armed = False
+
+    def read(self, *spans: tuple[str, str]) -> dict[str, Item]:
+        items = super().read(*spans)
+        if self.is_armed:
+            thief = Leader("b", "b" * 16, 9, False, "b:1", "b:2", "http://b:1")
+            self.change([], [Put(self._keys.leader, encoded(thief))])
+        return items
 
 
 def worse(**changes: object) -> Member:
@@ -228,3 +252,50 @@ def test_master_goes_on_in_its_reign_where_no_epoch_was_given_meanwhile(bench: B
         eventually(lambda: node.grants)
         assert node.promoted == []
         assert bench.view().epoch == 1
+
+
+def test_master_that_lost_the_key_unseen_takes_no_voter_in(
+    bench: Bench, server: EtcdCluster
+) -> None:
+    """A candidate that knows fewer voters than the master counts needs too few seals."""
+    node, engine = Node(is_master=True), Robbed(server.urls, bench.keys)
+    with bench.agent(node, Voters(), engine):
+        eventually(lambda: node.grants)
+        engine.is_armed = True
+        eventually(lambda: (leader := bench.view().leader) is not None and leader.id == "b")
+        bench.put(bench.keys.member("c"), worse(id="c", is_joined=True))
+        eventually(lambda: node.grants[-1][0] == 0)
+    settings = bench.view().settings
+    assert settings is not None
+    assert settings.voters == ("a",)
+
+
+def test_joined_replica_becomes_a_voter_and_its_acks_count_after_that(bench: Bench) -> None:
+    node = Node(is_master=True)
+    with bench.agent(node, Voters()):
+        eventually(lambda: node.grants)
+        bench.put(bench.keys.member("c"), worse(id="c", is_joined=True))
+        bench.put(bench.keys.member("d"), worse(id="d", is_joined=True, votes=False))
+        eventually(lambda: node.grants[-1][1] == ("a", "c"))
+        settings = bench.view().settings
+        assert settings is not None
+        assert settings.voters == ("a", "c")
+
+
+def test_voter_that_leaves_counts_at_once_no_more_and_is_one_until_it_is_not_needed(
+    bench: Bench,
+) -> None:
+    """Until the others hold what it acknowledged, a candidate needs its seal."""
+    node = Node(is_master=True)
+    node.held = 9
+    with bench.agent(node, Voters()):
+        eventually(lambda: node.grants)
+        leaving = Settings(1, ("a", "b", "c"), histories=(HISTORY.hex(),), leaving=("c",))
+        bench.put(bench.keys.config, leaving)
+        eventually(lambda: node.grants[-1][1] == ("a", "b"))
+        time.sleep(0.6)
+        settings = bench.view().settings
+        assert settings is not None
+        assert settings.voters == ("a", "b", "c")
+        node.held = 10
+        eventually(lambda: (now := bench.view().settings) and now.voters == ("a", "b"))
