@@ -57,6 +57,7 @@ from synap.errors import (
     DataDirInUse,
     ExportsRunning,
     NotHeld,
+    OutcomeUnknown,
     QuorumTimeout,
     ReadOnlyReplica,
 )
@@ -131,6 +132,8 @@ QUEUED_WITH_KEY = (
 )
 # Exports of one node at once: each keeps pages from being used again.
 _MOST_EXPORTS = 2
+# Errors of writes that may have happened.
+_OUTCOME_OPEN = (OutcomeUnknown, QuorumTimeout)
 # While no more writes than this wait on a worker, nobody asks whose they are.
 _MOST_UNSHARED = 512
 # What the store keeps beside a value, at most.
@@ -418,6 +421,10 @@ class NodeApi:
         waits.begin(holder)
         try:
             done = await self._client.execute(command, min_replicas)
+        except _OUTCOME_OPEN as error:
+            # What takes effect once may be sent again, whatever became of it.
+            error.retryable = isinstance(command, Once)
+            raise
         finally:
             waits.end(holder)
         self.count(command, done.result)

@@ -107,7 +107,8 @@ def test_replica_sends_a_read_that_wants_replicas_to_the_master(plain: Cluster) 
 def test_read_held_hides_a_write_that_its_client_was_not_told_of(held: Cluster) -> None:
     master, (replica,) = held.master, held.replicas
     with silent(replica):
-        assert told(put(master, "k"))[:2] == (503, "quorum_timeout")
+        keyed = {"Idempotency-Key": "k"}
+        assert told(put(master, "k", keyed)) == (503, "quorum_timeout", True)
         assert told(master.request("GET", "/kv/get/k")) == (503, "not_held", True)
         assert master.request("GET", "/kv/get/old").status == 200
     eventually(lambda: master.request("GET", "/kv/get/k").status == 200)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.load import Load
-from tests.support import HOST, Cluster, Node, eventually
+from tests.support import HOST, Answer, Cluster, Node, eventually
 from tests.system.test_replication import await_equal_nodes, await_more_writes
 
 SETTINGS = {
@@ -82,6 +82,7 @@ def test_empty_replica_joins_under_load_behind_a_cut_log(cluster: Cluster) -> No
     master, replica = cluster.master, cluster.replicas[0]
     master.start()
     assert master.request("POST", "/kv/set", {"key": "known", "value": "v"}).status == 200
+    counted = count_once(master)
     cut_log(master)
     with Load(f"http://{HOST}:{master.port}") as load, Asking(replica, "known") as asking:
         await_more_writes(load)
@@ -95,6 +96,21 @@ def test_empty_replica_joins_under_load_behind_a_cut_log(cluster: Cluster) -> No
     assert {body["reason"] for _, body in refused} <= {"syncing", "starting"}
     assert asking.answers.index((200, "v")) == len(refused)
     eventually(lambda: resyncs(replica, "full") == 1)
+    remembered = [node.request("GET", "/idempotency/once") for node in (master, replica)]
+    assert remembered[0].json()["position"] == counted.headers["x-synap-position"]
+    assert remembered[1].body == remembered[0].body
+    master.kill()
+    assert replica.request("POST", "/replication/promote", {"force": True}).status == 200
+    again = count_once(replica)
+    assert (again.body, again.headers["idempotent-replayed"]) == (counted.body, "true")
+
+
+def count_once(node: Node) -> Answer:
+    """Send the same increment with the same key."""
+    headers = {"Idempotency-Key": "once"}
+    answer = node.request("POST", "/kv/incr", {"key": "counter"}, headers=headers)
+    assert answer.status == 200, answer.body
+    return answer
 
 
 def resyncs(node: Node, kind: str) -> float:

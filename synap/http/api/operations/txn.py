@@ -45,7 +45,7 @@ class ConditionBody(msgspec.Struct, gc=False):
             raise FieldInvalid(f"give {'one' if given else 'any'} of {_OF_CONDITION}")
         return Condition(
             self.key.encode(),
-            None if self.version is None else wanted_version(self.version),
+            None if self.version is None else wanted_version(self.version, "version"),
             self.exists,
             value,
         )

@@ -88,8 +88,8 @@ def set_command(key: bytes, body: SetBody, now_ms: Callable[[], int] = begun_ms)
     return Set(key, value, expiry_ms, body.nx, body.xx, body.keepttl, body.get, if_version)
 
 
-def wanted_version(given: str | int) -> Place:
-    """Return the version that the field `if_version` names.
+def wanted_version(given: str | int, field: str = "if_version") -> Place:
+    """Return the version that a field names.
 
     Raises:
         FieldInvalid: it names none.
@@ -100,7 +100,7 @@ def wanted_version(given: str | int) -> Place:
         return parse_place(str(given))
     except ValueError as error:
         raise FieldInvalid(
-            f"field 'if_version': {error}, as the ETag has it in its quotes, and not 0, which "
+            f"field '{field}': {error}, as the ETag has it in its quotes, and not 0, which "
             "stands for an absent key"
         ) from error
 
