@@ -101,6 +101,7 @@ class NodeState(msgspec.Struct, frozen=True):
         applied_offset: Last offset in the store.
         lag_ms: How old a replica's data may be.
         limit_bytes: The memory limit; 0 without one.
+        request_limits: How many requests are remembered at most, and in how many bytes.
         counts: Operations of all workers, by `Counter`.
         store: What the store takes up; None while it can't be read.
         is_open: Replication serves whoever reaches its ports.
@@ -114,6 +115,7 @@ class NodeState(msgspec.Struct, frozen=True):
     applied_offset: int
     lag_ms: int
     limit_bytes: int
+    request_limits: tuple[int, int]
     counts: Sequence[int]
     store: StoreFacts | None
     is_open: bool
@@ -134,6 +136,10 @@ class NodeState(msgspec.Struct, frozen=True):
             applied_offset=node.applied_offset(),
             lag_ms=node.lag_ms(),
             limit_bytes=node.config.kv_store.max_memory_mb * 1024 * 1024,
+            request_limits=(
+                node.config.idempotency.max_entries,
+                node.config.idempotency.max_bytes,
+            ),
             counts=node.totals(),
             store=store,
             is_open=replication_is_open(node),
@@ -228,6 +234,17 @@ class NodeCollector(Collector):
                 "synap_idempotency_bytes",
                 "What the records of remembered requests take up.",
                 details.request_bytes,
+            )
+            most_records, most_bytes = self._state.request_limits
+            yield GaugeMetricFamily(
+                "synap_idempotency_max_records",
+                "Requests that are remembered at most, by the configuration.",
+                most_records,
+            )
+            yield GaugeMetricFamily(
+                "synap_idempotency_max_bytes",
+                "What the records of remembered requests may take up, by the configuration.",
+                most_bytes,
             )
 
     def _store_families(self) -> Iterator[Metric]:

@@ -161,7 +161,8 @@ def test_node_without_a_store_still_has_metrics(tmp_path: Path) -> None:
 def collected(role: str, view: BoardView, details: NodeDetails) -> dict[str, Metric]:
     state = NodeState(
         name="n1", role=role, view=view, details=details, applied_offset=view.applied_offset,
-        lag_ms=1500, limit_bytes=0, counts=[0] * len(Counter), store=None, is_open=False,
+        lag_ms=1500, limit_bytes=0, request_limits=(10, 2000), counts=[0] * len(Counter),
+        store=None, is_open=False,
     )  # fmt: skip
     return {family.name: family for family in NodeCollector(state, {}).collect()}
 
@@ -177,6 +178,17 @@ def test_replica_tells_its_link_and_its_lag(status: str, is_up: int) -> None:
     assert value(families, "synap_replication_lag_entries", replica="n1") == 10
     assert value(families, "synap_replication_lag_seconds", replica="n1") == 1.5
     assert value(families, "synap_replication_offset", kind="master") == 100
+
+
+def test_master_tells_what_is_remembered_of_requests_and_how_much_may_be() -> None:
+    details = NodeDetails(request_records=3, request_bytes=500)
+    families = collected("master", BoardView(role="master"), details)
+    told = {
+        name: value(families, f"synap_idempotency_{name}")
+        for name in ("records", "max_records", "bytes", "max_bytes")
+    }
+    assert told == {"records": 3, "max_records": 10, "bytes": 500, "max_bytes": 2000}
+    assert "synap_idempotency_records" not in collected("replica", BoardView(), details)
 
 
 def test_master_tells_the_lag_of_each_replica_and_how_they_are() -> None:
