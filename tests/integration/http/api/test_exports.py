@@ -86,26 +86,30 @@ def test_import_takes_effect_once(client: Client, key: str) -> None:
 
 
 def test_every_export_shows_one_state_beside_a_writer(client: Client, key: str) -> None:
+    check_exports_beside_a_writer(client, key, KEYS, EXPORTS)
+
+
+def check_exports_beside_a_writer(client: Client, prefix: str, keys: int, exports: int) -> None:
     """The writer rewrites all keys in one request: an export has one value, in all of them."""
     stopped = threading.Event()
 
     def write() -> None:
         number = 0
         while not stopped.is_set():
-            pairs = [[f"{key}:{name:04}", number] for name in range(KEYS)]
+            pairs = [[f"{prefix}:{name:04}", number] for name in range(keys)]
             assert client.post("/kv/mset", {"pairs": pairs}).status == 200
             number += 1
 
-    client.post("/kv/mset", {"pairs": [[f"{key}:{name:04}", -1] for name in range(KEYS)]})
+    client.post("/kv/mset", {"pairs": [[f"{prefix}:{name:04}", -1] for name in range(keys)]})
     writer = threading.Thread(target=write)
     writer.start()
     try:
         seen: list[str] = []
-        while len(set(seen)) < EXPORTS:
-            assert len(seen) < 50 * EXPORTS, "the writer writes nothing"
-            _, *entries = lines_of(client.get(f"/kv/export?prefix={key}:"))
+        while len(set(seen)) < exports:
+            assert len(seen) < 50 * exports, "the writer writes nothing"
+            _, *entries = lines_of(client.get(f"/kv/export?prefix={prefix}:"))
             values = {entry["value"] for entry in entries}
-            assert (len(entries), len(values)) == (KEYS, 1)
+            assert (len(entries), len(values)) == (keys, 1)
             seen.append(values.pop())
     finally:
         stopped.set()
