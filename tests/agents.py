@@ -87,6 +87,14 @@ class Guarded(Startable):
         """Return the master, when there is one."""
         return eventually(self.masters)[0]
 
+    def leads(self, *, above: object) -> bool:
+        """Whether a node says that it leads, in an epoch above another one."""
+        assert isinstance(above, int)
+        running = [each for each in self.nodes if each.is_running]
+        answers = [each.answer_or_none("/cluster") for each in running]
+        told = [answer.json().get("failover") or {} for answer in answers if answer is not None]
+        return any(each.get("is_own") and each["epoch"] > above for each in told)
+
     def await_whole(self) -> None:
         """Wait until every node is one with the only master."""
         eventually(self._is_whole)
