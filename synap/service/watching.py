@@ -186,7 +186,16 @@ class Watching:
         self._count -= 1
         if not self._count:
             self._end()
+        elif watch.lane.is_empty:
+            self._drop_lane(watch.lane)
         self._show()
+
+    def _drop_lane(self, lane: Lane) -> None:
+        """Ask for nobody any more what so many replicas hold."""
+        for replicas, each in tuple(self._lanes.items()):
+            if each is lane and replicas:
+                del self._lanes[replicas]
+                self._confirming.pop(replicas).cancel()
 
     def queue(self, watch: LiveWatch) -> None:
         """Have a watcher tell what is new, in this turn of the loop or one of the next."""

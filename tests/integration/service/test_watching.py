@@ -268,6 +268,12 @@ async def test_watchers_of_replicas_are_told_what_these_hold(tmp_path: Path, run
         place = written.write("a")
         assert [event["position"] for event in await told(watch)] == [place]
         assert (1, 2) in written.held
+        other = written.join()
+        written.watching.leave(watch)
+        written.write("b")
+        assert len(await told(other)) == 1
+        await asyncio.sleep(0)
+        assert [offset for offset, _ in written.held] == [1]
 
 
 @on_loop
