@@ -11,9 +11,7 @@ once, in the fail-over of tests/system/test_membership.py.
 from __future__ import annotations
 
 import http.client
-import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -25,17 +23,10 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import length
+from tests.chaos.stage import Stage
 from tests.linearizability import INCREMENT, Operation, violations
 from tests.support import HOST, Answer, Cluster, Node, eventually, free_port
-from tests.system.test_roles import (
-    HEARTBEAT,
-    SECONDS,
-    await_silence,
-    follow,
-    is_level,
-    promote,
-    synap,
-)
+from tests.system.test_roles import HEARTBEAT, SECONDS, is_level
 
 ROUNDS = min(length.ROUNDS, 200)
 CLIENTS = 8
@@ -156,56 +147,23 @@ class Counting:
         return None
 
 
-class Stage:
-    """A master, a replica, and the ways to lose them."""
+class BalancedStage(Stage):
+    """A stage with a balancer before it, which leads to the master."""
 
     def __init__(self, cluster: Cluster, balancer: Balancer) -> None:
-        self.master, self.replica = cluster.nodes
+        super().__init__(cluster)
         self._balancer = balancer
-
-    def lose_writer(self) -> None:
-        os.kill(self.master.owner_pid(), signal.SIGKILL)
 
     def lose_balancer(self) -> None:
         self._balancer.kill()
         self._balancer.start()
 
-    def lose_node(self) -> None:
-        self.master.kill()
-        self.master.start()
-        self._await_level()
-
-    def switch_over(self) -> None:
-        url = f"http://{HOST}:{self.replica.port}"
-        done = synap("switchover", "--to", self.replica.settings["server.node_id"], "--url", url)
-        assert done.returncode == 0, done.stderr
-        self._swap()
-
-    def lose_master(self) -> None:
-        self.master.kill()
-        await_silence(self.replica)
-        promote(self.replica, force=True)
-        self._swap()
-        self.replica.start()
-        follow(self.replica, self.master, force=True)
-        self._await_level()
-
     def _swap(self) -> None:
-        self.master, self.replica = self.replica, self.master
+        super()._swap()
         self._balancer.lead_to(self.master)
 
-    def _await_level(self) -> None:
-        def is_following() -> bool:
-            with suppress(OSError, http.client.HTTPException, KeyError):
-                return self.replica.is_healthy() and "in_sync" in str(
-                    self.replica.request("GET", "/health/replication").json()["status"]
-                )
-            return False
 
-        eventually(is_following, SECONDS)
-
-
-def faults(stage: Stage) -> list[Callable[[], None]]:
+def faults(stage: BalancedStage) -> list[Callable[[], None]]:
     kinds = [
         stage.lose_writer, stage.lose_balancer, stage.lose_node, stage.switch_over,
         stage.lose_master,
@@ -221,7 +179,7 @@ def counted(folder: Path, *, has_keys: bool) -> tuple[int, Counting]:
         balancer = Balancer(folder, cluster.master)
         balancer.start()
         try:
-            stage = Stage(cluster, balancer)
+            stage = BalancedStage(cluster, balancer)
             load = Counting(balancer, has_keys=has_keys)
             with load.running():
                 for fault in faults(stage):

@@ -28,6 +28,8 @@ from synap_client import (
     txn,
 )
 
+from tests.chaos.client_load import Load
+from tests.chaos.stage import Stage
 from tests.support import HOST, Cluster, Node, eventually, free_port
 from tests.system.test_roles import HEARTBEAT
 
@@ -193,3 +195,16 @@ def test_async_watch_begins_with_a_position_to_go_on_from(cluster: Cluster) -> N
     (written,) = asyncio.run(talk()).changes
     assert isinstance(written, KeySet)
     assert written.data == b"1"
+
+
+# Several starts of processes, which a busy machine is slow at. The last test: roles change.
+@pytest.mark.timeout(180)
+def test_client_rides_on_kills_a_switchover_and_a_promotion(cluster: Cluster) -> None:
+    """No write that was answered is lost, and none counts twice; tests/chaos has the long form."""
+    stage, load = Stage(cluster), Load(cluster)
+    with load.running():
+        for fault in (stage.lose_writer, stage.switch_over, stage.lose_master):
+            load.await_more()
+            fault()
+        load.await_more()
+    load.check(stage.master)

@@ -14,6 +14,7 @@ from synap_client.errors import (
     OutcomeUnknown,
     PositionLost,
     Refused,
+    ResultNotKept,
     SynapClientError,
     Unreachable,
     WatchReset,
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient", "AsyncClusterTransport", "Begin", "Change", "Client", "ClusterTransport",
     "Entry", "Event", "Flushed", "KeyDeleted", "KeySet", "NotForACluster", "Options",
-    "OutcomeUnknown", "Page", "PositionLost", "Progress", "Refused", "SynapClientError", "Synced",
-    "TxnResult", "Unreachable", "Value", "WatchReset", "Watched", "txn",
+    "OutcomeUnknown", "Page", "PositionLost", "Progress", "Refused", "ResultNotKept",
+    "SynapClientError", "Synced", "TxnResult", "Unreachable", "Value", "WatchReset", "Watched",
+    "txn",
 ]  # fmt: skip

@@ -39,7 +39,7 @@ class Client:
         inner: What speaks to one node; by default httpx's own, which checks certificates.
 
     Every call raises `Refused` where a node answers with an error, `Unreachable` where none could
-    do it in time, and `OutcomeUnknown` where it may have been done.
+    do it in time, and `OutcomeUnknown` where it may have been done; see `synap_client.errors`.
     """
 
     def __init__(

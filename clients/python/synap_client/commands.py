@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from synap_client.errors import PositionLost, Refused
+from synap_client.errors import PositionLost, Refused, ResultNotKept, SynapClientError
 
 Json: TypeAlias = Any
 """What `json.dumps` takes."""
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 _JSON = {"Content-Type": "application/json"}
 _MISSING, _CONDITION_FAILED = 404, 412
+_REASONS_OF_RESULTS = ("key_not_found", "precondition_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,20 @@ class Command(Generic[Result]):
 
         Raises:
             Refused: it is an error.
+            ResultNotKept: it was done before, and its result is not known any more.
+            SynapClientError: no node of Synap answers like that.
         """
-        reason = _reason_of(response)
-        if response.status_code < 400:
+        status = response.status_code
+        is_result = status in self.also and _reason_of(response) in _REASONS_OF_RESULTS
+        if status >= 400 and not is_result:
+            raise refusal_of(response)
+        if "idempotent-replayed" in response.headers and _was_not_kept(response):
+            raise ResultNotKept("it was done before; its result was too long to be kept")
+        try:
             return self.read(response)
-        if response.status_code in self.also and reason in ("key_not_found", "precondition_failed"):
-            return self.read(response)
-        raise refusal_of(response)
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"{self.method} {self.path}"
+            raise SynapClientError(f"no node of Synap answers {what} like that") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +231,10 @@ def _raw(key: str) -> str:
 
 def _reason_of(response: httpx.Response) -> str:
     return str(_fields(response).get("reason", "")) if response.status_code >= 400 else ""
+
+
+def _was_not_kept(response: httpx.Response) -> bool:
+    return _fields(response).get("replayed_without_result") is True
 
 
 def _fields(response: httpx.Response) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     │   └── PositionLost   what this client wrote is no part of the cluster's log any more
     ├── Unreachable        no node could do it in time; it has not been done
     ├── OutcomeUnknown     no answer came in time; it may have been done
+    ├── ResultNotKept      it was done once, and what it came to was too long to be kept
     ├── NotForACluster     the request is for one node
     └── WatchReset         the log does not go on from where the watcher was
 
@@ -61,6 +62,10 @@ class OutcomeUnknown(SynapClientError, httpx.TransportError):
     ) -> None:
         super().__init__(message, request=request)
         self.idempotency_key = idempotency_key
+
+
+class ResultNotKept(SynapClientError):
+    """It was done when it was sent before, and its result, over 64 KiB, was not kept."""
 
 
 class NotForACluster(SynapClientError, httpx.UnsupportedProtocol):
