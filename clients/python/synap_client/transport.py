@@ -115,10 +115,10 @@ class _Call:
         url = self._request.url.copy_with(scheme=node.scheme, host=node.host, port=node.port)
         timeouts = dict(self._request.extensions.get("timeout") or {})
         for name in ("connect", "read", "write", "pool"):
-            most = self._options.connect_seconds if name == "connect" else step.seconds_left
             if self.kind.is_stream and name == "read":
                 continue
-            timeouts[name] = min(timeouts.get(name) or most, most, step.seconds_left)
+            most = self._options.connect_seconds if name == "connect" else step.seconds
+            timeouts[name] = min(timeouts.get(name) or most, most, step.seconds)
         extensions = {**self._request.extensions, "timeout": timeouts}
         return httpx.Request(
             self._request.method, url, headers=headers, content=self._body, extensions=extensions
@@ -200,12 +200,29 @@ class _State:
         self.positions = Positions()
         self.lock = threading.Lock()
 
+
+class _OverNodes:
+    """What both transports have."""
+
+    def __init__(self, nodes: Iterable[str], options: Options) -> None:
+        self._state = _State(nodes, options)
+
+    @property
+    def position(self) -> str:
+        """Of the newest write, for `see` of another client; empty before the first."""
+        return self._state.positions.newest
+
     def see(self, position: str) -> None:
-        with self.lock:
-            self.positions.see(position)
+        """Have reads from now on see what was written at `position`, by whomever.
+
+        Raises:
+            ValueError: it is no position.
+        """
+        with self._state.lock:
+            self._state.positions.see(position)
 
 
-class ClusterTransport(httpx.BaseTransport):
+class ClusterTransport(_OverNodes, httpx.BaseTransport):
     """A transport for `httpx.Client` over a list of nodes; threads may share it.
 
     Args:
@@ -220,21 +237,8 @@ class ClusterTransport(httpx.BaseTransport):
         options: Options = DEFAULTS,
         inner: httpx.BaseTransport | None = None,
     ) -> None:
-        self._state = _State(nodes, options)
+        super().__init__(nodes, options)
         self._inner = inner or httpx.HTTPTransport()
-
-    @property
-    def position(self) -> str:
-        """Of the newest write, for `see` of another client; empty before the first."""
-        return self._state.positions.newest
-
-    def see(self, position: str) -> None:
-        """Have reads from now on see what was written at `position`, by whomever.
-
-        Raises:
-            ValueError: it is no position.
-        """
-        self._state.see(position)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Have a node answer; see `httpx.BaseTransport`.
@@ -271,7 +275,7 @@ class ClusterTransport(httpx.BaseTransport):
         self._inner.close()
 
 
-class AsyncClusterTransport(httpx.AsyncBaseTransport):
+class AsyncClusterTransport(_OverNodes, httpx.AsyncBaseTransport):
     """As `ClusterTransport`, for `httpx.AsyncClient`."""
 
     def __init__(
@@ -280,21 +284,8 @@ class AsyncClusterTransport(httpx.AsyncBaseTransport):
         options: Options = DEFAULTS,
         inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._state = _State(nodes, options)
+        super().__init__(nodes, options)
         self._inner = inner or httpx.AsyncHTTPTransport()
-
-    @property
-    def position(self) -> str:
-        """Of the newest write, for `see` of another client; empty before the first."""
-        return self._state.positions.newest
-
-    def see(self, position: str) -> None:
-        """Have reads from now on see what was written at `position`, by whomever.
-
-        Raises:
-            ValueError: it is no position.
-        """
-        self._state.see(position)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Have a node answer; see `httpx.AsyncBaseTransport`.

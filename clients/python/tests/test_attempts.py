@@ -158,6 +158,16 @@ def test_lost_position_is_told_by_those_that_answer_after_some_rounds() -> None:
     assert call.attempts.next(NOW) == Stop(is_unknown=False)
 
 
+def test_read_waits_longer_with_each_round_and_a_write_until_the_deadline() -> None:
+    assert Call(WRITE).sent().seconds == DEADLINE - NOW
+    call = Call(READ, nodes=(A,))
+    waits = []
+    for _ in range(5):
+        waits.append(call.sent().seconds)
+        assert isinstance(call.attempts.next(NOW), Pause)
+    assert waits == [3.0, 6.0, 12.0, 24.0, 30.0]
+
+
 def test_data_that_is_too_old_is_not_taken() -> None:
     call = Call(READ)
     assert not call.is_final(Answer(200, lag_ms=1001))

@@ -61,13 +61,23 @@ def test_reads_go_to_the_master_first_where_that_is_wanted() -> None:
 def test_node_that_is_silent_is_asked_last_until_its_time_is_over() -> None:
     nodes = Nodes([A, B])
     nodes.took_write(0)
-    nodes.silent(0, NOW)
+    nodes.silent(0, NOW, waited_seconds=0)
     assert order(nodes, needs_master=True) == [1, 0]
     assert nodes.next([], NOW + 0.1, needs_master=True) == 0
-    nodes.silent(0, NOW)
+    nodes.silent(0, NOW, waited_seconds=0)
     assert nodes.next([], NOW + 0.1, needs_master=True) == 1
     nodes.heard(0)
     assert nodes.next([], NOW, needs_master=True) == 0
+
+
+def test_node_that_stood_still_is_asked_the_later_the_longer_it_was_waited_for() -> None:
+    nodes = Nodes([A, B])
+    nodes.took_write(0)
+    nodes.silent(0, NOW, waited_seconds=3)
+    assert nodes.next([], NOW + 11.9, needs_master=True) == 1
+    assert nodes.next([], NOW + 12, needs_master=True) == 0
+    nodes.silent(0, NOW, waited_seconds=60)
+    assert nodes.next([], NOW + 30, needs_master=True) == 0
 
 
 def test_told_master_is_asked_where_it_is_in_the_list() -> None:

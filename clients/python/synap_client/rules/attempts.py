@@ -14,18 +14,29 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
 
+# Above the second that a replica waits for a position, by default; doubled with each round.
+_FIRST_READ_SECONDS = 3.0
 # So often those that answer may say that they can't tell, while others are silent.
 _UNFIT_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send it to the node at `url`; a read with `min_position`, where that is not empty."""
+    """Send it to a node.
+
+    Attributes:
+        node: Its number.
+        url: Its address.
+        min_position: What a read has to see; empty where that is nothing.
+        at: When, by the clock of `next`.
+        seconds: How long to wait for an answer at most.
+    """
 
     node: int
     url: str
     min_position: str
-    seconds_left: float
+    at: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +118,12 @@ class Attempts:
         if node is None:
             return self._end_round(left)
         self._asked.add(node)
-        min_position = self._positions.newest if self._kind.way is Way.READ else ""
-        return Send(node, self._nodes.urls[node], min_position, left)
+        url = self._nodes.urls[node]
+        if self._kind.way is not Way.READ:
+            return Send(node, url, "", now, left)
+        # Another node may answer at once where this one stands still.
+        seconds = min(_FIRST_READ_SECONDS * 2 ** min(self._rounds, 10), left)
+        return Send(node, url, self._positions.newest, now, seconds)
 
     def answered(self, sent: Send, answer: Answer) -> bool:
         """Note an answer, and say whether it is the one for the caller."""
@@ -139,7 +154,7 @@ class Attempts:
             now: By the clock of `next`.
             was_sent: Whether any of it may have reached the node.
         """
-        self._nodes.silent(sent.node, now)
+        self._nodes.silent(sent.node, now, waited_seconds=now - sent.at)
         self._round.has_silence = True
         if not was_sent or self._kind.is_repeatable:
             return False

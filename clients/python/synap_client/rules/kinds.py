@@ -14,7 +14,7 @@ from typing import Any
 COMMAND_PATH = "/api/v1/command"
 
 _DATA = {"kv", "raw", "key"}
-_READ_ALONE = {"memory", "idempotency", "digest", "auth"}
+_READ_ALONE = {"memory", "idempotency", "auth"}
 _STREAMS = {"/kv/export", "/backup"}
 _STREAMED_TYPES = ("text/event-stream", "application/x-ndjson")
 _READING_COMMANDS = {

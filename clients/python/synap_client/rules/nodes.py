@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 _FIRST_SILENCE_SECONDS = 0.1
 _LONGEST_SILENCE_SECONDS = 5.0
+_SILENCE_FACTOR = 4.0
+_LONGEST_STANDSTILL_SECONDS = 30.0
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -76,11 +78,16 @@ class Nodes:
         self._silences[number] = 0
         self._silent_until[number] = 0.0
 
-    def silent(self, number: int, now: float) -> None:
-        """Note that a node did not answer, or broke the connection."""
+    def silent(self, number: int, now: float, *, waited_seconds: float) -> None:
+        """Note that a node did not answer, or broke the connection.
+
+        What it costs to ask it again is what it has cost: so it is asked the later, the longer it
+        was waited for.
+        """
         seconds = _FIRST_SILENCE_SECONDS * 2 ** min(self._silences[number], 10)
+        seconds = max(min(seconds, _LONGEST_SILENCE_SECONDS), _SILENCE_FACTOR * waited_seconds)
         self._silences[number] += 1
-        self._silent_until[number] = now + min(seconds, _LONGEST_SILENCE_SECONDS)
+        self._silent_until[number] = now + min(seconds, _LONGEST_STANDSTILL_SECONDS)
 
     def took_write(self, number: int) -> None:
         """Note that a node is the master."""
