@@ -65,7 +65,7 @@ _DEEDS = (
 # Found once: a promoted master's crashes raised its promotion's number; a bit that flipped in a
 # frame that was lost then, which the judge took for another one's of the same offset; damage that
 # the fake disk remembered of frames that were lost.
-_ONCE_BROKEN = (1016, 1972, 11758)
+_ONCE_BROKEN = (1016, 1972, 11758, 25060, 43838)
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -412,13 +412,14 @@ class SnapshotService:
         self._readings -= 1
         for each in self._transfers.end_reading(transfer):
             self._go_on(each)
+        error = future.exception()
+        if isinstance(error, SnapshotInvalid):
+            # Said once, and true for whoever comes next, also where this transfer is over.
+            self._distrust()
         if transfer.is_over:
             return
-        error = future.exception()
         if error is not None:
             logger.error("a snapshot can't be read: %s", error, extra={"action": "full_resync"})
-            if isinstance(error, SnapshotInvalid):
-                self._distrust()
             self.drop(transfer.peer)
             self._send(transfer.peer, Refusal(BUSY, str(error), transfer.request), None)
             self._let_go()
