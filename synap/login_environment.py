@@ -20,7 +20,9 @@ from synap.errors import ConfigInvalid
 API_KEY = "SYNAP_API_KEY"
 USER = "SYNAP_USER"
 PASSWORD = "SYNAP_PASSWORD"
-HINT = f"the node wants credentials; set {API_KEY}, or {USER} and {PASSWORD}{SECRET_FILE_SUFFIX}"
+HINT = (
+    f"credentials are missing or wrong; set {API_KEY}, or {USER} and {PASSWORD}{SECRET_FILE_SUFFIX}"
+)
 
 
 def login_headers(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -19,7 +19,11 @@ from synap.errors import ConfigInvalid
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", re.ASCII)
 # Tags of DER: a version, which old certificates lack, and a time with two digits for the year.
 _VERSION_TAG, _SHORT_TIME_TAG = 0xA0, 0x17
+# Of the command line: authorities that it checks nodes by, what it shows them, and 1 for no check.
+CA_VARIABLE = "SYNAP_CA_CERT"
 CLIENT_CERTIFICATE_VARIABLE = "SYNAP_CLIENT_CERT"
+CLIENT_KEY_VARIABLE = "SYNAP_CLIENT_KEY"
+INSECURE_VARIABLE = "SYNAP_INSECURE"
 
 
 def check_tls(config: Config) -> None:
@@ -55,17 +59,31 @@ def check_tls(config: Config) -> None:
 def client_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
     """Return how the command line checks a node, and what it shows one that asks.
 
-    A node is checked against the authorities of the system, or those in the file that
-    SSL_CERT_FILE names, as OpenSSL has it. SYNAP_CLIENT_CERT names a PEM file with a certificate
-    and its private key.
+    A node is checked against the authorities in the PEM file that SYNAP_CA_CERT names, else those
+    in that of SSL_CERT_FILE, as OpenSSL has it, else the system's; with SYNAP_INSECURE=1 it is not
+    checked. SYNAP_CLIENT_CERT names a PEM file with a certificate, SYNAP_CLIENT_KEY one with its
+    private key, where that is not in the same file.
 
     Raises:
-        OSError: that file is not such a one.
+        ConfigInvalid: a file is not such a one.
     """
-    context = ssl.create_default_context()
+    authorities = environ.get(CA_VARIABLE) or None
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise ConfigInvalid([f"{authorities}: no certificates in PEM: {error}"]) from error
+    if environ.get(INSECURE_VARIABLE) == "1":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     path = environ.get(CLIENT_CERTIFICATE_VARIABLE)
     if path:
-        context.load_cert_chain(path)
+        try:
+            # A password would be asked for on the terminal.
+            context.load_cert_chain(path, environ.get(CLIENT_KEY_VARIABLE) or None, password="")
+        except (OSError, ValueError) as error:
+            raise ConfigInvalid(
+                [f"{path}: no certificate in PEM with its private key: {error}"]
+            ) from error
     return context
 
 

@@ -13,7 +13,9 @@ from workers.main import main
 from workers.process import PARENT_VARIABLE, child_environment
 
 
-def synap_here(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def synap_here(
+    *arguments: str, stdin: bytes = b"", **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command that speaks to nodes or files, and return what its process would leave.
 
     That is all but `serve` and `cluster`, which become the supervisor of others. That the process
@@ -21,6 +23,7 @@ def synap_here(*arguments: str, **variables: str) -> subprocess.CompletedProcess
 
     Args:
         arguments: What follows `synap` on the command line.
+        stdin: What it reads, which is no terminal.
         variables: Of its environment, over this process's.
     """
     assert arguments[0] not in ("serve", "cluster") or "--help" in arguments
@@ -33,6 +36,7 @@ def synap_here(*arguments: str, **variables: str) -> subprocess.CompletedProcess
     kept, mask = dict(os.environ), os.umask(0o022)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["synap", *arguments])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
         patch.setattr(sys, "stdout", written[0])
         patch.setattr(sys, "stderr", written[1])
         try:
@@ -41,7 +45,7 @@ def synap_here(*arguments: str, **variables: str) -> subprocess.CompletedProcess
         finally:
             _replace_environment(kept)
             os.umask(mask)
-    out, err = (each.buffer.getvalue().decode() for each in written)
+    out, err = (each.buffer.getvalue().decode(errors="surrogateescape") for each in written)
     return subprocess.CompletedProcess(["synap", *arguments], code, out, err)
 
 

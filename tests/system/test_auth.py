@@ -73,6 +73,12 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     refused = synap_here("status", "--url", url)
     assert refused.returncode == 1
     assert "SYNAP_API_KEY" in refused.stderr
+    file = tmp_path / "password"
+    file.write_text("wrong")
+    wrong = synap_here("get", "a", "--url", url, "--user", "root", "--password-file", str(file))
+    none = synap_here("get", "a", "--url", url)
+    assert (wrong.returncode, wrong.stderr) == (none.returncode, none.stderr)
+    assert (none.returncode, "credentials are missing or wrong" in none.stderr) == (3, True)
     key, _ = make_key(cluster.master, "root")
     backup = tmp_path / "b.backup"
     done = synap_here("backup", "--url", url, "--output", str(backup), SYNAP_API_KEY=key)
@@ -86,7 +92,6 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     assert "replica1" in whole.stdout
     refused = synap_here("switchover", "--to", "replica1", "--url", master_url, SYNAP_API_KEY=key)
     assert "give the URL of replica1 by --url or --hosts" in refused.stderr
-    file = tmp_path / "password"
     file.write_text(PASSWORD + "\n")
     done = synap_here("--user", "root", "--password-file", str(file), "digest", "--url", url)
     assert done.returncode == 0, done.stderr

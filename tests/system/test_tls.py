@@ -20,6 +20,7 @@ import yaml
 from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
 from synap.tls import check_tls, expires_at
+from tests.command_line import synap_here
 from tests.support import HOST, Node, children_of, eventually
 from workers.process import PARENT_VARIABLE, child_environment
 
@@ -47,6 +48,15 @@ class Authority:
     def configure(self, **more: object) -> None:
         tls = {"cert_path": str(self.cert_path), "key_path": str(self.key_path), **more}
         self.config_path.write_text(yaml.safe_dump({"server": {"tls": tls}}))
+
+    def client_files(self) -> tuple[Path, Path]:
+        """Return the client's certificate and its key, each in a file of its own."""
+        key, mark, chain = self.client_path.read_text().partition("-----BEGIN CERTIFICATE-----")
+        certificate = self.client_path.with_name("client-cert.pem")
+        key_path = self.client_path.with_name("client-key.pem")
+        certificate.write_text(mark + chain)
+        key_path.write_text(key)
+        return certificate, key_path
 
     def context(self, *, shows_itself: bool = False) -> ssl.SSLContext:
         """Return what a client of the node uses."""
@@ -122,6 +132,17 @@ def test_command_line_checks_the_node_it_speaks_to(
     assert fetched.returncode == 0, fetched.stderr
 
 
+def test_options_say_how_the_node_is_checked(node: Node, authority: Authority) -> None:
+    url = f"https://{HOST}:{node.port}"
+    assert synap_here("set", "a", "b", "--url", url).returncode == 3
+    checked = synap_here("set", "a", "b", "--url", url, "--cacert", str(authority.ca_path))
+    assert checked.returncode == 0, checked.stderr
+    assert synap_here("--insecure", "get", "a", "--url", url).stdout == "b\n"
+    none = synap_here("get", "a", "--url", url, "--cacert", str(authority.key_path))
+    assert none.returncode == 3
+    assert "no certificates in PEM" in none.stderr
+
+
 def test_broken_certificate_is_refused_on_hup_and_a_new_one_taken(
     node: Node, authority: Authority
 ) -> None:
@@ -155,6 +176,10 @@ def test_client_without_a_certificate_is_turned_away_where_one_is_asked_for(
         SYNAP_CLIENT_CERT=str(authority.client_path),
     )
     assert answer.returncode == 0, answer.stderr
+    certificate, key = authority.client_files()
+    files = ("--cacert", str(authority.ca_path), "--cert", str(certificate), "--key", str(key))
+    shown = synap_here("get", "a", "--url", f"https://{HOST}:{node.port}", *files)
+    assert (shown.returncode, shown.stdout) == (0, "b\n")
 
 
 @pytest.mark.parametrize("name", ["key_path", "client_ca_path"])

@@ -11,10 +11,20 @@ from rich.console import Console
 
 from synap import __version__
 from synap.config.loading import load_config, render
-from synap.config.variables import SECRET_FILE_SUFFIX
-from synap.login_environment import API_KEY, PASSWORD, USER
-from workers.cli import backup, clock, cluster, exports, keys, replication, serve, wal, watch
+from workers.cli import (
+    backup,
+    clock,
+    cluster,
+    data,
+    exports,
+    keys,
+    replication,
+    serve,
+    wal,
+    watch,
+)
 from workers.cli.http_call import post
+from workers.cli.options import DEFAULT_URL, HELP_NAMES, HttpGroup, NodeUrl
 from workers.cli.serve import ConfigFile, Setting, settings_of
 from workers.cluster import ClusterPlan, run_cluster
 from workers.health import check
@@ -22,11 +32,13 @@ from workers.health import check
 app = typer.Typer(
     help="Synap, a small replicated key-value cluster with an HTTP/JSON API.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    cls=HttpGroup,
+    context_settings=HELP_NAMES,
 )
 config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+data.register(app)
 serve.register(app)
 backup.register(app)
 wal.register(app)
@@ -37,30 +49,21 @@ keys.register(app)
 exports.register(app)
 watch.register(app)
 
-NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"synap {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def login_options(
-    user: Annotated[
-        str | None, typer.Option(help="User for commands to a running node; else SYNAP_USER.")
-    ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="File with the password; else SYNAP_PASSWORD_FILE.")
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Key instead; better in SYNAP_API_KEY or its _FILE.")
-    ] = None,
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
 ) -> None:
     """Synap, a small replicated key-value cluster with an HTTP/JSON API."""
-    given = {USER: user, PASSWORD + SECRET_FILE_SUFFIX: password_file, API_KEY: api_key}
-    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
-    if user is not None and api_key is None:
-        # What the command line says wins over the environment.
-        os.environ.pop(API_KEY, None)
-        os.environ.pop(API_KEY + SECRET_FILE_SUFFIX, None)
-    if api_key is not None:
-        os.environ.pop(API_KEY + SECRET_FILE_SUFFIX, None)
 
 
 @app.command("cluster")
@@ -82,14 +85,14 @@ def cluster_command(
 
 
 @app.command("snapshot")
-def snapshot_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
+def snapshot_command(url: NodeUrl = DEFAULT_URL) -> None:
     """Have a running node take a snapshot, and wait until it is durable and verified."""
     taken = post(url, "/snapshot")
     typer.echo(f"{taken['file']}, offset {taken['offset']}")
 
 
 @app.command("health")
-def health_command(url: NodeUrl = "http://127.0.0.1:15500") -> None:
+def health_command(url: NodeUrl = DEFAULT_URL) -> None:
     """Say whether a node is healthy; the exit code is 0 where it is and 1 where it is not."""
     is_healthy, told = check(url)
     typer.echo(told)

@@ -18,6 +18,8 @@ from synap.backup.fetch import fetch_backup
 from synap.backup.restore import Restored, Target, restore
 from synap.repair.inspection import Fact, Inspection, inspect
 from synap.wal.walk import log_folder
+from workers.cli.http_call import credentials
+from workers.cli.options import DEFAULT_URL, NodeUrl
 from workers.printable import printable
 from workers.process import EXIT_CLEAN, EXIT_FAILED
 
@@ -43,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 def backup_command(
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The file to write.")],
-    url: Annotated[str, typer.Option(help="The node's HTTP address.")] = "http://127.0.0.1:15500",
+    url: NodeUrl = DEFAULT_URL,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Fetch a backup of a running node, and prove that it restores.
@@ -51,6 +53,8 @@ def backup_command(
     FILE appears when all of this went well: its checksum is the node's, and a restore of it into a
     temporary place beside it has the digest that the node's data had. That takes twice its size.
     """
+    # A password is asked for before the bar is there.
+    credentials()
     console = Console(stderr=True)
     with Progress(*_BAR, console=console, transient=True, disable=not console.is_terminal) as bar:
         fetched = fetch_backup(url, output, force=force, now_ms=_now_ms, progress=_Bar(bar))

@@ -9,6 +9,7 @@ import typer
 
 from synap.ipc.admin_messages import ClockConfirmed, ConfirmClock
 from workers.cli.http_call import post
+from workers.cli.options import RemoteUrl, local_or_url
 from workers.cli.owner_call import ask_here
 
 clock_app = typer.Typer(help="Say that a machine's clock is right.", no_args_is_help=True)
@@ -33,11 +34,10 @@ def confirm_command(
     data_dir: Annotated[
         Path | None, typer.Option(help="The master's data directory; else the configured one.")
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
-    ] = None,
+    url: RemoteUrl = None,
 ) -> None:
     """Have keys expire by a clock that has jumped: it is right now."""
+    url = local_or_url(url, config, data_dir)
     seconds = _confirm_here(config, data_dir) if url is None else _confirm_at(url)
     if seconds:
         typer.echo(f"confirmed; deadlines follow the clock's jump by {seconds:+.1f} s")

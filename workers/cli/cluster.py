@@ -17,20 +17,15 @@ from workers.cli.cluster_status import NodeStatus, cluster_status, digests, faul
 from workers.cli.diff import diff_command
 from workers.cli.failover import Failover, FailoverFailed, Promoted
 from workers.cli.http_call import post
+from workers.cli.options import DEFAULT_URL, NodeUrl, Urls, node_url
 from workers.cli.switchover import Switchover, SwitchoverFailed
 from workers.process import EXIT_FAILED
 
-Urls = Annotated[
-    list[str] | None,
-    typer.Option("--url", help="A node's HTTP address; give it several times for several."),
-]
 Hosts = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A file with the nodes' addresses, a line each.")
 ]
-NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 Force = Annotated[bool, typer.Option("--force", help="Also where that loses something.")]
 
-_DEFAULT_URL = "http://127.0.0.1:15500"
 _WATCH_SECONDS = 1.0
 # How long nodes at different offsets get to come to the same one.
 _LEVEL_SECONDS = 5.0
@@ -109,15 +104,16 @@ def status_command(
 
 
 def digest_command(
-    url: Annotated[list[str], typer.Option("--url", help="A node; give it several times.")],
+    url: Urls = None,
 ) -> None:
     """Compare what nodes hold, entry by entry; fails where it differs."""
     deadline = time.monotonic() + _LEVEL_SECONDS
-    found = digests(url)
+    urls = _named_urls(url, None)
+    found = digests(urls)
     while len({each["offset"] for each in found}) > 1 and time.monotonic() < deadline:
         time.sleep(_LEVEL_LOOK_SECONDS)
-        found = digests(url)
-    for node, digest in zip(url, found, strict=True):
+        found = digests(urls)
+    for node, digest in zip(urls, found, strict=True):
         typer.echo(f"{digest['digest']}  offset {digest['offset']}  {digest['keys']} keys  {node}")
     if len({(each["offset"], each["digest"]) for each in found}) > 1:
         typer.echo("the nodes differ", err=True)
@@ -125,7 +121,7 @@ def digest_command(
 
 
 def promote_command(
-    url: NodeUrl = _DEFAULT_URL,
+    url: NodeUrl = DEFAULT_URL,
     voters: Annotated[
         list[str] | None,
         typer.Option("--voter", metavar="URL", help="Another replica; give it several times."),
@@ -140,9 +136,8 @@ def promote_command(
     --hosts. One that holds more is named, and is to be promoted in place of this one. --force goes
     without.
     """
-    url = url.rstrip("/")
     named = [*(voters or []), *([] if hosts is None else _named_urls([], hosts))]
-    others = [each for each in (each.rstrip("/") for each in named) if each != url]
+    others = [each for each in map(node_url, named) if each != url]
     if force:
         _tell(_failover([]).force(url, others))
         return
@@ -210,7 +205,7 @@ def _tell_promoted(promoted: Promoted) -> None:
 
 def follow_command(
     master: Annotated[str, typer.Argument(metavar="MASTER", help="Its PUB socket, host:port.")],
-    url: NodeUrl = _DEFAULT_URL,
+    url: NodeUrl = DEFAULT_URL,
     sync_address: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Its ROUTER socket; else the port after MASTER."),
@@ -303,8 +298,8 @@ def _named_urls(urls: list[str] | None, hosts: Path | None) -> list[str]:
     """
     lines = [] if hosts is None else hosts.read_text(encoding="utf-8").splitlines()
     listed = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    named = [*(urls or []), *listed] or [_DEFAULT_URL]
-    return list(dict.fromkeys(url.rstrip("/") for url in named))
+    named = [*(urls or []), *map(node_url, listed)] or [DEFAULT_URL]
+    return list(dict.fromkeys(named))
 
 
 def _tell(taken: dict[str, Any]) -> None:

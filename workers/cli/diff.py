@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from workers.cli.http_call import CallFailed, get
+from workers.cli.options import node_url
 from workers.process import EXIT_FAILED
 
 # Told from 1, which says that a node does not answer.
@@ -168,8 +169,10 @@ class Comparison:
 
 
 def diff_command(
-    first: Annotated[str, typer.Argument(metavar="A", help="A node's HTTP address.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="The other's.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", parser=node_url, help="A node's HTTP address.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", parser=node_url, help="The other's.")],
     most: Annotated[int, typer.Option("--most", min=1, help="Stop after so many keys.")] = 1000,
     wait: Annotated[
         float,

@@ -19,6 +19,7 @@ from rich.progress import Progress
 from synap.errors import SynapError
 from synap.service.exports import MAX_LINES, end_of, is_head
 from workers.cli.http_call import CallFailed, CallRefused, post_bytes, stream
+from workers.cli.options import DEFAULT_URL, NodeUrl
 
 EXIT_FAILED = 1
 # Of one request of an import: well below the smallest body that a node may be set to take.
@@ -32,8 +33,6 @@ _MAX_LINE_BYTES = 3 * 1024 * 1024 * 1024
 _RETRY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
 _READ_BYTES = 1024 * 1024
-
-NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 
 
 class ExportInvalid(Exception):
@@ -51,7 +50,7 @@ def export_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else standard output.")
     ] = None,
-    url: NodeUrl = "http://127.0.0.1:15500",
+    url: NodeUrl = DEFAULT_URL,
 ) -> None:
     """Write all keys that begin with a prefix, of one state, as lines of JSON."""
     try:
@@ -67,7 +66,7 @@ def export_command(
 
 def import_command(
     file: Annotated[Path, typer.Argument(help="What `synap export` wrote.")],
-    url: NodeUrl = "http://127.0.0.1:15500",
+    url: NodeUrl = DEFAULT_URL,
 ) -> None:
     """Write the keys of an export, having checked that it is whole.
 

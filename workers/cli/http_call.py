@@ -11,14 +11,18 @@ import json
 import os
 import socket
 import ssl
+import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from getpass import getpass
+from typing import Any, TypeVar
 
-from synap.login_environment import HINT, login_headers
+from synap.config.variables import SECRET_FILE_SUFFIX
+from synap.login_environment import API_KEY, HINT, PASSWORD, USER, login_headers
 from synap.tls import CLIENT_CERTIFICATE_VARIABLE, client_context
 from workers.printable import printable
 
@@ -26,8 +30,14 @@ from workers.printable import printable
 _TIMEOUT_SECONDS = 3600.0
 # Far above what a node answers to a command: a row for each member of a cluster.
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
+# Longer than the longest value.
+_MAX_VALUE_BYTES = 2 * 1024 * 1024 * 1024
+# A node's answer about keys has one of them.
+_NODE_HEADERS = ("X-Synap-Offset", "X-Synap-Position")
 # Refusals that a node gives while its role changes, or while it has too much to do.
 _FOR_NOW = (421, 429, 503)
+
+T = TypeVar("T")
 
 
 class CallFailed(OSError):
@@ -39,20 +49,75 @@ class CallRefused(CallFailed):
 
     Attributes:
         is_for_now: Whether it may take the same a little later.
+        reason: The error's name, as docs/api.md lists them; empty where it is no node's.
     """
 
-    def __init__(self, message: str, *, is_for_now: bool = False) -> None:
+    def __init__(self, message: str, *, is_for_now: bool = False, reason: str = "") -> None:
         super().__init__(message)
         self.is_for_now = is_for_now
+        self.reason = reason
 
 
-def has_credentials(environ: Mapping[str, str] = os.environ) -> bool:
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A node's answer as it came; not fit for a terminal.
+
+    Attributes:
+        body: Its bytes.
+        etag: Version of the key, without quotes; empty where there is none.
+    """
+
+    body: bytes
+    etag: str
+
+
+def has_credentials() -> bool:
     """Say whether the calls show the node who asks.
 
     Raises:
         ConfigInvalid: as `login_headers`.
     """
-    return bool(login_headers(environ) or environ.get(CLIENT_CERTIFICATE_VARIABLE))
+    return bool(credentials() or os.environ.get(CLIENT_CERTIFICATE_VARIABLE))
+
+
+def credentials() -> dict[str, str]:
+    """Return the headers that say who asks, having asked for a password that nobody has given.
+
+    Raises:
+        ConfigInvalid: as `login_headers`.
+    """
+    is_given = os.environ.get(PASSWORD) or os.environ.get(PASSWORD + SECRET_FILE_SUFFIX)
+    has_key = os.environ.get(API_KEY) or os.environ.get(API_KEY + SECRET_FILE_SUFFIX)
+    user = os.environ.get(USER)
+    if user and not is_given and not has_key and sys.stdin.isatty():
+        # For the calls that follow.
+        os.environ[PASSWORD] = getpass(f"Password of {printable(user)}: ")
+    return login_headers()
+
+
+def call(
+    method: str,
+    url: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_seconds: float = 60.0,
+) -> Reply:
+    """Send a request of data to the node at `url`, and return its answer as it came.
+
+    Args:
+        path: Escaped, with its query.
+
+    Raises:
+        CallRefused: it answered with an error.
+        CallFailed: there was no answer, or one that is no node's.
+    """
+    request = urllib.request.Request(
+        url.rstrip("/") + path, body, dict(headers or {}), method=method
+    )
+    if body is not None and not request.has_header("Content-type"):
+        request.add_header("Content-Type", "application/octet-stream")
+    return _exchange(request, timeout_seconds, _reply_in)
 
 
 def post(
@@ -106,13 +171,13 @@ def stream(
         CallFailed: there was no whole answer.
     """
     request = urllib.request.Request(url.rstrip("/") + path, headers=dict(headers or {}))
-    for name, value in login_headers().items():
+    for name, value in credentials().items():
         request.add_unredirected_header(name, value)
     try:
         with _Watch(idle_seconds).opener().open(request, timeout=idle_seconds) as answer:
             yield answer
     except urllib.error.HTTPError as error:
-        raise CallRefused(printable(f"{request.full_url}: {_message_of(error)}")) from error
+        raise _refusal(request, error) from error
     except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
         words = str(error) or type(error).__name__
         raise CallFailed(printable(f"{request.full_url} gave no whole answer: {words}")) from error
@@ -140,21 +205,43 @@ class _Answer(dict[str, Any]):
 
 
 def _send(request: urllib.request.Request, timeout_seconds: float) -> dict[str, Any]:
-    for name, value in login_headers().items():
+    return _exchange(request, timeout_seconds, _object_in)
+
+
+def _exchange(
+    request: urllib.request.Request,
+    timeout_seconds: float,
+    read: Callable[[http.client.HTTPResponse], T],
+) -> T:
+    for name, value in credentials().items():
         # Where an answer leads elsewhere, they stay here.
         request.add_unredirected_header(name, value)
     watch = _Watch(timeout_seconds)
     try:
         with watch, watch.opener().open(request, timeout=timeout_seconds) as answer:
-            return _object_in(answer)
+            return read(answer)
     except urllib.error.HTTPError as error:
-        raise CallRefused(
-            printable(f"{request.full_url}: {_message_of(error)}"),
-            is_for_now=error.code in _FOR_NOW,
-        ) from error
+        raise _refusal(request, error) from error
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         why = f"not within {timeout_seconds:g} s" if watch.is_over else _reason_of(error)
         raise CallFailed(printable(f"{request.full_url} does not answer: {why}")) from error
+
+
+def _reply_in(answer: http.client.HTTPResponse) -> Reply:
+    """Return a node's answer.
+
+    Raises:
+        ValueError: it is none, or too long.
+    """
+    if not any(answer.headers.get(name) for name in _NODE_HEADERS):
+        raise ValueError("it names no offset, and so is no Synap node")
+    body = answer.read(_MAX_VALUE_BYTES + 1)
+    if len(body) > _MAX_VALUE_BYTES:
+        raise ValueError(f"more than {_MAX_VALUE_BYTES} bytes are no Synap node's answer")
+    if answer.length != 0 and not answer.chunked:
+        # A read of so many bytes at most takes the connection's end for the answer's.
+        raise ValueError("it was cut before its end")
+    return Reply(body, (answer.headers.get("ETag") or "").strip('"'))
 
 
 def _reason_of(error: Exception) -> str:
@@ -255,11 +342,22 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _message_of(error: urllib.error.HTTPError) -> str:
+def _refusal(request: urllib.request.Request, error: urllib.error.HTTPError) -> CallRefused:
+    words, reason = _message_of(error)
+    return CallRefused(
+        printable(f"{request.full_url}: {words}"),
+        is_for_now=error.code in _FOR_NOW,
+        reason=reason,
+    )
+
+
+def _message_of(error: urllib.error.HTTPError) -> tuple[str, str]:
+    """Return what an error says, and its name."""
     with error:
         if error.code == http.HTTPStatus.UNAUTHORIZED:
-            return HINT
+            return HINT, "unauthorized"
         try:
-            return str(_object_in(error)["error"])
+            told = _object_in(error)
+            return str(told["error"]), str(told.get("reason", ""))
         except (OSError, ValueError, RecursionError, http.client.HTTPException):
-            return str(error)
+            return f"{error}, and no word of a Synap node's", ""

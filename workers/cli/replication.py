@@ -13,6 +13,7 @@ from synap.ipc.admin_messages import (
     MasterAccepted,
 )
 from workers.cli.http_call import post
+from workers.cli.options import RemoteUrl, local_or_url
 from workers.cli.owner_call import ask_here
 
 replication_app = typer.Typer(help="Decide what a replica can't.", no_args_is_help=True)
@@ -32,11 +33,10 @@ def accept_command(
     data_dir: Annotated[
         Path | None, typer.Option(help="The replica's data directory; else the configured one.")
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
-    ] = None,
+    url: RemoteUrl = None,
 ) -> None:
     """Have a diverged replica put its own data aside and take its master's."""
+    url = local_or_url(url, config, data_dir)
     directory = _accept_here(config, data_dir) if url is None else _accept_at(url)
     typer.echo(
         "accepted; the replica fetches its master's snapshot, and then moves its own data to "
@@ -54,15 +54,14 @@ def forget_command(
     data_dir: Annotated[
         Path | None, typer.Option(help="The master's data directory; else the configured one.")
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Its HTTP address, where it is on another machine.")
-    ] = None,
+    url: RemoteUrl = None,
 ) -> None:
     """Have a master forget a replica that is gone for good.
 
     It is no longer shown, counted or alerted for, and a restart of the master does not wait for
     it. What that replica alone held is given up. Refused while it is connected.
     """
+    url = local_or_url(url, config, data_dir)
     if url is None:
         ask_here(config, data_dir, ForgetReplica(name))
     else:

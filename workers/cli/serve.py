@@ -9,7 +9,11 @@ import typer
 
 from workers.serve import serve
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 ConfigFile = Annotated[
     Path | None,

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import typer
 
 from workers.cli.http_call import CallFailed, CallRefused, stream
+from workers.cli.options import DEFAULT_URL, NodeUrl
 from workers.printable import printable
 
 EXIT_FAILED = 1
@@ -22,8 +23,6 @@ _RETRY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
 # A line of an event is at most the largest batch; what is longer is no node's.
 _MAX_LINE_BYTES = 1024 * 1024 * 1024
-
-NodeUrl = Annotated[str, typer.Option("--url", help="The node's HTTP address.")]
 
 
 class Reset(Exception):
@@ -49,7 +48,7 @@ def watch_command(
     output: Annotated[
         str, typer.Option("--output", "-o", help="`text`, or `json` for the events as they come.")
     ] = "text",
-    url: NodeUrl = "http://127.0.0.1:15500",
+    url: NodeUrl = DEFAULT_URL,
 ) -> None:
     """Print the changes of keys as they happen.
 

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from synap.backup import fetch
 from synap.errors import BackupFailed
+from tests.command_line import synap_here
 from workers.cli.cluster import _table
 from workers.cli.cluster_status import NodeStatus, cluster_status
-from workers.cli.http_call import CallFailed, get, post
+from workers.cli.http_call import CallFailed, call, get, post
 from workers.health import check
 
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -162,3 +163,20 @@ def test_name_with_the_marks_of_markup_is_shown_as_it_is() -> None:
     with console.capture() as captured:
         console.print(_table([NodeStatus("a[/b] [red]x", "", "master", "writable")]))
     assert "a[/b] [red]x" in captured.get()
+
+
+@pytest.mark.parametrize(
+    "head", [HEAD, b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n"], ids=["200", "404"]
+)
+def test_value_of_what_is_no_node_is_told_and_not_printed(head: bytes) -> None:
+    with somebody(saying(b"<html>key_not_found" + ESCAPES.encode(), head)) as url:
+        ended = synap_here("get", "a", "--url", url)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "Synap node" in ended.stderr
+    assert "\x1b" not in ended.stderr
+
+
+def test_value_that_is_cut_is_not_taken_for_whole() -> None:
+    head = HEAD + b"X-Synap-Offset: 1\r\nContent-Length: 1000\r\n"
+    with somebody(saying(b"some", head)) as url, pytest.raises(CallFailed, match="was cut"):
+        call("GET", url, "/raw/a", timeout_seconds=5)
