@@ -4,6 +4,7 @@ app              the whole command line
 serve            `synap serve`, apart: a node starts without the others' imports
 options          --url and the other options of commands that ask a node
 data             get, set, del, incr, scan
+accounts         users and API keys
 cluster          status and its table, digest, promote, follow, switchover
 cluster_status   the rows of that table, found from any node
 switchover       moving the master to a replica

@@ -12,6 +12,7 @@ from rich.console import Console
 from synap import __version__
 from synap.config.loading import load_config, render
 from workers.cli import (
+    accounts,
     backup,
     clock,
     cluster,
@@ -47,6 +48,7 @@ clock.register(app)
 cluster.register(app)
 keys.register(app)
 exports.register(app)
+accounts.register(app)
 watch.register(app)
 
 

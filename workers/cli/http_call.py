@@ -197,6 +197,17 @@ def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[
     return _send(urllib.request.Request(url.rstrip("/") + path), timeout_seconds)
 
 
+def delete(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
+    """Send a DELETE to the node at `url` and return its answer.
+
+    Raises:
+        CallRefused: it answered with an error.
+        CallFailed: there was no answer.
+    """
+    request = urllib.request.Request(url.rstrip("/") + path, method="DELETE")
+    return _send(request, timeout_seconds)
+
+
 class _Answer(dict[str, Any]):
     """An object of an answer; a field that it lacks is the node's fault."""
 
