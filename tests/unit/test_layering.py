@@ -66,6 +66,7 @@ HOMES = {
     "uvloop": ("synap.http.server", "workers."),
     "prometheus_client": ("synap.http.api.endpoints",),
     "typer": ("workers.cli",),
+    "prompt_toolkit": ("workers.cli.shell_prompt",),
     "rich": ("workers.cli", "workers.cluster"),
     "zstandard": ("synap.snapshot", "synap.frame"),
     "msgspec": ("synap", "workers.cli.", "workers.log_output"),

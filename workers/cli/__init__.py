@@ -5,6 +5,8 @@ serve            `synap serve`, apart: a node starts without the others' imports
 options          --url and the other options of commands that ask a node
 data             get, set, del, incr, scan
 accounts         users and API keys
+shell            the commands line by line
+shell_prompt     its prompt: history and completion
 cluster          status and its table, digest, promote, follow, switchover
 cluster_status   the rows of that table, found from any node
 switchover       moving the master to a replica

@@ -21,6 +21,7 @@ from workers.cli import (
     keys,
     replication,
     serve,
+    shell,
     wal,
     watch,
 )
@@ -49,6 +50,7 @@ cluster.register(app)
 keys.register(app)
 exports.register(app)
 accounts.register(app)
+shell.register(app)
 watch.register(app)
 
 
