@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from synap.errors import StartError, SynapError
 from workers.printable import printable
-from workers.process import EXIT_FAILED, EXIT_REFUSED, keep_private
+from workers.process import EXIT_FAILED, EXIT_REFUSED, keep_private, open_standard_files
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
 def run(app: Callable[[], object]) -> None:
     """Run a command line; what can't start says why in one line for each fault."""
     keep_private()
+    open_standard_files()
     try:
         app()
     except StartError as error:

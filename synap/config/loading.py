@@ -43,6 +43,8 @@ from synap.nearest import nearest_name
 ENVIRONMENT = "the environment"
 # Characters of a value that a message about its fault shows.
 _MAX_SHOWN = 200
+# How a file, a variable or --set turns something off.
+_OFF = ("false", "0", "no", "off", "f", "n")
 SHORT_NAMES = {
     "SYNAP_ROLE": "replication.role",
     "SYNAP_MASTER_ADDRESS": "replication.master_address",
@@ -99,6 +101,8 @@ def load_config(
     Raises:
         ConfigInvalid: With every fault of every source, each one a line.
     """
+    # Compose files and units hand over what nobody has filled in.
+    environ = {name: value for name, value in environ.items() if value}
     if path is None and environ.get(FILE_VARIABLE):
         path = Path(environ[FILE_VARIABLE])
     layers = {
@@ -110,6 +114,7 @@ def load_config(
     for layer in reversed(layers.values()):
         _merge(values, layer)
     _stand_in_for_the_master(values)
+    _drop_idle_password(values)
     faults = _unknown_variables(environ)
     try:
         config = values_of(_MODEL(**values))
@@ -310,6 +315,18 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
 def _suggestion(name: str, known: list[str]) -> str:
     nearest = nearest_name(name, known, cutoff=0.5)
     return f"; did you mean {nearest}?" if nearest else ""
+
+
+def _drop_idle_password(values: dict[str, Any]) -> None:
+    """Take away a password that is too short where nobody logs in: published files have one."""
+    auth = values.get("auth")
+    root = auth.get("root") if isinstance(auth, dict) else None
+    if not isinstance(auth, dict) or not isinstance(root, dict):
+        return
+    if str(auth.get("enabled", False)).lower() not in _OFF:
+        return
+    if len(str(root.get("password", ""))) < MIN_PASSWORD_CHARACTERS:
+        root.pop("password", None)
 
 
 def _missing_password(config: Config) -> Iterator[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 # A role for each of hundreds of users has room in it.
 MAX_BYTES = 1024 * 1024
 # Aliases make many of few, and one that contains itself makes them without end.
 MAX_VALUES = 100_000
+# To YAML 1.1, 016020 is 7184 and 1:30 is 90.
+_OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")
 
 
 def read_yaml(path: Path) -> Any:
@@ -50,6 +54,17 @@ class _Loader(yaml.SafeLoader):
             if name is not None:
                 seen.add(name)
         return node
+
+
+def _plain_int(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    text = loader.construct_scalar(node)
+    if _OTHER_BASE.fullmatch(text):
+        problem = "a whole number is written without a zero before it, and without colons"
+        raise ConstructorError(None, None, problem, node.start_mark)
+    return loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _plain_int)
 
 
 def _words_for(error: yaml.YAMLError) -> str:

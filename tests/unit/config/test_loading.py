@@ -266,7 +266,7 @@ def test_secret_is_shown_by_nothing() -> None:
     config = load(environ={PASSWORD: "correct horse"})
     assert "correct" not in render(config) + repr(config)
     assert "password: '****" in render(config)
-    (fault,) = faults_of(environ={PASSWORD: "short"})
+    (fault,) = faults_of(environ={PASSWORD: "short", "SYNAP_AUTH_ENABLED": "true"})
     assert fault == (
         "auth.root.password = ***: allowed is text of at least 8 characters (from the environment, "
         f"{LONG_PASSWORD} or {PASSWORD})"
@@ -428,3 +428,20 @@ def test_ack_timeout_that_a_worker_does_not_wait_for_is_a_fault() -> None:
 def test_reads_that_wait_for_no_replicas_are_a_fault() -> None:
     (fault,) = faults_of(None, {"replication.read_held": True})
     assert "min_replicas_to_write replicas, which is 0" in fault
+
+
+def test_empty_variable_is_as_one_that_is_not_set(tmp_path: Path) -> None:
+    environ = {"SYNAP_MASTER_ADDRESS": "", "SYNAP_SERVER__PORT": "", "SYNAP_AUTH_ROOT_PASSWORD": ""}
+    assert load_config(None, {}, environ) == load_config(None, {}, {})
+
+
+@pytest.mark.parametrize(("enabled", "is_fault"), [("false", False), ("0", False), ("true", True)])
+def test_short_root_password_is_a_fault_only_where_somebody_logs_in(
+    enabled: str, is_fault: bool
+) -> None:
+    environ = {"SYNAP_AUTH_ENABLED": enabled, "SYNAP_AUTH_ROOT_PASSWORD": "root"}
+    if is_fault:
+        with pytest.raises(ConfigInvalid, match=r"auth\.root\.password"):
+            load_config(None, {}, environ)
+    else:
+        assert load_config(None, {}, environ).auth.root.password is None

@@ -65,3 +65,11 @@ def test_fault_of_the_form_shows_no_secret_beside_it(tmp_path: Path, text: str) 
         load_config(path, {}, {})
     assert "hunter" not in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["port: 016020", "port: 07", "secs: 1:30", "port: -012"])
+def test_number_of_another_base_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"line 1, column [0-9]+: a whole number is written"):
+        read_yaml(file)
