@@ -7,6 +7,7 @@ yaml_file        the file's text, bounded, with every key once
 handed           a checked configuration, handed from a supervisor to its children
 failover         what follows from its keys
 membership       whether a node may replicate as it is configured
+cpus             how many CPUs a process may use, by affinity and quota
 variables        names of the environment's variables
 account_limits   what accounts may be called
 """

@@ -9,7 +9,6 @@ checked values, and starts without that.
 from __future__ import annotations
 
 import math
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from msgspec import field
 
 from synap.addresses import is_loopback, join_address, split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
+from synap.config.cpus import usable_cpus
 
 _MIB = 1024 * 1024
 # Half of what a frame's payload may hold, so that no value can be too large for the log.
@@ -134,10 +134,6 @@ EvictionPolicy = Annotated[
 ]  # fmt: skip
 
 
-def _cpu_count() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 class Section(msgspec.Struct, frozen=True):
     """A group of keys; nothing can be changed, `msgspec.structs.replace` makes another."""
 
@@ -160,7 +156,7 @@ class Server(Section, frozen=True):
     """Address that HTTP listens on; 0.0.0.0 or :: is every address of the machine."""
     port: Port = 15500
     """Port that HTTP listens on."""
-    workers: Annotated[int, Within(1, 512)] = field(default_factory=_cpu_count)
+    workers: Annotated[int, Within(1, 512)] = field(default_factory=usable_cpus)
     """Gunicorn workers."""
     node_id: NodeId = field(default_factory=socket.gethostname)
     """Name of the node, shown on the master beside its offset and lag."""

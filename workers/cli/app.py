@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 
 from synap import __version__
+from synap.config.cpus import usable_cpus
 from synap.config.loading import load_config, render
 from workers.cli import (
     accounts,
@@ -83,7 +83,7 @@ def cluster_command(
     log_level: Annotated[str, typer.Option(help="debug to critical.")] = "warning",
 ) -> None:
     """Run a master and its replicas on this machine, in the foreground."""
-    workers = workers or max(1, (os.cpu_count() or 1) // (replicas + 1))
+    workers = workers or max(1, usable_cpus() // (replicas + 1))
     plan = ClusterPlan(replicas, data_dir, base_port, workers, log_level)
     raise typer.Exit(run_cluster(plan, Console()))
 

@@ -244,7 +244,7 @@ def _found_by_asking(
 ) -> tuple[list[NodeStatus], list[_Told]]:
     """Ask the nodes that were told, and those that the master tells; without credentials."""
     asked = {answer.own.url for answer in told}
-    lost: set[str] = set()
+    lost: dict[str, str] = {}
     for _ in range(_ROUNDS):
         rows = [row for row in found if row.url and row.url not in asked]
         for row, answer in zip(rows, _ask_all([row.url for row in rows]), strict=True):
@@ -253,6 +253,13 @@ def _found_by_asking(
                 # At an old address there may be another node by now.
                 told = [*told, answer] if answer.own.node == row.node or not row.node else told
             elif not isinstance(answer, CallRefused):
-                lost.add(row.url)
+                lost[row.url] = str(answer)
         found = _merged(told)
-    return [replace(row, state=UNREACHABLE) if row.url in lost else row for row in found], told
+    return [_unreachable(row, lost[row.url]) if row.url in lost else row for row in found], told
+
+
+def _unreachable(row: NodeStatus, why: str) -> NodeStatus:
+    """Return the row of a node that does not answer here, with what others know of it."""
+    known = f"others know it as {row.state}; " if row.state else ""
+    note = f"{known}{why}; if it has another name here, give that by --url"
+    return replace(row, state=UNREACHABLE, note="; ".join(filter(None, (row.note, note))))

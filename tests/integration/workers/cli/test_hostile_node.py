@@ -180,3 +180,15 @@ def test_value_that_is_cut_is_not_taken_for_whole() -> None:
     head = HEAD + b"X-Synap-Offset: 1\r\nContent-Length: 1000\r\n"
     with somebody(saying(b"some", head)) as url, pytest.raises(CallFailed, match="was cut"):
         call("GET", url, "/raw/a", timeout_seconds=5)
+
+
+def test_member_that_does_not_answer_here_is_told_with_what_others_know() -> None:
+    members = [
+        {"role": "master", "state": "writable", "node_id": "m"},
+        {"role": "replica", "state": "in_sync", "node_id": "r", "url": "http://127.0.0.1:1"},
+    ]
+    with somebody(saying(json.dumps({"members": members}).encode())) as url:
+        _, replica = cluster_status([url]).nodes
+    assert replica.state == "unreachable"
+    assert replica.note.startswith("others know it as in_sync; http://127.0.0.1:1")
+    assert "does not answer: Connection refused" in replica.note
