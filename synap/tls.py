@@ -14,16 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from synap.config.keys import Config
+from synap.config.variables import (
+    CA_VARIABLE,
+    CLIENT_CERTIFICATE_VARIABLE,
+    CLIENT_KEY_VARIABLE,
+    INSECURE_VARIABLE,
+)
 from synap.errors import ConfigInvalid
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", re.ASCII)
 # Tags of DER: a version, which old certificates lack, and a time with two digits for the year.
 _VERSION_TAG, _SHORT_TIME_TAG = 0xA0, 0x17
-# Of the command line: authorities that it checks nodes by, what it shows them, and 1 for no check.
-CA_VARIABLE = "SYNAP_CA_CERT"
-CLIENT_CERTIFICATE_VARIABLE = "SYNAP_CLIENT_CERT"
-CLIENT_KEY_VARIABLE = "SYNAP_CLIENT_KEY"
-INSECURE_VARIABLE = "SYNAP_INSECURE"
 
 
 def check_tls(config: Config) -> None:

@@ -2,7 +2,8 @@
 
 A node leaves its address in a file of its run directory when it starts. The check reads it there
 instead of the configuration, whose libraries cost half a second of CPU to load: it runs every few
-seconds for as long as the container does. It uses the standard library alone.
+seconds for as long as the container does. It uses the standard library alone. Where the node wants
+to see a certificate, SYNAP_CLIENT_CERT and SYNAP_CLIENT_KEY name one, as for the command line.
 
     python -m workers.health [URL]
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import ssl
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from synap.config.variables import CLIENT_CERTIFICATE_VARIABLE, CLIENT_KEY_VARIABLE
 from synap.node.paths import runs_dir
 from workers.printable import printable
 
@@ -49,7 +52,10 @@ def check(url: str) -> tuple[bool, str]:
         Whether it is healthy, and a line for people.
     """
     parts = urlsplit(url)
-    connection = _connect(parts.scheme, parts.netloc)
+    try:
+        connection = _connect(parts.scheme, parts.netloc)
+    except OSError as error:
+        return False, printable(f"{CLIENT_CERTIFICATE_VARIABLE}: no certificate with key: {error}")
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
@@ -73,6 +79,12 @@ def _connect(scheme: str, host: str) -> http.client.HTTPConnection:
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
+    certificate = os.environ.get(CLIENT_CERTIFICATE_VARIABLE)
+    if certificate:
+        # A password would be asked for on the terminal.
+        unverified.load_cert_chain(
+            certificate, os.environ.get(CLIENT_KEY_VARIABLE) or None, password=""
+        )
     return http.client.HTTPSConnection(host, timeout=_ANSWER_SECONDS, context=unverified)
 
 

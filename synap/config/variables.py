@@ -8,6 +8,11 @@ FILE_VARIABLE = "SYNAP_CONFIG"
 HANDED_VARIABLE = "SYNAP_HANDED_CONFIG"
 # Behind a variable of a secret: names the file that holds it.
 SECRET_FILE_SUFFIX = "_FILE"
+# Of the command line: authorities that it checks nodes by, what it shows them, and 1 for no check.
+CA_VARIABLE = "SYNAP_CA_CERT"
+CLIENT_CERTIFICATE_VARIABLE = "SYNAP_CLIENT_CERT"
+CLIENT_KEY_VARIABLE = "SYNAP_CLIENT_KEY"
+INSECURE_VARIABLE = "SYNAP_INSECURE"
 
 
 def variable_of(key: str) -> str:

@@ -180,6 +180,11 @@ def test_client_without_a_certificate_is_turned_away_where_one_is_asked_for(
     files = ("--cacert", str(authority.ca_path), "--cert", str(certificate), "--key", str(key))
     shown = synap_here("get", "a", "--url", f"https://{HOST}:{node.port}", *files)
     assert (shown.returncode, shown.stdout) == (0, "b\n")
+    url = f"https://{HOST}:{node.port}"
+    assert synap_here("health", "--url", url).returncode == 1
+    assert synap_here("health", "--url", url, "--cert", str(authority.client_path)).returncode == 0
+    gone = synap_here("health", "--url", url, "--cert", "/nowhere/at/all")
+    assert (gone.returncode, "SYNAP_CLIENT_CERT" in gone.stdout) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["key_path", "client_ca_path"])

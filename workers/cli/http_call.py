@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from getpass import getpass
 from typing import Any, TypeVar
 
-from synap.config.variables import SECRET_FILE_SUFFIX
+from synap.config.variables import CLIENT_CERTIFICATE_VARIABLE, SECRET_FILE_SUFFIX
 from synap.login_environment import API_KEY, HINT, PASSWORD, USER, login_headers
-from synap.tls import CLIENT_CERTIFICATE_VARIABLE, client_context
+from synap.tls import client_context
 from workers.printable import printable
 
 # A node answers when the work is done, which takes minutes where the store is large.

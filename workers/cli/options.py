@@ -17,14 +17,14 @@ import typer
 from typer.core import TyperGroup
 
 from synap.addresses import join_address
-from synap.config.variables import SECRET_FILE_SUFFIX
-from synap.login_environment import API_KEY, PASSWORD, USER
-from synap.tls import (
+from synap.config.variables import (
     CA_VARIABLE,
     CLIENT_CERTIFICATE_VARIABLE,
     CLIENT_KEY_VARIABLE,
     INSECURE_VARIABLE,
+    SECRET_FILE_SUFFIX,
 )
+from synap.login_environment import API_KEY, PASSWORD, USER
 
 URL_VARIABLE = "SYNAP_URL"
 DEFAULT_URL = "http://127.0.0.1:15500"
