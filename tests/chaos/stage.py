@@ -8,7 +8,7 @@ import signal
 from contextlib import suppress
 
 from tests.support import HOST, Cluster, eventually
-from tests.system.test_roles import SECONDS, await_silence, follow, promote, synap
+from tests.system.test_roles import SECONDS, await_silence, facts, follow, promote, synap
 
 
 class Stage:
@@ -26,8 +26,11 @@ class Stage:
         self._await_level()
 
     def switch_over(self) -> None:
+        name = str(self.replica.settings["server.node_id"])
+        # A master that was made lately tells its replicas some time after they acknowledge.
+        eventually(lambda: name in str(facts(self.master)["replicas"]), SECONDS)
         url = f"http://{HOST}:{self.replica.port}"
-        done = synap("switchover", "--to", self.replica.settings["server.node_id"], "--url", url)
+        done = synap("switchover", "--to", name, "--url", url)
         assert done.returncode == 0, done.stderr
         self._swap()
 
