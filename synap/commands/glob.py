@@ -55,7 +55,8 @@ def _translate_class(pattern: bytes, at: int) -> tuple[bytes, int]:
     """As `_translate_one`, for the class that begins after a `[`; it may lack its `]`."""
     negated = pattern[at : at + 1] == b"^"
     at += negated
-    accepted = bytearray(256)
+    # As ranges, not byte by byte: compiling is as long as the pattern is, whatever it accepts.
+    members = b""
     while at < len(pattern) and pattern[at : at + 1] != b"]":
         if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
             at += 1
@@ -63,11 +64,11 @@ def _translate_class(pattern: bytes, at: int) -> tuple[bytes, int]:
         if pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
             high = pattern[at + 2]
             at += 2
-        for byte in range(min(low, high), max(low, high) + 1):
-            accepted[byte] = 1
+        members += b"\\x%02x-\\x%02x" % (min(low, high), max(low, high))
         at += 1
-    members = b"".join(b"\\x%02x" % byte for byte in range(256) if accepted[byte] != negated)
-    return (b"[" + members + b"]" if members else b"(?!)"), at + 1
+    if not members:
+        return (b"." if negated else b"(?!)"), at + 1
+    return (b"[^" if negated else b"[") + members + b"]", at + 1
 
 
 def literal_prefix(pattern: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from synap.commands.glob import literal_prefix, matches
+from synap.commands.glob import compile_pattern, literal_prefix
 from synap.commands.key_spans import KeySpan, apart
 
 
@@ -28,13 +28,23 @@ class Filter(msgspec.Struct, frozen=True):
         """Whether it fits every key."""
         return b"" in self.prefixes
 
-    def accepts(self, key: bytes) -> bool:
-        """Say whether `key` is wanted."""
-        return (
-            key.startswith(self.prefixes)
-            or key in self.keys
-            or any(matches(pattern, key) for pattern in self.patterns)
-        )
+    def test(self) -> Callable[[bytes], bool]:
+        """Return what says whether a key is wanted. Its patterns are made ready here, once.
+
+        Those of all watchers are more than `compile_pattern` remembers, and compiling one takes
+        longer than any look.
+        """
+        keys, prefixes = self.keys, self.prefixes
+        matches = [compile_pattern(pattern).fullmatch for pattern in self.patterns]
+
+        def accepts(key: bytes) -> bool:
+            return (
+                key.startswith(prefixes)
+                or key in keys
+                or any(match(key) is not None for match in matches)
+            )
+
+        return accepts
 
     def spans(self) -> tuple[KeySpan, ...]:
         """Return where all wanted keys lie, apart from each other and in order."""
@@ -67,7 +77,7 @@ class Selector:
         filter: What is wanted.
     """
 
-    __slots__ = ("__weakref__", "_may_read", "filter")
+    __slots__ = ("__weakref__", "_is_wanted", "_may_read", "filter")
 
     def __init__(self, filter: Filter, may_read: Callable[[bytes], bool] | None = None) -> None:
         """
@@ -75,6 +85,7 @@ class Selector:
             may_read: Tells which keys the caller may read; None for all.
         """
         self.filter = filter
+        self._is_wanted = filter.test()
         self._may_read = may_read
 
     @property
@@ -84,4 +95,4 @@ class Selector:
 
     def accepts(self, key: bytes) -> bool:
         """Say whether the watchers get what happens to `key`."""
-        return self.filter.accepts(key) and (self._may_read is None or self._may_read(key))
+        return self._is_wanted(key) and (self._may_read is None or self._may_read(key))

@@ -22,6 +22,8 @@ from synap.commands.glob import literal_prefix, matches
         (b"\\*\\?\\[", [b"*?["], [b"\\*\\?\\["]),
         (b"[\\]]", [b"]"], [b"\\"]),
         (b"[]x", [], [b"]x", b"x"]),
+        (b"[^]x", [b"ax", b"\nx", b"]x"], [b"x"]),
+        (b"[^c-a-]", [b"d", b"^"], [b"b", b"-"]),
         (b"[ab", [b"a"], [b"[ab"]),
         (b"a\\", [b"a\\"], [b"a"]),
         (b"*.txt*", [b".txt", b"a.txt.b"], [b"a.tx"]),
@@ -47,6 +49,12 @@ def test_pattern_of_many_stars_takes_no_exponential_time() -> None:
     began = time.perf_counter()
     assert not matches(b"*a" * 100 + b"*b", b"a" * 503)
     assert time.perf_counter() - began < 1.0
+
+
+def test_pattern_of_many_classes_is_compiled_in_little_time() -> None:
+    began = time.perf_counter()
+    assert matches(b"[^a]" * 300, b"b" * 300)
+    assert time.perf_counter() - began < 0.2
 
 
 @pytest.mark.parametrize(

@@ -97,11 +97,16 @@ class Feed(Resource):
         watching = self._watching
         values = watching.values(is_inline=is_inline)
         if form is Form.LIST:
+            recheck = self._recheck_of(req)
             poll = watching.join(Poll, req.caller, wanted, form, values, start.place, replicas)
+            begin = poll.token
             try:
                 resp.data = await _poll(poll, wait, limit, self._api.max_answer_bytes)
             finally:
                 watching.leave(poll)
+            if recheck is not None and not await recheck():
+                # The next one is told why, or gets what is allowed by then.
+                resp.data = _listed([], begin, has_more=False)
             return
         # Proxies that keep answers back until they are whole would keep these for ever.
         resp.set_header("X-Accel-Buffering", "no")
@@ -175,10 +180,12 @@ async def _poll(watch: Poll, wait: int, limit: int, max_bytes: int) -> bytes:
         pass
     if watch.at is not None and not events:
         raise NotCaughtUp(f"this node has not applied {watch.at}; try again, or ask the master")
-    more = b"true" if watch.has_more else b"false"
-    return b'{"events":[%b],"next":"%b","more":%b}' % (
-        b",".join(events), watch.token.encode(), more,
-    )  # fmt: skip
+    return _listed(events, watch.token, has_more=watch.has_more)
+
+
+def _listed(events: Sequence[bytes], token: str, *, has_more: bool) -> bytes:
+    more = b"true" if has_more else b"false"
+    return b'{"events":[%b],"next":"%b","more":%b}' % (b",".join(events), token.encode(), more)
 
 
 def _form_of(req: Request) -> Form:

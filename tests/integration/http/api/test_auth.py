@@ -6,6 +6,7 @@ import json
 import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -358,6 +359,17 @@ def test_key_is_shown_once_listed_and_revoked(node: Node, root: As, ann: As) -> 
     for _ in range(4):
         assert_unauthorized(by_key.get("/auth/me"))
     assert root.delete(f"/auth/keys/{id}").status == 404
+
+
+def test_long_poll_of_a_key_that_is_revoked_meanwhile_tells_nothing(node: Node, root: As) -> None:
+    key, id = root.key()
+    begin = root.get("/watch?wait=0").json()["next"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(As(node, bearer(key)).get, f"/watch?from={begin}&wait=20")
+        eventually(lambda: b"\nsynap_watchers 1.0\n" in root.get("/metrics").body)
+        assert root.delete(f"/auth/keys/{id}").status == 200
+        assert root.post("/kv/set", {"key": "after", "value": "v"}).status == 200
+        assert waiting.result(20).json() == {"events": [], "next": begin, "more": False}
 
 
 def test_nobody_grants_what_he_does_not_have(node: Node, root: As, ann: As) -> None:
