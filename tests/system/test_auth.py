@@ -80,6 +80,8 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     assert (wrong.returncode, wrong.stderr) == (none.returncode, none.stderr)
     assert (none.returncode, "credentials are missing or wrong" in none.stderr) == (3, True)
     key, _ = make_key(cluster.master, "root")
+    replica = cluster.replicas[0]
+    eventually(lambda: replica.request("GET", "/auth/me", None, bearer(key)).status == 200)
     backup = tmp_path / "b.backup"
     done = synap_here("backup", "--url", url, "--output", str(backup), SYNAP_API_KEY=key)
     assert done.returncode == 0, done.stderr
