@@ -90,11 +90,23 @@ def decode_json(content: bytes, kind: type[Held]) -> Held:
     Raises:
         ValueError, msgspec.DecodeError: it is none of that kind.
     """
-    fields = msgspec.json.decode(content, type=dict[str, object])
+    fields = decode_fields(content)
     if "lineage" in fields:
         rows = msgspec.convert(fields["lineage"], list[tuple[int, str, int]])
         fields["lineage"] = [(epoch, _history_of(text), first) for epoch, text, first in rows]
     return msgspec.convert(fields, kind, builtin_types=(bytes,))
+
+
+def decode_fields(content: bytes) -> dict[str, object]:
+    """Return the fields of a JSON object that a file holds, whoever wrote it.
+
+    Raises:
+        ValueError, msgspec.DecodeError: it is none.
+    """
+    try:
+        return msgspec.json.decode(content, type=dict[str, object])
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _history_of(text: str) -> bytes:

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from synap.position import decode_json, encode_json
+from synap.position import decode_fields, decode_json, encode_json
 
 Held = TypeVar("Held", bound=msgspec.Struct)
 
@@ -45,5 +45,5 @@ def unsealed(content: bytes, kind: type[Held]) -> Held:
 
 def _refuse_unknown(content: bytes, kind: type[Held]) -> None:
     known = {field.encode_name for field in msgspec.structs.fields(kind)}
-    if unknown := msgspec.json.decode(content, type=dict[str, object]).keys() - known:
+    if unknown := decode_fields(content).keys() - known:
         raise ValueError(f"it has no checksum, and {sorted(unknown)} is not known here")

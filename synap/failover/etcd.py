@@ -236,8 +236,9 @@ def _decoded(status: int, content: bytes) -> dict[str, Any]:
         EngineFailed: this endpoint can't answer now.
         ValueError: it is no answer of etcd's.
     """
-    found: Any = {}
-    with suppress(ValueError):
+    # A refusal may have none.
+    found: Any = None if status == http.client.OK else {}
+    with suppress(ValueError, RecursionError):
         # A stream's answers are a line each.
         found = json.loads(content.split(b"\n", 1)[0] or b"{}")
     if not isinstance(found, dict):

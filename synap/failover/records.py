@@ -81,7 +81,7 @@ def decoded(item: Item | None, kind: type[Record]) -> Record | None:
         return None
     try:
         return msgspec.json.decode(item.value, type=kind)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

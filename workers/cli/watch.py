@@ -122,7 +122,7 @@ def _connection(url: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 event = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     # It was cut.
                     return

@@ -16,6 +16,7 @@ from synap.node.identity import NodeIdentity, read_identity, write_identity
 from synap.node.paths import NodePaths
 from synap.node.resync_switch import ResyncSwitch, begin, pending
 from synap.position import Position, Reign, decode_json, encode_json
+from synap.sealed import unsealed
 from synap.snapshot.folder import Manifest, read_manifest
 
 LINEAGE = (Reign(1, bytes(range(16)), 1), Reign(3, bytes(4) + bytes(range(200, 212)), 57))
@@ -120,3 +121,14 @@ def test_node_file_with_a_damaged_lineage_is_refused(tmp_path: Path, rows: str) 
     path.write_text(f'{{"id": "a", "role": "master", "lineage": {rows}}}')
     with pytest.raises(DataDirUnusable, match="damaged"):
         read_identity(path)
+
+
+@pytest.mark.parametrize("record", [NodeIdentity, Manifest, ResyncSwitch, BackupManifest])
+@pytest.mark.parametrize("lists", ["[" * 100_000, "[" * 100_000 + "]" * 100_000])
+def test_file_that_is_nested_deeply_is_refused_as_damaged(
+    record: type[NodeIdentity | Manifest | ResyncSwitch | BackupManifest], lists: str
+) -> None:
+    content = b'{"lineage": %b}' % lists.encode()
+    for read in (decode_json, unsealed):
+        with pytest.raises(ValueError, match="too deeply"):
+            read(content, record)

@@ -1,0 +1,19 @@
+"""What another wrote at etcd."""
+
+from __future__ import annotations
+
+import pytest
+
+from synap.failover.etcd import _decoded
+from synap.failover.records import Item, Member, decoded
+
+DEEP = b'{"more": %b' % (b"[" * 100_000)
+
+
+def test_value_that_is_nested_deeply_is_none() -> None:
+    assert decoded(Item(DEEP, 1, 1, 0), Member) is None
+
+
+def test_answer_that_is_nested_deeply_is_none_of_etcds() -> None:
+    with pytest.raises(ValueError, match="no object"):
+        _decoded(200, b"[" * 100_000)
