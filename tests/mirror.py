@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import socket
 import struct
 import threading
 from base64 import b64decode
+from contextlib import suppress
 from typing import Any
 
 from synap.frame import KEYS
@@ -40,7 +42,8 @@ class Mirror:
         self._keys: dict[str, tuple[int, int, bytes]] = {}
         self._lock = threading.Lock()
         self._is_over = threading.Event()
-        self._connection: http.client.HTTPConnection | None = None
+        # The connection's own: an answer without an end takes it over.
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Mirror:
@@ -54,9 +57,10 @@ class Mirror:
 
     def cut(self) -> None:
         """Break the connection off."""
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.shutdown(2)
+        if self._socket is not None:
+            # It may be closed already.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def digest(self) -> tuple[int, str]:
         """Return the number of keys, and what `/digest` should say where there are only keys."""
@@ -91,9 +95,11 @@ class Mirror:
 
     def _follow(self) -> None:
         begin = "include=initial" if self.position is None else f"from={self.position}"
-        connection = self._connection = self.target.connect(_SILENCE_SECONDS)
+        connection = self.target.connect(_SILENCE_SECONDS)
         try:
             self.connections += 1
+            connection.connect()
+            self._socket = connection.sock
             headers = {"Accept": "application/x-ndjson"}
             connection.request("GET", f"/watch?{begin}", headers=headers)
             answer = connection.getresponse()

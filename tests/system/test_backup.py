@@ -316,7 +316,10 @@ def _script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
         (("wal", "show", "nothing"), "there is no folder nothing"),
         (("wal", "repair", "nothing"), "there is no folder nothing"),
         (("store", "rebuild", "--data-dir", "nothing"), "nothing is no data directory"),
-        (("backup", "--url", "nonsense", "--output", "FOLDER/b"), "http://host:port"),
+        (
+            ("backup", "--url", "nonsense", "--output", "FOLDER/b"),
+            "http://nonsense:15500 can't be reached",
+        ),
     ],
 )
 def test_command_given_nonsense_says_so_in_one_line(
