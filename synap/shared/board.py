@@ -36,6 +36,8 @@ _DETAILS_BYTES = 1024 * 1024 - _VIEW_BYTES
 _AREA = struct.Struct("<II")
 _CONTENT_AT = 16
 _TRIES = 1000
+# A process that has read nothing yet waits so long for a writer that stands halfway through.
+_FIRST_WAIT_SECONDS = 1.0
 
 
 # What `BoardView.read_only` says where no write is taken, and none will be soon.
@@ -287,6 +289,7 @@ class _Area(Generic[Content]):
         self._decoder: msgspec.msgpack.Decoder[Content] = msgspec.msgpack.Decoder(content_type)
         self._read_at = -1
         self._read: Content = content_type()
+        self._has_tried = False
 
     def write(self, content: Content) -> None:
         encoded = msgspec.msgpack.encode(content)
@@ -302,6 +305,16 @@ class _Area(Generic[Content]):
         """Return the newest whole content; the one read before while a writer died halfway."""
         if self._sequence[0] == self._read_at:
             return self._read
+        if not self._try() and not self._has_tried:
+            # The owner may be off its core right now, and what was read before is nothing.
+            until = time.monotonic() + _FIRST_WAIT_SECONDS
+            while not self._try() and time.monotonic() < until:
+                time.sleep(0.001)
+        self._has_tried = True
+        return self._read
+
+    def _try(self) -> bool:
+        """Take what is there; return whether it was whole."""
         for _ in range(_TRIES):
             sequence = self._sequence[0]
             length, crc = _AREA.unpack_from(self._memory, 8)
@@ -311,8 +324,8 @@ class _Area(Generic[Content]):
             if encoded:
                 self._read = self._decoder.decode(encoded)
             self._read_at = sequence
-            break
-        return self._read
+            return True
+        return False
 
     def close(self) -> None:
         self._sequence.release()

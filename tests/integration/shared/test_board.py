@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import struct
+import threading
 import time
 from pathlib import Path
 
@@ -46,6 +48,30 @@ def test_details_cross_whole(tmp_path: Path) -> None:
     board.publish_details(NodeDetails(wal_bytes=9, replicas=(facts,)))
     assert board.details() == NodeDetails(wal_bytes=9, replicas=(facts,))
     board.close()
+
+
+def test_first_look_waits_for_a_writer_that_stands_halfway(tmp_path: Path) -> None:
+    path = tmp_path / "board"
+    writer = Board(path)
+    writer.publish(BoardView(role="master", epoch=3))
+    begin_writing(path)
+    later = threading.Timer(0.2, writer.publish, [BoardView(role="master", epoch=4)])
+    later.start()
+    reader = Board(path)
+    assert reader.view() == BoardView(role="master", epoch=4)
+    later.join()
+    begin_writing(path)
+    assert reader.view().epoch == 4
+    reader.close()
+    writer.close()
+
+
+def begin_writing(path: Path) -> None:
+    """Leave the view as a writer does that is stopped, or killed, halfway."""
+    with path.open("r+b") as file:
+        (sequence,) = struct.unpack("<Q", file.read(8))
+        file.seek(0)
+        file.write(struct.pack("<Q", sequence | 1))
 
 
 def _publish_for_ever(path: Path) -> None:
