@@ -119,9 +119,7 @@ class Evictor:
             now_ms: Wall clock in ms.
         """
         size = self._measure()
-        begin_bytes = (
-            self.limit_bytes if self._policy.order == "none" else self._ceiling.begin_bytes
-        )
+        begin_bytes = self._ceiling.begin_bytes
         if size.used_bytes <= begin_bytes:
             self._balanced_keys = None
             if self.is_refusing and size.used_bytes <= self._ceiling.resume_bytes:
@@ -139,7 +137,7 @@ class Evictor:
         elif goal_bytes > 0:
             # Holes that were closed may have made room enough.
             size = self._measure()
-            if size.used_bytes > self.limit_bytes:
+            if size.used_bytes > begin_bytes:
                 self._refuse(size)
         return Removal(expired, evicted)
 

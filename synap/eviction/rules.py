@@ -123,7 +123,7 @@ class Ceiling:
 
     @property
     def begin_bytes(self) -> int:
-        """Where a store that evicts begins to, so that it stands around that and not the limit."""
+        """Where keys go or writes are refused: one turn's split pages must still fit."""
         return self.limit_bytes - self.slack_bytes
 
     @property

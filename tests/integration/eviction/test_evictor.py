@@ -307,6 +307,24 @@ def test_limit_holds_where_keys_split_pages_in_waves(tmp_path: Path, seed: int) 
     assert LIMIT_BYTES * 0.95 < highest <= LIMIT_BYTES + SLACK_BYTES
 
 
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])
+def test_refusal_begins_where_a_turn_still_fits(tmp_path: Path, policy: str) -> None:
+    """Where nothing may go, the room that a turn can take beyond its bytes is kept free."""
+    store = Store.create(tmp_path / "store", 1 << 30)
+    evictor = Evictor(store, POLICIES[policy], LIMIT_BYTES, random=Random(1))
+    for number in itertools.count():
+        if evictor.is_tight:
+            assert not evictor.before_turn(0)
+        if evictor.is_refusing:
+            break
+        transaction = store.begin()
+        transaction.put(new_key(number), VALUE, 0)
+        transaction.commit()
+        evictor.after_turn(transaction.entries, len(VALUE))
+    assert LIMIT_BYTES * 0.98 < store.facts().used_bytes <= LIMIT_BYTES
+    store.close(clean=False)
+
+
 @pytest.mark.parametrize(("skew", "seed"), [(1.0, 1), (0.8, 2)])
 def test_lru_hit_rate_is_near_that_of_an_exact_one(tmp_path: Path, skew: float, seed: int) -> None:
     """A cache that reads, and writes what it missed, under a Zipf load: within 5 points."""
