@@ -98,13 +98,25 @@ def expires_at(path: Path) -> int:
         OSError: the file can't be read.
         ValueError: it holds no certificate, or one that is none.
     """
-    found = _CERTIFICATE.findall(path.read_text("ascii", errors="replace"))
+    try:
+        return expiry_in(path.read_text("ascii", errors="replace"))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
+def expiry_in(pem: str) -> int:
+    """Return when the first of the certificates in a text of PEM expires, in seconds since 1970.
+
+    Raises:
+        ValueError: it holds no certificate, or one that is none; the words go with its name.
+    """
+    found = _CERTIFICATE.findall(pem)
     if not found:
-        raise ValueError(f"{path} holds no certificate")
+        raise ValueError("holds no certificate")
     try:
         return min(_not_after(ssl.PEM_cert_to_DER_cert(each)) for each in found)
     except (IndexError, ValueError) as error:
-        raise ValueError(f"{path} holds a certificate that can't be read: {error}") from error
+        raise ValueError(f"holds a certificate that can't be read: {error}") from error
 
 
 def _not_after(der: bytes) -> int:

@@ -43,6 +43,7 @@ def test_version_prints_the_package_version() -> None:
         ("config", "check"),
         ("config", "show"),
         ("backup",),
+        ("doctor",),
         ("export",),
         ("watch",),
         ("import",),

@@ -7,8 +7,10 @@ data             get, set, del, incr, scan
 accounts         users and API keys
 shell            the commands line by line
 shell_prompt     its prompt: history and completion
-cluster          status and its table, digest, promote, follow, switchover
+status           the nodes of a cluster as a table
 cluster_status   the rows of that table, found from any node
+doctor/          all that nodes and their machines are known to fail by
+cluster          digest, promote, follow, switchover
 switchover       moving the master to a replica
 failover         promoting a replica whose master is lost
 diff             which keys two nodes hold differently

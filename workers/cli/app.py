@@ -22,9 +22,11 @@ from workers.cli import (
     replication,
     serve,
     shell,
+    status,
     wal,
     watch,
 )
+from workers.cli.doctor import command as doctor
 from workers.cli.http_call import post
 from workers.cli.options import DEFAULT_URL, HELP_NAMES, HttpGroup, NodeUrl
 from workers.cli.serve import ConfigFile, Setting, settings_of
@@ -47,6 +49,8 @@ wal.register(app)
 replication.register(app)
 clock.register(app)
 cluster.register(app)
+status.register(app)
+doctor.register(app)
 keys.register(app)
 exports.register(app)
 accounts.register(app)

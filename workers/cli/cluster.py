@@ -1,51 +1,35 @@
-"""The commands on a running cluster: status, digest, promote, failover, follow, switchover."""
+"""The commands on a running cluster: digest, promote, failover, follow, switchover."""
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from workers.cli import agents, http_call
-from workers.cli.cluster_status import NodeStatus, cluster_status, digests, faults_of
+from workers.cli.cluster_status import digests
 from workers.cli.diff import diff_command
 from workers.cli.failover import Failover, FailoverFailed, Promoted
 from workers.cli.http_call import post
-from workers.cli.options import DEFAULT_URL, NodeUrl, Urls, node_url
+from workers.cli.options import DEFAULT_URL, Hosts, NodeUrl, Urls, named_urls, node_url
 from workers.cli.switchover import Switchover, SwitchoverFailed
 from workers.process import EXIT_FAILED
 
-Hosts = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A file with the nodes' addresses, a line each.")
-]
 Force = Annotated[bool, typer.Option("--force", help="Also where that loses something.")]
 
-_WATCH_SECONDS = 1.0
 # How long nodes at different offsets get to come to the same one.
 _LEVEL_SECONDS = 5.0
 _LEVEL_LOOK_SECONDS = 0.2
-_PIPE_COLUMNS = 160
 _ANSWER_SECONDS = 5.0
 # Of a replica that its master serves.
 _LINKED = ("in_sync", "catching_up", "lagging", "syncing")
-# Told from 1, which says that the node does not answer.
-_EXIT_NOT_WELL = 4
-_OPEN = "replication is open to whoever reaches its ports; set replication.secret on all nodes"
-_COLUMNS = ("node", "URL", "role", "state", "epoch", "offset", "lag", "lag ms", "last contact")
-
 
 failover_app = typer.Typer(help="Replace a master that is lost.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("status")(status_command)
     app.command("digest")(digest_command)
     app.command("diff")(diff_command)
     app.command("promote")(promote_command)
@@ -55,60 +39,12 @@ def register(app: typer.Typer) -> None:
     agents.register(failover_app)
 
 
-def status_command(
-    url: Urls = None,
-    hosts: Hosts = None,
-    output: Annotated[
-        Literal["table", "json"], typer.Option("--output", "-o", help="table or json.")
-    ] = "table",
-    watch: Annotated[bool, typer.Option("--watch", help="Again every second.")] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Exit with 4 where the cluster is not as it should be, and say why."
-        ),
-    ] = False,
-) -> None:
-    """Show every node of the cluster, found from any of them.
-
-    With credentials, only the nodes that you name are asked; the others are shown as these know
-    them. Where a replica and its master differ about it, the worse of the two is shown. Exit codes:
-    0, 1 where no node answers, and with --check 4 where not exactly one node takes writes, or one
-    does not answer, is not in sync, is more than 10 s behind, or is not known here.
-    """
-    console = _wide_console()
-    urls = _named_urls(url, hosts)
-    while True:
-        found = cluster_status(urls)
-        nodes = found.nodes
-        if output == "json":
-            typer.echo(json.dumps([node.shown() for node in nodes]))
-        else:
-            if watch:
-                console.clear()
-            console.print(_table(nodes))
-            for name in (node.node for node in nodes if node.open):
-                console.print(f"{name}: {_OPEN}", highlight=False, markup=False)
-            for node in (node for node in nodes if node.note):
-                console.print(f"{node.node}: {node.note}", highlight=False, markup=False)
-        if found.unknown:
-            typer.echo(f"not known here: {found.unknown}", err=True)
-        if not watch:
-            break
-        time.sleep(_WATCH_SECONDS)
-    faults = faults_of(found) if check else []
-    for fault in faults:
-        typer.echo(f"synap: {fault}", err=True)
-    if faults:
-        raise typer.Exit(_EXIT_NOT_WELL)
-
-
 def digest_command(
     url: Urls = None,
 ) -> None:
     """Compare what nodes hold, entry by entry; fails where it differs."""
     deadline = time.monotonic() + _LEVEL_SECONDS
-    urls = _named_urls(url, None)
+    urls = named_urls(url, None)
     found = digests(urls)
     while len({each["offset"] for each in found}) > 1 and time.monotonic() < deadline:
         time.sleep(_LEVEL_LOOK_SECONDS)
@@ -136,7 +72,7 @@ def promote_command(
     --hosts. One that holds more is named, and is to be promoted in place of this one. --force goes
     without.
     """
-    named = [*(voters or []), *([] if hosts is None else _named_urls([], hosts))]
+    named = [*(voters or []), *([] if hosts is None else named_urls([], hosts))]
     others = [each for each in map(node_url, named) if each != url]
     if force:
         _tell(_failover([]).force(url, others))
@@ -172,7 +108,7 @@ def failover_command(
     """
     if context.invoked_subcommand is not None:
         return
-    urls = _named_urls(url, hosts)
+    urls = named_urls(url, hosts)
     try:
         promoted = _failover(urls).run(urls, force=force, address=address)
     except FailoverFailed as error:
@@ -267,7 +203,7 @@ def switchover_command(
 
     With credentials, every node must be named: they go nowhere else.
     """
-    first, *others = _named_urls(url, hosts)
+    first, *others = named_urls(url, hosts)
     switchover = Switchover(
         http_call,
         timeout_seconds=timeout,
@@ -290,18 +226,6 @@ def switchover_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _named_urls(urls: list[str] | None, hosts: Path | None) -> list[str]:
-    """Return the nodes that the operator named, each once.
-
-    Raises:
-        OSError: the file can't be read.
-    """
-    lines = [] if hosts is None else hosts.read_text(encoding="utf-8").splitlines()
-    listed = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    named = [*(urls or []), *map(node_url, listed)] or [DEFAULT_URL]
-    return list(dict.fromkeys(named))
-
-
 def _tell(taken: dict[str, Any]) -> None:
     for loss in taken["lost"]:
         typer.echo(f"given up: {loss}", err=True)
@@ -310,21 +234,3 @@ def _tell(taken: dict[str, Any]) -> None:
     typer.echo(f"the node {became} {what}, epoch {taken['epoch']}, offset {taken['offset']}")
     if not taken["in_office"]:
         typer.echo("its processes have not shown themselves in that role yet", err=True)
-
-
-def _wide_console() -> Console:
-    """Return a console that cuts no column where the output goes to a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
-
-
-def _table(nodes: list[NodeStatus]) -> Table:
-    table = Table(*_COLUMNS)
-    for node in nodes:
-        contact = "" if node.contact_ms is None else f"{node.contact_ms / 1000:.1f} s ago"
-        numbers = (node.epoch, node.offset, node.lag_entries, node.lag_ms)
-        shown = ["" if number is None else str(number) for number in numbers]
-        # As they are: a name may look like Rich's markup.
-        texts = map(Text, (node.node, node.url, node.role, node.state, *shown, contact))
-        table.add_row(*texts)
-    return table

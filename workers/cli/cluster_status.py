@@ -142,27 +142,6 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     return ClusterStatus(rows, "" if is_whole else told[0].unknown)
 
 
-def faults_of(found: ClusterStatus) -> list[str]:
-    """Return what is wrong with a cluster, worst first; nothing where it is as it should be."""
-    rows = found.nodes
-    writable = [row for row in rows if row.role != "replica" and row.state == "writable"]
-    faults = []
-    if len(writable) > 1:
-        names = ", ".join(row.node or row.url for row in writable)
-        faults.append(f"{len(writable)} nodes take writes: {names}; there must be one")
-    elif not writable:
-        faults.append("no node that answers takes writes")
-    for row in rows:
-        name = row.node or row.url
-        if not row.is_well:
-            faults.append(f"{name or 'a node'} is {row.state or 'unknown'}")
-        elif (row.lag_ms or 0) > MOST_LAG_MS:
-            faults.append(f"{name} is {row.lag_ms} ms behind")
-    if found.unknown:
-        faults.append(f"not known here: {found.unknown}")
-    return faults
-
-
 def digests(urls: Sequence[str]) -> list[dict[str, Any]]:
     """Return each node's offset, keys and digest, in the order of `urls`.
 

@@ -50,12 +50,21 @@ class CallRefused(CallFailed):
     Attributes:
         is_for_now: Whether it may take the same a little later.
         reason: The error's name, as docs/api.md lists them; empty where it is no node's.
+        facts: All that the answer says; empty where that is no JSON object.
     """
 
-    def __init__(self, message: str, *, is_for_now: bool = False, reason: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_for_now: bool = False,
+        reason: str = "",
+        facts: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.is_for_now = is_for_now
         self.reason = reason
+        self.facts = facts or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,19 @@ class Reply:
 
     body: bytes
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a node answers to `/health`.
+
+    Attributes:
+        facts: Its fields.
+        date: The answer's Date; empty where there is none.
+    """
+
+    facts: dict[str, Any]
+    date: str
 
 
 def has_credentials() -> bool:
@@ -195,6 +217,27 @@ def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[
         CallFailed: there was no answer.
     """
     return _send(urllib.request.Request(url.rstrip("/") + path), timeout_seconds)
+
+
+def health(url: str, timeout_seconds: float) -> Health:
+    """Return what the node at `url` answers to `/health`, well or not.
+
+    Raises:
+        CallRefused: it answered with something else.
+        CallFailed: there was no answer.
+    """
+    request = urllib.request.Request(url.rstrip("/") + "/health")
+    try:
+        return _exchange(request, timeout_seconds, _health_in)
+    except CallRefused as refused:
+        told = refused.__cause__
+        if isinstance(told, urllib.error.HTTPError) and refused.facts.get("service") == "synap":
+            return Health(refused.facts, told.headers.get("Date") or "")
+        raise
+
+
+def _health_in(answer: http.client.HTTPResponse) -> Health:
+    return Health(_object_in(answer), answer.headers.get("Date") or "")
 
 
 def delete(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
@@ -354,21 +397,24 @@ def _clean(value: Any) -> Any:
 
 
 def _refusal(request: urllib.request.Request, error: urllib.error.HTTPError) -> CallRefused:
-    words, reason = _message_of(error)
+    facts = _facts_in(error)
+    words, reason = f"{error}, and no word of a Synap node's", ""
+    if error.code == http.HTTPStatus.UNAUTHORIZED:
+        words, reason = HINT, "unauthorized"
+    elif "error" in facts:
+        words, reason = str(facts["error"]), str(facts.get("reason", ""))
     return CallRefused(
         printable(f"{request.full_url}: {words}"),
         is_for_now=error.code in _FOR_NOW,
         reason=reason,
+        facts=facts,
     )
 
 
-def _message_of(error: urllib.error.HTTPError) -> tuple[str, str]:
-    """Return what an error says, and its name."""
+def _facts_in(error: urllib.error.HTTPError) -> dict[str, Any]:
+    """Return the JSON object that an error comes with; an empty one without."""
     with error:
-        if error.code == http.HTTPStatus.UNAUTHORIZED:
-            return HINT, "unauthorized"
         try:
-            told = _object_in(error)
-            return str(told["error"]), str(told.get("reason", ""))
+            return _object_in(error)
         except (OSError, ValueError, RecursionError, http.client.HTTPException):
-            return f"{error}, and no word of a Synap node's", ""
+            return {}

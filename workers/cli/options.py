@@ -54,6 +54,22 @@ def node_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def named_urls(urls: Sequence[str] | None, hosts: Path | None) -> list[str]:
+    """Return the nodes that the operator named, each once; the default where that is none.
+
+    Args:
+        urls: Of --url.
+        hosts: Of --hosts: an address in each line; those that begin with # are left out.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    lines = [] if hosts is None else hosts.read_text(encoding="utf-8").splitlines()
+    listed = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    named = [*(urls or []), *map(node_url, listed)] or [DEFAULT_URL]
+    return list(dict.fromkeys(named))
+
+
 def local_or_url(url: str | None, *local: Path | None) -> str | None:
     """Return the URL to ask; None where the node is one of this machine, named by `local`."""
     if url is not None or any(each is not None for each in local):
@@ -88,6 +104,9 @@ Urls = Annotated[
         help="A node's HTTP address; give it several times for several.",
     ),
 ]  # fmt: skip
+Hosts = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A file with the nodes' addresses, a line each.")
+]
 RemoteUrl = Annotated[
     str | None,
     typer.Option(

@@ -17,9 +17,9 @@ from rich.console import Console
 from synap.backup import fetch
 from synap.errors import BackupFailed
 from tests.command_line import synap_here
-from workers.cli.cluster import _table
 from workers.cli.cluster_status import NodeStatus, cluster_status
 from workers.cli.http_call import CallFailed, call, get, post
+from workers.cli.status import _table
 from workers.health import check
 
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.cli.cluster_status import ClusterStatus, NodeStatus, _merged, _Told, faults_of
+from workers.cli.cluster_status import NodeStatus, _merged, _Told
 
 MASTER = NodeStatus("m", "http://m:1", "master", "writable", 1, 9)
 
@@ -28,30 +28,3 @@ def test_replica_whose_master_misses_it_is_shown_as_the_master_knows_it() -> Non
 def test_replica_that_is_unwell_is_shown_as_itself_tells(own: str) -> None:
     assert merged(replica(own, 50_000), replica("in_sync", 3)).state == own
     assert merged(replica(own, 50_000), replica("in_sync", 3)).lag_ms == 50_000
-
-
-def test_sound_cluster_has_no_faults() -> None:
-    assert faults_of(ClusterStatus([MASTER, replica("in_sync")], "")) == []
-    assert faults_of(ClusterStatus([NodeStatus("s", "u", "standalone", "writable")], "")) == []
-
-
-@pytest.mark.parametrize(
-    ("nodes", "unknown", "words"),
-    [
-        ([MASTER, NodeStatus("n", "u", "master", "writable")], "", "2 nodes take writes: m, n"),
-        ([replica("in_sync")], "", "no node that answers takes writes"),
-        ([NodeStatus("m", "u", "master", "disk_full")], "", "no node that answers takes writes"),
-        (
-            [MASTER, NodeStatus("", "http://x:1", "", "unreachable")],
-            "",
-            "http://x:1 is unreachable",
-        ),
-        ([MASTER, replica("replica_silent")], "", "r is replica_silent"),
-        ([MASTER, replica("in_sync", 10_001)], "", "r is 10001 ms behind"),
-        ([MASTER], "other replicas", "not known here: other replicas"),
-    ],
-)
-def test_cluster_that_is_not_as_it_should_be_has_faults(
-    nodes: list[NodeStatus], unknown: str, words: str
-) -> None:
-    assert any(fault.startswith(words) for fault in faults_of(ClusterStatus(nodes, unknown)))
