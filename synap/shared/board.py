@@ -73,6 +73,8 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
         first_sync_done: False on a replica that never held a whole state of its master.
         fresh_ns: When (CLOCK_MONOTONIC) a master that serves this replica was last heard, over its
             restarts; 0 where nobody knows.
+        held: On a replica, the last offset that one replica holds, that two hold, and so on, as its
+            master told last; empty while that is not known, None where the master does not tell.
         lease_until_ns: When (CLOCK_BOOTTIME) the lease of a master ends, which an engine of
             elections gives; 0 for never.
     """
@@ -95,6 +97,7 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
     has_quorum: bool = True
     fresh_ns: int = 0
     lease_until_ns: int = 0
+    held: tuple[int, ...] | None = ()
 
 
 def unacknowledged(view: BoardView) -> str:

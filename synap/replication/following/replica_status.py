@@ -77,6 +77,7 @@ class ReplicaBoard:
                 tick_ns=now_ns,
                 master_url=reachable_url(status.master_url, self._master_host),
                 first_sync_done=status.has_synced,
+                held=status.held,
             )
         )
         detailed = (status.state, status.note)

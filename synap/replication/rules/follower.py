@@ -179,6 +179,8 @@ class Follower:
         self._history = NO_HISTORY
         self._epoch = 0
         self._master_url = ""
+        # What replicas hold of this log, as it told last; empty while that is not known.
+        self._held: tuple[int, ...] | None = ()
         # Why it does not serve this log. Kept over links and in GREETED, until it says otherwise:
         # set in REFUSED, empty in JOINED.
         self._refusal = Refusal("")
@@ -288,6 +290,7 @@ class Follower:
         assert isinstance(job, Install)
         self._accepted = ()
         self._refusal = Refusal("")
+        self._held = ()
         self._lag.apply(job.offer.position.offset, job.offer.time_ms)
         if self._stage is _Stage.SYNCING:
             self._say_hello(now_ns)
@@ -395,6 +398,7 @@ class Follower:
             heartbeat_ns=self._interval_ns,
             has_synced=self._log.has_synced,
             clock_offset_ns=self._clock.offset_ns,
+            held=self._held,
         )
 
     # Transitions: each forgets what its stage must not keep, and nothing else sets the stage.
@@ -516,6 +520,7 @@ class Follower:
                 self._lag.begin_link()
             else:
                 self._lag.begin_reign()
+                self._held = ()
             self._history, self._epoch = beat.history, beat.epoch
             self._loss = ""
             self._buffer.clear()
@@ -531,6 +536,7 @@ class Follower:
             # A catch-up may have gone ahead of heartbeats that wait in the queue.
             self._lag.reach(beat.last_offset)
         if self._stage is _Stage.JOINED:
+            self._held = beat.held
             self._look_level(now_ns)
         if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
             self._acknowledge(now_ns)

@@ -95,6 +95,8 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         heartbeat_ns: Time between two heartbeats.
         clock_offset_ns: See `MasterClock`.
         has_synced: Whether its data was ever a whole state of its master.
+        held: What replicas hold of this log, see `Heartbeat`; empty while that is not known, None
+            where the master does not tell.
     """
 
     state: LinkState
@@ -112,3 +114,4 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     heartbeat_ns: int
     has_synced: bool
     clock_offset_ns: int = 0
+    held: tuple[int, ...] | None = ()

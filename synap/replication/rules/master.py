@@ -220,6 +220,7 @@ class Master:
         return Heartbeat(
             reign.history, reign.epoch, self._log.position.offset, wall_ms,
             self._options.heartbeat_interval_ms,
+            self._roster.held_offsets(messages.MAX_PEERS, self._log.lineage, self._hooks.is_known),
         )  # fmt: skip
 
     def awaited(self) -> tuple[Awaited, ...]:

@@ -465,6 +465,8 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
         last_offset: Last offset in the master's log; 0 on an empty one.
         clock_ms: The master's wall clock.
         interval_ms: Time to the next heartbeat at most.
+        held: The last offset that one replica holds, that two hold, and so on; of the newest reign.
+            None where the master does not tell, as programs before.
     """
 
     history: History
@@ -472,6 +474,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
     last_offset: Offset
     clock_ms: Milliseconds
     interval_ms: IntervalMs
+    held: Annotated[tuple[Offset, ...], Meta(max_length=MAX_PEERS)] | None = None
 
 
 class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):

@@ -45,6 +45,11 @@ def held_offset(offsets: Iterable[int], replicas: int) -> int:
     return highest[replicas - 1] if replicas <= len(highest) else 0
 
 
+def held_offsets(offsets: Iterable[int], most: int) -> tuple[int, ...]:
+    """Return the last offset that one replica holds, that two hold, and so on up to `most`."""
+    return tuple(sorted(offsets, reverse=True)[:most])
+
+
 class Waiting(Generic[Item]):
     """What waits for a number of replicas to hold an offset, each thing until its deadline.
 

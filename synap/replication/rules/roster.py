@@ -213,6 +213,12 @@ class Roster:
         """
         return quorum.held_offset(self._counting_offsets(lineage, is_known), replicas)
 
+    def held_offsets(
+        self, most: int, lineage: Lineage, is_known: Callable[[str], bool] = bool
+    ) -> tuple[int, ...]:
+        """Return `held_offset` of one replica, of two, and so on up to `most`."""
+        return quorum.held_offsets(self._counting_offsets(lineage, is_known), most)
+
     def welcome_peers(self) -> list[bytes]:
         """Return the connections of the replicas that were welcomed."""
         return [replica.peer for replica in self._by_id.values() if self._is_holding(replica)]

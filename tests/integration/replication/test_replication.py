@@ -62,7 +62,7 @@ async def test_replica_that_joins_under_load_has_every_frame_once(bench):
 
 @on_loop
 async def test_live_frames_reach_three_replicas(bench):
-    """Cites S1."""
+    """Cites S1 and Q6."""
     async with bench:
         master = await bench.master()
         replicas = [await bench.replica(master, f"replica{n}") for n in range(3)]
@@ -72,6 +72,9 @@ async def test_live_frames_reach_three_replicas(bench):
             await asyncio.sleep(0)
         await until_level(master, *replicas)
         assert {each.data_dir.position for each in replicas} == {master.data_dir.position}
+        # Each hears how far all of them are.
+        held = (master.data_dir.position.offset,) * 3
+        await eventually(lambda: all(each.status.held == held for each in replicas))
 
 
 @on_loop

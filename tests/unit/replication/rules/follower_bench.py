@@ -80,8 +80,10 @@ class Bench:
         self.now_ns = 1000 * SECOND_NS
         self.follower.connect(self.now_ns)
 
-    def beat(self, last_offset: int, history: bytes = HISTORY) -> None:
-        beat = Heartbeat(history, 1, last_offset, 1000, 1000)
+    def beat(
+        self, last_offset: int, history: bytes = HISTORY, held: tuple[int, ...] | None = None
+    ) -> None:
+        beat = Heartbeat(history, 1, last_offset, 1000, 1000, held)
         self.follower.hear(beat, b"", self.now_ns)
 
     def publish(self, *frames: Frame, history: bytes = HISTORY) -> None:

@@ -161,6 +161,30 @@ def test_new_history_in_a_heartbeat_leads_to_a_new_hello():
     ]
 
 
+def test_what_is_held_counts_in_a_joined_log_and_goes_with_its_reign():
+    """Cites Q6."""
+    bench = Bench(held=3)
+
+    def held() -> tuple[int, ...] | None:
+        return bench.follower.status(bench.now_ns).held
+
+    bench.beat(3, held=(3, 2))
+    assert held() == ()
+    bench.welcome(3)
+    bench.beat(3, held=(3, 2))
+    assert held() == (3, 2)
+    bench.beat(3, FOREIGN, held=(9, 9))
+    assert held() == ()
+
+
+def test_master_that_does_not_tell_what_is_held_is_followed():
+    """Cites Q6."""
+    bench = Bench(held=3)
+    bench.join(3)
+    bench.beat(3, held=None)
+    assert (bench.state, bench.follower.status(bench.now_ns).held) == (LinkState.IN_SYNC, None)
+
+
 def test_damaged_frame_in_the_stream_is_a_violation():
     """Cites J7."""
     bench = Bench(held=3)

@@ -53,6 +53,7 @@ EVERY_KIND = [
     (messages.answers, OFFER, b""),
     (messages.answers, SnapshotChunk(8, 4096, 77), b"image"),
     (messages.stream, Heartbeat(HISTORY, 3, 612, 1_700_000_000_000, 1000), b""),
+    (messages.stream, Heartbeat(HISTORY, 3, 612, 1_700_000_000_000, 1000, (612, 9)), b""),
     (messages.stream, Published(HISTORY), b"frame"),
 ]
 CODECS = [messages.requests, messages.answers, messages.stream]
