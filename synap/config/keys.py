@@ -500,6 +500,8 @@ class Watch(Section, frozen=True):
     """Newest changes in MiB that each worker keeps at hand for its watchers."""
     max_inline_kb: Annotated[int, Within(0, 131_072)] = 64
     """Largest value in KiB that events tell; of a longer one they say that it has changed."""
+    stalled_timeout_secs: Annotated[int, Within(1, 3600)] = 30
+    """Seconds after which a watcher that takes nothing of what waits for it is cut off."""
 
 
 class Config(Section, frozen=True):

@@ -5,8 +5,7 @@ local_node          this worker's share of its node: store, board, counters
 store_watch         reads that wait for the store: one look for all of them
 known_lineages      whose the entries of the log are
 exports             keys as lines of JSON
-watching            the change feed on one worker: who watches, and the look that wakes them
-watch               one watcher's way through the feed
+feed/               the change feed on one worker
 node_facts          what a node tells of itself
 node_processes      its processes, by what they are
 rates               how often things happen

@@ -6,7 +6,9 @@ A batch keeps what was made of it, so that a second watcher of the same keys cos
 from __future__ import annotations
 
 from base64 import b64encode
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 import msgspec
 
@@ -16,6 +18,8 @@ from synap.watch.filters import Selector
 
 # What an entry takes up beside its bytes, about.
 _CHANGE_BYTES = 200
+# From so many changes on it is looked up by key which of them somebody wants.
+_MANY = 16
 _encode = msgspec.json.Encoder().encode
 _CAUSES = {cause.value: cause.name.lower() for cause in Cause}
 
@@ -70,11 +74,13 @@ class Batch:
         token: The printed place of its end.
         count: Changes of users' keys; none for a frame about other things.
         size: About what it takes up, in bytes.
+        told: Its events, by the numbers of the changes in them and by how they are told; for
+            `forms`.
     """
 
     __slots__ = (
-        "_bodies", "_changes", "_made", "_pairs", "_reigns", "_selected", "count", "first_offset",
-        "last_offset", "size", "time_ms", "token",
+        "_bodies", "_by_key", "_changes", "_made", "_pairs", "_reigns", "_selected", "count",
+        "first_offset", "last_offset", "size", "time_ms", "token", "told",
     )  # fmt: skip
 
     def __init__(self, frame: Frame, reigns: Reigns) -> None:
@@ -99,6 +105,9 @@ class Batch:
         self._selected: dict[Selector, tuple[int, ...]] = {}
         self._made: dict[tuple[int, Values], bytes] = {}
         self._bodies: dict[tuple[tuple[int, ...], Values], bytes] = {}
+        self.told: dict[tuple[tuple[int, ...], object], bytes] = {}
+        # Where there are many changes, their keys in order with their numbers.
+        self._by_key: list[tuple[bytes, int]] | None = None
 
     @property
     def changes(self) -> list[Change]:
@@ -120,15 +129,34 @@ class Batch:
         if found is None:
             if selector.is_all:
                 found = tuple(range(self.count))
-            else:
+            elif self.count < _MANY:
                 accepts = selector.accepts
                 found = tuple(
                     number
                     for number, key in enumerate(self.told_keys())
                     if key is None or accepts(key)
                 )
+            else:
+                found = tuple(sorted(self._found(selector)))
             self._selected[selector] = found
         return found
+
+    def _found(self, selector: Selector) -> Iterator[int]:
+        """Yield what `select` returns, without a look at every change for every selector."""
+        if self._by_key is None:
+            keys = enumerate(self.told_keys())
+            # A FLUSH comes first: no key is empty.
+            self._by_key = sorted((key or b"", number) for number, key in keys)
+        by_key, accepts = self._by_key, selector.accepts
+        for _, number in takewhile(lambda each: not each[0], by_key):
+            yield number
+        for span in selector.spans:
+            for at in range(bisect_left(by_key, (span.prefix or b"\0",)), len(by_key)):
+                key, number = by_key[at]
+                if not span.holds(key):
+                    break
+                if accepts(key):
+                    yield number
 
     def body(self, numbers: tuple[int, ...], values: Values) -> bytes:
         """Return the fields of an event about some of the changes, as JSON without its braces."""

@@ -77,7 +77,7 @@ class Selector:
         filter: What is wanted.
     """
 
-    __slots__ = ("__weakref__", "_is_wanted", "_may_read", "filter")
+    __slots__ = ("__weakref__", "_is_wanted", "_may_read", "_spans", "filter")
 
     def __init__(self, filter: Filter, may_read: Callable[[bytes], bool] | None = None) -> None:
         """
@@ -87,6 +87,14 @@ class Selector:
         self.filter = filter
         self._is_wanted = filter.test()
         self._may_read = may_read
+        self._spans: tuple[KeySpan, ...] | None = None
+
+    @property
+    def spans(self) -> tuple[KeySpan, ...]:
+        """Where all keys lie that it may take, as `Filter.spans`."""
+        if self._spans is None:
+            self._spans = self.filter.spans()
+        return self._spans
 
     @property
     def is_all(self) -> bool:

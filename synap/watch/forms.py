@@ -32,12 +32,34 @@ class Form(Enum):
     LIST = "list"
 
 
-def change(batch: Batch, numbers: tuple[int, ...], form: Form, values: Values) -> bytes:
+class Manner:
+    """How a watcher is told. Those who are told alike share one, and what is made for it.
+
+    Attributes:
+        form: Of the events.
+        values: Of the values in them.
+    """
+
+    __slots__ = ("form", "values")
+
+    def __init__(self, form: Form, values: Values) -> None:
+        self.form = form
+        self.values = values
+
+
+def change(batch: Batch, numbers: tuple[int, ...], manner: Manner) -> bytes:
     """Return the event of a batch, with some of its changes."""
-    body, position = batch.body(numbers, values), batch.token.encode()
-    if form is Form.EVENTS:
+    found = batch.told.get((numbers, manner))
+    if found is None:
+        found = batch.told[numbers, manner] = _change(batch, numbers, manner)
+    return found
+
+
+def _change(batch: Batch, numbers: tuple[int, ...], manner: Manner) -> bytes:
+    body, position = batch.body(numbers, manner.values), batch.token.encode()
+    if manner.form is Form.EVENTS:
         return b"event: change\nid: %b\ndata: {%b}\n\n" % (position, body)
-    if form is Form.LINES:
+    if manner.form is Form.LINES:
         return b'{"event":"change","position":"%b",%b}\n' % (position, body)
     return b'{"position":"%b",%b}' % (position, body)
 

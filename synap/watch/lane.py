@@ -8,11 +8,11 @@ and nothing is done for them. So ten thousand that wait for other keys cost noth
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from synap.watch.changes import Batch, Values
+from synap.watch.changes import Batch
 from synap.watch.filters import Selector
-from synap.watch.forms import Form, change
+from synap.watch.forms import Manner, change
 
 
 class Watcher:
@@ -20,21 +20,46 @@ class Watcher:
 
     Attributes:
         group: What it shares with watchers of the same keys.
-        form, values: How it is told.
+        manner: How it is told.
         place: The offset up to which it has had everything; while it waits, that or the lane's
             head, whichever is further.
     """
 
-    __slots__ = ("form", "group", "place", "values")
+    __slots__ = ("group", "manner", "place")
 
-    def __init__(self, group: Group, form: Form, values: Values, place: int) -> None:
+    def __init__(self, group: Group, manner: Manner, place: int) -> None:
         self.group = group
-        self.form = form
-        self.values = values
+        self.manner = manner
         self.place = place
 
     def wake(self) -> None:
         """Learn that there is something new after `place`. For a subclass."""
+
+
+class Gathered:
+    """Events that follow a place. Belongs to all who were told of them: change nothing.
+
+    Attributes:
+        events: In order.
+        place: The last offset that was looked at.
+    """
+
+    __slots__ = ("_part", "events", "place")
+
+    def __init__(self, events: list[bytes], place: int) -> None:
+        self.events = events
+        self.place = place
+        self._part: bytes | None = None
+
+    @property
+    def part(self) -> bytes:
+        """All of them, as they go into a stream."""
+        if self._part is None:
+            self._part = b"".join(self.events)
+        return self._part
+
+
+NOTHING = Gathered([], 0)
 
 
 class Group:
@@ -46,7 +71,7 @@ class Group:
         size: How many there are, those that do not wait too.
     """
 
-    __slots__ = ("_key", "_made", "look", "selector", "size", "waiting")
+    __slots__ = ("_made", "_until", "look", "selector", "size", "waiting")
 
     def __init__(self, selector: Selector) -> None:
         self.selector = selector
@@ -54,50 +79,66 @@ class Group:
         self.size = 0
         # The number of the move that woke it last.
         self.look = 0
-        # What was gathered last, and from what: many that wait are woken by the same.
-        self._key: tuple[int, int, Form, Values] | None = None
-        self._made: tuple[list[bytes], int] = [], 0
+        # What was gathered up to the newest head, by where that begins: many that wait are woken by
+        # the same.
+        self._until = 0
+        self._made: dict[tuple[int, Manner], Gathered] = {}
+
+    def known(self, watcher: Watcher, until: int) -> Gathered | None:
+        """Return what another watcher at the same place was told; None where there was none."""
+        if until != self._until:
+            return None
+        return self._made.get((watcher.place, watcher.manner))
 
     def gather(
-        self, watcher: Watcher, batches: list[Batch], limit_bytes: int, limit_events: int
-    ) -> tuple[list[bytes], int]:
-        """Return the next events for a watcher, and its place after them.
+        self,
+        watcher: Watcher,
+        batches: Sequence[Batch],
+        until: int,
+        limit_bytes: int,
+        limit_events: int,
+    ) -> Gathered:
+        """Return the next events for a watcher.
 
         Args:
             batches: What follows its place.
+            until: The head up to which they do.
             limit_bytes: Ends with the event that reaches it.
             limit_events: From 1.
         """
-        key = watcher.place, batches[-1].last_offset, watcher.form, watcher.values
-        if self._key == key:
-            return self._made
-        made = gather(batches, self.selector, watcher.form, watcher.values, limit_bytes,
-                      limit_events)  # fmt: skip
-        if limit_events > len(made[0]):
-            self._key, self._made = key, made
+        if not batches:
+            return Gathered([], until)
+        made = gather(batches, self.selector, watcher.manner, limit_bytes, limit_events)
+        if limit_events > len(made.events):
+            if until != self._until:
+                self._until, self._made = until, {}
+            self._made[watcher.place, watcher.manner] = made
         return made
+
+    def forget(self) -> None:
+        """Forget what was gathered: the log is another one."""
+        self._until, self._made = 0, {}
 
 
 def gather(
     batches: Iterable[Batch],
     selector: Selector,
-    form: Form,
-    values: Values,
+    manner: Manner,
     limit_bytes: int,
     limit_events: int,
-) -> tuple[list[bytes], int]:
-    """Return the events of batches, and the last offset that was looked at; see `Group.gather`."""
+) -> Gathered:
+    """Return the events of batches; see `Group.gather`."""
     events: list[bytes] = []
     place = 0
     for batch in batches:
         numbers = batch.select(selector)
         if numbers:
-            events.append(change(batch, numbers, form, values))
+            events.append(change(batch, numbers, manner))
             limit_bytes -= len(events[-1])
         place = batch.last_offset
         if limit_bytes <= 0 or len(events) >= limit_events:
             break
-    return events, place
+    return Gathered(events, place)
 
 
 class Lane:
@@ -165,10 +206,11 @@ class Lane:
         watcher.place = self.place_of(watcher)
         watcher.group.waiting.pop(watcher, None)
 
-    def watchers(self) -> Iterator[Watcher]:
-        """Yield those that wait."""
+    def begin_at(self, head: int) -> None:
+        """Begin on another log, while nobody waits."""
+        self.head = head
         for group in self._groups.values():
-            yield from group.waiting
+            group.forget()
 
     def advance(self, batches: Iterable[Batch] | None, head: int) -> None:
         """Move on to `head`, and wake those that want something of what came.

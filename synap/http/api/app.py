@@ -49,10 +49,10 @@ from synap.http.api.routing import RawPathRouter
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.ipc.writer_client import WriterClient
 from synap.service.account_directory import AccountDirectory
+from synap.service.feed.watching import Watching
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.password_checks import PasswordChecks
-from synap.service.watching import Watching
 
 if TYPE_CHECKING:
     from synap.config.keys import Config

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from synap.service.watch import PART_BYTES, Output
+from synap.service.feed.watch import PART_BYTES, Output
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 

@@ -10,7 +10,7 @@ from synap.place import Reigns
 from synap.position import START, Position, Reign
 from synap.watch.changes import Batch, Values
 from synap.watch.filters import Selector, filter_of
-from synap.watch.forms import Form
+from synap.watch.forms import Form, Manner
 from synap.watch.lane import Lane, Watcher
 from synap.watch.ring import Ring
 
@@ -18,6 +18,7 @@ HISTORY = bytes.fromhex("9f2c11aa") + bytes(12)
 REIGNS = Reigns((Reign(1, HISTORY, 1),))
 ALL = Selector(filter_of())
 INLINE = Values(is_inline=True, max_bytes=1024)
+LIST = Manner(Form.LIST, INLINE)
 
 
 def frames_of(batches: Iterable[Sequence[Entry]], previous: Position = START) -> list[Frame]:
@@ -49,7 +50,7 @@ class HandWatcher(Watcher):
     """A watcher that counts how often it is woken, and reads when it is told to."""
 
     def __init__(self, lane: Lane, selector: Selector, place: int = 0) -> None:
-        super().__init__(lane.join(selector), Form.LIST, INLINE, place)
+        super().__init__(lane.join(selector), LIST, place)
         self.lane = lane
         self.woken = 0
 
@@ -61,10 +62,14 @@ class HandWatcher(Watcher):
         self.lane.stop_waiting(self)
         events: list[bytes] = []
         while self.place < self.lane.head:
-            batches = ring.after(self.place, self.lane.head)
-            assert batches, "the ring reaches back to it"
-            found, self.place = self.group.gather(self, batches, limit_bytes, 1 << 20)
-            events += found
+            until = self.lane.head
+            found = self.group.known(self, until)
+            if found is None:
+                batches = ring.after(self.place, until)
+                assert batches, "the ring reaches back to it"
+                found = self.group.gather(self, batches, until, limit_bytes, 1 << 20)
+            self.place = found.place
+            events += found.events
         assert self.lane.wait(self)
         return [json.loads(event) for event in events]
 

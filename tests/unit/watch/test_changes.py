@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 
 import pytest
 
@@ -10,13 +11,13 @@ from synap.frame import ACCOUNTS, FLUSH, MARK, REQUESTS, SET, Cause, Entry
 from synap.watch import forms
 from synap.watch.changes import Values
 from synap.watch.filters import Selector, filter_of
-from synap.watch.forms import Form
+from synap.watch.forms import Form, Manner
 from tests.unit.watch.feeds import ALL, FLUSHED, INLINE, batches_of, removal, sets
 
 
 def changes_of(*entries: Entry, values: Values = INLINE) -> list[dict[str, object]]:
     (batch,) = batches_of(entries)
-    return json.loads(forms.change(batch, batch.select(ALL), Form.LIST, values))["changes"]
+    return json.loads(forms.change(batch, batch.select(ALL), Manner(Form.LIST, values)))["changes"]
 
 
 def test_set_is_told_with_its_version_and_deadline() -> None:
@@ -51,7 +52,7 @@ def test_removal_is_told_with_its_cause(cause: Cause) -> None:
 def test_flush_is_for_everybody() -> None:
     (batch,) = batches_of([*sets("a"), FLUSHED, Entry(FLUSH, b"p:")])
     numbers = batch.select(Selector(filter_of(keys=[b"other"])))
-    told = json.loads(forms.change(batch, numbers, Form.LIST, INLINE))["changes"]
+    told = json.loads(forms.change(batch, numbers, Manner(Form.LIST, INLINE)))["changes"]
     assert told == [{"op": "flush"}, {"op": "flush", "prefix": "p:"}]
 
 
@@ -66,20 +67,36 @@ def test_other_spaces_and_marks_are_no_changes() -> None:
     assert batch.token == "3-9f2c11aa"
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_many_changes_are_selected_as_few_are(seed: int) -> None:
+    random = Random(seed)
+    names = [f"{letter}:{number}" for letter in "abc" for number in range(20)] + ["\0"]
+    entries = [*sets(*random.choices(names, k=100)), FLUSHED, removal("a:1"), *sets("b:1")]
+    (batch,) = batches_of(entries)
+    keys = [None if change.operation == FLUSH else change.key for change in batch.changes]
+    for wanted in (
+        filter_of([b"a:1", b"c:3", b"none"]), filter_of(prefixes=[b"b:", b"b:1"]),
+        filter_of([b"b:1"], [b"a:1"], [b"?:7", b"c:*"]), filter_of(prefixes=[b"b", b"\0"]),
+    ):  # fmt: skip
+        selector = Selector(wanted, lambda key: key != b"c:3")
+        expected = [n for n, key in enumerate(keys) if key is None or selector.accepts(key)]
+        assert list(batch.select(selector)) == expected
+
+
 def test_change_is_told_in_each_form() -> None:
     (batch,) = batches_of(sets("a"))
     numbers = batch.select(ALL)
     body = batch.body(numbers, INLINE)
-    line = forms.change(batch, numbers, Form.LINES, INLINE)
+    line = forms.change(batch, numbers, Manner(Form.LINES, INLINE))
     assert json.loads(line)["event"] == "change"
     assert line.endswith(b"}\n")
-    event = forms.change(batch, numbers, Form.EVENTS, INLINE)
+    event = forms.change(batch, numbers, Manner(Form.EVENTS, INLINE))
     assert event == b"event: change\nid: 1-9f2c11aa\ndata: {" + body + b"}\n\n"
 
 
 def test_value_with_line_ends_stays_on_one_line() -> None:
     (batch,) = batches_of([Entry(SET, b"a\nb", b"1\r\n2")])
-    assert forms.change(batch, (0,), Form.EVENTS, INLINE).count(b"\n") == 4
+    assert forms.change(batch, (0,), Manner(Form.EVENTS, INLINE)).count(b"\n") == 4
 
 
 def test_reset_has_a_browser_forget_where_it_was() -> None:

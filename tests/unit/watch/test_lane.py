@@ -73,6 +73,19 @@ def test_move_without_its_batches_wakes_everybody() -> None:
     assert (watcher.woken, watcher.place) == (1, 0)
 
 
+def test_nothing_of_a_log_is_told_after_another_one_took_its_place() -> None:
+    lane, ring = Lane(0), Ring(0, 1 << 20)
+    watcher = HandWatcher(lane, ALL)
+    lane.wait(watcher)
+    moved(lane, ring, *batches_of(sets("lost")))
+    assert keys_in(watcher.read(ring)) == [["lost"]]
+    lane.stop_waiting(watcher)
+    lane.begin_at(0)
+    other, watcher.place = Ring(0, 1 << 20), 0
+    moved(lane, other, *batches_of(sets("kept")))
+    assert keys_in(watcher.read(other)) == [["kept"]]
+
+
 def test_last_of_a_group_leaves_nothing_behind() -> None:
     lane = Lane(0)
     selector = Selector(filter_of([b"a"], [b"b"], [b"c*"]))

@@ -25,10 +25,12 @@ from synap.http.api.trusted_proxies import TrustedProxies
 from synap.http.server.framing import FEED
 from synap.place import Place, parse_place
 from synap.request_errors import AccessRefused, InvalidRequest
+from synap.service.feed.live_watch import LiveWatch
+from synap.service.feed.poll import Poll
+from synap.service.feed.watch import FeedClosed, Start
+from synap.service.feed.watching import Watching
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.service.watch import FeedClosed, LiveWatch, Poll, Start
-from synap.service.watching import Watching
 from synap.watch.filters import Filter, filter_of
 from synap.watch.forms import Form
 
@@ -95,10 +97,11 @@ class Feed(Resource):
         if req.method == "HEAD":
             return
         watching = self._watching
-        values = watching.values(is_inline=is_inline)
+        manner = watching.manner(form, is_inline=is_inline)
+        about = (req.caller, wanted, manner, start.place, replicas)
         if form is Form.LIST:
             recheck = self._recheck_of(req)
-            poll = watching.join(Poll, req.caller, wanted, form, values, start.place, replicas)
+            poll = watching.join(Poll, *about, holder=req.holder)
             begin = poll.token
             try:
                 resp.data = await _poll(poll, wait, limit, self._api.max_answer_bytes)
@@ -110,7 +113,7 @@ class Feed(Resource):
             return
         # Proxies that keep answers back until they are whole would keep these for ever.
         resp.set_header("X-Accel-Buffering", "no")
-        watch = watching.join(LiveWatch, req.caller, wanted, form, values, start.place, replicas)
+        watch = watching.join(LiveWatch, *about, holder=req.holder)
         spans = common(req.caller.readable, wanted.spans()) if start.has_initial else None
         watch.prepare(self._recheck_of(req), spans)
         if FEED in req.scope.get("extensions", ()):

@@ -18,14 +18,19 @@ import pytest
 
 from synap.auth.permissions import TRUSTED
 from synap.commands.key_spans import ALL_KEYS
-from synap.errors import FeedCompacted, FeedDiverged, WatchersFull
+from synap.errors import FeedCompacted, FeedDiverged, ReadOnlyReplica, WatchersFull
 from synap.http.api.feed_stream import FeedStream
-from synap.place import Place, parse_place
-from synap.service import watching as watching_module
+from synap.place import Place, Reigns, parse_place
+from synap.request_errors import ShareTaken
+from synap.service.feed import tailed_log
+from synap.service.feed.live_watch import LiveWatch
+from synap.service.feed.poll import Poll
+from synap.service.feed.watch import FeedClosed
+from synap.service.feed.watching import Watching
 from synap.service.local_node import LocalNode
-from synap.service.watch import LiveWatch, Poll
-from synap.service.watching import Watching
 from synap.shared.board import Board, BoardView
+from synap.shared.watcher_counts import WatcherCounts
+from synap.watch.changes import Batch
 from synap.watch.filters import Filter, filter_of
 from synap.watch.forms import Form
 from synap.watch.tail import Tail
@@ -71,6 +76,7 @@ class Written(OneNode):
         data_dir = self.data_dir
         view = BoardView(
             role="master",
+            first_sync_done=True,
             generation=data_dir.store.generation,
             epoch=data_dir.wal.epoch,
             history=data_dir.wal.history,
@@ -91,18 +97,22 @@ class Written(OneNode):
         return self.watching.node.reigns(self.data_dir.wal.history).token(offset)
 
     def join(
-        self, wanted: Filter | None = None, place: str | None = None, replicas: int = 0
+        self,
+        wanted: Filter | None = None,
+        place: str | None = None,
+        replicas: int = 0,
+        holder: str = "ann",
     ) -> Poll:
         start = None if place is None else parse_place(place)
         return self.watching.join(
-            Poll, TRUSTED, wanted or filter_of(), Form.LIST,
-            self.watching.values(is_inline=True), start, replicas,
+            Poll, TRUSTED, wanted or filter_of(), self.watching.manner(Form.LIST, is_inline=True),
+            start, replicas, holder=holder,
         )  # fmt: skip
 
     def live(self, place: str | None = None) -> LiveWatch:
         start = None if place is None else parse_place(place)
-        values = self.watching.values(is_inline=True)
-        return self.watching.join(LiveWatch, TRUSTED, filter_of(), Form.LINES, values, start, 0)
+        manner = self.watching.manner(Form.LINES, is_inline=True)
+        return self.watching.join(LiveWatch, TRUSTED, filter_of(), manner, start, 0, holder="ann")
 
     def stream(
         self,
@@ -277,15 +287,77 @@ async def test_watchers_of_replicas_are_told_what_these_hold(tmp_path: Path, run
 
 
 @on_loop
+async def test_watchers_at_a_replica_are_told_what_its_master_says_is_held(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        first, second = written.write("a"), written.write("b")
+        written.show(role="replica", held=(2, 1))
+        watch, other = (written.join(place="0-00000000", replicas=each) for each in (1, 2))
+        seen = [[event["position"] for event in await told(each)] for each in (watch, other)]
+        assert seen == [[first, second], [first]]
+        third = written.write("c")
+        assert await told(other, 0.05) == []
+        # One of them is ahead of this node.
+        written.show(role="replica", held=(9, 3))
+        assert [event["position"] for event in await told(other)] == [second, third]
+        assert written.held == []
+
+
+@on_loop
+async def test_what_was_held_of_another_log_is_told_nobody(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        written.write("a")
+        written.show(role="replica", held=(1,), history=bytes(15) + b"x")
+        watch = written.join(place="0-00000000", replicas=1)
+        assert await told(watch, 0.05) == []
+
+
+@on_loop
+async def test_replica_of_a_master_that_does_not_tell_takes_no_such_watcher(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        written.show(role="replica", held=())
+        watch = written.join(replicas=1)
+        written.show(role="replica", held=None)
+        with pytest.raises(ReadOnlyReplica):
+            written.join(replicas=1)
+        with pytest.raises(FeedClosed, match="not_master"):
+            await watch.some(NO_LIMIT, time.monotonic() + 2)
+
+
+@on_loop
 async def test_one_watcher_more_than_may_be_is_refused(tmp_path: Path, run_dir: Path) -> None:
     written = Written(tmp_path, watch__max_watchers=2)
     async with written.feed() as watching:
-        first, _ = written.join(), written.join()
+        first, _ = written.join(holder="ann"), written.join(holder="ben")
         with pytest.raises(WatchersFull):
-            written.join()
+            written.join(holder="eve")
         watching.leave(first)
         watching.leave(first)
-        written.join()
+        written.join(holder="eve")
+
+
+@on_loop
+async def test_one_user_leaves_places_to_others_on_all_workers(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path, watch__max_watchers=20)
+    other_worker = WatcherCounts(written.paths.run_dir)
+    async with written.feed() as watching:
+        other_worker.add("ann", 4)
+        other_worker.add("ben", 1)
+        first, *_ = [written.join(holder="ann") for _ in range(5)]
+        with pytest.raises(ShareTaken, match="watchers come to at most 20"):
+            written.join(holder="ann")
+        written.join(holder="ben")
+        watching.leave(first)
+        written.join(holder="ann")
+    other_worker.close()
 
 
 async def check_mirror(written: Written, rounds: int = 30) -> None:
@@ -314,42 +386,37 @@ async def test_mirror_equals_the_store_after_each_change(tmp_path: Path, run_dir
         await check_mirror(written)
 
 
-async def _bugged(folder: Path) -> None:
-    written = Written(folder)
+def moved_by(step: int) -> Callable[[Reigns, int], Place]:
+    """Return a `Reigns.place` that is off by so many."""
+    original = Reigns.place
+    return lambda reigns, offset: original(reigns, offset + step)
+
+
+def all_but_first(read: Callable[..., list[Batch]]) -> Callable[..., list[Batch]]:
+    """Return a `Tail.read` that leaves a frame out."""
+    return lambda *arguments: read(*arguments)[1:]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "bug"),
+    [(Reigns, "place", moved_by(1)), (Reigns, "place", moved_by(-1)),
+     (Tail, "read", all_but_first(Tail.read))],
+    ids=["too_far_after_the_first_state", "too_early_after_it", "frames_left_out"],
+)  # fmt: skip
+@on_loop
+async def test_planted_bug_is_seen(
+    tmp_path: Path,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    bug: Callable[..., object],
+) -> None:
+    monkeypatch.setattr(owner, name, bug)
+    written = Written(tmp_path)
     async with written.feed():
         with pytest.raises((AssertionError, TimeoutError)):
             await check_mirror(written)
-
-
-@on_loop
-async def test_planted_bug_is_seen_one_too_far_after_the_first_state(
-    tmp_path: Path, run_dir: Path
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        reigns = watching_module.Reigns
-        original = reigns.place
-        patch.setattr(reigns, "place", lambda self, offset: original(self, offset + 1))
-        await _bugged(tmp_path)
-
-
-@on_loop
-async def test_planted_bug_is_seen_one_too_early_after_the_first_state(
-    tmp_path: Path, run_dir: Path
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        original = watching_module.Reigns.place
-        patch.setattr(
-            watching_module.Reigns, "place", lambda self, offset: original(self, offset - 1)
-        )
-        await _bugged(tmp_path)
-
-
-@on_loop
-async def test_planted_bug_is_seen_frames_that_are_left_out(tmp_path: Path, run_dir: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        original = Tail.read
-        patch.setattr(Tail, "read", lambda self, *rest: original(self, *rest)[1:])
-        await _bugged(tmp_path)
 
 
 @on_loop
@@ -358,7 +425,7 @@ async def test_planted_bug_is_seen_no_reset(tmp_path: Path, run_dir: Path) -> No
     async with written.feed():
         written.write("a")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(watching_module, "reset_for", lambda *_: None)
+            patch.setattr(tailed_log, "reset_for", lambda *_: None)
             watch = written.join(place="1-01234567")
             watch.place, watch.at = 1, None
             written.write("b")
