@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 5.0
 # Of a replica that its master serves.
 _LINKED = ("in_sync", "catching_up", "lagging", "syncing")
 
-failover_app = typer.Typer(help="Replace a master that is lost.")
+failover_app = typer.Typer()
 
 
 def register(app: typer.Typer) -> None:
@@ -104,7 +104,8 @@ def failover_command(
     """Promote the best replica of a master that is lost, and have the others follow it.
 
     Name every node by --url or --hosts. Nobody is promoted where a write may be missing that was
-    acknowledged, unless --force is given: the message says what is missing.
+    acknowledged, unless --force is given: the message says what is missing. The commands below are
+    for clusters whose agents do all this by themselves (failover.engine).
     """
     if context.invoked_subcommand is not None:
         return

@@ -62,7 +62,10 @@ def status_command(
     if watch:
         _watch(urls, is_json=output == "json")
         return
-    found = cluster_status(urls)
+    try:
+        found = cluster_status(urls)
+    except CallFailed as error:
+        raise CallFailed(f"{error}; name another node by --url, which knows the rest") from error
     findings = cluster_findings(found)
     if output == "json":
         typer.echo(json.dumps([node.shown() for node in found.nodes]))

@@ -38,6 +38,11 @@ _MARGIN = 0.2
 _THREADS = 16
 
 
+# How long a master that was just promoted takes to hear its replicas again.
+_HEARD_SECONDS = 3.0
+_STEP_SECONDS = 0.1
+
+
 class SwitchoverFailed(Exception):
     """The master is not moved, or not wholly; the message says how things stand."""
 
@@ -134,9 +139,8 @@ class Switchover:
             CallFailed: a node that is needed does not answer; writes go on.
         """
         self._know(url, to)
-        old, facts = self._find_master(url)
-        members = [self._member(old, each) for each in facts]
-        new = next((each for each in members if to in (each.id, each.url)), None)
+        old, members = self._find_members(url, to)
+        new = _named_in(members, to)
         if new is None:
             known = ", ".join(each.id for each in members) or "none"
             raise SwitchoverFailed(f"{to} is no replica of {old.id}; its replicas are: {known}")
@@ -150,6 +154,23 @@ class Switchover:
         others = [old, *(each for each in members if each is not new)]
         strays = self.repoint(new, others, address, int(taken["epoch"]))
         return Moved(new, offset, int(taken["epoch"]), away_seconds, strays)
+
+    def _find_members(self, url: str, to: str) -> tuple[Member, list[Member]]:
+        """Return the master and its replicas, having waited for those that it must know.
+
+        A master that was promoted moments ago has not heard its replicas yet: that may be `to`, or
+        another one that would be left behind with the old master.
+        """
+        deadline = self._now() + _HEARD_SECONDS
+        while True:
+            old, facts = self._find_master(url)
+            members = [self._member(old, each) for each in facts]
+            heard = {each.id for each in members}
+            lacking = self._known.keys() - heard - {old.id}
+            if (_named_in(members, to) and not lacking) or self._now() >= deadline:
+                # Those that the operator named and it does not hear are told to follow, too.
+                return old, [*members, *(Member(each, self._known[each]) for each in lacking)]
+            self._sleep(_STEP_SECONDS)
 
     def _know(self, url: str, to: str) -> None:
         """Ask the nodes that the operator named who they are; their own URLs may be others."""
@@ -273,7 +294,7 @@ class Switchover:
         except CallFailed as error:
             raise SwitchoverFailed(
                 f"{old.id} stepped down, and it is unknown whether {new.id} was promoted "
-                f"({error}); ask it by `synap status`, then promote it, or {old.id} by force"
+                f"({error}); ask it by `synap status`, then promote it, or {old.id} by --force"
             ) from error
 
     def repoint(
@@ -326,3 +347,8 @@ class Switchover:
         if not member.url:
             raise CallFailed(f"the URL of {member.id} is not known; set its server.advertise_url")
         return self._http.post(member.url, f"/replication/{action}", body, seconds)
+
+
+def _named_in(members: Sequence[Member], name: str) -> Member | None:
+    """Return the member that a name or URL stands for."""
+    return next((each for each in members if name in (each.id, each.url)), None)

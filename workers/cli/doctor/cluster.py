@@ -53,10 +53,6 @@ _TWO = (
     "keep clients from the one that was not promoted last, and make that one a replica: "
     "`synap follow NEW:15501 --url OLD`"
 )
-_NONE = (
-    "start the old master where it can be had; else `synap failover` with --url for each of the "
-    "other nodes promotes the best replica"
-)
 
 
 def remedy_for(row: NodeStatus) -> str:
@@ -93,4 +89,10 @@ def _findings(found: ClusterStatus) -> Iterator[Finding]:
 def _remedy_without_master(rows: Sequence[NodeStatus]) -> str:
     """Return what gives the cluster a node that takes writes: the reason's end, or a new master."""
     refusing = [row for row in rows if row.role != "replica" and row.state in _OWN_REASONS]
-    return remedy_for(refusing[0]) if refusing else _NONE
+    if refusing:
+        return remedy_for(refusing[0])
+    urls = " ".join(f"--url {row.url}" for row in rows if row.role == "replica" and row.url)
+    return (
+        "start the old master where it can be had; else the best replica is promoted by `synap "
+        f"failover {urls or '--url A --url B'}`, with every node named"
+    )

@@ -33,6 +33,7 @@ class Cluster:
         self.pause_ends = 0.0
         self.has_stepped_down = False
         self.followers = {HEIR: MASTER, OTHER: MASTER}
+        self.heard_at = 0.0
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -53,7 +54,8 @@ class Cluster:
                 "lag_ms": 0, "lag_entries": 0, "local_offset": self.held_offset,
             }  # fmt: skip
         read_only = "stale_epoch" if url == MASTER and self.has_stepped_down else None
-        replicas = [{"id": name_of(each), "url": each} for each in self.followers]
+        heard = self.followers if self.now >= self.heard_at else ()
+        replicas = [{"id": name_of(each), "url": each} for each in heard]
         return facts | {"role": "master", "read_only": read_only, "replicas": replicas}
 
     def post(
@@ -105,12 +107,32 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-def move(cluster: Cluster, url: str = MASTER, to: str = "h") -> Moved:
+def move(cluster: Cluster, url: str = MASTER, to: str = "h", *named: str) -> Moved:
     switchover = Switchover(
-        cluster, timeout_seconds=5.0, tell=lambda _: None,
+        cluster, timeout_seconds=5.0, tell=lambda _: None, named=named,
         now=lambda: cluster.now, sleep=cluster.sleep,
     )  # fmt: skip
     return switchover.run(url, to)
+
+
+def test_master_that_was_promoted_moments_ago_gets_time_to_hear_its_replicas(
+    cluster: Cluster,
+) -> None:
+    cluster.heard_at = 1.0
+    assert move(cluster).strays == {}
+    assert cluster.followers == {MASTER: HEIR, OTHER: HEIR}
+
+
+def test_replica_that_its_master_never_hears_is_told_where_it_was_named(cluster: Cluster) -> None:
+    cluster.followers.pop(OTHER)
+    move(cluster, MASTER, "h", "http://x:1")
+    assert ("x", "follow") in cluster.calls
+
+
+def test_name_of_no_replica_is_refused_with_those_that_there_are(cluster: Cluster) -> None:
+    with pytest.raises(SwitchoverFailed, match="its replicas are: h, o"):
+        move(cluster, MASTER, "typo")
+    assert cluster.now < 5.0
 
 
 @pytest.mark.parametrize(("url", "to"), [(MASTER, "h"), (OTHER, "h"), (HEIR, HEIR)])
