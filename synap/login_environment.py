@@ -22,6 +22,7 @@ USER = "SYNAP_USER"
 PASSWORD = "SYNAP_PASSWORD"
 HINT = (
     f"credentials are missing or wrong; set {API_KEY}, or {USER} and {PASSWORD}{SECRET_FILE_SUFFIX}"
+    ". Where a password is forgotten: `synap user password --help`"
 )
 
 

@@ -81,7 +81,13 @@ def add_user(
 def set_password(
     name: Name, new_password_file: PasswordFile = None, url: NodeUrl = DEFAULT_URL
 ) -> None:
-    """Give a user another password, which is asked for twice."""
+    """Give a user another password, which is asked for twice.
+
+    An administrator may, at the master, for every user but root: that one is in the nodes'
+    configuration. Where its password is forgotten, write a new one to the file that
+    SYNAP_AUTH_ROOT_PASSWORD_FILE names (or to auth.root.password), on every node, and send each
+    node's supervisor HUP; a variable's value itself wants a restart.
+    """
     body = {"new_password": _new_password(new_password_file)}
     _tell(ended(lambda: post(url, f"{_user(name)}/password", body, _SECONDS)))
 
