@@ -10,6 +10,7 @@ Source: the HTML standard, "Server-sent events", https://html.spec.whatwg.org/mu
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 
 import msgspec
 
@@ -84,6 +85,12 @@ def reset(form: Form, reason: str, oldest: str, common: str | None) -> bytes:
     """
     made = event("reset", form, None, reason=reason, oldest=oldest, common=common)
     return made.replace(b"\n", b"\nid\n", 1) if form is Form.EVENTS else made
+
+
+@lru_cache(maxsize=64)
+def progress(form: Form, position: str) -> bytes:
+    """Return the event that tells where a stream stands; many stand at the same place."""
+    return event("progress", form, position)
 
 
 def close(form: Form, position: str | None, reason: str, retry_ms: int) -> bytes:

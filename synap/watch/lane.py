@@ -54,8 +54,11 @@ class Gathered:
     @property
     def part(self) -> bytes:
         """All of them, as they go into a stream."""
+        events = self.events
+        if len(events) == 1:
+            return events[0]
         if self._part is None:
-            self._part = b"".join(self.events)
+            self._part = b"".join(events)
         return self._part
 
 
@@ -109,7 +112,7 @@ class Group:
         if not batches:
             return Gathered([], until)
         made = gather(batches, self.selector, watcher.manner, limit_bytes, limit_events)
-        if limit_events > len(made.events):
+        if self.size > 1 and limit_events > len(made.events):
             if until != self._until:
                 self._until, self._made = until, {}
             self._made[watcher.place, watcher.manner] = made

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from synap.commands.key_spans import KeySpan
 from synap.errors import FeedReset
@@ -33,6 +33,16 @@ _PROGRESS_BEATS = 3
 _RETRY_MS = (250, 3000)
 
 
+class Recheck(Protocol):
+    """Says whether a client may still have what it was given."""
+
+    def is_settled(self) -> bool:
+        """Say whether it may for sure, so that nobody need be asked."""
+
+    async def __call__(self) -> bool:
+        """Say whether it may."""
+
+
 class LiveWatch(Watch):
     """A watcher whose events go out as they come: the answer is a feed, see `exchange`.
 
@@ -51,7 +61,7 @@ class LiveWatch(Watch):
     ) -> None:
         super().__init__(hub, lane, group, manner, at, holder)
         self._output: Output | None = None
-        self._recheck: Callable[[], Awaitable[bool]] | None = None
+        self._recheck: Recheck | None = None
         self._spans: Sequence[KeySpan] | None = None
         self._task: asyncio.Task[None] | None = None
         self._resumed: asyncio.Future[None] | None = None
@@ -62,13 +72,13 @@ class LiveWatch(Watch):
 
     def prepare(
         self,
-        recheck: Callable[[], Awaitable[bool]] | None,
+        recheck: Recheck | None,
         spans: Sequence[KeySpan] | None,
     ) -> None:
         """Say what it needs to know before it begins.
 
         Args:
-            recheck: Says at a beat whether the client may still have this; None where nobody asks.
+            recheck: Asked at each beat; None where nobody asks.
             spans: Where the keys lie that are told first; None for no keys.
         """
         self._recheck = recheck
@@ -106,7 +116,21 @@ class LiveWatch(Watch):
             self._is_queued = True
             self.hub.queue(self)
 
-    def check(self, now: float) -> None:
+    def live(self, now: float) -> None:
+        """Show the client that the stream is alive, at once where it only waits."""
+        if (
+            self in self.group.waiting
+            and self._output is not None
+            and not (self._is_queued or self._paused_at or self.closing)
+            and (self._recheck is None or self._recheck.is_settled())
+        ):
+            self._write(self.beat())
+            return
+        self.is_beat_due = True
+        self.wake()
+        self._check(now)
+
+    def _check(self, now: float) -> None:
         """Cut a client off that takes nothing, and forget one that never began."""
         if self._output is None:
             self.lost()
@@ -245,7 +269,7 @@ class LiveWatch(Watch):
         return self._progress()
 
     def _progress(self) -> bytes:
-        return forms.event("progress", self.manner.form, self.token)
+        return forms.progress(self.manner.form, self.token)
 
     def _goodbye(self, reason: str) -> bytes:
         # Who was cut in its first state must begin anew.

@@ -124,8 +124,11 @@ class Watch(Watcher):
         self.is_beat_due = False
         self.closing = ""
 
-    def check(self, now: float) -> None:
-        """Hold the client to its time; `now` is monotonic, in s. For a subclass."""
+    def live(self, now: float) -> None:
+        """Show the client that it is served, and hold it to its time; `now` is monotonic, in s.
+
+        For a subclass whose client waits for that.
+        """
 
     @property
     def token(self) -> str:

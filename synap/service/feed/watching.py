@@ -45,9 +45,9 @@ Kind = TypeVar("Kind", bound=Watch)
 LOOK_SECONDS = 0.002
 _IDLE_LOOK_SECONDS = 0.008
 _IDLE_AFTER_SECONDS = 0.5
-# Looking and telling have such a part of the worker's time, as far as that makes nobody wait longer
-# than the other figure.
-_PART = 0.1
+# Telling what a look found has such a part of the worker's time, as far as that makes nobody wait
+# longer than the other figure: each look costs a write for each watcher, however little it found.
+_PART = 0.05
 _LONGEST_LOOK_SECONDS = 0.02
 # Each watcher has a beat in 10 s; those of all are spread over so many buckets.
 BEAT_SECONDS = 10.0
@@ -102,7 +102,7 @@ class Watching:
         self._count = 0
         self._is_draining = False
         self._timer: asyncio.TimerHandle | None = None
-        # What the look and the telling took since it began, and when something came last, in s.
+        # What telling took since the last look, and when something came last, in s.
         self._spent = self._moved_at = 0.0
         self._next_beat = 0.0
 
@@ -290,10 +290,9 @@ class Watching:
         try:
             self._look(began)
         finally:
-            took = time.monotonic() - began
             if self._count:
                 is_idle = began - self._moved_at > _IDLE_AFTER_SECONDS
-                pause = _pause(spent + took, is_idle=is_idle)
+                pause = _pause(spent, is_idle=is_idle)
                 self._timer = asyncio.get_running_loop().call_later(pause, self._on_timer)
 
     def _look(self, now: float) -> None:
@@ -311,9 +310,7 @@ class Watching:
             self.drain()
         self._bucket = (self._bucket + 1) % _BUCKETS
         for watch in tuple(self._buckets[self._bucket]):
-            watch.is_beat_due = True
-            watch.wake()
-            watch.check(now)
+            watch.live(now)
         if self._bucket % _LAG_BEATS == 0:
             self._counts.show_lag(self._lag())
 
@@ -350,7 +347,7 @@ def _close(watch: Watch, why: str) -> None:
 
 
 def _pause(spent: float, *, is_idle: bool) -> float:
-    """Return when to look again, in s, where looking and telling took `spent` since the last."""
+    """Return when to look again, in s, where telling what the last look found took `spent`."""
     if is_idle:
         return _IDLE_LOOK_SECONDS
     return min(max(LOOK_SECONDS, spent / _PART), _LONGEST_LOOK_SECONDS)

@@ -6,7 +6,7 @@ As Server-Sent Events or as lines of JSON it is a stream without an end; else on
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from falcon.asgi import Response
 
@@ -18,7 +18,7 @@ from synap.http.api.client_address import client_address
 from synap.http.api.credentials import Credentials
 from synap.http.api.cross_site import SiteGuard
 from synap.http.api.feed_stream import FeedStream
-from synap.http.api.headers import ACCEPT, LAST_EVENT_ID
+from synap.http.api.headers import ACCEPT, LAST_EVENT_ID, HeaderName
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param, text_param
 from synap.http.api.trusted_proxies import TrustedProxies
@@ -122,38 +122,55 @@ class Feed(Resource):
         else:
             resp.stream = FeedStream(watch, req._receive)
 
-    def _recheck_of(self, req: Request) -> Callable[[], Awaitable[bool]] | None:
+    def _recheck_of(self, req: Request) -> _Recheck | None:
         """Return what says whether the request's credentials still allow what they did."""
         if not self._node.config.auth.enabled:
             return None
-        node, credentials, headers, caller = (
-            self._node,
-            self._credentials,
-            req.raw_headers,
-            req.caller,
-        )
-        address = client_address(req.scope, headers, self._proxies)
-        version = node.accounts.cells[0]
+        address = client_address(req.scope, req.raw_headers, self._proxies)
+        return _Recheck(self._node, self._credentials, req.raw_headers, req.caller, address)
 
-        async def recheck() -> bool:
-            nonlocal version, caller
-            seen = node.accounts.cells[0]
-            if seen == version and not caller.id:
-                return True
-            try:
-                found = await credentials.caller_of(headers, address)
-            except ReadRefused:
-                # Nobody can be asked for now; at the next beat, then.
-                return True
-            except AccessRefused as error:
-                return error.retryable
-            if found is None or _rights(found) != _rights(caller):
-                # With other rights it gets other keys, from a beginning of its own.
-                return False
-            version = seen
+
+class _Recheck:
+    """What a request's credentials allowed, to be looked at again."""
+
+    __slots__ = ("_address", "_caller", "_credentials", "_headers", "_node", "_version")
+
+    def __init__(
+        self,
+        node: LocalNode,
+        credentials: Credentials,
+        headers: Mapping[HeaderName, bytes],
+        caller: Caller,
+        address: str,
+    ) -> None:
+        self._node = node
+        self._credentials = credentials
+        self._headers = headers
+        self._caller = caller
+        self._address = address
+        self._version = node.accounts.cells[0]
+
+    def is_settled(self) -> bool:
+        """Say whether no account was changed; a key may have come to its end all the same."""
+        return bool(self._node.accounts.cells[0] == self._version and not self._caller.id)
+
+    async def __call__(self) -> bool:
+        """Say whether the credentials still allow the same."""
+        seen = self._node.accounts.cells[0]
+        if self.is_settled():
             return True
-
-        return recheck
+        try:
+            found = await self._credentials.caller_of(self._headers, self._address)
+        except ReadRefused:
+            # Nobody can be asked for now; at the next beat, then.
+            return True
+        except AccessRefused as error:
+            return error.retryable
+        if found is None or _rights(found) != _rights(self._caller):
+            # With other rights it gets other keys, from a beginning of its own.
+            return False
+        self._version = seen
+        return True
 
 
 def _rights(caller: Caller) -> tuple[object, ...]:

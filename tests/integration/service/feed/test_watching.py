@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter as Tally
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from synap.http.api.feed_stream import FeedStream
 from synap.place import Place, Reigns, parse_place
 from synap.request_errors import ShareTaken
 from synap.service.feed import tailed_log
-from synap.service.feed.live_watch import LiveWatch
+from synap.service.feed.live_watch import LiveWatch, Recheck
 from synap.service.feed.poll import Poll
 from synap.service.feed.watch import FeedClosed
 from synap.service.feed.watching import Watching
@@ -37,6 +38,7 @@ from synap.watch.tail import Tail
 from tests.integration.linked_nodes import OneNode, eventually, on_loop
 
 NO_LIMIT = 1_000_000
+PATIENCE_SECONDS = 10.0
 
 
 class Written(OneNode):
@@ -119,7 +121,7 @@ class Written(OneNode):
         place: str | None = None,
         *,
         has_initial: bool = False,
-        recheck: Callable[[], Awaitable[bool]] | None = None,
+        recheck: Recheck | None = None,
     ) -> FeedStream:
         watch = self.live(place)
         watch.prepare(recheck, ALL_KEYS if has_initial else None)
@@ -145,7 +147,7 @@ async def told(watch: Poll, seconds: float = 2.0) -> list[dict[str, Any]]:
 async def take(stream: FeedStream, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """Return the events of a stream up to one that fits."""
     events: list[dict[str, Any]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for part in stream:
             events += [json.loads(line) for line in part.splitlines() if line]
             if any(map(until, events)):
@@ -413,6 +415,7 @@ async def test_planted_bug_is_seen(
     bug: Callable[..., object],
 ) -> None:
     monkeypatch.setattr(owner, name, bug)
+    monkeypatch.setattr(f"{__name__}.PATIENCE_SECONDS", 1.0)
     written = Written(tmp_path)
     async with written.feed():
         with pytest.raises((AssertionError, TimeoutError)):
@@ -459,22 +462,30 @@ async def test_stream_shows_that_it_is_alive_and_where_it_stands(
         await stream.close()
 
 
+class Credentials:
+    """What a stream asks at each beat."""
+
+    is_valid = True
+
+    def is_settled(self) -> bool:
+        return False
+
+    async def __call__(self) -> bool:
+        return self.is_valid
+
+
 @on_loop
 async def test_revoked_credentials_end_the_stream_at_the_next_beat(
     tmp_path: Path, run_dir: Path
 ) -> None:
     written = Written(tmp_path)
     async with written.feed() as watching:
-        is_valid = True
-
-        async def recheck() -> bool:
-            return is_valid
-
+        recheck = Credentials()
         stream = written.stream(recheck=recheck)
         await take(stream, lambda event: event["event"] == "progress")
         beat_all(watching)
         assert await anext(stream) == b"\n"
-        is_valid = False
+        recheck.is_valid = False
         beat_all(watching)
         (last,) = await take(stream, lambda event: event["event"] == "close")
         assert last["reason"] == "credentials"
@@ -505,19 +516,73 @@ async def test_draining_sends_every_watcher_away_and_takes_no_more(
 class Reader:
     """A client that takes nothing before it is told to."""
 
-    def __init__(self) -> None:
-        self.taken = 0
-        self.is_slow = True
+    def __init__(self, *, is_slow: bool = True) -> None:
+        self.parts: list[bytes] = []
+        self.changes = 0
+        self.is_slow = is_slow
         self.is_cut = False
 
+    @property
+    def taken(self) -> int:
+        return sum(map(len, self.parts))
+
     def write(self, part: bytes) -> bool:
-        self.taken += len(part)
+        self.parts.append(part)
+        self.changes += part.count(b'"changes"')
         return not self.is_slow
 
     def end(self) -> None:
         self.is_cut = True
 
     abort = end
+
+
+def count_calls(watching: Watching, name: str) -> Tally[object]:
+    """Count from now on for whom a method is called."""
+    counted: Tally[object] = Tally()
+    original = getattr(watching, name)
+
+    def call(whom: object) -> None:
+        counted[whom] += 1
+        original(whom)
+
+    setattr(watching, name, call)
+    return counted
+
+
+def positions_of(reader: Reader) -> list[str]:
+    events = [json.loads(line) for line in b"".join(reader.parts).splitlines() if line]
+    return [event["position"] for event in events if event["event"] == "change"]
+
+
+@on_loop
+async def test_slow_reader_among_many_costs_nobody_anything_and_goes_on_from_the_files(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path, watch__buffer_mb=1)
+    async with written.feed() as watching:
+        watches = [written.live() for _ in range(200)]
+        slow, *others = [Reader(is_slow=number == 0) for number in range(200)]
+        for watch, reader in zip(watches, [slow, *others], strict=True):
+            watch.begin(reader)
+        await eventually(lambda: all(each.parts for each in [slow, *others]))
+        steps = count_calls(watching, "queue")
+        places = []
+        for number in range(30):
+            places.append(written.write(f"key {number}", value="x" * 50_000))
+            await eventually(lambda: all(each.changes == len(places) for each in others))
+        # Nobody looked at it: it has a place, of which the ring has nothing any more.
+        assert (len(slow.parts), steps[watches[0]]) == (1, 0)
+        assert watches[0].place < watching.log.ring.start
+        slow.is_slow = False
+        watches[0].resume()
+        places.append(written.write("more"))
+        await eventually(lambda: all(each.changes == len(places) for each in others))
+        assert slow.changes < len(places)
+        await eventually(lambda: slow.changes == len(places))
+        assert positions_of(slow) == positions_of(others[0]) == places
+        for watch in watches:
+            watch.lost()
 
 
 @on_loop
@@ -527,8 +592,7 @@ async def test_slow_reader_has_nothing_queued_and_is_cut_in_the_end(
     written = Written(tmp_path)
     async with written.feed() as watching:
         watch, other = written.live(), written.live()
-        slow, fast = Reader(), Reader()
-        fast.is_slow = False
+        slow, fast = Reader(), Reader(is_slow=False)
         watch.begin(slow)
         other.begin(fast)
         await eventually(lambda: slow.taken and fast.taken)
@@ -543,9 +607,9 @@ async def test_slow_reader_has_nothing_queued_and_is_cut_in_the_end(
         before = slow.taken
         written.write("more")
         await eventually(lambda: slow.taken > before)
-        watch.check(time.monotonic())
+        watch.live(time.monotonic())
         assert not slow.is_cut
-        watch.check(time.monotonic() + 31)
+        watch.live(time.monotonic() + 31)
         assert slow.is_cut
         assert watching._count == 1
         other.lost()
