@@ -17,6 +17,7 @@ SYNAP_WORKER_CLASS chooses what speaks HTTP: `synap` (the default) or `uvicorn` 
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import logging
 import os
 import ssl
@@ -26,15 +27,19 @@ from pathlib import Path
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-# The application is put together in each worker; its modules are imported once for all of them.
-import synap.http.api.app  # noqa: F401
 from synap.addresses import join_address
 from synap.config.handed import config_of_environment
 from synap.http.server.limits import HttpLimits
 from synap.node.paths import NodePaths
 from synap.node.suspicion import note_reader_ended
 from workers.log_output import configure
-from workers.process import allow_open_files, die_with_parent, keep_private, kill_when_orphaned
+from workers.process import (
+    allow_open_files,
+    die_with_parent,
+    importing,
+    keep_private,
+    kill_when_orphaned,
+)
 
 _WORKER_CLASSES = {
     "synap": "synap.http.server.worker.SynapWorker",
@@ -43,6 +48,10 @@ _WORKER_CLASSES = {
 
 die_with_parent()
 keep_private()
+# The application is put together in each worker; its modules are imported once for all of them,
+# which look through them for no garbage, and so copy none of their pages.
+with importing():
+    importlib.import_module("synap.http.api.app")
 _config = config_of_environment()
 _log = configure(_config, "http")
 _limits = HttpLimits.of(_config)

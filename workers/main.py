@@ -12,13 +12,15 @@ from collections.abc import Callable
 
 from synap.errors import StartError, SynapError
 from workers.printable import printable
-from workers.process import EXIT_FAILED, EXIT_REFUSED, keep_private, open_standard_files
+from workers.process import EXIT_FAILED, EXIT_REFUSED, importing, keep_private, open_standard_files
 
 
 def main() -> None:
     """Run the command that the arguments name."""
     module = "workers.cli.serve" if sys.argv[1:2] == ["serve"] else "workers.cli.app"
-    run(importlib.import_module(module).app)
+    with importing():
+        app = importlib.import_module(module).app
+    run(app)
 
 
 def run(app: Callable[[], object]) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,20 @@ _PROJECT_ROOT = Path(__file__).resolve().parent.parent
 logger = logging.getLogger(__name__)
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage meanwhile, nor later in what was made: what an import makes stays.
+
+    It is a quarter of an import's time, and half of what a process takes to end.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def open_standard_files() -> None:
     """Have standard input, output and error lead to nowhere where they are closed.
 
@@ -91,6 +106,8 @@ def run(name: str, body: Callable[[Config], int]) -> int:
         name: What the process is, for the log.
         body: The process itself; returns its exit code when it was told to stop.
     """
+    # What was imported stays: it need not be looked through for garbage.
+    gc.freeze()
     die_with_parent()
     keep_private()
     raise_open_files()

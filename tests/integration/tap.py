@@ -31,13 +31,15 @@ class Tap:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Tap:
         for target in self._targets:
             server = await asyncio.start_server(lambda r, w, t=target: self._enter(r, w, t), HOST)
             self._servers.append(server)
             self.addresses.append(f"{HOST}:{server.sockets[0].getsockname()[1]}")
+        return self
 
-    async def stop(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        # A loop does not close while a server of its own still takes connections.
         for server in self._servers:
             server.close()
         for task in self._tasks:

@@ -16,15 +16,20 @@ that a head may have:
 
 The bits from 24 on are the head's kind: whoever knows which kinds it takes has one comparison to
 make. What comes twice fails by its count, what is special by its own. A bare CR or LF, a folded
-line and whatever else the parser might see another way makes a line special. The numbers of whole
-heads are kept too, where all of their lines were; heads that differ each time never come there.
+line and whatever else the parser might see another way makes a line special.
+
+The numbers of whole heads are kept too, without the lines that are not kept themselves: two
+patterns take those out, of the names that were met, and see what the lines say that ask something.
+Only whole lines of printable bytes are taken out, so that what is left has the lines that the head
+has besides.
 
 Lines come from clients: what is kept is bounded, by number and by size, and holds no credentials.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
@@ -52,6 +57,8 @@ MAX_KEPT_HEAD_BYTES = 1024
 MAX_KEPT_NAMES = 512
 # A name with more values than this is one whose values differ.
 MAX_LINES_OF_NAME = 64
+# Names of lines that are not kept, a pattern; more are looked at line by line.
+MAX_NAMES_TAKEN_OUT = 32
 # Of longer bodies hardly two are of the same length.
 _MAX_KEPT_LENGTH = 2048
 _MAX_LENGTH_DIGITS = 5
@@ -92,8 +99,12 @@ class Rule(Enum):
     SPECIAL = "special"
 
 
+# A value as `HeadLines.__missing__` takes it, and the line's end after it.
+_VALUE = rb": *([!-~](?:[ -~]*[!-~])?)(?=\r\n)"
+
 # Under their own names: looking a member up in its class costs a tenth of a microsecond.
 _PASSED, _KEPT, _ASKED, _SECRET = Rule.PASSED, Rule.KEPT, Rule.ASKED, Rule.SECRET
+_NEVER_KEPT = frozenset({_PASSED, _ASKED, _SECRET})
 
 
 class Names(Protocol):
@@ -125,8 +136,14 @@ class HeadLines(dict[bytes, int]):
         # By the name as it was sent, with the name in lower case.
         self._rules: dict[bytes, tuple[Rule, bytes]] = {}
         self._lines_of: dict[bytes, int] = {}
-        # Whether the head has a line that is not kept.
+        # What takes lines out that are PASSED, and those that are ASKED or SECRET; None for none.
+        self._passed: re.Pattern[bytes] | None = None
+        self._told: re.Pattern[bytes] | None = None
+        # Of the head that is read: whether it has a line that may be kept from now on, and how many
+        # that never are.
         self._has_new = False
+        self._passed_lines = 0
+        self._told_lines = 0
         self._asked: dict[bytes, bytes] = {}
 
     def read(self, tail: bytes) -> Head:
@@ -136,39 +153,91 @@ class HeadLines(dict[bytes, int]):
             tail: It without its method and target: from VERSION to the end of the blank line. Any
                 other bytes are something special.
         """
+        if len(tail) > MAX_HEAD_BYTES or tail.count(b"\r\n") > MAX_LINES + 2:
+            return _SPECIAL_HEAD
+        self.asked = _NOTHING
+        rest = tail
+        if self._passed is not None:
+            rest = self._passed.sub(b"", tail)
+            head = self.by_tail.get(rest)
+            if head is not None:
+                return head
+        if self._told is not None:
+            parts = self._told.split(rest)
+            head = self.by_tail.get(b"".join(parts[::3]))
+            if head is not None:
+                return self._add_told(head, parts)
+        return self._read_lines(tail)
+
+    def _add_told(self, head: Head, parts: list[bytes]) -> Head:
+        """Return what `head` says with the lines that were taken out of it.
+
+        Args:
+            parts: What is between those lines, with each one's name, as it was sent, and value.
+        """
+        number, asked = 0, {}
+        for sent_name, value in zip(parts[1::3], parts[2::3], strict=True):
+            rule, name = self._rules[sent_name]
+            if rule is _SECRET:
+                number += self._app.secret_number(name, value)
+            elif name in asked:
+                number += SPECIAL
+            else:
+                asked[name] = value
+        if asked:
+            self.asked = asked
+        return (head[0] + (number >> BODY_BITS), head[1]) if number else head
+
+    def _read_lines(self, tail: bytes) -> Head:
         lines = tail[len(VERSION) : -4].split(b"\r\n")
-        is_head = tail.startswith(VERSION) and tail.endswith(b"\r\n\r\n")
-        if not is_head or len(lines) > MAX_LINES or len(tail) > MAX_HEAD_BYTES:
+        if not (tail.startswith(VERSION) and tail.endswith(b"\r\n\r\n")):
             return _SPECIAL_HEAD
         self._has_new = False
+        self._passed_lines = self._told_lines = 0
         self._asked = {}
         number = sum(map(self.__getitem__, lines))
-        head = number >> BODY_BITS, number & BODY_MASK
         self.asked = self._asked or _NOTHING
-        if not self._has_new and len(tail) <= MAX_KEPT_HEAD_BYTES:
-            if len(self.by_tail) >= MAX_KEPT_HEADS:
-                self.by_tail.clear()
-            self.by_tail[tail] = head
-        return head
+        if not self._has_new:
+            self._keep_head(tail, lines)
+        return number >> BODY_BITS, number & BODY_MASK
+
+    def _keep_head(self, tail: bytes, lines: list[bytes]) -> None:
+        """Keep a head's number, without the lines that are not kept themselves."""
+        rest, passed_lines, told_lines = tail, 0, 0
+        if self._passed is not None:
+            rest, passed_lines = self._passed.subn(b"", rest)
+        if self._told is not None:
+            rest, told_lines = self._told.subn(b"", rest)
+        is_all = passed_lines == self._passed_lines and told_lines == self._told_lines
+        if not is_all or len(rest) > MAX_KEPT_HEAD_BYTES:
+            return
+        if len(self.by_tail) >= MAX_KEPT_HEADS:
+            self.by_tail.clear()
+        number = sum(self.get(line, 0) for line in lines)
+        self.by_tail[rest] = number >> BODY_BITS, number & BODY_MASK
 
     def __missing__(self, line: bytes) -> int:
         """Return the number of a line that is not kept, and keep it if it may come again."""
-        self._has_new = True
         sent_name, colon, value = line.partition(b":")
         rule, name = self._rules.get(sent_name) or self._meet(sent_name)
         is_odd = line.translate(_CHANGE_ODD_BYTES) is not line
         if is_odd or not colon or not value or line[-1] == _BLANK:
+            self._has_new = True
             return SPECIAL
         if rule is _PASSED:
+            self._passed_lines += 1
             return 0
         value = value.lstrip(b" ")
         if rule is _ASKED:
+            self._told_lines += 1
             if name in self._asked:
                 return SPECIAL
             self._asked[name] = value
             return 0
         if rule is _SECRET:
+            self._told_lines += 1
             return self._app.secret_number(name, value)
+        self._has_new = True
         return self._look(line, rule, name, value)
 
     def _look(self, line: bytes, rule: Rule, name: bytes, value: bytes) -> int:
@@ -195,6 +264,7 @@ class HeadLines(dict[bytes, int]):
             for spelling, (_, each) in list(self._rules.items()):
                 if each == name:
                     self._rules[spelling] = Rule.PASSED, name
+            self._make_patterns()
             return
         self[line] = number
 
@@ -204,6 +274,7 @@ class HeadLines(dict[bytes, int]):
         self.by_tail.clear()
         self._rules.clear()
         self._lines_of.clear()
+        self._make_patterns()
 
     def _meet(self, sent_name: bytes) -> tuple[Rule, bytes]:
         """Return the rule of a name that is new, and the name in lower case."""
@@ -216,10 +287,27 @@ class HeadLines(dict[bytes, int]):
             rule = Rule.CONNECTION
         else:
             rule = Rule.SPECIAL if name in _SPECIAL_NAMES else self._app.rule(name)
-        if len(self._rules) >= MAX_KEPT_NAMES:
+        is_full = len(self._rules) >= MAX_KEPT_NAMES
+        if is_full:
             self._rules.clear()
         self._rules[sent_name] = rule, name
+        if is_full or rule in _NEVER_KEPT:
+            self._make_patterns()
         return rule, name
+
+    def _make_patterns(self) -> None:
+        rules = self._rules.items()
+        self._passed = _pattern(sent for sent, (rule, _) in rules if rule is _PASSED)
+        told = [sent for sent, (rule, _) in rules if rule is _ASKED or rule is _SECRET]
+        self._told = _pattern(told)
+
+
+def _pattern(names: Iterable[bytes]) -> re.Pattern[bytes] | None:
+    """Return what finds whole lines with these names: their end before, the name, the value."""
+    some = list(names)[:MAX_NAMES_TAKEN_OUT]
+    if not some:
+        return None
+    return re.compile(rb"\r\n(" + b"|".join(map(re.escape, some)) + b")" + _VALUE)
 
 
 _NOTHING: Mapping[bytes, bytes] = {}

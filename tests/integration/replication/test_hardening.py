@@ -95,22 +95,20 @@ async def test_half_open_link_is_found_within_three_heartbeats_and_made_anew(ben
     """Cites L1: nothing closes, nothing comes; then new sockets, by which the name is resolved."""
     async with bench:
         master = await bench.master()
-        tap = Tap(master.addresses)
-        await tap.start()
-        replica = await bench.replica(tap)
-        master.set(b"key", b"1")
-        await until_level(master, replica)
-        tap.is_silent, before = True, tap.accepted
-        cut = time.monotonic()
-        await eventually(lambda: replica.has_state(LinkState.DISCONNECTED))
-        # Three heartbeats of 100 ms; the rest is for a busy machine.
-        assert 0.2 < time.monotonic() - cut < 2
-        master.set(b"key", b"2")
-        tap.is_silent = False
-        await until_level(master, replica)
-        assert tap.accepted >= before + 2
-        await replica.stop()
-        await tap.stop()
+        async with Tap(master.addresses) as tap:
+            replica = await bench.replica(tap)
+            master.set(b"key", b"1")
+            await until_level(master, replica)
+            tap.is_silent, before = True, tap.accepted
+            cut = time.monotonic()
+            await eventually(lambda: replica.has_state(LinkState.DISCONNECTED))
+            # Three heartbeats of 100 ms; the rest is for a busy machine.
+            assert 0.2 < time.monotonic() - cut < 2
+            master.set(b"key", b"2")
+            tap.is_silent = False
+            await until_level(master, replica)
+            assert tap.accepted >= before + 2
+            await replica.stop()
 
 
 @on_loop

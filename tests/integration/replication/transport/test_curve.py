@@ -132,15 +132,13 @@ async def test_value_is_not_readable_on_the_wire(bench, ring):
             master = await bench.master(
                 f"master{name}", **(ring.settings("m", "m", "r") if encrypted else {})
             )
-            tap = Tap(master.addresses)
-            await tap.start()
             settings = ring.settings("r", "m", "m") if encrypted else {}
-            replica = await bench.replica(tap, name, **settings)
-            await until_level(master, replica)
-            master.set(b"key", b"a secret value")
-            await until_level(master, replica)
-            await replica.stop()
-            await tap.stop()
+            async with Tap(master.addresses) as tap:
+                replica = await bench.replica(tap, name, **settings)
+                await until_level(master, replica)
+                master.set(b"key", b"a secret value")
+                await until_level(master, replica)
+                await replica.stop()
             assert len(tap.content) > 400
             assert (b"a secret value" in tap.content) is not encrypted
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from synap.http.server.head_lines import (
     BODY_BITS,
+    CREDENTIALS,
     HOST,
     JSON_TYPE,
     LENGTH,
@@ -24,6 +27,7 @@ _RULES = {
     b"content-type": Rule.VALUED,
     b"x-id": Rule.ASKED,
     b"trace": Rule.PASSED,
+    b"key": Rule.SECRET,
     b"aside": Rule.SPECIAL,
 }
 
@@ -38,7 +42,7 @@ class Names:
         return HOST if name == b"host" else JSON_TYPE
 
     def secret_number(self, name: bytes, value: bytes) -> int:
-        return SPECIAL
+        return CREDENTIALS if value == b"yes" else SPECIAL
 
 
 def tail(*lines: str) -> bytes:
@@ -110,14 +114,57 @@ def test_values_that_are_asked_for_are_those_of_the_last_head() -> None:
     assert read(heads, "X-Id: 1", "X-Id: 1")[0] == SPECIAL
 
 
-def test_heads_that_vary_are_not_kept_as_wholes() -> None:
+def test_heads_that_vary_are_kept_without_what_varies() -> None:
     heads = HeadLines(Names())
     for number in range(5):
         read(heads, "Host: h", f"Trace: {number}")
         read(heads, "Host: h", f"X-Id: {number}")
-    assert not heads.by_tail
+        read(heads, "Host: h", f"Key: {number}")
+    assert list(heads.by_tail) == [tail("Host: h")]
     assert list(heads) == [b"Host: h"]
-    read(heads, "Host: h")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Trace: 1"], ["Trace: 1", "Host: h"], ["Host: h", "Trace: 1", "trace: 2", "Accept: x"],
+        ["Host: h", "Trace: 1 ", "Accept: x"], ["Host: h", "Trace:", "Accept: x"],
+        ["Host: h", "Trace: 1", " folded"], ["Host: h", "Trace: 1\rTrace: 2"],
+        ["Host: h", "X-Id: 1", "X-Id: 2"], ["Host: h", "X-Id: 1", "Trace: 2", "Key: no"],
+        ["Host: h", "Key: yes"], ["Host: h", "Key: yes", "Key: yes"],
+        ["Host: h", "Key:yes", "X-Id: 7"],
+        ["Host: h"] + ["Trace: 1"] * (MAX_LINES - 1), ["Host: h"] + ["Trace: 1"] * MAX_LINES,
+        ["Host: h", "Trace: " + "x" * 4096], ["Host: h", "Aside: 1", "Trace: 1"],
+    ],
+)  # fmt: skip
+def test_lines_that_are_taken_out_say_what_they_say_one_by_one(lines: list[str]) -> None:
+    primed, fresh = HeadLines(Names()), HeadLines(Names())
+    for known in (["Host: h", "Trace: 1", "X-Id: 1", "Key: yes"], ["Host: h", "Accept: x"], lines):
+        read(primed, *known, "trace: 1")
+        read(primed, *known)
+    assert read(primed, *lines) == read(fresh, *lines)
+    assert primed.asked == fresh.asked
+
+
+def test_names_that_are_met_again_after_too_many_of_them_are_known_again() -> None:
+    heads = HeadLines(Names())
+    for number in range(3 * MAX_KEPT_NAMES):
+        heads.read(tail("Host: h", f"X{number}: y", "X-Id: 1", "Key: yes"))
+        assert read(heads, "Host: h", "Key: yes", f"X-Id: {number}") == (HOST + CREDENTIALS, 0)
+        assert heads.asked == {b"x-id": b"%d" % number}
+
+
+def test_more_names_than_a_pattern_takes_are_looked_at_line_by_line() -> None:
+    heads = HeadLines(Names())
+    spellings = [
+        "".join(letters) for letters in product(*((letter, letter.upper()) for letter in "trace"))
+    ]
+    spellings += [
+        "".join(letters) for letters in product(*((letter, letter.upper()) for letter in "x-id"))
+    ]
+    for _ in range(2):
+        for spelling in spellings:
+            assert read(heads, "Host: h", f"{spelling}: 1") == (HOST, 0)
     assert list(heads.by_tail) == [tail("Host: h")]
 
 
