@@ -24,7 +24,7 @@ class RawPathRouter(CompiledRouter):
     """Falcon's router on the undecoded path.
 
     Routes without a field, and those that end in their only field `{key:key}`, are found by one
-    look into a dictionary; Falcon's search is for the others.
+    look into a dictionary from their second request on; Falcon's search is for the others.
     """
 
     def __init__(self) -> None:
@@ -34,16 +34,6 @@ class RawPathRouter(CompiledRouter):
         self._to_key = KeyConverter().convert
         self._fixed: dict[bytes, _Route] = {}
         self._before_key: dict[bytes, _Route] = {}
-
-    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
-        """Add a route; see falcon.routing.CompiledRouter.add_route."""
-        super().add_route(uri_template, resource, **kwargs)
-        path, _, field = uri_template.partition("/{")
-        if not field or field == "key:key}":
-            found = super().find(path + ("/key" if field else ""))
-            assert found is not None, "a route that was just added"
-            known = self._before_key if field else self._fixed
-            known[path.encode()] = found[0], found[1], uri_template
 
     def find(self, uri: str, req: Request | None = None) -> Any:  # type: ignore[override]
         """Search for the route of a request; see falcon.routing.CompiledRouter.find."""
@@ -61,7 +51,19 @@ class RawPathRouter(CompiledRouter):
         # Latin-1 gives each byte that a sloppy client left unescaped a character of its own.
         if route is not None:
             return route[0], route[1], {"key": self._to_key(segment.decode("latin-1"))}, route[2]
-        return super().find(raw_path.decode("latin-1"))
+        found = super().find(raw_path.decode("latin-1"))
+        if found is not None:
+            self._remember(raw_path, before, found)
+        return found
+
+    def _remember(self, raw_path: bytes, before: bytes, found: Any) -> None:
+        """Find a route by one look from now on, where it can be found so."""
+        resource, methods, _, template = found
+        path, _, field = template.partition("/{")
+        if not field and path.encode() == raw_path:
+            self._fixed[raw_path] = resource, methods, template
+        elif field == "key:key}" and path.encode() == before:
+            self._before_key[before] = resource, methods, template
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
         """Map methods to responders; HEAD goes where GET does."""
