@@ -18,10 +18,9 @@ The bits from 24 on are the head's kind: whoever knows which kinds it takes has 
 make. What comes twice fails by its count, what is special by its own. A bare CR or LF, a folded
 line and whatever else the parser might see another way makes a line special.
 
-The numbers of whole heads are kept too, without the lines that are not kept themselves: two
-patterns take those out, of the names that were met, and see what the lines say that ask something.
-Only whole lines of printable bytes are taken out, so that what is left has the lines that the head
-has besides.
+The numbers of whole heads are kept too, without the lines that are not kept themselves: a pattern
+of the names that were met takes those out. Only whole lines of printable bytes are taken out, so
+that what is left has the lines that the head has besides.
 
 Lines come from clients: what is kept is bounded, by number and by size, and holds no credentials.
 """
@@ -29,9 +28,9 @@ Lines come from clients: what is kept is bounded, by number and by size, and hol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 VERSION = b" HTTP/1.1\r\n"
 
@@ -99,8 +98,12 @@ class Rule(Enum):
     SPECIAL = "special"
 
 
-# A value as `HeadLines.__missing__` takes it, and the line's end after it.
-_VALUE = rb": *([!-~](?:[ -~]*[!-~])?)(?=\r\n)"
+# The end of the line before, a name whose value is told, a value as `HeadLines.__missing__` takes
+# it, and the end of its own line.
+_VARYING = rb"\r\n(?:%b|(%b)): *([!-~](?:[ -~]*[!-~])?)(?=\r\n)"
+# What stands for no name, and finds no line.
+_NOWHERE = rb"(?!)"
+_NO_LINE = re.compile(_NOWHERE)
 
 # Under their own names: looking a member up in its class costs a tenth of a microsecond.
 _PASSED, _KEPT, _ASKED, _SECRET = Rule.PASSED, Rule.KEPT, Rule.ASKED, Rule.SECRET
@@ -136,14 +139,14 @@ class HeadLines(dict[bytes, int]):
         # By the name as it was sent, with the name in lower case.
         self._rules: dict[bytes, tuple[Rule, bytes]] = {}
         self._lines_of: dict[bytes, int] = {}
-        # What takes lines out that are PASSED, and those that are ASKED or SECRET; None for none.
-        self._passed: re.Pattern[bytes] | None = None
-        self._told: re.Pattern[bytes] | None = None
+        # Finds the lines that are PASSED, ASKED or SECRET, and those that are PASSED alone.
+        self._varying = self._passed = _NO_LINE
+        # Whether the last head had others than PASSED ones: the next one is mostly of its kind.
+        self._tells = False
         # Of the head that is read: whether it has a line that may be kept from now on, and how many
         # that never are.
         self._has_new = False
-        self._passed_lines = 0
-        self._told_lines = 0
+        self._varying_lines = 0
         self._asked: dict[bytes, bytes] = {}
 
     def read(self, tail: bytes) -> Head:
@@ -156,36 +159,36 @@ class HeadLines(dict[bytes, int]):
         if len(tail) > MAX_HEAD_BYTES or tail.count(b"\r\n") > MAX_LINES + 2:
             return _SPECIAL_HEAD
         self.asked = _NOTHING
-        rest = tail
-        if self._passed is not None:
-            rest = self._passed.sub(b"", tail)
-            head = self.by_tail.get(rest)
+        if not self._tells:
+            # A third less than to see what the lines say.
+            head = self.by_tail.get(self._passed.sub(b"", tail))
             if head is not None:
                 return head
-        if self._told is not None:
-            parts = self._told.split(rest)
-            head = self.by_tail.get(b"".join(parts[::3]))
-            if head is not None:
-                return self._add_told(head, parts)
-        return self._read_lines(tail)
+        parts = self._varying.split(tail)
+        head = self.by_tail.get(b"".join(parts[::3]))
+        return self._read_lines(tail) if head is None else self._add_told(head, parts)
 
-    def _add_told(self, head: Head, parts: list[bytes]) -> Head:
+    def _add_told(self, head: Head, parts: list[Any]) -> Head:
         """Return what `head` says with the lines that were taken out of it.
 
         Args:
-            parts: What is between those lines, with each one's name, as it was sent, and value.
+            parts: Bytes between those lines, with each one's name and value; None for a name that
+                is PASSED.
         """
-        number, asked = 0, {}
-        for sent_name, value in zip(parts[1::3], parts[2::3], strict=True):
+        number, asked = 0, _NOTHING
+        for at in range(1, len(parts), 3):
+            sent_name = parts[at]
+            if sent_name is None:
+                continue
             rule, name = self._rules[sent_name]
             if rule is _SECRET:
-                number += self._app.secret_number(name, value)
+                number += self._app.secret_number(name, parts[at + 1])
             elif name in asked:
                 number += SPECIAL
             else:
-                asked[name] = value
-        if asked:
-            self.asked = asked
+                asked = {**asked, name: parts[at + 1]}
+        self.asked = asked
+        self._tells = bool(asked or number)
         return (head[0] + (number >> BODY_BITS), head[1]) if number else head
 
     def _read_lines(self, tail: bytes) -> Head:
@@ -193,7 +196,7 @@ class HeadLines(dict[bytes, int]):
         if not (tail.startswith(VERSION) and tail.endswith(b"\r\n\r\n")):
             return _SPECIAL_HEAD
         self._has_new = False
-        self._passed_lines = self._told_lines = 0
+        self._varying_lines = 0
         self._asked = {}
         number = sum(map(self.__getitem__, lines))
         self.asked = self._asked or _NOTHING
@@ -203,13 +206,8 @@ class HeadLines(dict[bytes, int]):
 
     def _keep_head(self, tail: bytes, lines: list[bytes]) -> None:
         """Keep a head's number, without the lines that are not kept themselves."""
-        rest, passed_lines, told_lines = tail, 0, 0
-        if self._passed is not None:
-            rest, passed_lines = self._passed.subn(b"", rest)
-        if self._told is not None:
-            rest, told_lines = self._told.subn(b"", rest)
-        is_all = passed_lines == self._passed_lines and told_lines == self._told_lines
-        if not is_all or len(rest) > MAX_KEPT_HEAD_BYTES:
+        rest, count = self._varying.subn(b"", tail)
+        if count != self._varying_lines or len(rest) > MAX_KEPT_HEAD_BYTES:
             return
         if len(self.by_tail) >= MAX_KEPT_HEADS:
             self.by_tail.clear()
@@ -225,17 +223,17 @@ class HeadLines(dict[bytes, int]):
             self._has_new = True
             return SPECIAL
         if rule is _PASSED:
-            self._passed_lines += 1
+            self._varying_lines += 1
             return 0
         value = value.lstrip(b" ")
         if rule is _ASKED:
-            self._told_lines += 1
+            self._varying_lines += 1
             if name in self._asked:
                 return SPECIAL
             self._asked[name] = value
             return 0
         if rule is _SECRET:
-            self._told_lines += 1
+            self._varying_lines += 1
             return self._app.secret_number(name, value)
         self._has_new = True
         return self._look(line, rule, name, value)
@@ -264,7 +262,7 @@ class HeadLines(dict[bytes, int]):
             for spelling, (_, each) in list(self._rules.items()):
                 if each == name:
                     self._rules[spelling] = Rule.PASSED, name
-            self._make_patterns()
+            self._make_pattern()
             return
         self[line] = number
 
@@ -274,7 +272,7 @@ class HeadLines(dict[bytes, int]):
         self.by_tail.clear()
         self._rules.clear()
         self._lines_of.clear()
-        self._make_patterns()
+        self._make_pattern()
 
     def _meet(self, sent_name: bytes) -> tuple[Rule, bytes]:
         """Return the rule of a name that is new, and the name in lower case."""
@@ -292,22 +290,20 @@ class HeadLines(dict[bytes, int]):
             self._rules.clear()
         self._rules[sent_name] = rule, name
         if is_full or rule in _NEVER_KEPT:
-            self._make_patterns()
+            self._make_pattern()
         return rule, name
 
-    def _make_patterns(self) -> None:
-        rules = self._rules.items()
-        self._passed = _pattern(sent for sent, (rule, _) in rules if rule is _PASSED)
-        told = [sent for sent, (rule, _) in rules if rule is _ASKED or rule is _SECRET]
-        self._told = _pattern(told)
+    def _make_pattern(self) -> None:
+        rules = [(sent, rule) for sent, (rule, _) in self._rules.items() if rule in _NEVER_KEPT]
+        del rules[MAX_NAMES_TAKEN_OUT:]
+        passed = [re.escape(sent) for sent, rule in rules if rule is _PASSED]
+        told = [re.escape(sent) for sent, rule in rules if rule is not _PASSED]
+        self._varying, self._passed = _pattern(passed, told), _pattern(passed, [])
 
 
-def _pattern(names: Iterable[bytes]) -> re.Pattern[bytes] | None:
-    """Return what finds whole lines with these names: their end before, the name, the value."""
-    some = list(names)[:MAX_NAMES_TAKEN_OUT]
-    if not some:
-        return None
-    return re.compile(rb"\r\n(" + b"|".join(map(re.escape, some)) + b")" + _VALUE)
+def _pattern(passed: list[bytes], told: list[bytes]) -> re.Pattern[bytes]:
+    either = b"|".join(passed) or _NOWHERE, b"|".join(told) or _NOWHERE
+    return re.compile(_VARYING % either) if passed or told else _NO_LINE
 
 
 _NOTHING: Mapping[bytes, bytes] = {}
