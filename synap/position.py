@@ -69,6 +69,45 @@ Lineage = tuple[Reign, ...]
 """The reigns of a log in their order, oldest first; empty where nothing was ever written."""
 
 
+# Reigns that a file may name, far above what a cluster comes to in its life: one for each time that
+# its master changed, or came back from a crash.
+MOST_REIGNS = 10_000
+_LARGEST = 2**63 - 1
+
+
+def manifest_faults(lineage: Lineage, position: Position, **numbers: int) -> list[str]:
+    """Return what can't be so in a manifest that somebody else may have written, by field.
+
+    Args:
+        lineage: The reigns of a log up to `position`, and perhaps after it.
+        position: Where the log stood.
+        numbers: Further fields, none of which is below 0.
+    """
+    faults = [
+        f"{name} is {value}, and not from 0 to {_LARGEST}"
+        for name, value in numbers.items()
+        if not 0 <= value <= _LARGEST
+    ]
+    if not (0 <= position.epoch <= _LARGEST and 0 <= position.offset <= _LARGEST):
+        faults.append(f"position is {position}, which no log has")
+    if not 0 <= position.rolling < 2**64:
+        faults.append("position's checksum has more than 64 bits")
+    if len(lineage) > MOST_REIGNS:
+        faults.append(f"lineage has {len(lineage)} reigns, and not at most {MOST_REIGNS}")
+        return faults
+    before = Reign(0, NO_HISTORY, 1)
+    for reign in lineage:
+        if not before.epoch < reign.epoch <= _LARGEST or not (
+            before.first_offset <= reign.first_offset <= _LARGEST
+        ):
+            faults.append(f"lineage has {reign} after {before}")
+            return faults
+        before = reign
+    if position.offset and position.epoch not in {reign.epoch for reign in lineage}:
+        faults.append(f"lineage has no reign of epoch {position.epoch}, that of position")
+    return faults
+
+
 Held = TypeVar("Held", bound=msgspec.Struct)
 
 

@@ -19,20 +19,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, get_args
 
 import msgspec
 
 from synap import __version__
 from synap.disk import NO_ROOM, write_all
-from synap.errors import BackupInvalid, DiskFull, StoreError
-from synap.node.identity import NodeIdentity, read_identity
-from synap.position import Lineage, Position, decode_json, encode_json
+from synap.errors import BackupError, BackupInvalid, DiskFull, StoreError, StoreUnusable
+from synap.node.identity import NodeIdentity, Role, read_identity
+from synap.position import Lineage, Position, decode_json, encode_json, manifest_faults
 from synap.store import Applied, ImageFacts, digest_image
 
 MAGIC = b"SYNAPBAK"
@@ -41,6 +42,7 @@ VERSION = 1
 FORMAT = 1
 
 _HEAD = struct.Struct("<8sII")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _TRAILER_BYTES = len(END_MAGIC) + hashlib.sha256().digest_size
 # A manifest has some hundred bytes, and some dozen more for each reign; a length that lies is seen.
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
@@ -229,9 +231,46 @@ def verify_backup(path: Path) -> tuple[BackupManifest, str]:
 
 
 def is_backup(path: Path) -> bool:
-    """Whether the file at `path` begins as a backup does."""
+    """Whether the file at `path` begins as a backup does.
+
+    Raises:
+        BackupError: it is no file: reading a pipe may never end.
+        OSError: it can't be read.
+    """
+    if not path.is_file():
+        # What is not there says so.
+        path.stat()
+        raise BackupError(f"{path} is no file")
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def look_into_backup(path: Path, look: Callable[[Path], ImageFacts]) -> BackupManifest:
+    """Look at the image in the backup at `path`, beside it and without a name; return its manifest.
+
+    Args:
+        path: A backup that was verified.
+        look: Returns what an image holds.
+
+    Raises:
+        BackupInvalid: the image is no store, or not what the manifest says.
+        OSError: there is no room for it.
+    """
+    manifest = read_manifest(path)
+    with tempfile.TemporaryFile(buffering=0, dir=path.absolute().parent) as file:
+        StoredImage(path).copy_to(file.fileno())
+        # A child of `look` has descriptors of its own.
+        image = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        try:
+            facts = look(image)
+        except StoreUnusable as error:
+            raise BackupInvalid(path, f"its image is no sound store: {error.message}") from error
+    if (facts.applied.position, facts.keys) != (manifest.position, manifest.keys):
+        raise BackupInvalid(
+            path, f"its image stands at {facts.applied.position} with {facts.keys} keys, and its "
+            f"manifest says {manifest.position} and {manifest.keys}",
+        )  # fmt: skip
+    return manifest
 
 
 class StoredImage:
@@ -326,7 +365,23 @@ def _read_head(path: Path, file: BinaryIO) -> tuple[BackupManifest, int]:
         raise BackupInvalid(path, f"its manifest can't be read: {error}") from error
     if manifest.format != FORMAT:
         raise BackupInvalid(path, f"its manifest's format {manifest.format} is not known here")
+    if faults := _faults_of(manifest):
+        raise BackupInvalid(path, f"its manifest lies: {'; '.join(faults)}")
     return manifest, _HEAD.size + length
+
+
+def _faults_of(manifest: BackupManifest) -> list[str]:
+    """Return what can't be so, by field: whoever made the file may have written anything."""
+    faults = manifest_faults(
+        manifest.lineage, manifest.position, time_ms=manifest.time_ms,
+        created_ms=manifest.created_ms, keys=manifest.keys, bytes=manifest.bytes,
+    )  # fmt: skip
+    if manifest.role not in get_args(Role):
+        faults.append(f"role is {manifest.role[:40]!r}, and not one of {', '.join(get_args(Role))}")
+    for name in ("sha256", "digest"):
+        if not _SHA256.fullmatch(getattr(manifest, name)):
+            faults.append(f"{name} is not 64 digits in hex")
+    return faults
 
 
 def _image_chunks(file: BinaryIO, left: int) -> Iterator[bytes]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import msgspec
 
-from synap.backup.archive import is_backup, verify_backup
-from synap.errors import BackupError
+from synap.backup.archive import is_backup, look_into_backup, verify_backup
+from synap.errors import BackupError, SnapshotInvalid
 from synap.node.identity import read_identity
 from synap.position import Lineage, Position
-from synap.snapshot.folder import snapshots
+from synap.snapshot.apart import walk_apart
+from synap.snapshot.folder import damaged_manifests, snapshots
 from synap.snapshot.image import verify_snapshot
 from synap.store import is_trusted
 from synap.wal.scan import BadPlace
@@ -81,7 +82,8 @@ def words_for(bad: BadPlace | None) -> str | None:
 
 
 def _backup(path: Path) -> Inspection:
-    manifest, checksum = verify_backup(path)
+    _, checksum = verify_backup(path)
+    manifest = look_into_backup(path, walk_apart)
     return Inspection(
         "backup",
         path,
@@ -172,8 +174,10 @@ def _data_dir(path: Path) -> Inspection:
         log = _log(wal_dir)
         is_sound = log.is_sound
         facts += [Fact(f"log_{fact.name}", fact.value) for fact in log.facts]
-    held = snapshots(path / "snapshots")
-    facts.append(Fact("snapshots", tuple(f"{p.name} ({m.keys} keys)" for p, m in held)))
+    held = [_snapshot_words(image) for image, _ in snapshots(path / "snapshots")]
+    damaged = [f"{image.name}: {why}" for image, why in damaged_manifests(path / "snapshots")]
+    facts.append(Fact("snapshots", (*(words for words, _ in held), *damaged)))
+    is_sound = is_sound and not damaged and all(is_whole for _, is_whole in held)
     trusted, reason = is_trusted(path / "store")
     facts.append(Fact("store", f"{'usable' if trusted else 'to be rebuilt'}: {reason}"))
     for name in ("foreign", "diverged"):
@@ -181,6 +185,14 @@ def _data_dir(path: Path) -> Inspection:
         aside = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
         facts.append(Fact(name, tuple(aside)))
     return Inspection("data directory", path, tuple(facts), is_sound=is_sound)
+
+
+def _snapshot_words(path: Path) -> tuple[str, bool]:
+    """Return what a snapshot of a data directory is, and whether it is sound."""
+    try:
+        return f"{path.name} ({verify_snapshot(path).keys} keys)", True
+    except SnapshotInvalid as error:
+        return f"{path.name}: {error.why}", False
 
 
 def _position_facts(position: Position, time_ms: int) -> tuple[Fact, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ import msgspec
 
 from synap.disk import DISK, Files, remove_if_there, write_file, write_synced
 from synap.errors import SnapshotInvalid
-from synap.position import Lineage, Position
+from synap.position import Lineage, Position, manifest_faults
 from synap.sealed import sealed, unsealed
 
 FORMAT = 1
@@ -28,6 +29,8 @@ SYNC_BYTES = 16 * 1024 * 1024
 # Ends the names of what is no snapshot yet, all of which begin with "snapshot".
 TEMPORARY = ".tmp"
 
+# Some hundred, and a hundred for each reign.
+_MOST_MANIFEST_BYTES = 16 * 1024 * 1024
 _NAME = re.compile(r"snapshot_(\d{20})\.(bin|json)")
 
 
@@ -74,12 +77,34 @@ def read_manifest(path: Path) -> Manifest:
         SnapshotInvalid: there is none, or it is damaged.
     """
     try:
-        manifest = unsealed(_manifest_path(path).read_bytes(), Manifest)
+        manifest = unsealed(_content_of(_manifest_path(path)), Manifest)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise SnapshotInvalid(path, f"its manifest can't be read: {error}") from error
     if manifest.format != FORMAT:
         raise SnapshotInvalid(path, f"its format {manifest.format} is not known here")
+    faults = manifest_faults(
+        manifest.lineage, manifest.position, time_ms=manifest.time_ms,
+        created_ms=manifest.created_ms, keys=manifest.keys, bytes=manifest.bytes,
+        plain_bytes=manifest.plain_bytes,
+    )  # fmt: skip
+    if faults:
+        raise SnapshotInvalid(path, f"its manifest lies: {'; '.join(faults)}")
     return manifest
+
+
+def _content_of(path: Path) -> bytes:
+    """Return what a manifest's file holds, bounded; a pipe would be waited for.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no file, or too long.
+    """
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("it is no file")
+    if facts.st_size > _MOST_MANIFEST_BYTES:
+        raise ValueError(f"it has {facts.st_size} bytes")
+    return path.read_bytes()
 
 
 def snapshots(directory: Path) -> list[tuple[Path, Manifest]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from synap.disk import NO_FILES, NO_ROOM, Files, write_whole
 from synap.errors import DataDirUnusable, DiskFull, WalFailed
-from synap.wal.segment import SegmentHeader, segment_path
+from synap.wal.segment import SegmentHeader, open_segment, segment_path
 from synap.wal.syncer import Syncer
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ActiveSegment:
             OSError: it can't be opened.
             WalFailed: it can't be synced.
         """
-        self._file = self._files.open(path, O_WRONLY | O_APPEND)
+        self._file = open_segment(self._files, path, O_WRONLY | O_APPEND)
         self._path = path
         try:
             # A process that was killed may have left names and frames that nobody synced.
@@ -135,7 +135,8 @@ class ActiveSegment:
         """Create a segment, durably; return it open for appending."""
         temporary = path.with_name(f"{self._stem}.segment.tmp")
         try:
-            file = self._files.open(temporary, O_WRONLY | O_APPEND | O_CREAT | O_TRUNC)
+            flags = O_WRONLY | O_APPEND | O_CREAT | O_TRUNC
+            file = open_segment(self._files, temporary, flags)
         except OSError as error:
             if error.errno in NO_FILES:
                 raise NoFileLeft(str(error)) from error

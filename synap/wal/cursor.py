@@ -28,7 +28,7 @@ from synap.errors import (
 from synap.frame import Frame, check_frame, decode_frame, frame_bytes
 from synap.position import Position
 from synap.wal.scan import Measure, SegmentScan, read_chunk
-from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Segment
+from synap.wal.segment import SEGMENT_HEADER_BYTES, Border, Segment, open_segment
 
 _first_offset = attrgetter("first_offset")
 
@@ -313,7 +313,7 @@ class WalCursor:
 
     def _read(self, segment: Segment, end: int, limit_bytes: int, measure: Measure) -> bytes:
         if self._file < 0:
-            self._file = self._readers.files.open(segment.path, O_RDONLY)
+            self._file = open_segment(self._readers.files, segment.path, O_RDONLY)
         try:
             chunk, self.offset = read_chunk(
                 self._readers.files, self._file, self._at, end, limit_bytes, measure

@@ -21,6 +21,7 @@ log; `synap.wal.scan` does.
 
 from __future__ import annotations
 
+import errno
 import re
 import struct
 import threading
@@ -28,14 +29,14 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
-from os import O_RDONLY
+from os import O_NOFOLLOW, O_NONBLOCK, O_RDONLY
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 
 from synap.disk import Files
-from synap.errors import WalCorrupt
+from synap.errors import DataDirUnusable, WalCorrupt
 from synap.position import Position
 
 MAGIC = b"SYNW"
@@ -202,10 +203,28 @@ def read_header(files: Files, file: int, path: Path) -> SegmentHeader | None:
     return decode_header(files.read(file, _LONGEST_HEADER_BYTES, 0), path)
 
 
+def open_segment(files: Files, path: Path, flags: int) -> int:
+    """Open the file at `path`, and no link: a log's files are those of its folder.
+
+    Raises:
+        DataDirUnusable: it is a symbolic link.
+        OSError: it can't be opened.
+    """
+    try:
+        # Whoever waits for a pipe's other end waits for ever.
+        return files.open(path, flags | O_NOFOLLOW | O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise DataDirUnusable(
+            f"{path} is a symbolic link, and a segment is a file; put the file itself there"
+        ) from error
+
+
 @contextmanager
 def opened(files: Files, path: Path) -> Iterator[int]:
     """Open `path` for reading and close it in any case."""
-    file = files.open(path, O_RDONLY)
+    file = open_segment(files, path, O_RDONLY)
     try:
         yield file
     finally:

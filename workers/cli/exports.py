@@ -27,8 +27,12 @@ PIECE_BYTES = 512 * 1024
 _PIECE_LINES = min(5000, MAX_LINES)
 # How the lines begin that are no key's, so that only these are looked into.
 _BESIDE = (b'{"position"', b'{"end"')
-# No line of an export is longer: the largest value, escaped or in base64, and its key.
-_MAX_LINE_BYTES = 3 * 1024 * 1024 * 1024
+# Of an export's first line: a position, and a prefix that may be escaped.
+_MAX_HEAD_BYTES = 16 * 1024
+# No node takes a longer line: server.max_request_size_mb at its highest.
+_MAX_LINE_BYTES = 1024 * 1024 * 1024
+# Lines of other files have no end: what is no longer than this is read at once.
+_STEP_BYTES = 1024 * 1024
 # While a node is down, or another one takes over, a piece is sent again for so long.
 _RETRY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
@@ -89,9 +93,18 @@ def check_export(file: Path) -> int:
 
     Raises:
         ExportInvalid: it is none, was cut, or changed.
+        OSError: it can't be read.
     """
+    if not file.is_file():
+        # What is not there says so.
+        file.stat()
+        raise ExportInvalid(f"{file} is no file; an import is read twice")
     watch = _Sum()
     with file.open("rb") as lines:
+        head = lines.readline(_MAX_HEAD_BYTES)
+        if head and not head.endswith(b"\n") and len(head) == _MAX_HEAD_BYTES:
+            raise ExportInvalid(f"{file} is no export: its first line has no end")
+        lines.seek(0)
         for line in _lines(lines):
             watch.take(line)
     return watch.finish(str(file))
@@ -166,8 +179,25 @@ def _export(url: str, prefix: str, output: BinaryIO) -> int:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    while line := file.readline(_MAX_LINE_BYTES):
+    """Yield the lines, in memory one at a time.
+
+    Raises:
+        ExportInvalid: one is longer than any that a node takes.
+    """
+    while line := file.readline(_STEP_BYTES):
+        if not line.endswith(b"\n") and len(line) == _STEP_BYTES:
+            line = _long_line(file, line)
         yield line
+
+
+def _long_line(file: BinaryIO, begin: bytes) -> bytes:
+    """Return a line of which the first bytes were read."""
+    parts = [begin]
+    for _ in range(_MAX_LINE_BYTES // _STEP_BYTES):
+        parts.append(file.readline(_STEP_BYTES))
+        if parts[-1].endswith(b"\n") or len(parts[-1]) < _STEP_BYTES:
+            return b"".join(parts)
+    raise ExportInvalid(f"a line is longer than the {_MAX_LINE_BYTES} bytes that a node may take")
 
 
 class _Sum:
