@@ -3,21 +3,34 @@
 VENV := .venv
 PYTHON_IN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+RUN_STAMP := $(VENV)/.installed-to-run
+DOCS_STAMP := $(VENV)/.installed-for-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint demo bench chaos docker-test clean
+.PHONY: help setup run test lint demo bench chaos docker-test docs wheel image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # Done again only when one of these files is newer than the last time.
 $(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt ops/setup.sh
-	@ops/setup.sh $(VENV)
+	@ops/setup.sh $(VENV) dev
+	@touch $@ $(RUN_STAMP)
+
+# What running needs and no more: a third of the packages.
+$(RUN_STAMP): pyproject.toml constraints.txt ops/setup.sh
+	@ops/setup.sh $(VENV) run
+	@touch $@
+
+$(DOCS_STAMP): $(RUN_STAMP)
+	@ops/setup.sh $(VENV) docs
 	@touch $@
 
 setup: $(STAMP) ## make .venv with the pinned dependencies and the project
 
-run: $(STAMP) ## start 1 master and 3 replicas in the foreground, data under ./data
+run: ## start 1 master and 3 replicas in the foreground, data under ./data
+	@ops/check-ports.sh 15500 15501 15502 15510 15520 15530
+	@$(MAKE) --no-print-directory $(RUN_STAMP)
 	@$(VENV)/bin/synap cluster
 
 test: $(STAMP) ## run the tests, with the short forms of those of `make chaos`
@@ -39,6 +52,17 @@ chaos: $(STAMP) ## run the tests that kill, fill up and cut off, in their long f
 
 docker-test: ## prove docs/deployment.md on docker or podman; removes the cluster's data
 	@ops/docker-test.sh
+
+docs: $(DOCS_STAMP) ## build the docs as a site in build/site; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN) -m mkdocs build --strict
+	@echo "the site is in build/site/index.html"
+
+wheel: $(STAMP) ## build wheel and source archive in dist/
+	@$(PYTHON_IN) -m build --quiet
+	@ls dist
+
+image: ## build the container image, synap:latest
+	@ops/docker-build.sh
 
 clean: ## remove what make made; ./data stays
 	rm -rf $(VENV) build dist clients/python/dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with the pinned dependencies and the project; `make setup` calls it.
+# Makes a virtual environment with the pinned dependencies and the project:
+#
+#   ops/setup.sh [VENV] [run|dev|docs]
+#
+# `run` has what a node and the command line need, `dev` all that the tests need, `docs` the site's.
 # PYTHON names the interpreter to use; without it, one is looked for.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${1:-.venv}
+purpose=${2:-dev}
 
 fail() {
     printf 'setup: %s\n' "$@" >&2
@@ -47,7 +52,11 @@ make_venv() {
 }
 
 install() {
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"
+    local show=(--quiet)
+    # Somebody looks: each package with its progress.
+    if [ -t 1 ]; then show=(--progress-bar on); fi
+    "$venv/bin/python" -m pip install "${show[@]}" --disable-pip-version-check -c constraints.txt "$@" |
+        { grep -v '^Requirement already satisfied' || true; }
 }
 
 explain_failed_install() {
@@ -61,6 +70,11 @@ explain_failed_install() {
 
 python=$(find_python) || explain_missing_python
 make_venv
-echo "setup: installing into $venv with $("$venv/bin/python" --version)"
+echo "setup: installing into $venv with $("$venv/bin/python" --version), to $purpose"
 install hatchling editables || explain_failed_install
-install --no-build-isolation --editable '.[dev]' --editable clients/python || explain_failed_install
+case $purpose in
+    run) wanted=(--editable '.[shell]') ;;
+    docs) wanted=(--editable '.[shell,docs]') ;;
+    *) wanted=(--editable '.[dev]' --editable clients/python) ;;
+esac
+install --no-build-isolation "${wanted[@]}" || explain_failed_install
