@@ -19,6 +19,7 @@ from workers.cli import (
     data,
     exports,
     keys,
+    man,
     replication,
     serve,
     shell,
@@ -56,6 +57,7 @@ exports.register(app)
 accounts.register(app)
 shell.register(app)
 watch.register(app)
+man.register(app)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -126,3 +128,30 @@ def show_command(config: ConfigFile = None, setting: Setting = None) -> None:
 def version_command() -> None:
     """Print the version."""
     typer.echo(f"synap {__version__}")
+
+
+# How `synap --help` groups the commands; what is not named stands below "Other".
+_PANELS = {
+    "When something is wrong": (
+        "status", "doctor", "health", "history", "failover", "diff", "digest",
+    ),
+    "Keys and values": (
+        "get", "set", "del", "incr", "scan", "watch", "export", "import", "shell", "user", "key",
+    ),
+    "Run nodes": (
+        "serve", "cluster", "config", "switchover", "promote", "follow", "replication", "clock",
+        "secret", "keygen",
+    ),
+    "Files and backups": ("backup", "restore", "snapshot", "inspect", "wal", "store"),
+}  # fmt: skip
+
+
+def _group_commands() -> None:
+    panels = {name: panel for panel, names in _PANELS.items() for name in names}
+    for command in app.registered_commands:
+        command.rich_help_panel = panels.get(str(command.name), "Other")
+    for group in app.registered_groups:
+        group.rich_help_panel = panels.get(str(group.name), "Other")
+
+
+_group_commands()
