@@ -24,6 +24,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol, get_args
 
@@ -228,6 +229,15 @@ def verify_backup(path: Path) -> tuple[BackupManifest, str]:
     if image.hexdigest() != manifest.sha256:
         raise BackupInvalid(path, "the image's checksum does not match the manifest's")
     return manifest, state.hexdigest()
+
+
+def shown_time(time_ms: int) -> str:
+    """Return a wall clock in ms since 1970 for people, with its zone."""
+    try:
+        moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return "no time of this calendar"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_backup(path: Path) -> bool:

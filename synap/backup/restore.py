@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from synap.backup.archive import StoredImage, is_backup, verify_backup
+from synap.backup.archive import StoredImage, is_backup, shown_time, verify_backup
 from synap.disk import DISK, NO_ROOM, Files, write_all, write_file
 from synap.errors import DiskFull, RestoreRefused, StoreError
 from synap.frame import Frame, encode_frame
@@ -286,8 +286,8 @@ class _Replay:
             )
         if target.time_ms is not None and target.time_ms < image.time_ms:
             raise RestoreRefused(
-                f"the image's last write is of {image.time_ms} ms since 1970, younger than "
-                f"{target.time_ms}; take an older backup"
+                f"the image's last write is of {shown_time(image.time_ms)}, younger than "
+                f"{shown_time(target.time_ms)}; take an older backup"
             )
         walk = LogWalk(self._wal_dir)
         if walk.first_offset is None:
@@ -360,9 +360,9 @@ class _Replay:
         if older:
             raise RestoreRefused(
                 f"the clock of this log was wrong: offset {first.first_offset} is of "
-                f"{first.time_ms} ms since 1970, after {target_ms}, and {len(older)} writes behind "
-                f"it, up to offset {older[-1]}, are of before. Say which you mean: --to-offset "
-                f"{first.first_offset - 1}, or --to-offset {older[-1]}"
+                f"{shown_time(first.time_ms)}, after {shown_time(target_ms)}, and {len(older)} "
+                f"writes behind it, up to offset {older[-1]}, are of before. Say which you mean: "
+                f"--to-offset {first.first_offset - 1}, or --to-offset {older[-1]}"
             )
 
     def _split_of(self, each: Walked) -> Walked | None:

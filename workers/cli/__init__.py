@@ -16,6 +16,7 @@ failover         promoting a replica whose master is lost
 diff             which keys two nodes hold differently
 backup, exports, wal, replication, clock, keys    the commands of these subjects
 agents           what `synap failover` asks of the agents, by their engine
+history          the reigns that a log went through
 man              manual pages of all commands
 watch            the changes of keys as they happen
 http_call        calling a running node

@@ -18,6 +18,7 @@ from workers.cli import (
     cluster,
     data,
     exports,
+    history,
     keys,
     man,
     replication,
@@ -58,6 +59,7 @@ accounts.register(app)
 shell.register(app)
 watch.register(app)
 man.register(app)
+history.register(app)
 
 
 def _print_version(is_wanted: bool) -> None:

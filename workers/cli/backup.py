@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,7 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from synap.backup.fetch import fetch_backup
+from synap.backup.archive import shown_time
+from synap.backup.fetch import Fetched, fetch_backup
 from synap.backup.restore import Restored, Target, restore
 from synap.repair.inspection import Fact, Inspection, inspect
 from synap.wal.walk import log_folder
@@ -26,6 +30,7 @@ from workers.process import EXIT_CLEAN, EXIT_FAILED
 _BAR = (
     TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
 )  # fmt: skip
+_STANDARD_OUTPUT = Path("-")
 _MILLISECONDS = re.compile(r"[0-9]{12,}")
 
 
@@ -44,7 +49,9 @@ def register(app: typer.Typer) -> None:
 
 
 def backup_command(
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The file to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="The file to write; - for the output.")
+    ],
     url: NodeUrl = DEFAULT_URL,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
@@ -52,19 +59,39 @@ def backup_command(
 
     FILE appears when all of this went well: its checksum is the node's, and a restore of it into a
     temporary place beside it has the digest that the node's data had. That takes twice its size.
+    With - it is proven in a temporary folder (TMPDIR), then written to the standard output, and the
+    words go to the standard error.
     """
     # A password is asked for before the bar is there.
     credentials()
+    if output != _STANDARD_OUTPUT:
+        _tell_fetched(_fetch(url, output, force=force), str(output))
+        return
+    if sys.stdout.isatty():
+        raise typer.BadParameter("a backup is no text for a terminal: redirect it")
+    with tempfile.TemporaryDirectory(prefix="synap-backup-") as folder:
+        fetched = _fetch(url, Path(folder, "backup"), force=False)
+        with fetched.path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer, 1024 * 1024)
+        sys.stdout.buffer.flush()
+    _tell_fetched(fetched, "the standard output", is_error=True)
+
+
+def _fetch(url: str, output: Path, *, force: bool) -> Fetched:
     console = Console(stderr=True)
     with Progress(*_BAR, console=console, transient=True, disable=not console.is_terminal) as bar:
-        fetched = fetch_backup(url, output, force=force, now_ms=_now_ms, progress=_Bar(bar))
+        return fetch_backup(url, output, force=force, now_ms=_now_ms, progress=_Bar(bar))
+
+
+def _tell_fetched(fetched: Fetched, name: str, *, is_error: bool = False) -> None:
     manifest = fetched.manifest
-    typer.echo(
-        f"{fetched.path}: offset {manifest.position.offset} of epoch {manifest.position.epoch}, "
-        f"{manifest.keys} keys, {fetched.bytes} bytes"
-    )
-    typer.echo(f"checksum sha256:{fetched.checksum}")
-    typer.echo(f"restored and compared: digest {manifest.digest}")
+    for line in (
+        f"{name}: offset {manifest.position.offset} of epoch {manifest.position.epoch}, "
+        f"{manifest.keys} keys, {fetched.bytes} bytes",
+        f"checksum sha256:{fetched.checksum}",
+        f"restored and compared: digest {manifest.digest}",
+    ):
+        typer.echo(line, err=is_error)
 
 
 def restore_command(
@@ -147,15 +174,6 @@ def parse_time(text: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)
-
-
-def shown_time(time_ms: int) -> str:
-    """Return a wall clock in ms since 1970 for people, with its zone."""
-    try:
-        moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return "no time of this calendar"
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _Bar:

@@ -1,22 +1,28 @@
-"""`synap wal check`, `wal show`, `wal repair` and `synap store rebuild`."""
+"""`synap wal check`, `wal show`, `wal replay`, `wal repair` and `synap store rebuild`."""
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from synap.backup.archive import shown_time
+from synap.backup.restore import Target, restore
 from synap.commands.once import SCOPE_BYTES, shown_key
 from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, REQUESTS, SET, Cause, Entry
 from synap.repair.inspection import words_for
 from synap.repair.log_repair import Repair, RepairPlan
 from synap.repair.store_rebuild import rebuild_store
+from synap.snapshot.folder import snapshots
+from synap.store import digest_image
 from synap.wal.scan import BadPlace
 from synap.wal.walk import LogReport, LogWalk, Walked, check_log, log_folder
-from workers.cli.backup import Output, shown_time
+from workers.cli.backup import Output
 from workers.process import EXIT_CLEAN, EXIT_FAILED
 
 wal_app = typer.Typer(help="Check, show and repair a node's log.", no_args_is_help=True)
@@ -62,29 +68,87 @@ def show_command(
         int | None, typer.Option("--to", metavar="N", min=1, help="Last offset.")
     ] = None,
     values: Annotated[bool, typer.Option("--values", help="Show the values too.")] = False,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="Only of this key; give it several times.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Only of keys that begin with this.")
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print frames and their entries: operation, key, length of the value, expiry, why it went.
 
-    Values are left out unless --values asks for them, and accounts' always. With -o json each entry
-    is one line.
+    Values are left out unless --values asks for them, and accounts' always. With --key or --prefix
+    only what changed such keys is shown, a FLUSH too. With -o json each entry is one line.
     """
+    is_wanted = _filter(key or [], prefix)
     walk = LogWalk(log_folder(directory))
     for each in walk.frames(first - 1):
         if each.frame.last_offset < first:
             continue
         if last is not None and each.frame.first_offset > last:
             return
-        if output is Output.TEXT:
+        shown = [
+            (offset, entry)
+            for offset, entry in enumerate(each.frame.entries(), each.frame.first_offset)
+            if first <= offset <= (last or offset) and is_wanted(entry)
+        ]
+        if output is Output.TEXT and (shown or not (key or prefix)):
             typer.echo(_frame_line(each))
-        for offset, entry in enumerate(each.frame.entries(), each.frame.first_offset):
-            if first <= offset <= (last or offset):
-                show = _entry_json if output is Output.JSON else _entry_line
-                typer.echo(show(each, offset, entry, values=values))
+        show = _entry_json if output is Output.JSON else _entry_line
+        for offset, entry in shown:
+            typer.echo(show(each, offset, entry, values=values))
     bad = walk.bad_place()
     if bad is not None:
         typer.echo(f"the log ends here: {words_for(bad)}", err=True)
         raise typer.Exit(EXIT_CLEAN if bad.is_torn else EXIT_FAILED)
+
+
+@wal_app.command("replay")
+def replay_command(
+    directory: LogFolder,
+    until: Annotated[
+        int | None, typer.Option("--until", metavar="N", min=1, help="Up to and with this offset.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="A backup or snapshot to begin with."),
+    ] = None,
+    _digest: Annotated[
+        bool, typer.Option("--digest", help="Print the digest; what it does anyway.")
+    ] = True,
+) -> None:
+    """Say what a node held at an offset: replay its log beside it, and print the digest.
+
+    `synap digest` prints the same of a node that stands there. It begins with the newest snapshot
+    of the data directory that is not after N, or with FILE. Nothing is changed; beside DIR there
+    must be room for two stores while it runs.
+    """
+    folder = log_folder(directory)
+    begin = source or _newest_snapshot(folder.parent / "snapshots", until)
+    if begin is None:
+        typer.echo("synap: there is no snapshot to begin with; name one, or a backup, by --from")
+        raise typer.Exit(EXIT_FAILED)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".replay-") as work:
+        now_ms, target = time.time_ns() // 1_000_000, Target(offset=until)
+        restored = restore(begin, Path(work, "data"), now_ms=now_ms, wal_dir=folder, target=target)
+        if restored.divided is not None:
+            first, last = restored.divided
+            typer.echo(
+                f"synap: offset {until} lies inside one write of entries {first} to {last}, and no "
+                "node ever stood there", err=True,
+            )  # fmt: skip
+            raise typer.Exit(EXIT_FAILED)
+        image, _ = snapshots(restored.data_dir / "snapshots")[0]
+        facts, digest = digest_image(image)
+    typer.echo(f"{digest}  offset {restored.offset}  {facts.keys} keys")
+
+
+def _newest_snapshot(folder: Path, until: int | None) -> Path | None:
+    for path, manifest in snapshots(folder):
+        if until is None or manifest.position.offset <= until:
+            return path
+    return None
 
 
 @wal_app.command("repair")
@@ -131,6 +195,22 @@ def rebuild_command(
         f"the next start rebuilds the store in {data_dir} from {begin} up to offset {end}"
         + ("" if rebuild.had_store else "; it would have so already")
     )
+
+
+def _filter(keys: list[str], prefix: str | None) -> Callable[[Entry], bool]:
+    """Return what tells the entries that change such keys; all where none are named."""
+    if not keys and prefix is None:
+        return lambda _: True
+    names = {each.encode() for each in keys}
+    begin = None if prefix is None else prefix.encode()
+
+    def is_wanted(entry: Entry) -> bool:
+        if entry.operation == FLUSH:
+            return True
+        is_named = entry.key in names or (begin is not None and entry.key.startswith(begin))
+        return entry.space == KEYS and entry.operation != MARK and is_named
+
+    return is_wanted
 
 
 def _report_lines(report: LogReport) -> list[str]:
