@@ -19,6 +19,7 @@ from ops.bench.data import FAULTS, fill
 from ops.bench.errors import MeasurementFailed
 from ops.bench.report import Section
 from ops.bench.settings import Settings
+from ops.bench.slow_watcher import measure_beside_slow
 from ops.bench.systems import SynapNode
 from ops.bench.watchers import connect
 from ops.bench.wrk import Load, measure
@@ -31,7 +32,7 @@ _SETTINGS = {
     "persistence.snapshot.enabled": False,
     "server.max_connections": 2 * _IDLE,
     "server.max_connections_per_address": 0,
-    "watch.max_watchers": 2 * _IDLE,
+    "watch.max_watchers": 3 * _IDLE,
 }
 _WATCHERS_A_WORKER = 10
 _RATES = ((1_000, 1), (10_000, 10))
@@ -51,6 +52,7 @@ def run(settings: Settings) -> Section:
                 rows += _idle(node)
                 for rate, entries in _RATES:
                     rows += _delays(node, rate, entries, settings.seconds)
+                rows += measure_beside_slow(node, settings.seconds)
                 rows += _cost(node, settings)
         except FAULTS as error:
             faults.append(str(error))
@@ -59,8 +61,10 @@ def run(settings: Settings) -> Section:
         "key of its own and of one that all have; memory is the PSS of all HTTP workers, beyond "
         "what as many idle connections take; CPU is that of all HTTP workers, in parts of one "
         "core. The delay is from the acknowledgement of a write to its event at a watcher of its "
-        "prefix, beside writes at that rate, in the measuring process. The cost is that of "
-        f"{_WATCHERS_A_WORKER} watchers of all keys a worker, which read as fast as they can on "
+        "prefix, beside writes at that rate, in the measuring process; that of many watchers is "
+        "from before the write, beside 8 MB of values a second that one watcher asked for and "
+        f"leaves unread. The cost is that of {_WATCHERS_A_WORKER} watchers of all keys a worker, "
+        "which read as fast as they can on "
         f"the same cores, to SETs by wrk with 1 thread and {settings.connections} connections; "
         f"medians of {settings.rounds} rounds of {settings.seconds} s in turns. CPU time is that "
         "of all of the node's processes."

@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 # Of one part of a stream: a client that reads slowly has the worker hold little more.
 PART_BYTES = 64 * 1024
-# Of one read of the files.
+# Of one read of the files at most; less where a part has no room for it all.
 _FILE_BYTES = 1024 * 1024
 # Between two tries of what does not work for now.
 _PAUSE_SECONDS = 0.1
@@ -110,7 +110,7 @@ class Watch(Watcher):
         holder: For whom it counts.
     """
 
-    __slots__ = ("at", "bucket", "closing", "holder", "hub", "is_beat_due", "lane")
+    __slots__ = ("_file_bytes", "at", "bucket", "closing", "holder", "hub", "is_beat_due", "lane")
 
     def __init__(
         self, hub: Hub, lane: Lane, group: Group, manner: Manner, at: Place, holder: Holder
@@ -123,6 +123,7 @@ class Watch(Watcher):
         self.bucket = 0
         self.is_beat_due = False
         self.closing = ""
+        self._file_bytes = _FILE_BYTES
 
     def live(self, now: float) -> None:
         """Show the client that it is served, and hold it to its time; `now` is monotonic, in s.
@@ -161,9 +162,13 @@ class Watch(Watcher):
         hub, place, until, reigns = self.hub, self.place, self.lane.head, self.hub.log.reigns
 
         def read() -> Gathered:
-            batches = hub.log.read_files(place, _FILE_BYTES, reigns)
+            batches = hub.log.read_files(place, self._file_bytes, reigns)
             fitting = [batch for batch in batches if batch.last_offset <= until]
-            return gather(fitting, self.group.selector, self.manner, PART_BYTES, limit_events)
+            found = gather(fitting, self.group.selector, self.manner, PART_BYTES, limit_events)
+            had_room = not fitting or found.place == fitting[-1].last_offset
+            wanted = self._file_bytes * 2 if had_room else self._file_bytes // 2
+            self._file_bytes = min(max(wanted, PART_BYTES), _FILE_BYTES)
+            return found
 
         try:
             async with hub.file_slots:

@@ -26,6 +26,7 @@ from synap.request_errors import ShareTaken
 from synap.service.feed import tailed_log
 from synap.service.feed.live_watch import LiveWatch, Recheck
 from synap.service.feed.poll import Poll
+from synap.service.feed.tailed_log import TailedLog
 from synap.service.feed.watch import FeedClosed
 from synap.service.feed.watching import Watching
 from synap.service.local_node import LocalNode
@@ -208,10 +209,13 @@ async def test_position_of_before_a_restart_of_the_feed_goes_on(
         places = [written.write(f"key {number}", value="x" * 1000) for number in range(3000)]
         # 3 MiB, in more than one segment, and longer than the ring at its beginning.
         watch = written.join(place=first)
+        sizes = count_batches(written.watching.log)
         seen: list[str] = []
         while len(seen) < len(places):
             seen += [event["position"] for event in await told(watch)]
         assert seen == places
+        # What does not fit into a part is read again, and is little.
+        assert len(places) <= sum(sizes) < 2 * len(places)
 
 
 @on_loop
@@ -547,6 +551,20 @@ def count_calls(watching: Watching, name: str) -> Tally[object]:
         original(whom)
 
     setattr(watching, name, call)
+    return counted
+
+
+def count_batches(log: TailedLog) -> list[int]:
+    """Return a list to which each read of the files adds how much it read, from now on."""
+    counted: list[int] = []
+    original = log.read_files
+
+    def read(*arguments: Any) -> list[Batch]:
+        found = original(*arguments)
+        counted.append(len(found))
+        return found
+
+    log.read_files = read  # type: ignore[method-assign]
     return counted
 
 
