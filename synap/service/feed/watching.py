@@ -41,10 +41,9 @@ Found = TypeVar("Found")
 Kind = TypeVar("Kind", bound=Watch)
 
 # A look costs some microseconds, the wake for it some dozens. Where nothing has happened for a
-# while there are fewer.
+# while there are fewer: of the time of ten thousand idle watchers they were half.
 LOOK_SECONDS = 0.002
-_IDLE_LOOK_SECONDS = 0.008
-_IDLE_AFTER_SECONDS = 0.5
+_IDLE_LOOKS = ((5.0, 0.02), (0.5, 0.008))
 # Telling what a look found has such a part of the worker's time, as far as that makes nobody wait
 # longer than the other figure: each look costs a write for each watcher, however little it found.
 _PART = 0.05
@@ -59,7 +58,7 @@ _STEPS_IN_TURN = 50
 _FILE_READS = 4
 _WALKS = 2
 # Every so many beats it is measured how far behind they are.
-_LAG_BEATS = 10
+_LAG_BEATS = 50
 _SPREAD_SECONDS = (1, 5)
 
 
@@ -291,8 +290,7 @@ class Watching:
             self._look(began)
         finally:
             if self._count:
-                is_idle = began - self._moved_at > _IDLE_AFTER_SECONDS
-                pause = _pause(spent, is_idle=is_idle)
+                pause = _pause(spent, began - self._moved_at)
                 self._timer = asyncio.get_running_loop().call_later(pause, self._on_timer)
 
     def _look(self, now: float) -> None:
@@ -346,8 +344,14 @@ def _close(watch: Watch, why: str) -> None:
     watch.wake()
 
 
-def _pause(spent: float, *, is_idle: bool) -> float:
-    """Return when to look again, in s, where telling what the last look found took `spent`."""
-    if is_idle:
-        return _IDLE_LOOK_SECONDS
+def _pause(spent: float, idle: float) -> float:
+    """Return when to look again, in s.
+
+    Args:
+        spent: What telling took since the last look.
+        idle: For how long nothing has happened.
+    """
+    for after, pause in _IDLE_LOOKS:
+        if idle > after:
+            return pause
     return min(max(LOOK_SECONDS, spent / _PART), _LONGEST_LOOK_SECONDS)
