@@ -46,7 +46,7 @@ LOOK_SECONDS = 0.002
 _IDLE_LOOKS = ((5.0, 0.02), (0.5, 0.008))
 # Telling what a look found has such a part of the worker's time, as far as that makes nobody wait
 # longer than the other figure: each look costs a write for each watcher, however little it found.
-_PART = 0.05
+_PART = 0.03
 _LONGEST_LOOK_SECONDS = 0.02
 # Each watcher has a beat in 10 s; those of all are spread over so many buckets.
 BEAT_SECONDS = 10.0
