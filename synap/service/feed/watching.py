@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -57,8 +57,6 @@ _STEPS_IN_TURN = 50
 # Reads of the log's files at once, and walks through the store.
 _FILE_READS = 4
 _WALKS = 2
-# Every so many beats it is measured how far behind they are.
-_LAG_BEATS = 50
 _SPREAD_SECONDS = (1, 5)
 
 
@@ -98,6 +96,9 @@ class Watching:
         # Those that have something to tell.
         self._ready: deque[Queued] = deque()
         self._is_stepping = False
+        # Those that have to show that they are alive, and how far each bucket is behind.
+        self._living: deque[Watch] = deque()
+        self._lags = [0] * _BUCKETS
         self._count = 0
         self._is_draining = False
         self._timer: asyncio.TimerHandle | None = None
@@ -280,6 +281,9 @@ class Watching:
         if self._timer is not None:
             self._timer.cancel()
         self._held_lanes.close()
+        self._living.clear()
+        self._lags = [0] * _BUCKETS
+        self._counts.show_lag(0)
         self.log.forget()
         self._lane = Lane(0)
 
@@ -307,16 +311,28 @@ class Watching:
         if self.node.draining and not self._is_draining:
             self.drain()
         self._bucket = (self._bucket + 1) % _BUCKETS
-        for watch in tuple(self._buckets[self._bucket]):
-            watch.live(now)
-        if self._bucket % _LAG_BEATS == 0:
-            self._counts.show_lag(self._lag())
+        bucket = self._buckets[self._bucket]
+        self._lags[self._bucket] = self._lag_of(bucket)
+        self._counts.show_lag(max(self._lags))
+        self._living.extend(bucket)
+        self._show_life(now)
 
-    def _lag(self) -> int:
+    def _show_life(self, now: float) -> None:
+        """Have some watchers show that they are alive; the others in turns of their own."""
+        living = self._living
+        for _ in range(_STEPS_IN_TURN):
+            if not living:
+                # The last watcher may have left by this.
+                return
+            living.popleft().live(now)
+        if living:
+            asyncio.get_running_loop().call_soon(self._show_life, now)
+
+    def _lag_of(self, watches: Iterable[Watch]) -> int:
         """Return how far those are behind that have not had everything."""
         head = self.log.ring.head
-        busy = (watch for watch in self._watches() if watch not in watch.group.waiting)
-        return max(0, max((head - watch.place for watch in busy), default=0))
+        busy = (head - watch.place for watch in watches if watch not in watch.group.waiting)
+        return max(0, max(busy, default=0))
 
     # What the log tells
 

@@ -617,6 +617,22 @@ async def test_slow_reader_among_many_costs_nobody_anything_and_goes_on_from_the
 
 
 @on_loop
+async def test_many_show_life_some_at_a_time(tmp_path: Path, run_dir: Path) -> None:
+    written = Written(tmp_path)
+    async with written.feed() as watching:
+        watches = [written.live() for _ in range(120)]
+        readers = [Reader(is_slow=False) for _ in watches]
+        for watch, reader in zip(watches, readers, strict=True):
+            watch.begin(reader)
+        await eventually(lambda: all(watch in watch.group.waiting for watch in watches))
+        before = sum(len(each.parts) for each in readers)
+        watching._living.extend(watches)
+        watching._show_life(time.monotonic())
+        assert sum(len(each.parts) for each in readers) == before + 50
+        await eventually(lambda: all(len(each.parts) >= 2 for each in readers))
+
+
+@on_loop
 async def test_slow_reader_has_nothing_queued_and_is_cut_in_the_end(
     tmp_path: Path, run_dir: Path
 ) -> None:
