@@ -10,13 +10,19 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synap.config.failover import lease_margin
-from synap.failover.agent import Agent, AgentOptions
+from synap.failover.agent import Agent
+from synap.failover.engine import Engine
 from synap.failover.etcd import Etcd
+from synap.failover.hold import AgentOptions
 from synap.failover.home import Home
+from synap.failover.kubernetes import POD_ENDPOINT, POD_FOLDER, Kubernetes
+from synap.failover.rules import Member, Standing
 from synap.login_environment import PASSWORD, USER
 from synap.node.paths import NodePaths
 from synap.replication.rules.reigns import Rank
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_THREADS = 16
+
 
 class HttpMembers:
     """The other nodes, by their HTTP API."""
@@ -35,10 +43,20 @@ class HttpMembers:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def seal(self, url: str, epoch: int, candidate: str) -> Rank:
-        """Have a node promise an epoch; raise OSError where it does not."""
+    def seals(self, voters: Sequence[Member], epoch: int, candidate: str) -> list[Standing]:
+        """Have nodes promise an epoch, all at once; return what those hold that do."""
         body = {"epoch": epoch, "candidate": candidate}
-        return Rank(*http_call.post(url, "/replication/seal", body, self._seconds)["rank"])
+
+        def ask(member: Member) -> Standing | None:
+            try:
+                kept = http_call.post(member.url, "/replication/seal", body, self._seconds)
+                return Standing(member.id, Rank(*kept["rank"]))
+            except OSError as error:
+                logger.warning("%s", error, extra={"action": "not_sealed"})
+                return None
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return [each for each in threads.map(ask, voters) if each is not None]
 
     def offset(self, url: str) -> int:
         """Return where a node's log ends; raise OSError where it does not answer."""
@@ -46,16 +64,31 @@ class HttpMembers:
         return int(facts["local_offset"])
 
 
-def engine_of(config: Config) -> Etcd:
+def engine_of(config: Config, *, takes_part: bool = False) -> Engine:
     """Return the client of the configured engine.
 
+    Args:
+        config: A node's.
+        takes_part: It is for that node's agent, and not for a command.
+
     Raises:
-        OSError: a certificate can't be used.
+        OSError: a certificate or a pod's file can't be used.
     """
     failover, tls = config.failover, config.failover.tls
-    context = ssl.create_default_context(cafile=tls.ca_path)
+    is_in_pod = failover.engine == "kubernetes" and not failover.endpoints
+    ca_path = tls.ca_path or (POD_FOLDER / "ca.crt" if is_in_pod else None)
+    context = ssl.create_default_context(cafile=ca_path)
     if tls.cert_path is not None:
         context.load_cert_chain(tls.cert_path, tls.key_path)
+    if failover.engine == "kubernetes":
+        return Kubernetes(
+            failover.endpoints[0] if failover.endpoints else POD_ENDPOINT,
+            failover.namespace or (POD_FOLDER / "namespace").read_text().strip(),
+            failover.cluster, failover.retry_secs,
+            node=config.server.node_id if takes_part else "",
+            token_path=failover.token_path or (POD_FOLDER / "token" if is_in_pod else None),
+            tls=context,
+        )  # fmt: skip
     password = failover.password.get_secret_value() if failover.password is not None else ""
     return Etcd(
         failover.endpoints, failover.retry_secs, tls=context, user=failover.user or "",
@@ -82,7 +115,8 @@ def serve(config: Config) -> int:
     def tell(state: bytes) -> None:
         show(paths.failover_file, state)
 
-    agent = Agent(engine_of(config), Home(config), HttpMembers(failover.retry_secs), options, tell)
+    engine = engine_of(config, takes_part=True)
+    agent = Agent(engine, Home(config), HttpMembers(failover.retry_secs), options, tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     agent.run()

@@ -451,14 +451,14 @@ class FailoverTls(Section, frozen=True):
 class Failover(Section, frozen=True):
     """The agent that replaces a lost master by itself, by an engine of elections."""
 
-    engine: Literal["none", "etcd"] = "none"
+    engine: Literal["none", "etcd", "kubernetes"] = "none"
     """Where the cluster's master is agreed on; `none` leaves it to the operator."""
     endpoints: Annotated[
         tuple[Annotated[str, Form("url")], ...],
         Form("list"),
         Allowed("a list of URLs, as in http://10.0.0.1:2379"),
     ] = ()
-    """The engine's client URLs, tried in their order."""
+    """The engine's client URLs, tried in their order; of Kubernetes one, or the pod's own."""
     cluster: Annotated[str, Form("user_name"), Allowed("1 to 64 letters, digits and . _ @ -")] = (
         "synap"
     )
@@ -481,6 +481,10 @@ class Failover(Section, frozen=True):
     """The engine's user, where it wants one."""
     password: Annotated[Secret, Length(1), Allowed("text that is not empty")] | None = None
     """That user's password."""
+    namespace: Annotated[str, Length(1)] | None = None
+    """Where in Kubernetes the Leases are; the pod's own where it is not given."""
+    token_path: Path | None = None
+    """File with the token for Kubernetes; the pod's own where it is not given."""
     tls: FailoverTls = FailoverTls()
 
 

@@ -13,6 +13,7 @@ secret with _FILE after it names a file that holds the secret. No message shows 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
@@ -43,6 +44,8 @@ from synap.nearest import nearest_name
 ENVIRONMENT = "the environment"
 # Characters of a value that a message about its fault shows.
 _MAX_SHOWN = 200
+# Of a label of Kubernetes, less what is put before and behind it.
+_LEASE_NAME = "[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 # How a file, a variable or --set turns something off.
 _OFF = ("false", "0", "no", "off", "f", "n")
 SHORT_NAMES = {
@@ -378,8 +381,10 @@ def _failover_faults(config: Config) -> Iterator[str]:
     failover = config.failover
     if failover.engine == "none":
         return
-    if not failover.endpoints:
+    if failover.engine == "etcd" and not failover.endpoints:
         yield "failover.endpoints not set: the engine's client URLs, as in http://10.0.0.1:2379"
+    if failover.engine == "kubernetes":
+        yield from _kubernetes_faults(config)
     if config.replication.role == "standalone":
         yield (
             "failover.engine: a standalone node has nobody to take its place; set replication.role "
@@ -392,6 +397,18 @@ def _failover_faults(config: Config) -> Iterator[str]:
             f"failover.ttl_secs = {failover.ttl_secs}: loop_secs + 2 * retry_secs is {needed:g} s, "
             f"and must fit into the {least:g} s that a lease counts for, so that a master with one "
             "slow answer stays one"
+        )
+
+
+def _kubernetes_faults(config: Config) -> Iterator[str]:
+    """Yield what Kubernetes' API would refuse."""
+    failover = config.failover
+    if len(failover.endpoints) > 1:
+        yield "failover.endpoints: Kubernetes has one, the API server's address"
+    if not re.fullmatch(_LEASE_NAME, failover.cluster):
+        yield (
+            f"failover.cluster = {failover.cluster}: a part of the Leases' names, so up to 40 of "
+            "a-z, 0-9 and -, with neither end a -"
         )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from synap.errors import SynapError
-from synap.failover.etcd import Delete, Etcd, Put, Unchanged
+from synap.failover.engine import Delete, Engine, Put, Unchanged
 from synap.failover.home import Home
+from synap.failover.pace import Pace
 from synap.failover.records import KEPT_HISTORY, Keys, Turn, encoded, view_of
 from synap.failover.rules import (
     Handover,
@@ -28,7 +28,6 @@ from synap.replication.rules.reigns import Rank
 
 logger = logging.getLogger(__name__)
 
-_THREADS = 16
 _HANDOVER_SECONDS = 10.0
 _OFFSET_LOOK_SECONDS = 0.02
 
@@ -36,8 +35,8 @@ _OFFSET_LOOK_SECONDS = 0.02
 class Members(Protocol):
     """Calls to other nodes, by their HTTP."""
 
-    def seal(self, url: str, epoch: int, candidate: str) -> Rank:
-        """Have a node promise an epoch; raise OSError where it does not."""
+    def seals(self, voters: Sequence[Member], epoch: int, candidate: str) -> list[Standing]:
+        """Have nodes promise an epoch, all at once; return what those hold that do."""
 
     def offset(self, url: str) -> int:
         """Return where a node's log ends; raise OSError where it does not answer."""
@@ -46,14 +45,18 @@ class Members(Protocol):
 class Campaign:
     """What a candidate does at the engine and at the voters."""
 
-    def __init__(self, engine: Etcd, home: Home, members: Members, keys: Keys) -> None:
+    def __init__(
+        self, engine: Engine, home: Home, members: Members, keys: Keys, pace: Pace
+    ) -> None:
         """
         Args:
             engine: Where the key is.
             home: The candidate.
             members: Reaches the voters.
             keys: The cluster's.
+            pace: The clocks.
         """
+        self._pace = pace
         self._engine = engine
         self._home = home
         self._members = members
@@ -85,7 +88,8 @@ class Campaign:
         needed = seals_for(settings, view.handover, own)
         if settings is not None and not is_heir(view.handover, own):
             voters = [view.members[each] for each in settings.voters if each in view.members]
-            sealed += self._seals_of([each for each in voters if each.id != own.id], epoch)
+            others = [each for each in voters if each.id != own.id]
+            sealed += self._members.seals(others, epoch, self._home.id)
         ahead = ahead_of(sealed[0].rank, sealed)
         if ahead is not None:
             return f"{ahead.id} holds more, up to offset {ahead.rank.offset}"
@@ -114,7 +118,7 @@ class Campaign:
             return None
         why = "handed over" if is_heir(view.handover, own) else "the key was free"
         turn = Turn(
-            epoch, own.id, time.time_ns() // 1_000_000, why, own.rank.offset,
+            epoch, own.id, self._pace.wall_ms(), why, own.rank.offset,
             f"{lost} entries that no replica had" if lost else "",
         )  # fmt: skip
         leader = self._home.as_leader(known, epoch, is_reigning=True)
@@ -131,17 +135,6 @@ class Campaign:
         )
         return settings if is_kept else None
 
-    def _seals_of(self, voters: list[Member], epoch: int) -> list[Standing]:
-        def ask(member: Member) -> Standing | None:
-            try:
-                return Standing(member.id, self._members.seal(member.url, epoch, self._home.id))
-            except OSError as error:
-                logger.warning("%s", error, extra={"action": "not_sealed"})
-                return None
-
-        with ThreadPoolExecutor(_THREADS) as threads:
-            return [each for each in threads.map(ask, voters) if each is not None]
-
 
 def best_heir(view: View, own: Member) -> Member | None:
     """Return who takes over best from this node, by what it told last; None for nobody."""
@@ -154,7 +147,9 @@ def best_heir(view: View, own: Member) -> Member | None:
     return max(joined, key=lambda each: each.order, default=None)
 
 
-def step_down(home: Home, members: Members, view: View, own: Member, name: str) -> Handover:
+def step_down(
+    home: Home, members: Members, view: View, own: Member, name: str, pace: Pace
+) -> Handover:
     """End this master's reign where a member holds everything; nothing is logged from then on.
 
     Raises:
@@ -166,11 +161,11 @@ def step_down(home: Home, members: Members, view: View, own: Member, name: str) 
         raise OSError(f"{name} can't take over: {heir.unfit if heir else 'it is not there'}")
     offset = home.pause(_HANDOVER_SECONDS)
     try:
-        deadline = time.monotonic() + _HANDOVER_SECONDS / 2
+        deadline = pace.monotonic() + _HANDOVER_SECONDS / 2
         while members.offset(heir.url) < offset:
-            if time.monotonic() >= deadline:
+            if pace.monotonic() >= deadline:
                 raise OSError(f"{name} did not have offset {offset} in time")
-            time.sleep(_OFFSET_LOOK_SECONDS)
+            pace.sleep(_OFFSET_LOOK_SECONDS)
         home.step_down(offset, heir.url)
     except (OSError, SynapError):
         home.resume()

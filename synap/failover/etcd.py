@@ -13,11 +13,11 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+from synap.failover.engine import Delete, EngineFailed, Item, Put, Unchanged
+from synap.failover.wire import exchange
+
 _LEAST_SECONDS = 0.05
 # The gateway is at /v3 from here on.
 _LEAST_VERSION = (3, 4)
@@ -25,59 +25,10 @@ _BAD_TOKEN = 16
 _NOT_FOUND = 5
 
 
-class EngineFailed(OSError):
-    """No endpoint answered in time, or what was asked was refused; its effect is unknown."""
-
-
 class _Refused(EngineFailed):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A key's value.
-
-    Attributes:
-        value: Bytes.
-        created: Revision at which the key came into being: a fencing token.
-        changed: Revision of its last change.
-        lease: It goes with that one; 0 for none.
-    """
-
-    value: bytes
-    created: int
-    changed: int
-    lease: int
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Set a key.
-
-    Attributes:
-        lease: It goes with that one; 0 for none.
-    """
-
-    key: str
-    value: bytes
-    lease: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Remove a key."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Holds where a key was last changed at a revision; 0 for one that is absent."""
-
-    key: str
-    revision: int
 
 
 class Etcd:
@@ -202,30 +153,11 @@ class Etcd:
     def _send(
         self, endpoint: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> dict[str, Any]:
-        parts = urlsplit(endpoint)
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = self._tls or ssl.create_default_context()
-            connection = http.client.HTTPSConnection(
-                cast(str, parts.hostname), parts.port, timeout=seconds, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(
-                cast(str, parts.hostname), parts.port, timeout=seconds
-            )
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = self._token
-        try:
-            if body is None:
-                connection.request("GET", path, headers=headers)
-            else:
-                connection.request("POST", path, json.dumps(body).encode(), headers)
-            answer = connection.getresponse()
-            content = answer.read(_MAX_ANSWER_BYTES)
-        finally:
-            connection.close()
-        return _decoded(answer.status, content)
+        method, content = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
+        return _decoded(*exchange(endpoint, method, path, content, headers, seconds, self._tls))
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:

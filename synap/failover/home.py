@@ -57,6 +57,7 @@ class Home:
         self.quorum = config.replication.min_replicas_to_write
         tags = config.failover.tags
         self._votes = "nofailover" not in tags
+        self._kept_out = "" if self._votes else "its tags say nofailover"
         given = (each.removeprefix("priority=") for each in tags if each != "nofailover")
         self._priority = max(map(int, given), default=0)
 
@@ -86,41 +87,18 @@ class Home:
     def member(self, known: NodeIdentity, leader: Leader | None) -> Member:
         """Return the node's facts as they are now."""
         view = self.view
-        is_master = known.role == "master"
-        reigns = is_master and not known.ended_by_epoch and view.role == "master"
-        is_joined = (
-            view.role == "replica"
-            and view.status in (LinkState.IN_SYNC, LinkState.LAGGING)
-            and leader is not None
-            and self.followed(known) == (leader.pub, leader.sync)
-        )
-        reigned = [reign.epoch for reign in known.lineage]
+        follows = leader is not None and self.followed(known) == (leader.pub, leader.sync)
         return Member(
             id=self.id,
             url=self._config.server.own_url,
             rank=rank(known.lineage, view.applied_offset),
-            is_reigning=reigns,
-            unfit=self._unfit(known, view),
-            known_epoch=max([known.ended_by_epoch, known.sealed_epoch, *reigned]),
-            is_joined=is_joined,
+            is_reigning=is_reigning(known, view),
+            unfit=why_unfit(known, view, is_silent=bool(owner_silence_ms(view))) or self._kept_out,
+            known_epoch=known_epoch(known),
+            is_joined=follows and is_joined(view),
             votes=self._votes,
             priority=self._priority,
         )
-
-    def _unfit(self, known: NodeIdentity, view: BoardView) -> str:
-        if not self._votes:
-            return "its tags say nofailover"
-        if known.role == "standalone":
-            return "it is no member of a cluster"
-        if not view.role or view.role != known.role or owner_silence_ms(view):
-            return "its log's owner is being started, or hangs"
-        if known.role == "replica" and not known.has_synced:
-            return "it never held a whole state of its master"
-        if known.is_recovering:
-            return "it waits for replicas to give back what it may have lost"
-        if view.status == LinkState.DIVERGED or view.status == LinkState.SYNCING:
-            return f"it is {view.status}"
-        return "" if known.lineage else "it has no data"
 
     def hears_master(self) -> bool:
         """Say whether this node's replica hears a master."""
@@ -177,13 +155,13 @@ class Home:
         """
         self._ask(Follow(leader.pub, leader.sync, force=True), _ROLE_SECONDS)
 
-    def grant(self, until_ns: int, voters: tuple[str, ...]) -> LeaseHeld:
-        """Have the master take writes until then.
+    def grant(self, until_ns: int, alone_until_ns: int, voters: tuple[str, ...]) -> LeaseHeld:
+        """Have the master take writes until one time, and strong reads until another.
 
         Raises:
             SynapError: it is no master, or its reign has ended.
         """
-        held = self._ask(GrantLease(until_ns, voters))
+        held = self._ask(GrantLease(until_ns, voters, alone_until_ns))
         assert isinstance(held, LeaseHeld)
         return held
 
@@ -215,3 +193,40 @@ class Home:
 
     def _ask(self, command: AdminCommand, seconds: float = _SHORT_SECONDS) -> AdminResult:
         return asyncio.run(ask(self._paths.admin_socket, command, seconds))
+
+
+def is_reigning(known: NodeIdentity, view: BoardView) -> bool:
+    """Say whether a node is a master that no other one has ended."""
+    return known.role == "master" and not known.ended_by_epoch and view.role == "master"
+
+
+def is_joined(view: BoardView) -> bool:
+    """Say whether a replica has all that its master had."""
+    return view.role == "replica" and view.status in (LinkState.IN_SYNC, LinkState.LAGGING)
+
+
+def known_epoch(known: NodeIdentity) -> int:
+    """Return the highest epoch that a node knows, promised ones too."""
+    reigned = [reign.epoch for reign in known.lineage]
+    return max([known.ended_by_epoch, known.sealed_epoch, *reigned])
+
+
+def why_unfit(known: NodeIdentity, view: BoardView, *, is_silent: bool) -> str:
+    """Return why a node can't be the master; empty where it can.
+
+    Args:
+        known: Its `node.json`.
+        view: What its log's owner shows.
+        is_silent: The owner shows no life.
+    """
+    if known.role == "standalone":
+        return "it is no member of a cluster"
+    if not view.role or view.role != known.role or is_silent:
+        return "its log's owner is being started, or hangs"
+    if known.role == "replica" and not known.has_synced:
+        return "it never held a whole state of its master"
+    if known.is_recovering:
+        return "it waits for replicas to give back what it may have lost"
+    if view.status in (LinkState.DIVERGED, LinkState.SYNCING):
+        return f"it is {view.status}"
+    return "" if known.lineage else "it has no data"

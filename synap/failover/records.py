@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from synap.failover.etcd import Item
+from synap.failover.engine import Item
 from synap.failover.rules import Handover, Leader, Member, Settings, View
 
 Record = TypeVar("Record")

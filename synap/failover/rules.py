@@ -288,3 +288,16 @@ def _why_wait_for_others(
     if not settings.quorum and lag > terms.max_lag_entries:
         return f"it lacks {lag} entries of the last master's"
     return ""
+
+
+def heir_of(
+    members: Mapping[str, Member], settings: Settings, leader: Leader | None
+) -> Member | None:
+    """Return the voter that would take a lost leader's place; None where nobody could."""
+    fit = [
+        each
+        for each in members.values()
+        if each.id in settings.voters and not each.unfit
+        and (leader is None or each.id != leader.id)
+    ]  # fmt: skip
+    return max(fit, key=lambda each: each.order, default=None)

@@ -146,10 +146,12 @@ class GrantLease(msgspec.Struct, frozen=True, array_like=True, tag=33):
     Attributes:
         until_ns: CLOCK_BOOTTIME; 0 takes its lease away.
         voters: The replicas whose acks count for a quorum; None for all.
+        alone_until_ns: CLOCK_BOOTTIME until which no other node can be the master; 0 for unknown.
     """
 
     until_ns: int
     voters: tuple[str, ...] | None = None
+    alone_until_ns: int = 0
 
 
 class LeaseHeld(msgspec.Struct, frozen=True, array_like=True, tag=33):

@@ -16,7 +16,7 @@ import typer
 from synap.config.keys import Config
 from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
-from synap.failover.etcd import Etcd, Put, Unchanged
+from synap.failover.engine import Engine, Put, Unchanged
 from synap.failover.records import Keys, Turn, Wanted, decoded, encoded, view_of
 from synap.failover.rules import Settings, View, seals_for
 from workers.failover import engine_of
@@ -176,7 +176,7 @@ def _set_paused(config: Path | None, *, is_paused: bool) -> None:
     typer.echo("maintenance: nobody takes over" if is_paused else "the agents work again")
 
 
-def _engine(path: Path | None) -> tuple[Etcd, Keys]:
+def _engine(path: Path | None) -> tuple[Engine, Keys]:
     config: Config = load_config(path)
     if config.failover.engine == "none":
         raise ConfigInvalid(["failover.engine is none: there are no agents here"])

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 import msgspec
 import pytest
 
 from synap.errors import WriterUnavailable
-from synap.failover.agent import FOR_EVER_NS, Agent, AgentOptions
-from synap.failover.etcd import Etcd, Item, Put
+from synap.failover.agent import Agent
+from synap.failover.engine import Engine, Item, Put, Unchanged
+from synap.failover.etcd import Etcd
+from synap.failover.hold import FOR_EVER_NS, AgentOptions
 from synap.failover.home import Home
+from synap.failover.kubernetes import Kubernetes
 from synap.failover.records import Keys, encoded, view_of
-from synap.failover.rules import Leader, Member, Settings, View
+from synap.failover.rules import Leader, Member, Settings, Standing, View
 from synap.ipc.admin_messages import LeaseHeld
 from synap.node.identity import NodeIdentity
 from synap.position import Reign
 from synap.replication.rules.reigns import Rank
 from synap.shared.board import BoardView
 from tests.etcd import EtcdCluster
+from tests.kubernetes import TOKEN, ApiServer
 from tests.support import eventually
 
 TTL = 2
@@ -88,7 +93,7 @@ class Node:
     def resume(self) -> None:
         raise AssertionError("it was not paused")
 
-    def grant(self, until_ns: int, voters: tuple[str, ...]) -> LeaseHeld:
+    def grant(self, until_ns: int, alone_until_ns: int, voters: tuple[str, ...]) -> LeaseHeld:
         if self.is_hung:
             raise WriterUnavailable
         self.grants.append((until_ns, voters))
@@ -103,31 +108,29 @@ class Voters:
         self._seconds = seconds
         self.asked = 0
 
-    def seal(self, url: str, epoch: int, candidate: str) -> Rank:
-        self.asked += 1
+    def seals(self, voters: Sequence[Member], epoch: int, candidate: str) -> list[Standing]:
+        self.asked += len(voters)
         time.sleep(self._seconds)
-        if self._rank is None:
-            raise OSError("it promised it to another one")
-        return self._rank
+        return [] if self._rank is None else [Standing(each.id, self._rank) for each in voters]
 
     def offset(self, url: str) -> int:
         return 10
 
 
 class Bench:
-    """A cluster's keys at a real etcd, under a name of its own."""
+    """A cluster's keys at an engine, under a name of its own."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self.etcd = Etcd([url], 2.0)
-        self._url = url
+    def __init__(self, new_engine: Callable[[], Engine], name: str) -> None:
+        self.engine = new_engine()
+        self._new_engine = new_engine
         self.keys = Keys(name)
         self._name = name
 
-    def put(self, key: str, record: msgspec.Struct) -> None:
-        self.etcd.change([], [Put(key, encoded(record))])
+    def put(self, key: str, record: msgspec.Struct, lease: int = 0) -> None:
+        self.engine.change([], [Put(key, encoded(record), lease)])
 
     def view(self) -> View:
-        return view_of(self.etcd.read(*self.keys.state), self.keys)
+        return view_of(self.engine.read(*self.keys.state), self.keys)
 
     def begun(self, quorum: int = 1, *voters: str) -> None:
         """Have the cluster be there, without a master."""
@@ -135,12 +138,12 @@ class Bench:
         self.put(self.keys.config, Settings(quorum, names, histories=(HISTORY.hex(),)))
         self.put(self.keys.member("b"), OTHER)
         self.put(self.keys.member("m"), msgspec.structs.replace(OTHER, id="m", unfit="hangs"))
-        self.etcd.change([], [Put(self.keys.epoch, b"1")])
+        self.engine.change([], [Put(self.keys.epoch, b"1")])
 
     @contextmanager
-    def agent(self, node: Node, voters: Voters, engine: Etcd | None = None) -> Iterator[Agent]:
+    def agent(self, node: Node, voters: Voters, engine: Engine | None = None) -> Iterator[Agent]:
         options = AgentOptions(self._name, TTL, lambda _: 1.0, 0.2, 100)
-        engine = engine or Etcd([self._url], 2.0)
+        engine = engine or self._new_engine()
         agent = Agent(engine, cast(Home, node), voters, options, lambda _: None)
         thread = threading.Thread(target=agent.run)
         thread.start()
@@ -160,7 +163,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
 
 @pytest.fixture
 def bench(server: EtcdCluster, request: pytest.FixtureRequest) -> Bench:
-    return Bench(server.urls, request.node.name)
+    return Bench(lambda: Etcd([server.urls], 2.0), request.node.name)
 
 
 class Robbed(Etcd):
@@ -299,3 +302,34 @@ def test_voter_that_leaves_counts_at_once_no_more_and_is_one_until_it_is_not_nee
         assert settings.voters == ("a", "b", "c")
         node.held = 10
         eventually(lambda: (now := bench.view().settings) and now.voters == ("a", "b"))
+
+
+def test_agent_takes_the_place_of_a_leader_whose_lease_nobody_renews_in_kubernetes(
+    tmp_path: Path,
+) -> None:
+    """On a stand-in for its API server."""
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with ApiServer() as server:
+
+        def client(node: str) -> Kubernetes:
+            return Kubernetes(server.url, "synap", "blue", 1.0, node=node, token_path=token)
+
+        bench, gone, node = Bench(lambda: client("a"), "blue"), client("m"), Node(0)
+        lease, _ = gone.grant(TTL)
+        bench.engine = gone
+        bench.put(bench.keys.config, Settings(0, ("a", "m"), histories=(HISTORY.hex(),)))
+        old = Leader("m", "m" * 16, 1, True, "m:1", "m:2", "http://m:1", 10)
+        assert gone.change(
+            [Unchanged(bench.keys.leader, 0)],
+            [Put(bench.keys.leader, encoded(old), lease), Put(bench.keys.epoch, b"1")],
+        )
+        with bench.agent(node, Voters(None)):
+            assert eventually(lambda: node.followed_url) == "http://m:1"
+            eventually(lambda: node.grants)
+            leader = bench.view().leader
+            assert leader is not None
+            assert (leader.id, leader.epoch, node.promoted) == ("a", 2, [2])
+            count = len(node.grants)
+            eventually(lambda: len(node.grants) > count)
+        assert gone.keep_alive(lease) == 0

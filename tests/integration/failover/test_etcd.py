@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from synap.failover.etcd import Delete, EngineFailed, Etcd, Put, Unchanged
+from synap.failover.engine import Delete, EngineFailed, Put, Unchanged
+from synap.failover.etcd import Etcd
 from tests.etcd import EtcdCluster
 from tests.support import HOST, eventually, free_port
 

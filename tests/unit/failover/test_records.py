@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from synap.failover.engine import Item
 from synap.failover.etcd import _decoded
-from synap.failover.records import Item, Member, decoded
+from synap.failover.records import decoded
+from synap.failover.rules import Member
 
 DEEP = b'{"more": %b' % (b"[" * 100_000)
 
