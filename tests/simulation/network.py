@@ -20,6 +20,23 @@ class Weather:
     late_ms: float = 0.0
 
 
+def drawn_weather(random: Random, hardship: float, most_lost: float) -> Weather:
+    """Return a weather by chance.
+
+    Args:
+        hardship: From 0, for a good one, to 1.
+        most_lost: The largest share of messages that get lost.
+    """
+    draw = random.random
+    return Weather(
+        lost=most_lost * hardship * draw() ** 2,
+        doubled=0.1 * hardship * draw(),
+        late=0.3 * hardship * draw(),
+        latency_ms=1 + 50 * draw() ** 3,
+        late_ms=2000 * draw() ** 2,
+    )
+
+
 class Network:
     """Carries closures: what a message does where it arrives."""
 
@@ -28,6 +45,8 @@ class Network:
         self._timeline = timeline
         self._random = random
         self._side: dict[str, int] = {}
+        # For how many ms a node takes nothing from its sockets yet.
+        self.sleeps_ms: Callable[[str], float] = lambda _: 0
 
     def split(self, apart: list[str]) -> None:
         """Cut `apart` off from all others."""
@@ -53,5 +72,8 @@ class Network:
             self._timeline.after(delay_ms, lambda: self._arrive(source, target, arrive))
 
     def _arrive(self, source: str, target: str, arrive: Callable[[], None]) -> None:
-        if self.reaches(source, target):
+        left_ms = self.sleeps_ms(target)
+        if left_ms:
+            self._timeline.after(left_ms, lambda: self._arrive(source, target, arrive))
+        elif self.reaches(source, target):
             arrive()

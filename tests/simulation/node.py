@@ -66,8 +66,15 @@ class Process:
         self.is_alive = True
 
     def after(self, delay_ms: float, action: Callable[[], None]) -> None:
-        """Do `action` later, unless the process has ended."""
-        self.timeline.after(delay_ms, lambda: action() if self.is_alive else None)
+        """Do `action` later, unless the process has ended; one that sleeps does it then."""
+        self.timeline.after(delay_ms, lambda: self._do(action))
+
+    def _do(self, action: Callable[[], None]) -> None:
+        left_ms = self.world.sleeps_ms(self.name) if self.is_alive else 0
+        if left_ms:
+            self.timeline.after(left_ms, lambda: self._do(action))
+        elif self.is_alive:
+            action()
 
     def kill(self) -> None:
         self.is_alive = False
@@ -185,7 +192,7 @@ class MasterProcess(Process):
                 on_ack=self._look_at_acks,
                 on_higher_epoch=self._end_reign,
                 on_restart_over=self._end_restart,
-                is_known=lambda replica: replica in disk.known_replicas,
+                is_known=self._counts,
             ),
             self._restart(),
         )  # fmt: skip
@@ -231,6 +238,10 @@ class MasterProcess(Process):
         identity = self.disk.node.identity
         is_over = identity.ended_by_epoch or identity.is_recovering
         return not is_over and self._master.held_offset(self.world.quorum) >= offset
+
+    def _counts(self, replica: str) -> bool:
+        """Say whether a replica's acks count."""
+        return replica in self.disk.known_replicas
 
     def now_ms(self) -> int:
         return self._clock.now_ms()

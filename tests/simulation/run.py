@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
-from tests.simulation.network import Weather
-from tests.simulation.node import ReplicaProcess
+from tests.simulation.network import Weather, drawn_weather
 from tests.simulation.stories import STORIES, sealed_takeover
 from tests.simulation.world import LATE_MS, SimNode, Violation, World
 
@@ -70,9 +69,9 @@ class Run:
         timeline.run_until(_FAULTS_MS)
         self._heal()
         end_ms = _FAULTS_MS + _HEALING_MS
-        while not self._do_all_agree():
+        while not world.do_all_agree():
             if timeline.elapsed_ms >= end_ms:
-                raise Violation(f"the nodes do not agree: {self._standing()}")
+                raise Violation(f"the nodes do not agree: {world.standing()}")
             world.end_seals()
             world.repoint_strays()
             world.accept_diverged()
@@ -196,14 +195,8 @@ class Run:
         self._timeline.after(2000, lambda: setattr(disk, "full_share", 0.0))
 
     def _change_weather(self) -> None:
-        draw, hardship = self._random.random, self._hardship
-        self.world.network.weather = Weather(
-            lost=0.3 * hardship * draw() ** 2,
-            doubled=0.1 * hardship * draw(),
-            late=0.3 * hardship * draw(),
-            latency_ms=1 + 50 * draw() ** 3,
-            late_ms=2000 * draw() ** 2,
-        )
+        weather = drawn_weather(self._random, self._hardship, 0.3)
+        self.world.network.weather = weather
 
     def _heal(self) -> None:
         world = self.world
@@ -216,34 +209,6 @@ class Run:
             node.clocks.set_right()
             if node.process is None:
                 node.start()
-
-    def _do_all_agree(self) -> bool:
-        disks = [node.disk for node in self.world.nodes.values()]
-        return all(self._is_level(node) for node in self.world.nodes.values()) and all(
-            disk.position == disks[0].position
-            and disk.store.records == disks[0].store.records
-            and disk.lineage == disks[0].lineage
-            for disk in disks
-        )
-
-    def _is_level(self, node: SimNode) -> bool:
-        process = node.process
-        if node is self.world.reigning:
-            return True
-        return isinstance(process, ReplicaProcess) and process.status().state == "in_sync"
-
-    def _standing(self) -> str:
-        parts = []
-        for node in self.world.nodes.values():
-            process = node.process
-            how = "down"
-            if process is not None:
-                how = "master"
-            if isinstance(process, ReplicaProcess):
-                status = process.status()
-                how = f"{status.state} {status.note}"
-            parts.append(f"{node.name} at {node.disk.position} {how}")
-        return "; ".join(parts)
 
     def _look_for_losses(self) -> None:
         store = self.world.reigning.disk.store.records
@@ -280,3 +245,12 @@ def simulate(seed: int) -> list[str]:
     except Exception as error:
         trace = "\n".join(run.world.timeline.trace)
         raise Failure(f"{trace}\nseed {seed}: {type(error).__name__}: {error}") from error
+
+
+def breaks_a_promise(simulation: Callable[[int], list[str]], seed: int) -> bool:
+    """Say whether a seed shows a promise that is broken; other failures are none."""
+    try:
+        simulation(seed)
+    except Failure as failure:
+        return isinstance(failure.__cause__, Violation)
+    return False

@@ -62,6 +62,8 @@ class SimNode:
         )
         self.process: MasterProcess | ReplicaProcess | None = None
         self.is_damaged = False
+        # How often an owner has begun: what tells one from the next.
+        self.starts = 0
         self._may_have_lost = False
 
     @property
@@ -86,6 +88,7 @@ class SimNode:
         """Start the owner of the node's role, unless its log is damaged where it needs it."""
         disk = self.disk
         self.is_damaged = False
+        self.starts += 1
         try:
             is_rebuilt = disk.open()
         except WalCorrupt as error:
@@ -97,7 +100,7 @@ class SimNode:
             is_new = disk.open_as_master(
                 may_have_lost=may_have_lost, has_peers=bool(disk.known_replicas)
             )
-            self.process = MasterProcess(self._world, self.name, disk, self.clocks)
+            self.process = self._world.new_master(self.name, disk, self.clocks)
         else:
             is_new = False
             disk.drop_foreign_segments()
@@ -143,10 +146,7 @@ class World:
         self.histories = histories
         self.timeline = Timeline()
         self.network = Network(self.timeline, random)
-        self.quorum = random.choice((1, 1, 2))
-        self.is_synced = random.random() < 0.5
-        # Else each write asks for the quorum, and a restart waits for a time alone.
-        self.is_configured = random.random() < 0.7
+        self._choose(random)
         self.settle_ms = random.choice((0.0, 1.0, 40.0))
         self.writes: list[ClientWrite] = []
         self.deadlines: dict[bytes, int] = {}
@@ -162,6 +162,51 @@ class World:
             if node is not self.reigning:
                 node.disk.node.follow(names[0], names[0])
             node.start()
+
+    def _choose(self, random: Random) -> None:
+        """Decide what the nodes' configuration asks for."""
+        self.quorum = random.choice((1, 1, 2))
+        self.is_synced = random.random() < 0.5
+        # Else each write asks for the quorum, and a restart waits for a time alone.
+        self.is_configured = random.random() < 0.7
+
+    def new_master(self, name: str, disk: Disk, clocks: Clocks) -> MasterProcess:
+        """Return the owner of a master's log, which begins."""
+        return MasterProcess(self, name, disk, clocks)
+
+    def sleeps_ms(self, _: str) -> float:
+        """Return for how long a node still does nothing."""
+        return 0
+
+    def do_all_agree(self) -> bool:
+        """Say whether every node is one with the reigning master."""
+        disks = [node.disk for node in self.nodes.values()]
+        return all(self._is_level(node) for node in self.nodes.values()) and all(
+            disk.position == disks[0].position
+            and disk.store.records == disks[0].store.records
+            and disk.lineage == disks[0].lineage
+            for disk in disks
+        )
+
+    def _is_level(self, node: SimNode) -> bool:
+        process = node.process
+        if node is self.reigning:
+            return True
+        return isinstance(process, ReplicaProcess) and process.status().state == "in_sync"
+
+    def standing(self) -> str:
+        """Return where each node is, a sentence."""
+        parts = []
+        for node in self.nodes.values():
+            process = node.process
+            how = "down"
+            if process is not None:
+                how = "master"
+            if isinstance(process, ReplicaProcess):
+                status = process.status()
+                how = f"{status.state} {status.note}"
+            parts.append(f"{node.name} at {node.disk.position} {how}")
+        return "; ".join(parts)
 
     # What processes do with the network.
 
