@@ -1,0 +1,1 @@
+"""What operators run, by the programs that they run it with."""
