@@ -218,7 +218,7 @@ class WriterEngine:
 
     def _take_lease(self, command: GrantLease) -> LeaseHeld:
         self._voters = None if command.voters is None else frozenset(command.voters)
-        self._writer.grant(command.until_ns)
+        self._writer.grant(command.until_ns, command.alone_until_ns)
         reign, end = self._data_dir.node.reign, self._data_dir.position.offset
         assert reign is not None, "a node without a reign has no writer"
         held = end

@@ -56,6 +56,7 @@ from synap.errors import (
     BackupRunning,
     DataDirInUse,
     ExportsRunning,
+    NoLease,
     NotHeld,
     OutcomeUnknown,
     QuorumTimeout,
@@ -80,6 +81,7 @@ from synap.ipc.admin_socket import ask
 from synap.ipc.writer_client import MAX_WAITING, Done, Waiter, WriterClient
 from synap.node.identity import lock_file
 from synap.place import LogEnd, Place
+from synap.position import NO_HISTORY
 from synap.request_errors import (
     AnswerTooLarge,
     CommandDisabled,
@@ -91,6 +93,7 @@ from synap.request_errors import (
 )
 from synap.service.exports import Export
 from synap.service.local_node import LocalNode
+from synap.shared.board import is_alone
 from synap.shared.counters import Counter
 from synap.shared.node_clock import now_ms
 from synap.shared.series import REPLAYS
@@ -243,6 +246,8 @@ class NodeApi:
             config.kv_store.max_value_size_bytes + _STORED_WITH_VALUE_BYTES,
         )
         self._always_waits = config.replication.min_replicas_to_write > 0
+        self._quorum = config.replication.min_replicas_to_write
+        self._has_engine = config.failover.engine != "none"
         # What waits on this worker. A read that does keeps a place of its own, of a batch's writes
         # many share one.
         self._reads = Waits("reads that wait for a position", config.server.max_connections)
@@ -465,6 +470,43 @@ class NodeApi:
                 f"fewer than {wanted} replicas hold what was read, up to offset {offset}; it may "
                 "be lost with this master. Try again"
             ) from error
+
+    async def require_strong(
+        self, end: LogEnd, offset: int, min_replicas: int, *, holder: Holder
+    ) -> None:
+        """See to it that what was read shows every write that was acknowledged before.
+
+        It does where no other node can have been the master, and where what it tells can't get
+        lost any more: as many replicas hold it as each write waits for.
+
+        Args:
+            end: The end of the log that was seen.
+            offset: As for `require_held`.
+            min_replicas: As for `require_held`.
+            holder: As for `require_held`.
+
+        Raises:
+            ReadOnlyReplica: this node is a replica.
+            InvalidRequest: nobody gives this node a lease.
+            NoLease: it is over, or the reign that was read.
+            As `require_held`.
+        """
+        if self._node.view.role == "replica":
+            raise ReadOnlyReplica("this node is a replica: strong reads are the master's")
+        if not self._has_engine:
+            raise InvalidRequest(
+                "X-Synap-Consistency: strong reads need a master with a lease, and this node has "
+                "none (failover.engine)"
+            )
+        replicas = max(min_replicas, self._quorum)
+        if replicas and offset:
+            await self.require_held(offset, replicas, holder=holder)
+        view = self._node.view
+        if end.history not in (view.history, NO_HISTORY) or not is_alone(view):
+            raise NoLease(
+                "this master's lease is over, or was not granted yet, and another node may be the "
+                "master; ask again"
+            )
 
     @property
     def reads_held(self) -> bool:

@@ -77,6 +77,8 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
             master told last; empty while that is not known, None where the master does not tell.
         lease_until_ns: When (CLOCK_BOOTTIME) the lease of a master ends, which an engine of
             elections gives; 0 for never.
+        alone_until_ns: Until when (CLOCK_BOOTTIME) no other node can be the master; 0 where nobody
+            knows.
     """
 
     role: str = ""
@@ -98,6 +100,19 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
     fresh_ns: int = 0
     lease_until_ns: int = 0
     held: tuple[int, ...] | None = ()
+    alone_until_ns: int = 0
+
+
+def is_alone(view: BoardView) -> bool:
+    """Say whether no other node can be the master now, by an engine of elections.
+
+    Whoever asks has read the store before.
+    """
+    return (
+        view.role == "master"
+        and view.read_only not in _NO_WRITES
+        and time.clock_gettime_ns(time.CLOCK_BOOTTIME) < view.alone_until_ns
+    )
 
 
 def unacknowledged(view: BoardView) -> str:

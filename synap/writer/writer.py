@@ -121,6 +121,7 @@ class Writer:
             lease: Until when writes may be taken; None for one without end.
         """
         self._lease = lease or Lease()
+        self._alone_until_ns = 0
         self._data_dir = data_dir
         self._status = status
         self._publisher = publisher
@@ -274,8 +275,12 @@ class Writer:
         if not self._lease.is_over():
             self._held.look_at_acks()
 
-    def grant(self, until_ns: int) -> None:
+    def grant(self, until_ns: int, alone_until_ns: int) -> None:
         """Take writes until then (CLOCK_BOOTTIME); 0 takes a lease away.
+
+        Args:
+            until_ns: For writes.
+            alone_until_ns: Until when no other node can be the master, for strong reads.
 
         Raises:
             ReignEnded: this master takes none whatever its lease.
@@ -284,9 +289,11 @@ class Writer:
             raise ReignEnded(self._gate.ended_by_epoch)
         had_none = self._lease.is_over()
         self._lease.until_ns = until_ns
+        self._alone_until_ns = alone_until_ns
         if had_none != self._lease.is_over():
             self.look_at_acks()
-            self._show()
+        # Before the agent goes on: what it takes away, it may give to another node.
+        self._show()
 
     def _run_turn(self) -> None:
         inbox = self._inbox
@@ -452,4 +459,5 @@ class Writer:
             "" if reason is None else reason.error.reason,
             self._gate.heir_url,
             0 if until_ns == FOR_EVER_NS else max(until_ns, 1),
+            self._alone_until_ns,
         )

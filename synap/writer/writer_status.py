@@ -101,13 +101,16 @@ class WriterStatus:
         self._quorum = quorum
         self._store_health = store_health
 
-    def show(self, read_only: str, heir_url: str, lease_until_ns: int = 0) -> None:
+    def show(
+        self, read_only: str, heir_url: str, lease_until_ns: int = 0, alone_until_ns: int = 0
+    ) -> None:
         """Show what requests need to know.
 
         Args:
             read_only: Why no writes are taken; empty where they are.
             heir_url: The master after this one; empty for none.
             lease_until_ns: CLOCK_BOOTTIME at which its lease ends; 0 for never.
+            alone_until_ns: CLOCK_BOOTTIME until which no other node can be the master.
         """
         view = self._view
         offset = self._data_dir.position.offset
@@ -129,6 +132,7 @@ class WriterStatus:
                 first_sync_done=True,
                 has_quorum=self._has_quorum(now_ns),
                 lease_until_ns=lease_until_ns,
+                alone_until_ns=alone_until_ns,
             )
         )
 

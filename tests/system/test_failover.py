@@ -13,12 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.agents import Guarded, Load, send_to_all
-from tests.support import eventually
+from tests.support import Answer, Node, eventually
 
 # Above a lease of 2 s, the look of a candidate, and a promotion, on a machine that does more.
 AWAY_SECONDS = 12.0
 
+STRONG = {"X-Synap-Consistency": "strong"}
+
 pytestmark = pytest.mark.timeout(180)
+
+
+def strong_read(node: Node) -> Answer:
+    return node.request("GET", "/kv/get/strong", headers=STRONG)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,21 @@ def test_roles_are_the_agents_to_change(trio: Guarded) -> None:
     assert '"seals_needed": 2' in trio.command("status")
 
 
+def test_strong_reads_are_the_masters_as_long_as_nobody_else_can_be_one(trio: Guarded) -> None:
+    master = trio.master()
+    replica = next(each for each in trio.nodes if each is not master)
+    assert master.request("POST", "/kv/set", {"key": "strong", "value": "1"}).status == 200
+    answer = strong_read(master)
+    assert (answer.status, answer.json()) == (200, "1")
+    missing = master.request("GET", "/kv/get/missing", headers=STRONG)
+    assert missing.status == 404
+    command = {"command": "kv.get", "payload": {"key": "strong"}}
+    assert master.request("POST", "/api/v1/command", command, headers=STRONG).json()["success"]
+    refused = strong_read(replica)
+    assert (refused.status, refused.json()["reason"]) == (421, "read_only_replica")
+    assert refused.headers["x-synap-master"]
+
+
 def test_engine_that_is_away_moves_no_master_whose_writes_wait_for_replicas(trio: Guarded) -> None:
     with Load(trio.nodes) as load:
         old = trio.master()
@@ -70,6 +91,10 @@ def test_engine_that_is_away_moves_no_master_whose_writes_wait_for_replicas(trio
         # Longer than the lease.
         time.sleep(3.0)
         load.await_after(time.monotonic())
+        # Writes go on by their quorum; but of another master, nobody would tell.
+        refused = strong_read(old)
+        assert (refused.status, refused.json()["reason"]) == (503, "no_lease")
+        assert old.request("GET", "/kv/get/strong").status == 200
         engine.start()
         eventually(lambda: trio.agent().get("leader"))
         load.check(trio)

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -27,6 +27,7 @@ from synap_client.rules.positions import Positions
 
 # Those that have not reached the node: a connection was not made, or none was free.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_CONSISTENCY = "X-Synap-Consistency"
 _KEY, _MIN_POSITION = "Idempotency-Key", "X-Synap-Min-Position"
 # httpx gives these anew, by the node and the body.
 _OWN_HEADERS = ("host", "content-length", "transfer-encoding")
@@ -46,6 +47,8 @@ class Options:
             write is sent again only where it has surely not been done.
         min_replicas: How many replicas must hold a write before it is answered, where the request
             does not say; 0 leaves it to the cluster.
+        reads_strongly: Whether reads of keys see every write that was acknowledged before, by
+            whomever: they go to the master, which needs a lease (`failover.engine`).
     """
 
     deadline_seconds: float = 30.0
@@ -54,6 +57,7 @@ class Options:
     reads_from_replicas: bool = True
     has_keys: bool = True
     min_replicas: int = 0
+    reads_strongly: bool = False
 
 
 DEFAULTS = Options()
@@ -85,6 +89,10 @@ class _Call:
             and not _has(request, "X-Synap-Min-Replicas")
         ):
             self._headers.append(("X-Synap-Min-Replicas", str(options.min_replicas)))
+        if self.kind.is_read_of_data and options.reads_strongly:
+            self.kind = replace(self.kind, needs_master=True)
+            if not _has(request, _CONSISTENCY):
+                self._headers.append((_CONSISTENCY, "strong"))
         self._options = options
         self._lock = state.lock
         self._attempts = Attempts(

@@ -55,6 +55,13 @@ def test_read_of_what_replicas_hold_needs_the_master() -> None:
     assert not kind_of("GET", "/kv/get/a", {"x-synap-min-replicas": "0"}, b"").needs_master
 
 
+def test_strong_read_needs_the_master_and_is_of_keys() -> None:
+    strong = kind_of("GET", "/kv/get/a", {"x-synap-consistency": "strong"}, b"")
+    assert (strong.needs_master, strong.is_read_of_data) == (True, True)
+    assert not kind_of("GET", "/auth/me", {}, b"").is_read_of_data
+    assert not kind_of("POST", "/kv/set", {}, b"").is_read_of_data
+
+
 def test_watch_is_handed_on_as_it_comes_where_it_is_no_long_poll() -> None:
     assert kind_of("GET", "/watch", {"accept": "application/x-ndjson"}, b"").is_stream
     assert not kind_of("GET", "/watch", {"accept": "application/json"}, b"").is_stream

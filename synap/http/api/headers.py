@@ -62,6 +62,7 @@ REQUEST_ID = _header("x-request-id", Way.ASKED)
 MIN_OFFSET = _header("x-synap-min-offset")
 MIN_POSITION = _header("x-synap-min-position", Way.ASKED)
 MIN_REPLICAS = _header("x-synap-min-replicas")
+CONSISTENCY = _header("x-synap-consistency")
 # Says that the request may have been done before, which the log's owner finds out.
 IDEMPOTENCY_KEY = _header("idempotency-key")
 # What the feed's form goes by; no hot request is answered otherwise for them.

@@ -20,6 +20,7 @@ from falcon.asgi import Response
 
 from synap.http.api.bodies import decoder, shown_name, suggestion
 from synap.http.api.headers import (
+    CONSISTENCY,
     IDEMPOTENCY_KEY,
     IF_MATCH,
     IF_MODIFIED_SINCE,
@@ -53,6 +54,7 @@ CONDITION_HEADERS: dict[HeaderName, str] = {
     MIN_OFFSET: "X-Synap-Min-Offset",
     MIN_POSITION: "X-Synap-Min-Position",
     MIN_REPLICAS: "X-Synap-Min-Replicas",
+    CONSISTENCY: "X-Synap-Consistency",
     IDEMPOTENCY_KEY: "Idempotency-Key",
 }
 # More than an empty object with its blanks.

@@ -17,7 +17,7 @@ from synap.commands.records import Record
 from synap.commands.strings import Set
 from synap.http.api.bodies import Decode
 from synap.http.api.conditions import ATTEMPTS, Conditions, guarded, was_done
-from synap.http.api.headers import MIN_OFFSET, MIN_POSITION, MIN_REPLICAS
+from synap.http.api.headers import CONSISTENCY, MIN_OFFSET, MIN_POSITION, MIN_REPLICAS
 from synap.http.api.idempotency import REPLAYED, TRUE
 from synap.http.api.request import Request
 from synap.ipc.writer_client import Done
@@ -33,6 +33,7 @@ POSITION = "X-Synap-Position"
 LAG_MS = "X-Synap-Lag-Ms"
 MASTER = "X-Synap-Master"
 # As many as a master keeps an eye on.
+_STRONG = b"strong"
 _MAX_REPLICAS = 256
 # The log's offsets have 64 bits.
 _MAX_OFFSET = 2**64 - 1
@@ -66,13 +67,23 @@ class Resource:
             None if offset is None else _parse_offset(offset),
         )
 
-    async def await_held(self, req: Request, offset: int) -> None:
-        """Wait until as many replicas as are asked for hold `offset`; see `NodeApi.require_held`.
+    async def await_held(self, req: Request, offset: int, end: LogEnd) -> None:
+        """Wait until what was read may be told, where the request asks for more than what is here.
+
+        Args:
+            req: Asks.
+            offset: The last entry that what was read tells of.
+            end: The end of the log that was seen.
 
         Raises:
-            InvalidRequest: X-Synap-Min-Replicas is no number of replicas.
+            InvalidRequest: X-Synap-Min-Replicas is no number of replicas, X-Synap-Consistency not
+                `strong`.
+            As `NodeApi.require_held` and `require_strong`.
         """
-        if MIN_REPLICAS in req.raw_headers or self._api.reads_held:
+        if self.is_strong(req):
+            replicas = self.min_replicas(req)
+            await self._api.require_strong(end, offset, replicas, holder=req.holder)
+        elif MIN_REPLICAS in req.raw_headers or self._api.reads_held:
             replicas = self.min_replicas(req)
             if replicas or self._api.reads_held:
                 await self._api.require_held(offset, replicas, holder=req.holder)
@@ -162,6 +173,17 @@ class Resource:
         """
         text = req.raw_headers.get(MIN_REPLICAS)
         return 0 if text is None else _parse_replicas(text)
+
+    def is_strong(self, req: Request) -> bool:
+        """Say whether the request wants to see every write that was acknowledged before.
+
+        Raises:
+            InvalidRequest: X-Synap-Consistency is something else than `strong`.
+        """
+        text = req.raw_headers.get(CONSISTENCY)
+        if text is not None and text != _STRONG:
+            raise InvalidRequest("header X-Synap-Consistency is not strong")
+        return text is not None
 
     async def read_body(
         self,

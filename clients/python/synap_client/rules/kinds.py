@@ -52,6 +52,7 @@ class Kind:
         needs_master: Whether no replica can answer it.
         is_stream: Whether its answer is handed on as it comes.
         is_command: Whether its answer is the envelope of commands.
+        is_of_keys: Whether it is about keys and values.
     """
 
     way: Way
@@ -59,6 +60,12 @@ class Kind:
     needs_master: bool = False
     is_stream: bool = False
     is_command: bool = False
+    is_of_keys: bool = False
+
+    @property
+    def is_read_of_data(self) -> bool:
+        """Whether it reads keys, so that it may be a strong read."""
+        return self.way is Way.READ and self.is_of_keys
 
     @property
     def is_repeatable(self) -> bool:
@@ -81,7 +88,7 @@ def kind_of(method: str, path: str, headers: Mapping[str, str], body: bytes) -> 
     if method in ("GET", "HEAD", "OPTIONS"):
         return _kind_of_reading(path, place[0], headers)
     if path == "/kv/mget":
-        return Kind(Way.READ, needs_master=_wants_replicas(headers))
+        return Kind(Way.READ, needs_master=_is_the_masters(headers), is_of_keys=True)
     if path == "/auth/login":
         return Kind(Way.NODE)
     if place[0] in _DATA:
@@ -92,18 +99,20 @@ def kind_of(method: str, path: str, headers: Mapping[str, str], body: bytes) -> 
 
 
 def _kind_of_reading(path: str, first: str, headers: Mapping[str, str]) -> Kind:
-    needs_master = _wants_replicas(headers)
+    needs_master = _is_the_masters(headers)
     if first == "watch":
         is_stream = headers.get("accept", "").startswith(_STREAMED_TYPES)
         return Kind(Way.NODE, needs_master=needs_master, is_stream=is_stream)
     is_data = first in _DATA or first in _READ_ALONE
     way = Way.READ if is_data else Way.NODE
-    return Kind(way, needs_master=needs_master, is_stream=path in _STREAMS)
+    return Kind(
+        way, needs_master=needs_master, is_stream=path in _STREAMS, is_of_keys=first in _DATA
+    )
 
 
-def _wants_replicas(headers: Mapping[str, str]) -> bool:
-    # What others hold is known at the master alone.
-    return headers.get("x-synap-min-replicas", "0") != "0"
+def _is_the_masters(headers: Mapping[str, str]) -> bool:
+    # What others hold, and that nobody else is the master, is known at the master alone.
+    return headers.get("x-synap-min-replicas", "0") != "0" or "x-synap-consistency" in headers
 
 
 def _kind_of_command(body: bytes, headers: Mapping[str, str]) -> Kind:
@@ -117,7 +126,8 @@ def _kind_of_command(body: bytes, headers: Mapping[str, str]) -> Kind:
     ways = [_way_of(command) for command in batch]
     if Way.WRITE not in ways:
         way = Way.READ if Way.READ in ways else Way.NODE
-        return Kind(way, needs_master=_wants_replicas(headers), is_command=True)
+        needs_master = _is_the_masters(headers)
+        return Kind(way, needs_master=needs_master, is_command=True, is_of_keys=True)
     takes_key = not any(_is_unnamed(command) for command in batch)
     return Kind(Way.WRITE, takes_key=takes_key, needs_master=True, is_command=True)
 

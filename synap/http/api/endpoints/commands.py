@@ -129,6 +129,7 @@ class CommandEndpoint(Resource):
         body = _decode(await req.json_body(self._max_body_bytes), True)
         replicas = self.min_replicas(req)
         context = Context(self._api, self._facts, req.caller, req.holder, replicas)
+        context.is_strong = self.is_strong(req)
         if body.type == "batch":
             commands = body.batch()
             await self._await_applied(req, commands)

@@ -38,7 +38,7 @@ class Exports(Resource):
             return
         export = await self._api.export(req.caller, (text_param(req, "prefix") or "").encode())
         try:
-            await self.await_held(req, export.end.offset)
+            await self.await_held(req, export.end.offset, export.end)
         except BaseException:
             export.close()
             raise

@@ -24,7 +24,7 @@ class RememberedRequest(Resource):
         await self.await_applied(req)
         name = checked_key(key)
         found, end = self._api.find_request(req.caller, name)
-        await self.await_held(req, end.offset if found is None else found[0].version)
+        await self.await_held(req, end.offset if found is None else found[0].version, end)
         self.stamp_read(resp, end)
         if found is None:
             raise RequestUnknown

@@ -74,6 +74,7 @@ class OperationResource(Resource):
                 await self.await_applied(req)
             replicas = self.min_replicas(req) if MIN_REPLICAS in req.raw_headers else 0
             context = Context(self._api, self._facts, req.caller, req.holder, replicas)
+            context.is_strong = self.is_strong(req)
             found = await operation.carry_out(context, key, body)
             await context.confirm()
             end = context.end

@@ -43,7 +43,7 @@ class RawValue(Resource):
     async def on_get(self, req: Request, resp: Response, key: bytes) -> None:
         await self.await_applied(req)
         record, end = self._api.get(req.caller, key)
-        await self.await_held(req, end.offset if record is None else record.version)
+        await self.await_held(req, end.offset if record is None else record.version, end)
         self.stamp_read(resp, end)
         shown = _value(key, None, record)
         if isinstance(shown, KeyNotFound):

@@ -84,6 +84,12 @@ _PARAMETERS: dict[str, tuple[Schema, str]] = {
         {"type": "integer", "minimum": 0, "maximum": 256},
         "Answer when so many replicas hold the write, else 503 `quorum_timeout`",
     ),
+    "X-Synap-Consistency": (
+        {"const": "strong"},
+        "See every write that was acknowledged before, whoever took it: at a master with a lease; "
+        "421 at a replica, 400 without an engine of elections, 503 `no_lease` where another node "
+        "may be the master by now",
+    ),
     "Idempotency-Key": (
         {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "What the client calls the request, which takes effect once, however often it is sent; 422 "

@@ -26,7 +26,9 @@ class Parameter(msgspec.Struct, frozen=True):
 
 # Conditions that every route of a kind takes, as headers.
 CONDITIONS: dict[Kind, tuple[str, ...]] = {
-    "read": ("X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas"),
+    "read": (
+        "X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas", "X-Synap-Consistency",
+    ),
     "write": (
         "X-Synap-Min-Position", "X-Synap-Min-Offset", "X-Synap-Min-Replicas", "Idempotency-Key",
     ),

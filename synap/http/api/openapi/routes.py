@@ -53,6 +53,10 @@ _WATCH = (
     Parameter("limit", NATURAL, "Events of a long poll, up to 10,000; 500 by default"),
     Parameter("Last-Event-ID", POSITION, "As `from`; wins over it", place="header"),
 )
+_STRONG = Parameter(
+    "X-Synap-Consistency", {"const": "strong"}, "Of its reads: see every write acknowledged before",
+    place="header",
+)  # fmt: skip
 _VERBOSE = Parameter("verbose", TEXT, "Whether each check is named; with or without a value")
 
 
@@ -101,7 +105,7 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "Commands": (
         post(
             "/api/v1/command", "Carry out a command, or a batch of them, by name", "CommandAnswer",
-            body=commands.CommandBody,
+            body=commands.CommandBody, parameters=(_STRONG,),
         ),
         get(
             "/idempotency/{key}", "See what is remembered of a request with Idempotency-Key",

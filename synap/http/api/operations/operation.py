@@ -57,11 +57,12 @@ class Context:
         answer_bytes: What the answers of a batch take up so far.
         request: What the client calls the request; None where it has no name.
         is_replayed: Whether something of it was done when it came before, and not again.
+        is_strong: Whether what it reads is to show every write that was acknowledged before.
     """
 
     __slots__ = (
         "_not_held", "answer_bytes", "api", "caller", "end", "facts", "has_read", "holder",
-        "is_replayed", "min_replicas", "request", "told",
+        "is_replayed", "is_strong", "min_replicas", "request", "told",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,7 @@ class Context:
         self.told = 0
         self.request: RequestKey | None = None
         self.is_replayed = False
+        self.is_strong = False
         self._not_held: NotHeld | None = None
 
     async def write(self, command: Command, client_id: str | None = None) -> Any:
@@ -110,17 +112,24 @@ class Context:
         self._note(end)
 
     async def confirm(self) -> None:
-        """Wait until replicas hold what was read, where the request or the configuration asks.
+        """Wait until what was read may be told, where the request or the configuration asks.
 
         Raises:
-            As `NodeApi.require_held`; and again at once, where that said before that they do not.
+            As `NodeApi.require_held` and `require_strong`; and again at once, where replicas were
+                said before not to hold it.
         """
-        if not self.told or not (self.min_replicas or self.api.reads_held):
+        is_asked = self.is_strong or self.min_replicas or self.api.reads_held
+        if self.end is None or not self.has_read or not is_asked:
             return
         if self._not_held is not None:
             raise self._not_held
         try:
-            await self.api.require_held(self.told, self.min_replicas, holder=self.holder)
+            if self.is_strong:
+                await self.api.require_strong(
+                    self.end, self.told, self.min_replicas, holder=self.holder
+                )
+            elif self.told:
+                await self.api.require_held(self.told, self.min_replicas, holder=self.holder)
         except NotHeld as error:
             self._not_held = error
             raise
@@ -130,6 +139,7 @@ class Context:
         """Return the context of one command of a batch, which has a name of its own."""
         part = Context(self.api, self.facts, self.caller, self.holder, self.min_replicas)
         part.request = request
+        part.is_strong = self.is_strong
         return part
 
     def take(self, part: Context) -> None:
