@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from synap.errors import SynapError
@@ -87,7 +88,6 @@ class Hold:
 
         Raises:
             EngineFailed: the engine does not answer; the lease goes on until its time.
-            SynapError: the owner is not there.
         """
         asked_ns = self._pace.boottime_ns()
         granted = self._engine.keep_alive(self.lease) if self.lease and not self._hangs() else 0
@@ -99,7 +99,9 @@ class Hold:
         # What was granted counts, from before it was asked for.
         self.until_ns = asked_ns + int((granted - self._options.margin(granted)) * _NS)
         if self.epoch:
-            self.give_again()
+            # One that takes none, because its reign has ended, keeps nobody from giving up the key.
+            with suppress(SynapError):
+                self.give_again()
 
     def _hangs(self) -> bool:
         """Say whether this node leads and its log's owner has shown no life for a lease's time."""

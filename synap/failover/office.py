@@ -10,7 +10,7 @@ from synap.failover.hold import Hold
 from synap.failover.home import Home
 from synap.failover.pace import Pace
 from synap.failover.records import Keys, encoded, view_of
-from synap.failover.rules import Leader, Member, Settings, View
+from synap.failover.rules import Handover, Leader, Member, Settings, View
 
 
 class Office:
@@ -34,6 +34,8 @@ class Office:
         self._keys = keys
         self._hold = hold
         self._pace = pace
+        # In which reign this node stepped down, and for whom.
+        self._stepped_down: tuple[int, Handover | None] = (0, None)
         # Who leaves, and what the other voters are to hold before that.
         self._leaving: tuple[tuple[str, ...], int | None] = ((), None)
 
@@ -113,9 +115,21 @@ class Office:
                 answer.
         """
         handover = step_down(self._home, self._members, view, own, name, self._pace)
+        self._stepped_down = self._hold.epoch, handover
         fresh = view_of(self._engine.read(*self._keys.state), self._keys)
-        self.release(fresh, Put(self._keys.handover, encoded(handover), self._hold.lease))
+        self._release_to_heir(fresh, self._hold.epoch)
         self._hold.epoch = 0
+
+    def _release_to_heir(self, view: View, epoch: int) -> None:
+        """Let go of the key, and say whose it is to be where this node stepped down in that reign.
+
+        What it said of an older one is worth nothing: the heir may lack writes since.
+        """
+        of, handover = self._stepped_down
+        if handover is None or of != epoch:
+            self.release(view)
+        else:
+            self.release(view, Put(self._keys.handover, encoded(handover), self._hold.lease))
 
     def give_up(self, view: View) -> None:
         """Lead no more; where the owner may still answer, the key goes with its lease.
@@ -123,9 +137,9 @@ class Office:
         Raises:
             EngineFailed: the engine does not answer.
         """
-        self._hold.epoch = 0
+        epoch, self._hold.epoch = self._hold.epoch, 0
         if self._hold.take_away():
-            self.release(view)
+            self._release_to_heir(view, epoch)
 
     def release(self, view: View, *more: Put) -> None:
         """Let go of the key.
