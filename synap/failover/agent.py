@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from synap.errors import SynapError
-from synap.failover.agent_state import state_of
+from synap.failover.agent_state import AgentState, state_of
 from synap.failover.campaign import Campaign, Members, best_heir
 from synap.failover.engine import Delete, Engine, EngineFailed, Put, Unchanged
 from synap.failover.hold import AgentOptions, Hold
@@ -68,6 +68,7 @@ class Agent:
         self._last_leader: Leader | None = None
         self._stand_back_until = 0.0
         self._note = ""
+        self._state = AgentState()
 
     def stop(self) -> None:
         """Have `run` hand over and return."""
@@ -297,20 +298,20 @@ class Agent:
     def _say(self, note: str) -> None:
         if note != self._note:
             self._note = note
+            self._tell(encoded(msgspec.structs.replace(self._state, note=note)))
             if note:
                 logger.warning("%s", note, extra={"action": "failover"})
 
     def _show(self, view: View, own: Member) -> None:
         hold, pace = self._hold, self._pace
-        state = state_of(view, own, is_own=bool(hold.epoch), note=self._note)
-        left_ms = max(0, (hold.until_ns - pace.boottime_ns()) // 1_000_000)
-        self._tell(
-            encoded(
-                msgspec.structs.replace(
-                    state, at_ms=pace.wall_ms(), lease_ms=left_ms if hold.epoch else 0
-                )
-            )
+        now_ms = pace.wall_ms()
+        left_ms = (hold.until_ns - pace.boottime_ns()) // 1_000_000
+        self._state = msgspec.structs.replace(
+            state_of(view, own, is_own=bool(hold.epoch), note=self._note),
+            at_ms=now_ms,
+            lease_until_ms=now_ms + left_ms if hold.epoch else 0,
         )
+        self._tell(encoded(self._state))
 
 
 def _epochs(known: NodeIdentity) -> list[int]:

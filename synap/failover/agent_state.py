@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from synap.failover.rules import Member, Settings, View, heir_of
+from synap.failover.rules import Member, Settings, View, heir_of, seals_for
 
 
 class AgentState(msgspec.Struct, frozen=True):
@@ -19,9 +19,12 @@ class AgentState(msgspec.Struct, frozen=True):
         voters: Whose acks may count.
         next: Who would take a lost master's place; empty for nobody.
         would_lose: Entries of the leader's that this one lacks, as far as is known.
+        missing: Voters that are not there.
+        seals_needed: How many of the voters that are left must be there for a lost master's place.
+        can_replace: They are, and one of them is fit for it.
         note: What the agent waits for, or what is wrong; empty for nothing.
-        at_ms: Wall clock of this state.
-        lease_ms: For how much longer from then on this node's own lease counts; 0 for none.
+        at_ms: Wall clock when the engine answered last.
+        lease_until_ms: Wall clock at which this node's own lease ends; 0 where it has no key.
     """
 
     leader: str = ""
@@ -32,15 +35,25 @@ class AgentState(msgspec.Struct, frozen=True):
     voters: tuple[str, ...] = ()
     next: str = ""
     would_lose: int = 0
+    missing: tuple[str, ...] = ()
+    seals_needed: int = 0
+    can_replace: bool = False
     note: str = ""
     at_ms: int = 0
-    lease_ms: int = 0
+    lease_until_ms: int = 0
 
 
 def state_of(view: View, own: Member, *, is_own: bool, note: str) -> AgentState:
     """Return what the engine's keys come to, without the times."""
     settings, leader = view.settings or Settings(), view.leader
-    heir = heir_of({**view.members, own.id: own}, settings, leader)
+    members = {**view.members, own.id: own}
+    heir = heir_of(members, settings, leader)
+    needed = seals_for(settings, None, own)
+    left = [
+        each
+        for each in settings.voters
+        if each in members and members[each].rank.epoch and not (leader and each == leader.id)
+    ]
     return AgentState(
         leader=leader.id if leader else "",
         epoch=leader.epoch if leader else 0,
@@ -50,5 +63,8 @@ def state_of(view: View, own: Member, *, is_own: bool, note: str) -> AgentState:
         voters=settings.voters,
         next=heir.id if heir else "",
         would_lose=max(0, leader.offset - heir.rank.offset) if leader and heir else 0,
+        missing=tuple(each for each in settings.voters if each not in members),
+        seals_needed=needed,
+        can_replace=heir is not None and len(left) >= needed and not settings.is_paused,
         note=note,
     )

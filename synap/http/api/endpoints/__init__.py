@@ -8,7 +8,7 @@ watch             `/watch`: the change feed
 idempotency       `/idempotency/{key}`
 status            `/health`, `/health/replication`, `/digest`
 probes            `/liveness`, `/readiness`, `/primary`, `/replica`: for load balancers
-metrics           `/metrics`, with `metric_families`
+metrics           `/metrics`, with `metric_families` and `agent_metrics`
 backup            `/backup`
 snapshots         `/snapshot`
 replication       `/replication/…`

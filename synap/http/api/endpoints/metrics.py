@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from synap import __version__
 from synap.errors import ReadRefused
+from synap.http.api.endpoints.agent_metrics import AgentCollector
 from synap.http.api.endpoints.metric_families import (
     buckets,
     histogram,
@@ -162,12 +163,15 @@ class Metrics(Resource):
 
     async def on_get(self, req: Request, resp: Response) -> None:
         state = NodeState.of(self._node)
+        agent = self._node.failover()
         resp.content_type = CONTENT_TYPE_LATEST
-        resp.data = await asyncio.to_thread(self._render, state)
+        resp.data = await asyncio.to_thread(self._render, state, agent)
 
-    def _render(self, state: NodeState) -> bytes:
+    def _render(self, state: NodeState, agent: dict[str, object] | None) -> bytes:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(NodeCollector(state, read_series(self._node.paths.run_dir)))
+        if agent is not None:
+            registry.register(AgentCollector(agent, time.time_ns() // 1_000_000))
         if self._certificate_expires is not None:
             registry.register(CertificateCollector(self._certificate_expires))
         return generate_latest(registry)
