@@ -7,16 +7,20 @@ import signal
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 
+from synap_client import Client, Options
+
 from tests.command_line import synap_here
 from tests.etcd import EtcdCluster
-from tests.support import Node, Startable, descendants_of, eventually
+from tests.support import HOST, Node, Startable, descendants_of, eventually
 
 _CALL_SECONDS = 2.0
+_READ_SECONDS = 5.0
 
 
 class Guarded(Startable):
@@ -29,7 +33,7 @@ class Guarded(Startable):
 
     def __init__(
         self, folder: Path, count: int, quorum: int, ttl: int = 2, members: int = 1,
-        **settings: object,
+        credentials: Mapping[str, str] | None = None, **settings: object,
     ) -> None:  # fmt: skip
         self.etcd = EtcdCluster(folder / "etcd", members)
         # loop + 2 * retry fits into the ttl less its margin of a second.
@@ -52,6 +56,8 @@ class Guarded(Startable):
             )
             for at in range(count)
         ]  # fmt: skip
+        for node in self.nodes:
+            node.credentials = credentials or {}
 
     def start(self) -> None:
         """Start all, and wait until every node votes."""
@@ -201,3 +207,43 @@ class Load:
                 at += 1
                 time.sleep(0.02)
             number += 1
+
+
+class Readers:
+    """Clients that read a key from whichever node, until the end; see `failed`.
+
+    Attributes:
+        count: Reads that were answered.
+        failed: What reads raised after they had been tried at every node.
+        longest: Seconds that one read took, with all its tries.
+    """
+
+    def __init__(self, nodes: list[Node], clients: int = 2) -> None:
+        urls = [f"http://{HOST}:{node.port}" for node in nodes]
+        self._clients = [Client(urls, Options(deadline_seconds=_READ_SECONDS))] * clients
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._read, args=(c,)) for c in self._clients]
+        self.count = 0
+        self.longest = 0.0
+        self.failed: list[Exception] = []
+
+    def __enter__(self) -> Readers:
+        self._clients[0].set("read", "1")
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self, client: Client) -> None:
+        while not self._stopping.wait(0.01):
+            began = time.monotonic()
+            try:
+                assert client.get("read") == "1"
+            except Exception as error:
+                self.failed.append(error)
+            self.longest = max(self.longest, time.monotonic() - began)
+            self.count += 1

@@ -6,11 +6,31 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import HOST, Startable, eventually, free_ports
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdTls:
+    """Files in PEM by which clients and a member know each other, and a client's side of it."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    client: ssl.SSLContext
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of the member's process, which wants a certificate of each client."""
+        return [
+            "--cert-file", str(self.cert), "--key-file", str(self.key),
+            "--trusted-ca-file", str(self.ca), "--client-cert-auth", "--bcrypt-cost", "4",
+        ]  # fmt: skip
 
 
 class EtcdMember(Startable):
@@ -22,10 +42,14 @@ class EtcdMember(Startable):
         cluster: All members, as etcd wants them named.
     """
 
-    def __init__(self, folder: Path, name: str, client_port: int, peer_port: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, client_port: int, peer_port: int, tls: EtcdTls | None = None
+    ) -> None:
         self._folder = folder
         self._name = name
-        self.url = f"http://{HOST}:{client_port}"
+        self._tls = tls
+        self._address = f"{HOST}:{client_port}"
+        self.url = f"http{'s' if tls else ''}://{HOST}:{client_port}"
         self.peer_url = f"http://{HOST}:{peer_port}"
         self.cluster = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,6 +66,7 @@ class EtcdMember(Startable):
                     "--initial-advertise-peer-urls", self.peer_url,
                     "--initial-cluster", self.cluster, "--heartbeat-interval", "50",
                     "--election-timeout", "500", "--logger", "zap", "--log-level", "error",
+                    *(self._tls.arguments if self._tls else ()),
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
             )  # fmt: skip
@@ -53,7 +78,7 @@ class EtcdMember(Startable):
 
     def is_healthy(self) -> bool:
         """Whether it has a leader."""
-        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=1)
+        connection = self._connect()
         try:
             connection.request("GET", "/health")
             told = json.loads(connection.getresponse().read())
@@ -62,6 +87,11 @@ class EtcdMember(Startable):
             return False
         finally:
             connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._address, timeout=1)
+        return http.client.HTTPSConnection(self._address, timeout=1, context=self._tls.client)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -78,10 +108,10 @@ class EtcdMember(Startable):
 class EtcdCluster(Startable):
     """`count` members."""
 
-    def __init__(self, folder: Path, count: int = 1) -> None:
+    def __init__(self, folder: Path, count: int = 1, tls: EtcdTls | None = None) -> None:
         ports = free_ports(2 * count)
         self.members = [
-            EtcdMember(folder / f"e{at}", f"e{at}", ports[2 * at], ports[2 * at + 1])
+            EtcdMember(folder / f"e{at}", f"e{at}", ports[2 * at], ports[2 * at + 1], tls)
             for at in range(count)
         ]
         cluster = ",".join(f"e{at}={each.peer_url}" for at, each in enumerate(self.members))

@@ -188,6 +188,7 @@ class Node(Startable):
     Attributes:
         settings: What it is started with, by dotted key; changes count from the next start.
         tls: How `request` speaks to it; None for without.
+        credentials: Headers that `request` sends.
     """
 
     def __init__(
@@ -218,6 +219,7 @@ class Node(Startable):
             **{key.replace("__", "."): value for key, value in settings.items()},
         }
         self.tls: ssl.SSLContext | None = None
+        self.credentials: Mapping[str, str] = {}
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -268,7 +270,7 @@ class Node(Startable):
     ) -> Answer:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
         connection = self.connect(timeout_seconds)
-        sent = dict(headers or {})
+        sent = {**self.credentials, **(headers or {})}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body)
             sent.setdefault("Content-Type", "application/json")

@@ -19,6 +19,7 @@ from synap.failover.engine import Delete, EngineFailed, Item, Put, Unchanged
 from synap.failover.wire import exchange
 
 _LEAST_SECONDS = 0.05
+_SHOWN_BYTES = 200
 # The gateway is at /v3 from here on.
 _LEAST_VERSION = (3, 4)
 _BAD_TOKEN = 16
@@ -179,6 +180,8 @@ def _decoded(status: int, content: bytes) -> dict[str, Any]:
         return found
     error = found.get("error", "")
     message = error if isinstance(error, str) else str(error.get("message", error))
+    # Where the gateway itself refuses, it says so in plain text.
+    message = message or content[:_SHOWN_BYTES].decode(errors="replace").strip()
     code = found.get("code", 0) or (error.get("grpc_code", 0) if isinstance(error, dict) else 0)
     if code in (_NOT_FOUND, _BAD_TOKEN) or 3 <= code <= 9:
         raise _Refused(message, code)

@@ -6,6 +6,7 @@ What was acknowledged is there, and each reign was one node's. Prints for how lo
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import Guarded, Load, send_to_all
+from tests.agents import Guarded, Load, Readers, send_to_all
 from tests.chaos import length
-from tests.support import eventually
+from tests.support import Node, eventually
 
-ROUNDS = 100
+ROUNDS = int(os.environ.get("SYNAP_FAILOVER_ROUNDS", "100"))
+PAUSE_SECONDS = 0.2
 # A lease, the look of a candidate, and a promotion, on a machine that does much else.
 MOST_AWAY_SECONDS = 25.0
 
@@ -102,6 +104,38 @@ def test_planned_switchovers_are_short(tmp_path: Path) -> None:
                 away.append(load.await_after(at))
                 load.check(cluster)
     tell("planned, ttl 5 s", away)
+
+
+def test_rolling_restart_by_sigterm_fails_no_read_and_loses_nothing(tmp_path: Path) -> None:
+    """All nodes one after the other, the first one the master, as an upgrade does."""
+    away, longest = [], 0.0
+    with Guarded(tmp_path, 3, quorum=1, ttl=5) as cluster:
+        for _ in range(ROUNDS // 5):
+            with Load(cluster.nodes) as load, Readers(cluster.nodes) as readers:
+                away.append(sum(restarted(cluster, load, node) for node in by_role(cluster)))
+                load.check(cluster)
+            assert readers.failed == []
+            assert readers.count > 100
+            longest = max(longest, readers.longest)
+    tell("rolling restart of three nodes, ttl 5 s, in all", away)
+    print(f"longest read, with its tries at other nodes: {longest:.2f} s")
+
+
+def by_role(cluster: Guarded) -> list[Node]:
+    master = cluster.master()
+    return [master, *(each for each in cluster.nodes if each is not master)]
+
+
+def restarted(cluster: Guarded, load: Load, node: Node) -> float:
+    """Stop a node by SIGTERM and start it; return how long writes were away for it."""
+    stopped = time.monotonic()
+    assert node.stop() == 0
+    load.await_after(time.monotonic())
+    away = load.await_after(stopped)
+    node.start()
+    cluster.await_whole()
+    # What clients pause between two writes is none of it.
+    return away if away > PAUSE_SECONDS else 0.0
 
 
 def test_masters_that_sleep_past_their_lease_share_no_reign(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.support import Answer, Node, eventually
 # Above a lease of 2 s, the look of a candidate, and a promotion, on a machine that does more.
 AWAY_SECONDS = 12.0
 
+PASSWORD = "a long root password"
 STRONG = {"X-Synap-Consistency": "strong"}
 
 pytestmark = pytest.mark.timeout(180)
@@ -29,8 +31,16 @@ def strong_read(node: Node) -> Answer:
 
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Three nodes whose writes wait for one replica; each test leaves them whole."""
-    with Guarded(tmp_path_factory.mktemp("trio"), 3, quorum=1) as trio:
+    """Three nodes whose writes wait for one replica; each test leaves them whole.
+
+    With authentication: the agents ask each other as the root user.
+    """
+    login = b64encode(f"root:{PASSWORD}".encode()).decode()
+    with Guarded(
+        tmp_path_factory.mktemp("trio"), 3, quorum=1,
+        credentials={"Authorization": f"Basic {login}"},
+        auth__enabled=True, auth__require_auth=True, auth__root__password=PASSWORD,
+    ) as trio:  # fmt: skip
         yield trio
 
 
@@ -57,6 +67,19 @@ def test_planned_switchover_loses_nothing_and_is_short(trio: Guarded) -> None:
         assert load.await_after(began) < AWAY_SECONDS
         load.check(trio)
     assert trio.master() is heir
+
+
+def test_master_that_is_stopped_hands_over_first(trio: Guarded) -> None:
+    with Load(trio.nodes) as load:
+        old = trio.master()
+        stopped = time.monotonic()
+        assert old.stop() == 0
+        # Nobody waited for the end of a lease: the old one's last word was who is next.
+        load.await_after(time.monotonic())
+        assert load.await_after(stopped) < AWAY_SECONDS
+        assert trio.command("history").splitlines()[-1].endswith("handed over")
+        old.start()
+        load.check(trio)
 
 
 def test_roles_are_the_agents_to_change(trio: Guarded) -> None:
