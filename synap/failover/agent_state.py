@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from synap.failover.rules import Member, Settings, View, heir_of, seals_for
+from synap.failover.rules import Member, Settings, View, heir_of, needed_seals
 
 
 class AgentState(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ def state_of(view: View, own: Member, *, is_own: bool, note: str) -> AgentState:
     settings, leader = view.settings or Settings(), view.leader
     members = {**view.members, own.id: own}
     heir = heir_of(members, settings, leader)
-    needed = seals_for(settings, None, own)
+    needed = needed_seals(len(settings.voters) - 1, settings.quorum)
     left = [
         each
         for each in settings.voters

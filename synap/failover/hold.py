@@ -117,6 +117,10 @@ class Hold:
         self.epoch = 0
         if not self._home.quorum:
             self.take_away()
+            return
+        # Writes are safe by the voters; but somebody else may be the master from now on.
+        with suppress(SynapError):
+            self._home.grant(FOR_EVER_NS, 0, self._given[2])
 
     def take_away(self) -> bool:
         """Have the owner answer nothing by a lease; say whether it can't, whatever it does.

@@ -99,13 +99,16 @@ class Office:
             EngineFailed: the engine does not answer.
         """
         keys, revisions = self._keys, view.revisions
-        return self._engine.change(
+        return self._leads_in(view) and self._engine.change(
             [
                 Unchanged(keys.leader, revisions[keys.leader]),
                 Unchanged(keys.config, revisions.get(keys.config, 0)),
             ],
             [Put(keys.config, encoded(wanted))],
         )
+
+    def _leads_in(self, view: View) -> bool:
+        return view.leader is not None and view.leader.id == self._home.id
 
     def hand_over(self, view: View, own: Member, name: str) -> None:
         """Step down for a member that holds everything.
@@ -142,10 +145,12 @@ class Office:
             self._release_to_heir(view, epoch)
 
     def release(self, view: View, *more: Put) -> None:
-        """Let go of the key.
+        """Let go of the key, where it is this node's; what was seen may be somebody else's by now.
 
         Raises:
             EngineFailed: the engine does not answer.
         """
+        if not self._leads_in(view):
+            return
         key = self._keys.leader
         self._engine.change([Unchanged(key, view.revisions[key])], [Delete(key), *more])

@@ -18,7 +18,7 @@ from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
 from synap.failover.engine import Engine, Put, Unchanged
 from synap.failover.records import Keys, Turn, Wanted, decoded, encoded, view_of
-from synap.failover.rules import Settings, View, seals_for
+from synap.failover.rules import Settings, View, heir_of, needed_seals
 from workers.failover import engine_of
 from workers.process import EXIT_FAILED
 
@@ -46,21 +46,18 @@ def status_command(config: ConfigOption = None) -> None:
     view = view_of(engine.read(*keys.state), keys)
     settings = view.settings or Settings()
     leader = view.leader
-    heir = max(
-        (each for each in view.members.values() if leader is None or each.id != leader.id),
-        key=lambda each: (not each.unfit, each.order), default=None,
-    )  # fmt: skip
+    heir = heir_of(view.members, settings, leader)
     shown = {
         "leader": leader.id if leader else None,
         "epoch": view.epoch,
         "quorum": settings.quorum,
         "voters": settings.voters,
         "paused": settings.is_paused,
-        "next": heir.id if heir is not None and not heir.unfit else None,
+        "next": heir.id if heir is not None else None,
         "would_lose": (
             max(0, leader.offset - heir.rank.offset) if leader is not None and heir else None
         ),
-        "seals_needed": seals_for(settings, None, heir) if heir is not None else None,
+        "seals_needed": needed_seals(len(settings.voters) - 1, settings.quorum),
         "members": [
             {
                 "id": each.id, "url": each.url, "rank": each.rank, "joined": each.is_joined,

@@ -22,7 +22,7 @@ from tests.simulation.guarded_run import simulate_agents
 from tests.simulation.machine import Machine
 from tests.simulation.run import breaks_a_promise
 
-SEEDS = 25
+SEEDS = 20
 # What the seeds must have come through together: else they would prove little.
 _DEEDS = (
     "is promoted for epoch",
@@ -35,8 +35,9 @@ _DEEDS = (
     "is to end",
 )
 
-# Found once: a master that had stepped down when its engine went away kept the key for ever.
-_ONCE_BROKEN = (2205,)
+# Found once: a master that had stepped down when its engine went away kept the key for ever; one
+# whose key had gone with its lease by then let go of whatever was there.
+_ONCE_BROKEN = (2205, 3180)
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -132,8 +133,8 @@ MUTANTS: tuple[tuple[Patch, int], ...] = (
     (_take_any_answer_for_a_lease, 0),
     (_read_without_end, 73),
     (_read_what_nobody_holds, 13),
-    (_seal_one_too_few, 48),
-    (_lead_whoever_is_ahead, 7),
+    (_seal_one_too_few, 0),
+    (_lead_whoever_is_ahead, 11),
 )
 
 
