@@ -33,14 +33,17 @@ class Guarded(Startable):
 
     def __init__(
         self, folder: Path, count: int, quorum: int, ttl: int = 2, members: int = 1,
-        credentials: Mapping[str, str] | None = None, **settings: object,
+        credentials: Mapping[str, str] | None = None, engine: dict[str, object] | None = None,
+        **settings: object,
     ) -> None:  # fmt: skip
         self.etcd = EtcdCluster(folder / "etcd", members)
+        self._engine: dict[str, object] = engine or {
+            "failover__engine": "etcd", "failover__endpoints": self.etcd.urls,
+        }  # fmt: skip
         # loop + 2 * retry fits into the ttl less its margin of a second.
         step = (ttl - 1) / 4
         common = {
-            "failover__engine": "etcd",
-            "failover__endpoints": self.etcd.urls,
+            **self._engine,
             "failover__ttl_secs": ttl,
             "failover__loop_secs": step,
             "failover__retry_secs": step,
@@ -61,7 +64,8 @@ class Guarded(Startable):
 
     def start(self) -> None:
         """Start all, and wait until every node votes."""
-        self.etcd.start()
+        if self._engine["failover__engine"] == "etcd":
+            self.etcd.start()
         for node in self.nodes:
             node.launch()
         for node in self.nodes:
@@ -114,10 +118,8 @@ class Guarded(Startable):
 
     def command(self, *arguments: str) -> str:
         """Run `synap failover ...`; return what it says, where it succeeds."""
-        done = synap_here(
-            "failover", *arguments, SYNAP_FAILOVER__ENGINE="etcd", SYNAP_ROLE="master",
-            SYNAP_FAILOVER__ENDPOINTS=self.etcd.urls,
-        )  # fmt: skip
+        engine = {f"SYNAP_{name.upper()}": str(value) for name, value in self._engine.items()}
+        done = synap_here("failover", *arguments, SYNAP_ROLE="master", **engine)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -220,15 +222,15 @@ class Readers:
 
     def __init__(self, nodes: list[Node], clients: int = 2) -> None:
         urls = [f"http://{HOST}:{node.port}" for node in nodes]
-        self._clients = [Client(urls, Options(deadline_seconds=_READ_SECONDS))] * clients
+        self._client = Client(urls, Options(deadline_seconds=_READ_SECONDS))
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._read, args=(c,)) for c in self._clients]
+        self._threads = [threading.Thread(target=self._read) for _ in range(clients)]
         self.count = 0
         self.longest = 0.0
         self.failed: list[Exception] = []
 
     def __enter__(self) -> Readers:
-        self._clients[0].set("read", "1")
+        self._client.set("read", "1")
         for thread in self._threads:
             thread.start()
         return self
@@ -237,12 +239,13 @@ class Readers:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+        self._client.close()
 
-    def _read(self, client: Client) -> None:
+    def _read(self) -> None:
         while not self._stopping.wait(0.01):
             began = time.monotonic()
             try:
-                assert client.get("read") == "1"
+                assert self._client.get("read") == "1"
             except Exception as error:
                 self.failed.append(error)
             self.longest = max(self.longest, time.monotonic() - began)
