@@ -96,6 +96,21 @@ def _is_on(value: float) -> bool:
 
 _RULES = (
     _Rule(
+        "SynapFailoverEngineAway", "synap_failover_engine_age_seconds", lambda value: value > 30,
+        Level.FAULT, "has a fail-over agent that no engine has answered for {value:.0f} s",
+        "its note in /cluster says why; look at etcd, and at the way there",
+    ),
+    _Rule(
+        "SynapFailoverImpossible", "synap_failover_can_replace", lambda value: value == 0,
+        Level.WARNING, "finds nobody who could take a lost master's place now",
+        "`synap failover status` names the voters that are missing and who is unfit",
+    ),
+    _Rule(
+        "SynapFailoverPaused", "synap_failover_paused", _is_on, Level.WARNING,
+        "is in maintenance: a lost master is replaced by nobody",
+        "`synap failover resume` when that is over",
+    ),
+    _Rule(
         "SynapEntriesPutAside", "synap_replication_entries_put_aside_total", _is_on, Level.WARNING,
         "put {value:.0f} entries aside that its master's log lacks",
         "they are in diverged/ of its data directory; `synap wal show` reads them: look whether "

@@ -38,6 +38,9 @@ def test_metrics_of_a_sound_node_show_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "level", "words"),
     [
+        ("synap_failover_engine_age_seconds 31", Level.FAULT, "no engine has answered for 31 s"),
+        ("synap_failover_can_replace 0", Level.WARNING, "nobody who could take"),
+        ("synap_failover_paused 1", Level.WARNING, "maintenance"),
         ("synap_replication_entries_put_aside_total 7", Level.WARNING, "put 7 entries aside"),
         ("synap_clock_held_seconds -3.5", Level.FAULT, "jump by -3.5 s"),
         ("synap_replication_clock_skew_seconds -2", Level.WARNING, "-2.0 s ahead"),
