@@ -7,6 +7,7 @@ processes. For trying Synap out and for tests; in production each machine runs i
 from __future__ import annotations
 
 import http.client
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,43 +110,61 @@ class Announcement:
     def __init__(self, nodes: list[PlannedNode], console: Console) -> None:
         self._nodes = nodes
         self._waiting = list(nodes)
+        self._roles: dict[str, str] = {}
         self._console = console
 
     def __call__(self) -> None:
         if not self._waiting:
             return
-        self._waiting = [node for node in self._waiting if not _is_healthy(node.port)]
+        for node in self._waiting:
+            if role := _role_where_healthy(node.port):
+                self._roles[node.name] = role
+        self._waiting = [node for node in self._waiting if node.name not in self._roles]
         if not self._waiting:
-            self._console.print(_welcome(self._nodes), soft_wrap=True, highlight=False)
+            words = _welcome(self._nodes, self._roles)
+            self._console.print(words, soft_wrap=True, highlight=False)
 
 
-def _is_healthy(port: int) -> bool:
+def _role_where_healthy(port: int) -> str:
+    """Return a node's role; empty where it is not healthy yet."""
     connection = http.client.HTTPConnection(HOST, port, timeout=_HEALTH_SECONDS)
     try:
         connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
+        answer = connection.getresponse()
+        role = json.loads(answer.read()).get("role", "")
+        return str(role) if answer.status == http.HTTPStatus.OK else ""
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
     finally:
         connection.close()
 
 
-def _welcome(nodes: list[PlannedNode]) -> str:
-    master, replicas = nodes[0], nodes[1:]
-    pub, router = master.port + 1, master.port + 2
+def _welcome(nodes: list[PlannedNode], roles: Mapping[str, str]) -> str:
+    """Return where the nodes are, each by what it is now: a promotion outlives a restart."""
+    master = next((node for node in nodes if roles.get(node.name) != "replica"), nodes[0])
+    reader = next((node for node in reversed(nodes) if node is not master), master)
     lines = [
-        f"{master.name:10} http://{HOST}:{master.port}   replication on {pub} and {router}",
-        *(f"{node.name:10} http://{HOST}:{node.port}   read-only" for node in replicas),
+        *(_line_of(node, roles.get(node.name, "")) for node in nodes),
         "",
         "Write to the master, read from any node:",
         "",
         f"  curl -X POST http://{HOST}:{master.port}/kv/set -H 'Content-Type: application/json' \\",
         """    -d '{"key": "user:100", "value": "Alice", "ttl": 3600}'""",
-        f"  curl http://{HOST}:{nodes[-1].port}/kv/get/user:100",
+        f"  curl http://{HOST}:{reader.port}/kv/get/user:100",
         "",
         "Ctrl-C stops everything.",
     ]
     return "\n".join(lines)
+
+
+def _line_of(node: PlannedNode, role: str) -> str:
+    what = "read-only"
+    if role != "replica":
+        what = f"replication on {node.port + 1} and {node.port + 2}"
+    is_named_otherwise = bool(role) and not node.name.startswith(role)
+    return f"{node.name:10} http://{HOST}:{node.port}   {what}" + (
+        f"   it is the {role} now" if is_named_otherwise else ""
+    )
 
 
 def _planned_node(plan: ClusterPlan, number: int) -> PlannedNode:

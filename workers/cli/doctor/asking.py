@@ -15,7 +15,7 @@ from synap.tls import expiry_in
 from workers.cli import http_call
 from workers.cli.doctor.findings import Finding, fault, note, warning
 from workers.cli.doctor.metrics import Samples, expiry_findings, metric_findings
-from workers.cli.http_call import CallFailed
+from workers.cli.http_call import CallFailed, CallRefused
 
 _ANSWER_SECONDS = 5.0
 _THREADS = 16
@@ -138,15 +138,13 @@ def _ask(url: str) -> Seen:
         _look_at_certificate, _look_at_health, _look_at_replication, _look_at_stats,
         _look_at_metrics,
     )  # fmt: skip
-    for look in looks:
-        try:
+    try:
+        for look in looks:
             look(seen)
-        except CallFailed as error:
-            if seen.version or look is not _look_at_health:
-                seen.findings.append(_refused(seen, error))
-                continue
-            seen.findings.append(fault(url, "does not answer", _words_for_silence(error)))
-            break
+    except CallRefused as error:
+        seen.findings.append(_refused(seen, error))
+    except CallFailed as error:
+        seen.findings.append(fault(seen.node, "does not answer", _words_for_silence(error)))
     return seen
 
 

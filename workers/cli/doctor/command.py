@@ -146,7 +146,7 @@ def _look_at_nodes(urls: Sequence[str]) -> list[Finding]:
         found = ClusterStatus([], "")
     told = [] if has_credentials() else [row.url for row in found.nodes if row.url]
     seen = ask_nodes(list(dict.fromkeys([*urls, *told])))
-    silent = {each.url for each in seen if not each.replication}
+    silent = {each.url for each in seen if not each.version}
     rows = [row for row in found.nodes if row.url not in silent]
     of_cluster = cluster_findings(ClusterStatus(rows, found.unknown)) if found.nodes else []
     return [*of_cluster, *findings_of(seen)]

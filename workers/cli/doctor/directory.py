@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from synap.backup.archive import is_backup, verify_backup
@@ -15,7 +16,8 @@ from synap.node.paths import NodePaths
 from synap.repair.inspection import words_for
 from synap.snapshot.folder import TEMPORARY, damaged_manifests, snapshots
 from synap.store import is_trusted
-from synap.wal.walk import check_log, has_segments
+from synap.store.generations import DATA_FILE
+from synap.wal.walk import LogReport, check_log, has_segments
 from workers.cli.doctor.findings import Finding, fault, note, warning
 
 _SPARE_BYTES = 16 * 1024 * 1024
@@ -59,8 +61,7 @@ def owner_findings(data_dir: Path) -> Iterator[Finding]:
     """Yield the files of another owner than the directory's, and those that others may use."""
     owner = data_dir.stat().st_uid
     foreign, open_to_others, links = [], [], []
-    for path in _entries(data_dir):
-        facts = path.lstat()
+    for path, facts in _entries(data_dir):
         if stat.S_ISLNK(facts.st_mode):
             if path.parent.name == "wal" and path.suffix == ".wal" and "-" in path.name:
                 links.append(path)
@@ -140,7 +141,7 @@ def log_findings(wal_dir: Path, *, is_running: bool) -> Iterator[Finding]:
     if not wal_dir.is_dir() or not has_segments(wal_dir):
         return
     try:
-        report = check_log(wal_dir)
+        report = _checked(wal_dir)
     except (OSError, SynapError) as error:
         yield fault(str(wal_dir), f"can't be read: {error}", "look at the disk, and at the owner")
         return
@@ -167,10 +168,12 @@ def snapshot_findings(folder: Path, now_ms: int, *, is_running: bool) -> Iterato
             str(path), why, "the node puts it aside at its next start; `synap snapshot` takes one"
         )
     held = snapshots(folder)
+    sizes = {path: facts.st_size for path, facts in _entries(folder)}
     for path, manifest in held:
-        if path.stat().st_size != manifest.bytes:
+        size = sizes.get(path, manifest.bytes)
+        if size != manifest.bytes:
             yield fault(
-                str(path), f"has {path.stat().st_size} bytes instead of {manifest.bytes}",
+                str(path), f"has {size} bytes instead of {manifest.bytes}",
                 "`synap snapshot` takes another one; look at the disk",
             )  # fmt: skip
     if held:
@@ -217,7 +220,7 @@ def aside_findings(paths: NodePaths) -> Iterator[Finding]:
     for folder, (what, remedy) in meanings.items():
         numbers = sorted(folder.iterdir()) if folder.is_dir() else []
         if numbers:
-            size = sum(path.lstat().st_size for path in _entries(folder))
+            size = sum(facts.st_size for _, facts in _entries(folder))
             yield warning(
                 str(folder), f"keeps {what}: {len(numbers)} folders, {size} bytes",
                 f"{remedy}, then remove it: no node ever does",
@@ -247,6 +250,14 @@ def backup_findings(folder: Path, now_ms: int) -> Iterator[Finding]:
         )
 
 
+def _checked(wal_dir: Path) -> LogReport:
+    try:
+        return check_log(wal_dir)
+    except FileNotFoundError:
+        # A node that runs removes old segments.
+        return check_log(wal_dir)
+
+
 def _identity(paths: NodePaths) -> tuple[NodeIdentity | None, list[Finding]]:
     try:
         return read_identity(paths.node_file), []
@@ -265,12 +276,16 @@ def _identity(paths: NodePaths) -> tuple[NodeIdentity | None, list[Finding]]:
         return None, [fault("", str(error), 'docs/operations.md, "After a crash"')]
 
 
-def _entries(folder: Path) -> Iterator[Path]:
-    """Yield what is in a folder and below it, bounded; what can't be read is left out."""
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield what is in a folder and below it, bounded, links as such.
+
+    What can't be read, or goes meanwhile, is left out: the node may run.
+    """
     left = _MOST_ENTRIES
     for inner, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            yield Path(inner, name)
+        for path in (Path(inner, name) for name in (*folders, *files)):
+            with suppress(OSError):
+                yield path, path.lstat()
             left -= 1
             if not left:
                 return
@@ -283,8 +298,8 @@ def _few(paths: list[Path], data_dir: Path) -> str:
 
 def _store_bytes(store_dir: Path) -> int:
     """Return about how long an image of the live store gets: the blocks that it has."""
-    sizes = [path.stat().st_blocks * 512 for path in store_dir.glob("*/data.mdb")]
-    return max(sizes, default=0)
+    files = (facts for path, facts in _entries(store_dir) if path.name == DATA_FILE)
+    return max((facts.st_blocks * 512 for facts in files), default=0)
 
 
 def now_ms() -> int:
