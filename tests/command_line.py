@@ -29,7 +29,8 @@ def synap_here(
     assert arguments[0] not in ("serve", "cluster") or "--help" in arguments
     environment = {
         **child_environment(os.environ, None, {}), PARENT_VARIABLE: "", "COLUMNS": "100",
-        **variables,
+        # A folder that there is not: nothing is remembered from one test to the next.
+        "XDG_STATE_HOME": "/dev/null", **variables,
     }  # fmt: skip
     written = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
     # As open as a user's may be: to close it is the command's.

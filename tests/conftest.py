@@ -19,6 +19,9 @@ from tests.support import Cluster, Node
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What commands remember of clusters is not this user's, and not another test's.
+os.environ["XDG_STATE_HOME"] = "/dev/null"
+
 # The same examples at every run, however slow the machine is; SYNAP_EXPLORE=1 looks for new ones.
 hypothesis.settings.register_profile(
     "quiet",

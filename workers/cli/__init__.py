@@ -9,6 +9,7 @@ shell            the commands line by line
 shell_prompt     its prompt: history and completion
 status           the nodes of a cluster as a table
 cluster_status   the rows of that table, found from any node
+members          what was seen of clusters, for when a master is lost
 doctor/          all that nodes and their machines are known to fail by
 cluster          digest, promote, follow, switchover
 switchover       moving the master to a replica

@@ -12,6 +12,7 @@ from workers.cli.cluster_status import digests
 from workers.cli.diff import diff_command
 from workers.cli.failover import Failover, FailoverFailed, Promoted
 from workers.cli.http_call import post
+from workers.cli.members import Members, state_folder
 from workers.cli.options import DEFAULT_URL, Hosts, NodeUrl, Urls, named_urls, node_url
 from workers.cli.switchover import Switchover, SwitchoverFailed
 from workers.process import EXIT_FAILED
@@ -103,13 +104,17 @@ def failover_command(
 ) -> None:
     """Promote the best replica of a master that is lost, and have the others follow it.
 
-    Name every node by --url or --hosts. Nobody is promoted where a write may be missing that was
+    Name every node by --url or --hosts; without credentials those are asked, too, that `synap
+    status` has shown before. Nobody is promoted where a write may be missing that was
     acknowledged, unless --force is given: the message says what is missing. The commands below are
     for clusters whose agents do all this by themselves (failover.engine).
     """
     if context.invoked_subcommand is not None:
         return
     urls = named_urls(url, hosts)
+    if not http_call.has_credentials():
+        # Those that a look at this cluster has shown before.
+        urls = list(dict.fromkeys([*urls, *Members(state_folder()).of(urls).values()]))
     try:
         promoted = _failover(urls).run(urls, force=force, address=address)
     except FailoverFailed as error:

@@ -8,7 +8,7 @@ wherever a node says, or the question would be refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ import msgspec
 
 from synap.addresses import host_of_url, reachable_url
 from workers.cli.http_call import CallFailed, CallRefused, get, has_credentials
+from workers.cli.members import Members, state_folder
 
 _ANSWER_SECONDS = 2.0
 _THREADS = 16
@@ -127,19 +128,67 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     """
     answers = _ask_all(urls)
     told = [answer for answer in answers if isinstance(answer, _Told)]
-    if not told:
-        raise next(answer for answer in answers if isinstance(answer, CallFailed))
-    silent = [
-        NodeStatus("", url, "", UNREACHABLE)
+    failed = {
+        url: answer
         for url, answer in zip(urls, answers, strict=True)
         if isinstance(answer, CallFailed)
-    ]
+    }
+    members = Members(state_folder())
+    before = {} if has_credentials() or _is_whole(told) else members.of(urls)
+    told += _told_by(before, [answer.own.node for answer in told])
+    if not told:
+        raise next(iter(failed.values()))
     found = _merged(told)
     if not has_credentials():
-        found, told = _found_by_asking(found, told)
-    is_whole = any(not answer.unknown for answer in told)
-    rows = sorted([*found, *silent], key=lambda row: (row.role != _MASTER, row.node))
-    return ClusterStatus(rows, "" if is_whole else told[0].unknown)
+        found, told = _found_by_asking(found, told, failed)
+    silent = [NodeStatus("", url, "", UNREACHABLE) for url in failed]
+    found, silent = _with_names(before, found, silent)
+    if _is_whole(told):
+        members.keep({row.node: row.url for row in found if row.node and row.url})
+        return ClusterStatus(_in_order([*found, *silent]), "")
+    rows = _in_order([*found, *silent, *_lost(before, [*found, *silent])])
+    unknown = "nodes that have joined since the last look from here" if before else ""
+    return ClusterStatus(rows, unknown or told[0].unknown)
+
+
+def _in_order(rows: list[NodeStatus]) -> list[NodeStatus]:
+    return sorted(rows, key=lambda row: (row.role != _MASTER, row.node))
+
+
+def _is_whole(told: Sequence[_Told]) -> bool:
+    """Say whether one of those that answered knows all nodes, as a master does."""
+    return any(not answer.unknown for answer in told)
+
+
+def _told_by(before: Mapping[str, str], asked: Collection[str]) -> list[_Told]:
+    """Ask the nodes that were seen before, but for those that were asked; return what they tell."""
+    names = [name for name in before if name not in asked]
+    answers = zip(names, _ask_all([before[name] for name in names]), strict=True)
+    # At an old address there may be another node by now.
+    return [told for name, told in answers if isinstance(told, _Told) and told.own.node == name]
+
+
+def _with_names(
+    before: Mapping[str, str], found: list[NodeStatus], silent: list[NodeStatus]
+) -> tuple[list[NodeStatus], list[NodeStatus]]:
+    """Return the rows with the names that their addresses had before; each node once."""
+    names = {url: name for name, url in before.items()}
+    found = [row if row.node else replace(row, node=names.get(row.url, "")) for row in found]
+    known = {row.node for row in found if row.node}
+    shown = {row.url for row in found if row.state == UNREACHABLE}
+    silent = [replace(row, node=names.get(row.url, "")) for row in silent]
+    return found, [row for row in silent if row.node not in known and row.url not in shown]
+
+
+def _lost(before: Mapping[str, str], rows: Sequence[NodeStatus]) -> list[NodeStatus]:
+    """Return rows for the nodes that were seen before, and that nobody tells of now."""
+    known = {row.node for row in rows}
+    note = "it was seen before, and does not answer now"
+    return [
+        NodeStatus(name, url, "", UNREACHABLE, note=note)
+        for name, url in before.items()
+        if name not in known
+    ]
 
 
 def digests(urls: Sequence[str]) -> list[dict[str, Any]]:
@@ -219,11 +268,17 @@ def _worse(own: NodeStatus, told: NodeStatus) -> NodeStatus:
 
 
 def _found_by_asking(
-    found: list[NodeStatus], told: list[_Told]
+    found: list[NodeStatus], told: list[_Told], failed: Mapping[str, CallFailed]
 ) -> tuple[list[NodeStatus], list[_Told]]:
-    """Ask the nodes that were told, and those that the master tells; without credentials."""
-    asked = {answer.own.url for answer in told}
-    lost: dict[str, str] = {}
+    """Ask the nodes that were told, and those that the master tells; without credentials.
+
+    Args:
+        found: The rows so far.
+        told: What the nodes told that were asked.
+        failed: Those that did not answer, each by its URL; they are not asked again.
+    """
+    asked = {answer.own.url for answer in told} | failed.keys()
+    lost = {url: str(why) for url, why in failed.items() if not isinstance(why, CallRefused)}
     for _ in range(_ROUNDS):
         rows = [row for row in found if row.url and row.url not in asked]
         for row, answer in zip(rows, _ask_all([row.url for row in rows]), strict=True):

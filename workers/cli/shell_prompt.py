@@ -16,6 +16,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory
 
 from workers.cli.http_call import CallFailed, call
+from workers.cli.members import state_folder
 from workers.printable import printable
 
 # Commands with a key for each argument, and those with one for the first.
@@ -50,8 +51,7 @@ def history_file() -> Path:
 
     It is in XDG_STATE_HOME, or in ~/.local/state.
     """
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    file = Path(state) / "synap" / "history"
+    file = state_folder() / "history"
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     return file

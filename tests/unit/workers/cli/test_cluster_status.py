@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.cli.cluster_status import NodeStatus, _merged, _Told
+from workers.cli.cluster_status import NodeStatus, _lost, _merged, _Told, _with_names
 
 MASTER = NodeStatus("m", "http://m:1", "master", "writable", 1, 9)
 
@@ -28,3 +28,17 @@ def test_replica_whose_master_misses_it_is_shown_as_the_master_knows_it() -> Non
 def test_replica_that_is_unwell_is_shown_as_itself_tells(own: str) -> None:
     assert merged(replica(own, 50_000), replica("in_sync", 3)).state == own
     assert merged(replica(own, 50_000), replica("in_sync", 3)).lag_ms == 50_000
+
+
+def test_silent_node_gets_the_name_that_its_address_had_before() -> None:
+    silent = [NodeStatus("", "http://m:1", "", "unreachable")]
+    before = {"m": "http://m:1", "r": "http://r:1"}
+    assert _with_names(before, [replica("in_sync")], silent)[1][0].node == "m"
+    # Others tell of it already.
+    assert _with_names(before, [MASTER], silent)[1] == []
+    assert _with_names({}, [], silent)[1] == silent
+
+
+def test_node_that_was_seen_before_and_is_told_by_nobody_has_a_row() -> None:
+    (row,) = _lost({"m": "http://m:1", "r": "http://r:1"}, [replica("in_sync")])
+    assert (row.node, row.state) == ("m", "unreachable")
