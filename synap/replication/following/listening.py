@@ -14,6 +14,7 @@ from synap.replication.rules import messages
 from synap.replication.rules.progress import SILENT_HEARTBEATS
 from synap.replication.transport.curve import MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake
+from synap.replication.transport.reach import look_at
 from synap.replication.transport.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -34,12 +35,17 @@ async def why_unheard(config: Config, stream_address: str) -> str:
     heartbeats = SILENT_HEARTBEATS * config.replication.heartbeat_interval_ms / 1000
     seconds = max(heartbeats, _LEAST_SECONDS)
     keys = load_keys(config)
+    reach = await look_at(stream_address)
+    if reach.problem:
+        return reach.problem
     master_keys = MasterKeys(keys)
     while True:
         attempt = _Attempt()
         sockets = Sockets(_BUFFER_BYTES, keys, attempt.note_failure)
         try:
-            sockets.connect_stream(stream_address, attempt.take, None, master_keys.current)
+            sockets.connect_stream(
+                stream_address, attempt.take, None, master_keys.current, is_ipv6=reach.is_ipv6
+            )
             # Its thread is what tells of handshakes that failed: another key, no encryption.
             sockets.keep_doors()
             async with asyncio.timeout(seconds):

@@ -35,6 +35,7 @@ from synap.replication.rules.record_copies import Records, Summed
 from synap.replication.rules.resync import Install, Job
 from synap.replication.transport.curve import Keys, MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
+from synap.replication.transport.reach import look_at
 from synap.replication.transport.sockets import Endpoint, Sockets
 from synap.shared.series import CATCH_UPS, FAILED_HANDSHAKES, FULL_RESYNCS, GAPS, PUT_ASIDE, Count
 
@@ -124,6 +125,8 @@ class Subscriber:
         self._replication = replication
         self._stream_address = replication.master_address
         self._sync_address = replication.master_sync_address
+        # Whether the master's name is one of IPv6, as far as is known.
+        self._is_ipv6 = False
         self._board = board
         self._count = count
         self._log = log
@@ -242,15 +245,34 @@ class Subscriber:
             if self._link.wants_other_key and self._master_keys.turn():
                 self._follower.disconnect(failure)
                 continue
+            if self._link.has_heard_nothing and not self._link.hint:
+                failure = f"{failure}; {await self._why_unheard()}"
             self._master_keys.begin_round()
             attempt = 0 if time.monotonic() - began > good_seconds else attempt + 1
-            # With the address: a name that can't be resolved shows as silence alone.
             self._follower.disconnect(f"{self._stream_address}: {failure}")
             logger.warning(
                 "the link to %s is down: %s", self._stream_address, failure,
                 extra={"action": "disconnected", "attempt": attempt},
             )  # fmt: skip
             await self._wait_to_retry(attempt)
+
+    async def _why_unheard(self) -> str:
+        """Return what an operator should know of a master that says nothing."""
+        looking = asyncio.create_task(look_at(self._stream_address))
+        looking.add_done_callback(lambda _: self._wake.set())
+        while not (looking.done() or self._should_stop):
+            await self._pause(self._tick_seconds)
+            self._submit()
+            self._show()
+        if not looking.done():
+            looking.cancel()
+            return "the node stops"
+        reach = looking.result()
+        self._is_ipv6 = reach.is_ipv6
+        return reach.problem or (
+            "it takes connections and says nothing: a stopped master, or another port than its "
+            "replication.replica_listen_address"
+        )
 
     def stop(self) -> None:
         """Have `run` return soon; what is appended stays, the rest is fetched the next time."""
@@ -268,6 +290,7 @@ class Subscriber:
                 self._sync_address,
                 self._replication.buffer_size_kb * 1024,
                 self._keys,
+                is_ipv6=self._is_ipv6,
             )
             while not self._should_stop:
                 await self._pause(self._tick_seconds)
@@ -360,6 +383,7 @@ class _Link:
     Attributes:
         hint: Why nothing may be heard, where a handshake told; empty otherwise.
         wants_other_key: The link failed because the master has another key than the current one.
+        has_heard_nothing: Not one message has come.
     """
 
     def __init__(
@@ -380,6 +404,7 @@ class _Link:
         """
         self.hint = ""
         self.wants_other_key = False
+        self.has_heard_nothing = True
         self._note_handshake = note_handshake
         self._master_keys = master_keys
         self._follower = follower
@@ -391,9 +416,18 @@ class _Link:
         self._gathering: asyncio.TimerHandle | None = None
 
     def open(
-        self, stream_address: str, sync_address: str, buffer_bytes: int, keys: Keys | None
+        self,
+        stream_address: str,
+        sync_address: str,
+        buffer_bytes: int,
+        keys: Keys | None,
+        *,
+        is_ipv6: bool,
     ) -> None:
         """Connect.
+
+        Args:
+            is_ipv6: Whether names stand for addresses of IPv6.
 
         Raises:
             ReplicationError: An address can't be used.
@@ -402,11 +436,13 @@ class _Link:
         self._follower.connect(time.monotonic_ns())
         key = self._master_keys.current
         self._sync: Endpoint = self._sockets.connect_sync(
-            sync_address, partial(self._take, self._receive), self._settle_in_time, key
-        )
+            sync_address, partial(self._take, self._receive), self._settle_in_time, key,
+            is_ipv6=is_ipv6,
+        )  # fmt: skip
         self._stream: Endpoint = self._sockets.connect_stream(
-            stream_address, partial(self._take, self._hear), self._settle_in_time, key
-        )
+            stream_address, partial(self._take, self._hear), self._settle_in_time, key,
+            is_ipv6=is_ipv6,
+        )  # fmt: skip
         self._sockets.keep_doors()
 
     def tick(self) -> None:
@@ -453,6 +489,7 @@ class _Link:
 
     def _take(self, handle: Callable[[list[bytes], int], None], parts: list[bytes], _: str) -> None:
         self.hint = ""
+        self.has_heard_nothing = False
         self._guard(partial(handle, parts, time.monotonic_ns()))
 
     def _hear(self, parts: list[bytes], now_ns: int) -> None:

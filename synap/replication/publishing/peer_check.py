@@ -11,16 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Literal, NamedTuple
 
-from synap.addresses import split_address
 from synap.errors import ProtocolViolation, ReplicationError
 from synap.position import Lineage
 from synap.replication.rules import messages
 from synap.replication.rules.messages import Inquiry, Welcome, encode
 from synap.replication.rules.reigns import epoch_above
 from synap.replication.transport.curve import Keys
+from synap.replication.transport.reach import look_at
 from synap.replication.transport.sockets import Sockets
 
 logger = logging.getLogger(__name__)
@@ -82,7 +81,10 @@ async def _ask(
     """Return what the master at `address` tells, False where there is none; None for no word."""
     try:
         async with asyncio.timeout(seconds):
-            return await _words_of(name, address, keys) if await _listens(address) else False
+            reach = await look_at(address)
+            if reach.problem:
+                return False if reach.is_refused else None
+            return await _words_of(name, address, keys, is_ipv6=reach.is_ipv6)
     except TimeoutError:
         return None
     except (OSError, ReplicationError) as error:
@@ -90,18 +92,7 @@ async def _ask(
         return None
 
 
-async def _listens(address: str) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(*split_address(address))
-    except ConnectionRefusedError:
-        return False
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
-async def _words_of(name: str, address: str, keys: Keys | None) -> Welcome:
+async def _words_of(name: str, address: str, keys: Keys | None, *, is_ipv6: bool) -> Welcome:
     """Return what the master at `address` tells; with encryption it answers to one of the keys."""
     answered: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
 
@@ -117,7 +108,7 @@ async def _words_of(name: str, address: str, keys: Keys | None) -> Welcome:
     sockets = Sockets(_BUFFER_BYTES, keys)
     try:
         for server_key in keys.servers if keys is not None else (b"",):
-            sync = sockets.connect_sync(address, receive, None, server_key)
+            sync = sockets.connect_sync(address, receive, None, server_key, is_ipv6=is_ipv6)
             sync.send(encode(Inquiry(name)))
         sockets.keep_doors()
         return await answered

@@ -20,6 +20,7 @@ from synap.replication.rules import messages
 from synap.replication.rules.messages import Hello, Refusal, Welcome, encode
 from synap.replication.transport.curve import Keys, MasterKeys
 from synap.replication.transport.handshakes import HandshakeLog
+from synap.replication.transport.reach import look_at
 from synap.replication.transport.sockets import Endpoint, Sockets
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,11 @@ class PredecessorNotice:
         while not self._heard.is_set():
             sockets = Sockets(_BUFFER_BYTES, self._keys, self._handshakes.note)
             try:
+                is_ipv6 = (await look_at(self._sync_address)).is_ipv6
                 sync = sockets.connect_sync(
-                    self._sync_address, self._receive, None, self._master_keys.current
-                )
+                    self._sync_address, self._receive, None, self._master_keys.current,
+                    is_ipv6=is_ipv6,
+                )  # fmt: skip
                 sockets.keep_doors()
                 self._say_hello(sync)
                 await asyncio.wait_for(self._heard.wait(), _KNOCK_SECONDS)

@@ -23,6 +23,7 @@ from functools import partial
 
 import zmq
 
+from synap.addresses import plain_address
 from synap.errors import ReplicationError, StartError
 from synap.replication.rules.messages import MAX_BULK_BYTES, MAX_HEAD_BYTES
 from synap.replication.transport import handshakes
@@ -413,12 +414,19 @@ class Sockets:
             self._doorkeeper.start()
 
     def connect_stream(
-        self, address: str, receive: Receive, settle: Settle | None, server_key: bytes = b""
+        self,
+        address: str,
+        receive: Receive,
+        settle: Settle | None,
+        server_key: bytes = b"",
+        *,
+        is_ipv6: bool = False,
     ) -> Endpoint:
         """Connect the stream's receiving end.
 
         Args:
             server_key: With keys, the public key that the master must have.
+            is_ipv6: Whether a name stands for addresses of IPv6.
 
         Raises:
             ReplicationError: The address can't be used.
@@ -426,10 +434,17 @@ class Sockets:
         socket = self._socket(zmq.SUB, _STREAM_QUEUE, MAX_BULK_BYTES)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         door = Door(0, unread_bytes=_UNREAD_STREAM_BYTES, backlog_bytes=None, forgives=True)
+        _speak_ipv6(socket, address, is_ipv6=is_ipv6)
         return self._connected(socket, address, receive, settle, server_key, door)
 
     def connect_sync(
-        self, address: str, receive: Receive, settle: Settle | None, server_key: bytes = b""
+        self,
+        address: str,
+        receive: Receive,
+        settle: Settle | None,
+        server_key: bytes = b"",
+        *,
+        is_ipv6: bool = False,
     ) -> Endpoint:
         """Connect the sync channel's replica end; for the arguments see `connect_stream`.
 
@@ -438,6 +453,7 @@ class Sockets:
         """
         socket = self._socket(zmq.DEALER, _SYNC_QUEUE, MAX_BULK_BYTES)
         door = Door(0, unread_bytes=_UNREAD_ANSWERS_BYTES, backlog_bytes=None, forgives=True)
+        _speak_ipv6(socket, address, is_ipv6=is_ipv6)
         return self._connected(socket, address, receive, settle, server_key, door)
 
     def close(self) -> None:
@@ -451,7 +467,6 @@ class Sockets:
     def _socket(self, kind: int, queue: int, max_part_bytes: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IPV6, 0)
         socket.setsockopt(zmq.SNDHWM, queue)
         socket.setsockopt(zmq.RCVHWM, queue)
         # ZeroMQ drops a connection that announces a larger part, before it allocates anything.
@@ -472,6 +487,7 @@ class Sockets:
         door_at: Callable[[int], Door],
     ) -> ListeningEndpoint:
         self._context.set(_ZERO_COPY_RECV, 0)
+        _speak_ipv6(socket, address)
         if self._keys is not None:
             self._guard(socket, self._keys)
         socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
@@ -575,6 +591,11 @@ class Sockets:
         return endpoint
 
 
+def _speak_ipv6(socket: zmq.Socket[bytes], address: str, *, is_ipv6: bool = False) -> None:
+    """Have a socket use IPv6 where its address is one; with it, a name's IPv4 does not count."""
+    socket.setsockopt(zmq.IPV6, int(is_ipv6 or address.startswith("[")))
+
+
 def _end_dead_connections(socket: zmq.Socket[bytes], timeout_ms: int) -> None:
     """Have the kernel end a connection whose other end takes nothing for so long, or is gone.
 
@@ -598,6 +619,8 @@ def _descriptor(part: zmq.Frame) -> int:
 
 def _peer_address(part: zmq.Frame) -> str:
     try:
-        return str(part.get("Peer-Address"))
+        address = str(part.get("Peer-Address"))
+        # IPv4 reaches a socket of IPv6 too, and is one address by either.
+        return plain_address(address) or address
     except zmq.ZMQError:
         return ""
