@@ -11,6 +11,7 @@ Pure: the HTTP layer calls it with raw JSON and with stored bytes.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Collection
 from itertools import accumulate
 
@@ -24,6 +25,10 @@ NESTED_TOO_DEEP = f"the JSON is nested too deep; the limit is {MAX_NESTING} leve
 
 _STRING_OR_PLAIN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^"\[\]{}]+', re.DOTALL)
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+# A character's escape, or another one, in JSON.
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_HIGH_HALVES, _LOW_HALVES = range(0xD800, 0xDC00), range(0xDC00, 0xE000)
 
 _decode_string = msgspec.json.Decoder(str).decode
 _compact = msgspec.json.format
@@ -45,7 +50,9 @@ def stored_bytes(raw: msgspec.Raw) -> bytes:
     except msgspec.ValidationError:
         return _compact_text(raw)
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"the value is not a JSON string: {error}") from error
+        half = half_pair(raw)
+        problem = half or f"the value is not a JSON string: {error}"
+        raise InvalidRequest(problem) from error
     except UnicodeDecodeError as error:
         raise InvalidRequest("the value is not UTF-8") from error
 
@@ -58,12 +65,45 @@ def readable(value: bytes) -> str:
         return f"<binary data: {len(value)} bytes>"
 
 
-def readable_all(values: Collection[bytes | None]) -> list[str | None]:
-    """Return each of `values` as `readable` does; None stays None."""
+def told(value: bytes) -> str | dict[str, str]:
+    """Return stored bytes so that nothing of them is lost: text, or an object with their base64."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"value_base64": base64_text(value)}
+
+
+def told_all(values: Collection[bytes | None]) -> list[str | dict[str, str] | None]:
+    """Return each of `values` as `told` does; None stays None."""
     try:
         return [None if value is None else value.decode() for value in values]
     except UnicodeDecodeError:
-        return [None if value is None else readable(value) for value in values]
+        return [None if value is None else told(value) for value in values]
+
+
+def base64_text(value: bytes) -> str:
+    """Return stored bytes in base64."""
+    return b64encode(value).decode()
+
+
+def half_pair(text: bytes | msgspec.Raw) -> str:
+    """Return what to say of the first half of a surrogate pair in a JSON text; "" without any."""
+    half = _first_half(bytes(text))
+    if not half:
+        return ""
+    return f"a string holds \\u{half:04x}, half of a surrogate pair: a character was cut in two"
+
+
+def _first_half(text: bytes) -> int:
+    """Return the first half of a pair that stands alone; 0 without any."""
+    high = high_end = 0
+    for match in _ESCAPE.finditer(text):
+        code = int(match[1], 16) if match[1] else 0
+        is_second = code in _LOW_HALVES and high and match.start() == high_end
+        if (high and not is_second) or (code in _LOW_HALVES and not high):
+            return high or code
+        high, high_end = (code if code in _HIGH_HALVES else 0), match.end()
+    return high
 
 
 def byte_list(value: bytes) -> list[int]:

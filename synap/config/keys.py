@@ -188,6 +188,8 @@ class Server(Section, frozen=True):
     """Names in `Host` that are served; on the loopback alone the machine's own always are."""
     trusted_proxies: Proxies = ()
     """Addresses of proxies whose X-Forwarded-For, -Proto and -Host are believed."""
+    proxy_protocol: bool = False
+    """Whether connections of trusted proxies may begin with the PROXY protocol's header (v2)."""
     unknown_fields: Literal["refuse", "ignore"] = "refuse"
     """What becomes of a request with a parameter or a field that nobody knows."""
     tls: Tls = Tls()

@@ -6,6 +6,7 @@ The application runs in this process, on the store, the board and the writer of 
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ JSON = {"Content-Type": "application/json"}
 ASIDE = {"X-Synap-Of-No-Meaning": "0"}
 PLACES = ("x-synap-offset", "x-synap-position")
 # What differs from one answer to the next.
+_VERSION = re.compile(rb"[0-9]+-[0-9a-f]{8}")
 MOVING = {"date", "x-request-id", "x-synap-lag-ms", "etag", *PLACES}
 
 
@@ -121,7 +123,11 @@ def config_of(node: Node, **settings: Any) -> Config:
 def shape(answer: Answer) -> tuple[int, dict[str, str], set[str], bytes]:
     """Return what must be equal by both ways."""
     fixed = {name: value for name, value in answer.headers.items() if name not in MOVING}
-    return answer.status, fixed, set(answer.headers), answer.body
+    body = _VERSION.sub(b"VERSION", answer.body)
+    if body != answer.body:
+        # A version has as many digits as its offset.
+        assert fixed.pop("content-length") == str(len(answer.body))
+    return answer.status, fixed, set(answer.headers), body
 
 
 def read_answer(answers: BinaryIO) -> tuple[int, bytes]:

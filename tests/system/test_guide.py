@@ -24,7 +24,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_set_on_the_master_answers_with_success_and_offset(cluster: Cluster) -> None:
     answer = cluster.master.request("POST", "/kv/set", {"key": "user:101", "value": "Bob"})
-    assert answer.json() == {"success": True, "key": "user:101", "written": True}
+    assert answer.json() == {
+        "success": True, "key": "user:101", "written": True,
+        "version": answer.headers["x-synap-position"],
+    }  # fmt: skip
     assert int(answer.headers["x-synap-offset"]) > 0
 
 

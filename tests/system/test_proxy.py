@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.integration.http_support import make_config, serving
 from tests.support import HOST, Answer, eventually, free_ports
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -73,6 +74,24 @@ def shipped(name: str) -> str:
 
 
 @contextmanager
+def running_haproxy(folder: Path, text: str, environment: dict[str, str]) -> Iterator[None]:
+    """Run it with the configuration `text`."""
+    (folder / "haproxy.cfg").write_text(text)
+    assert HAPROXY is not None, "these tests need haproxy; .ci/run installs it"
+    with (folder / "haproxy.log").open("wb") as log:
+        process = subprocess.Popen(
+            [HAPROXY, "-db", "-f", folder / "haproxy.cfg"],
+            env={"PATH": os.environ["PATH"], **environment},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
 def proxy(folder: Path, name: str, environment: dict[str, str]) -> Iterator[dict[str, int]]:
     """Run it before an echo; yield the ports that it listens on, by those in the file."""
     node = ThreadingHTTPServer((HOST, 0), Echo)
@@ -84,26 +103,19 @@ def proxy(folder: Path, name: str, environment: dict[str, str]) -> Iterator[dict
     ports = dict(zip(named, free_ports(len(named)), strict=True))
     for port, free in ports.items():
         text = text.replace(f"bind :{port}", f"bind {HOST}:{free}")
-    (folder / "haproxy.cfg").write_text(text)
-    assert HAPROXY is not None, "these tests need haproxy; .ci/run installs it"
-    with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(
-            [HAPROXY, "-db", "-f", folder / "haproxy.cfg"],
-            env={"PATH": os.environ["PATH"], **environment},
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
     try:
-        yield ports
+        with running_haproxy(folder, text, environment):
+            yield ports
     finally:
-        process.kill()
-        process.wait()
         node.shutdown()
         thread.join()
         node.server_close()
 
 
-def ask(port: int, path: str, headers: dict[str, str]) -> Answer | None:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+def ask(
+    port: int, path: str, headers: dict[str, str], own: tuple[str, int] | None = None
+) -> Answer | None:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5, source_address=own)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
@@ -172,3 +184,37 @@ def test_page_of_statistics_is_off_without_a_password(
         assert served(ports["15601"], "/ok", {}).status == 200
         assert served(ports["15601"], "/", {}).status == 403
         assert served(ports["15601"], "/;csv", empty).status == 403
+
+
+PASSING_ON = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend front
+    bind 127.0.0.1:{front}
+    default_backend back
+backend back
+    server node 127.0.0.1:{node} send-proxy-v2
+"""
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [("127.0.0.1", "127.0.0.2"), ("192.0.2.1", None)])
+def test_client_is_known_behind_a_proxy_that_passes_connections_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trusted: str, seen: str | None
+) -> None:
+    config = make_config(
+        tmp_path, server__trusted_proxies=trusted, server__proxy_protocol="true",
+        logging__access="true",
+    )  # fmt: skip
+    front = free_ports(1)[0]
+    caplog.set_level("INFO", "synap.access")
+    with serving(config) as node:
+        text = PASSING_ON.format(front=front, node=node.port)
+        with running_haproxy(tmp_path, text, {}):
+            answer = eventually(lambda: ask(front, "/", {}, ("127.0.0.2", 0)))
+        assert node.get("/").status == 200
+    clients = {line.client for record in caplog.records for line in record.requests}
+    assert answer.status == (200 if seen else 400)
+    assert clients == ({seen, HOST} if seen else {HOST})

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synap.config.handed import config_of_environment
 from synap.http.api import errors
-from synap.http.api.auth_guard import PUBLIC, Guard
+from synap.http.api.auth_guard import METRICS, PUBLIC, Guard
 from synap.http.api.credentials import Credentials
-from synap.http.api.cross_site import Cors, SiteGuard
+from synap.http.api.cross_site import Cors, RefusalHeaders, SiteGuard
 from synap.http.api.endpoints import (
     api_keys,
     backup,
@@ -27,6 +27,7 @@ from synap.http.api.endpoints import (
     probes,
     raw_values,
     replication,
+    root,
     snapshots,
     status,
     users,
@@ -40,12 +41,13 @@ from synap.http.api.idempotency import REPLAYED
 from synap.http.api.known_credentials import KnownCredentials
 from synap.http.api.known_requests import KnownRequests
 from synap.http.api.openapi import docs_page, document
+from synap.http.api.openapi.routes import ROUTES
 from synap.http.api.operations.table import OPERATIONS
 from synap.http.api.rate_limits import RateLimits
 from synap.http.api.request import App, Request
 from synap.http.api.request_observer import REQUEST_ID, Observer
 from synap.http.api.resource import LAG_MS, MASTER, OFFSET, POSITION
-from synap.http.api.routing import RawPathRouter
+from synap.http.api.routing import NO_PATH, RawPathRouter
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.ipc.writer_client import WriterClient
 from synap.service.account_directory import AccountDirectory
@@ -96,6 +98,7 @@ def create_app(config: Config) -> App:
     )
     observer = Observer(local)
     sites = SiteGuard(config, proxies)
+    cors = _cors(config)
     api = NodeApi(local, client)
     watching = Watching(local, partial(api.require_held, holder=_WATCHERS))
     app = App(
@@ -108,13 +111,15 @@ def create_app(config: Config) -> App:
             *limits,
             *guard,
             KnownRequests(config),
-            *_cors(config),
+            *([cors] if cors else []),
         ],
     )
-    app.trusted_proxies, app.probe_paths = proxies, PUBLIC
+    app.trusted_proxies, app.probe_paths = proxies, PUBLIC | {METRICS, NO_PATH}
+    app.takes_proxy_protocol = config.server.proxy_protocol
+    app.refusal_headers = RefusalHeaders(cors)
     app.is_guarded = config.auth.enabled
     app.on_drain = watching.drain
-    errors.install(app, local)
+    errors.install(app, local, {route.path for routes in ROUTES.values() for route in routes})
     has_auth = config.auth.enabled
     counts_clients = bool(limits) and bool(proxies)
     app.fast_path = FastPath(
@@ -127,7 +132,7 @@ def create_app(config: Config) -> App:
     )  # fmt: skip
     themes = (
         operations, raw_values, commands, exports, idempotency, status, probes, metrics, backup,
-        snapshots, replication, document, docs_page,
+        snapshots, replication, document, docs_page, root,
     )  # fmt: skip
     for theme in themes:
         theme.add_routes(app, local, api)
@@ -167,9 +172,9 @@ class WorkerResources:
         self._local.close()
 
 
-def _cors(config: Config) -> list[Cors]:
+def _cors(config: Config) -> Cors | None:
     origins = config.server.cors_origins
     if not origins:
-        return []
+        return None
     allowed = "*" if "*" in origins else list(origins)
-    return [Cors(allow_origins=allowed, expose_headers=_EXPOSED)]
+    return Cors(allow_origins=allowed, expose_headers=_EXPOSED)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from synap.config.keys import Config
 
 # Everybody's: load balancers have no credentials.
-PUBLIC = frozenset({"/health", "/liveness", "/readiness", "/primary", "/replica", "/read-only"})
+PUBLIC = frozenset(
+    {"/", "/health", "/liveness", "/readiness", "/primary", "/replica", "/read-only"}
+)
 METRICS = "/metrics"
 # Where credentials are the request's body.
 _LOGIN = "/auth/login"

@@ -13,13 +13,13 @@ import functools
 import operator
 import re
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 
 from synap.commands.keyspace import MAX_EXPIRY_MS
-from synap.commands.values import NESTED_TOO_DEEP
+from synap.commands.values import NESTED_TOO_DEEP, half_pair
 from synap.nearest import nearest_name
 from synap.request_errors import FieldInvalid, FieldMissing, FieldUnknown, InvalidRequest
 
@@ -41,6 +41,13 @@ _JSON_WORDS = {
     "`null`": "null",
 }
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
+# A number that is no integer as it is written, where there must be one.
+_FRACTION = re.compile(r"^Expected `int.*, got `float` - at `\$(.*)`$")
+_ELEMENT = re.compile(r"\[\d+\]")
+_PART_OF_PATH = re.compile(r"\[\]|[^.\[\]]+")
+_WRITTEN_FRACTION = re.compile(rb"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
+# From here on a float stands for several integers.
+_MOST_WHOLE = 2**53
 _CHOICE = re.compile(r"Invalid enum value ")
 _UNKNOWN = re.compile(r"contains unknown field `(.*?)`", re.DOTALL)
 # What other stores call it.
@@ -69,22 +76,68 @@ class Decode(Protocol[BodyOut]):
 
 def decoder(body_type: type[Body], name: str = "body") -> Decode[Body]:
     """Return what decodes one kind of body; `name` is what errors call it."""
-    strict = msgspec.json.Decoder(_strict(body_type)).decode
+    strict: Callable[[bytes], Body] = msgspec.json.Decoder(_strict(body_type)).decode
     lenient = msgspec.json.Decoder(body_type).decode
 
     def decode_body(data: bytes, ignores_unknown: bool = False) -> Body:
         try:
             return lenient(data) if ignores_unknown else strict(data)
         except msgspec.ValidationError as error:
-            raise _field_error(str(error), name, body_type) from error
+            try:
+                return _decode_wholes(lenient if ignores_unknown else strict, data, error)
+            except msgspec.ValidationError as fault:
+                raise _field_error(str(fault), name, body_type) from fault
         except msgspec.DecodeError as error:
-            raise InvalidRequest(f"the {name} is not JSON: {error}") from error
+            problem = half_pair(data) or f"the {name} is not JSON: {error}"
+            raise InvalidRequest(problem) from error
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"the {name} is not UTF-8") from error
         except RecursionError as error:
             raise InvalidRequest(NESTED_TOO_DEEP) from error
 
     return decode_body
+
+
+def _decode_wholes(
+    decode: Callable[[bytes], Body], data: bytes, fault: msgspec.ValidationError
+) -> Body:
+    """Decode a body in which `3600.0`, as many languages write it, may stand for 3600.
+
+    Args:
+        decode: Raises msgspec.ValidationError where something else is wrong.
+        data: JSON.
+        fault: What it raised.
+    """
+    mended: set[str] = set()
+    while True:
+        match = _FRACTION.search(str(fault))
+        # Of a list all elements are mended at once.
+        field = _ELEMENT.sub("[]", match[1]) if match else ""
+        if not field or field in mended:
+            raise fault
+        mended.add(field)
+        data = _with_whole(data, _PART_OF_PATH.findall(field))
+        try:
+            return decode(data)
+        except msgspec.ValidationError as error:
+            fault = error
+
+
+def _with_whole(data: bytes, path: list[str]) -> bytes:
+    """Return JSON with the number at `path` without a fraction that is nothing."""
+    if not path:
+        number = float(data) if _WRITTEN_FRACTION.fullmatch(data) else 0.5
+        return b"%d" % number if number.is_integer() and abs(number) < _MOST_WHOLE else data
+    part, rest = path[0], path[1:]
+    if part == "[]" and data[:1] == b"[":
+        items = msgspec.json.decode(data, type=list[msgspec.Raw])
+        return msgspec.json.encode([msgspec.Raw(_with_whole(bytes(each), rest)) for each in items])
+    if part != "[]" and data[:1] == b"{":
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        if part in fields:
+            fields[part] = msgspec.Raw(_with_whole(bytes(fields[part]), rest))
+            return msgspec.json.encode(fields)
+    return data
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

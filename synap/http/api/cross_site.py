@@ -13,6 +13,7 @@ https://www.w3.org/TR/fetch-metadata/.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,13 @@ from synap.http.api.headers import (
     FORWARDED_PROTO,
     HOST,
     ORIGIN,
+    REQUEST_ID,
     SITE,
     HeaderName,
 )
-from synap.http.api.request import Request
+from synap.http.api.request import Request, request_id_of
 from synap.http.api.trusted_proxies import TrustedProxies
+from synap.http.server.framing import Headers
 from synap.request_errors import CrossOrigin, HostNotAllowed
 
 if TYPE_CHECKING:
@@ -137,6 +140,37 @@ class Cors(falcon.CORSMiddleware[Request, Response]):
         super().process_response(req, resp, resource, req_succeeded)
         if self.allow_origins != "*":
             resp.append_header("Vary", "Origin")
+
+    def lines_for(self, origin: bytes | None) -> Headers:
+        """Return what lets a page of `origin`, as it was sent, read an answer."""
+        is_any = self.allow_origins == "*"
+        lines = [] if is_any else [(b"vary", b"Origin")]
+        if origin is None or not (is_any or origin.decode("latin-1") in self.allow_origins):
+            return lines
+        exposed = (self.expose_headers or "").encode()
+        allowed = b"*" if is_any else origin
+        lines.append((b"access-control-allow-origin", allowed))
+        return [*lines, (b"access-control-expose-headers", exposed)]
+
+
+class RefusalHeaders:
+    """What the answers say that the server makes before a request comes to the application."""
+
+    def __init__(self, cors: Cors | None) -> None:
+        """
+        Args:
+            cors: Lets pages of some origins read answers; None where no page may.
+        """
+        self._cors = cors
+
+    def __call__(self, headers: Headers) -> Headers:
+        """Return them for a request with these headers, or the first of them."""
+        fields = dict(headers)
+        request_id = request_id_of(fields.get(REQUEST_ID), time.perf_counter_ns())
+        told: Headers = [(REQUEST_ID, request_id.encode()), (b"cache-control", b"no-store")]
+        if self._cors is not None:
+            told += self._cors.lines_for(fields.get(ORIGIN))
+        return told
 
 
 def _first(headers: Mapping[HeaderName, bytes], name: HeaderName) -> str:

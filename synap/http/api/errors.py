@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
+from urllib.parse import quote
 
 import falcon
 import msgspec
@@ -19,9 +21,11 @@ from synap.errors import (
     SynapError,
     WatchersFull,
 )
+from synap.http.api.operations.table import KV_WORDS
 from synap.http.api.request import App, Request
 from synap.http.server.exchange import ClientDisconnected
 from synap.http.server.framing import is_header_value
+from synap.nearest import nearest_name
 from synap.request_errors import NotAuthenticated
 from synap.service.local_node import LocalNode
 
@@ -140,13 +144,19 @@ def answer_error(resp: Response, error: SynapError, node: LocalNode | None = Non
     resp.set_headers(answer.headers)
 
 
-def install(app: App, node: LocalNode) -> None:
+def install(app: App, node: LocalNode, paths: Collection[str]) -> None:
     """Make `app` answer every error in the form of the contract.
 
     Args:
         app: Falcon's application.
         node: Knows where writes go instead, for the refusal at a replica.
+        paths: Those that there are, with their fields in braces.
     """
+
+    async def on_http_error(
+        req: Request, resp: Response, error: falcon.HTTPError, params: dict[str, Any]
+    ) -> None:
+        _answer_http_error(req, resp, error, paths)
 
     async def on_read_only(
         req: Request, resp: Response, error: ReadOnlyReplica, params: dict[str, Any]
@@ -173,14 +183,13 @@ def install(app: App, node: LocalNode) -> None:
     async def on_not_authenticated(
         req: Request, resp: Response, error: NotAuthenticated, params: dict[str, Any]
     ) -> None:
-        # Nothing that tells one reason from another.
-        resp.status = 401
-        resp.data = None
+        # One text for all reasons: nothing tells one from another.
+        answer_error(resp, NotAuthenticated())
         resp.set_header("WWW-Authenticate", 'Basic realm="synap", charset="UTF-8"')
 
     app.add_error_handler(Exception, _on_unexpected)
     app.add_error_handler(ClientDisconnected, _on_disconnect)
-    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(falcon.HTTPError, on_http_error)
     app.add_error_handler(SynapError, _on_synap_error)
     app.add_error_handler(ReadOnlyReplica, on_read_only)
     app.add_error_handler(request_errors.RecordCorrupt, on_record_corrupt)
@@ -197,15 +206,20 @@ async def _on_synap_error(
         _log_unexpected(req, error)
 
 
-async def _on_http_error(
-    req: Request, resp: Response, error: falcon.HTTPError, params: dict[str, Any]
+def _answer_http_error(
+    req: Request, resp: Response, error: falcon.HTTPError, paths: Collection[str]
 ) -> None:
     status = error.status_code
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
-    if error.headers is not None:
-        resp.set_headers(error.headers)
-    message = error.description or _describe(req, status) or error.title or f"HTTP {status}"
+    headers = dict(error.headers or {})
+    resp.set_headers(headers)
+    message = error.description or error.title or f"HTTP {status}"
+    if status == 404:
+        message = f"there is no {req.path}{_meant(req.path, paths)}"
+    elif status == 405:
+        known = headers.get("Allow", "others")
+        message = f"{req.path} does not know the method {req.method}; it knows {known}"
     resp.data = body_of(message, status, HTTP_REASONS.get(status, "http_error"), False)
 
 
@@ -223,12 +237,15 @@ async def _on_unexpected(
     answer_error(resp, SynapError("the request failed inside the node; its log says why"))
 
 
-def _describe(req: Request, status: int) -> str:
-    if status == 404:
-        return f"there is no {req.path}"
-    if status == 405:
-        return f"{req.path} does not know the method {req.method}"
-    return ""
+def _meant(path: str, paths: Collection[str]) -> str:
+    """Return what to say after the name of a path that there is not."""
+    first, _, rest = path[1:].partition("/")
+    if first == "kv" and rest and "/" not in rest:
+        word = nearest_name(rest, KV_WORDS)
+        likely = f"; did you mean /kv/{word}?" if word is not None else ""
+        return f"{likely}; a key is read at /kv/get/{quote(rest)}"
+    nearest = nearest_name(path, [each for each in paths if "{" not in each])
+    return f"; did you mean {nearest}?" if nearest is not None else "; /openapi.json has all paths"
 
 
 def _log_unexpected(req: Request, error: Exception) -> None:

@@ -16,6 +16,9 @@ from synap.commands.keyspace import ABSENT
 from synap.place import FORM, Place
 from synap.request_errors import InvalidRequest
 
+ASK_AGAIN = "private, no-cache"
+"""Cache-Control of an answer that has an entity tag: keep it, and ask before it is used."""
+
 _TAG = re.compile(rb'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import falcon.asgi
 
-from synap.http.server.framing import FEED, WHOLE_ANSWER
+from synap.http.server.framing import FEED, WHOLE_ANSWER, Headers
 from synap.http.server.places import Addresses
 
 RequestT = TypeVar("RequestT", bound=falcon.asgi.Request)
@@ -34,14 +34,19 @@ class FalconApp(falcon.asgi.App[RequestT, ResponseT]):
             begin before their bodies have come.
         fast_path: The short way for some requests, for a server that has one for it; None for none.
         trusted_proxies: Addresses that many clients come from.
+        takes_proxy_protocol: Whether their connections may begin with the PROXY protocol's header.
         probe_paths: What load balancers ask for, which is answered also where there is no room.
+        refusal_headers: Returns the headers of an answer that the server makes itself, by those of
+            the request as far as they have come.
         on_drain: Called by a server that is about to stop; ends the answers that would not.
     """
 
     is_guarded = False
     fast_path: Any = None
     trusted_proxies: Addresses = ()
+    takes_proxy_protocol = False
     probe_paths: frozenset[str] = frozenset()
+    refusal_headers: Callable[[Headers], Headers] = staticmethod(lambda headers: [])
     on_drain: Callable[[], None] | None = None
 
     async def __call__(  # type: ignore[override]

@@ -22,7 +22,7 @@ from synap.commands.keyspace import ABSENT
 from synap.commands.records import MAX_KEY_BYTES, Record
 from synap.errors import SynapError
 from synap.http.api.errors import log_failure
-from synap.http.api.etags import Tags, parse_tags
+from synap.http.api.etags import ASK_AGAIN, Tags, parse_tags
 from synap.http.api.headers import FORWARDED_FOR, IF_NONE_MATCH, MIN_POSITION, REQUEST_ID
 from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute, kinds_of
 from synap.http.api.known_credentials import KnownCredentials
@@ -55,6 +55,8 @@ _CHANGE_ODD_BYTES = bytes(
 _VERSION_BYTES = len(b" HTTP/1.1")
 # Of POST and PUT.
 _P = ord("P")
+_ASK_AGAIN = header_lines((("Cache-Control", ASK_AGAIN),))
+_NO_STORE = header_lines((("Cache-Control", "no-store"),))
 _NOTHING_ASKED: Mapping[bytes, bytes] = {}
 
 _now_ns = time.perf_counter_ns
@@ -152,6 +154,8 @@ class FastPath:
         # The lineage that wrote last.
         self._writing = NO_REIGNS
         self._vary = "vary: Origin\r\n" if answers_vary else ""
+        # Of every answer to a write.
+        self._written = _NO_STORE + self._vary
 
     def _add(self, route: HotRoute) -> None:
         before, has_key, after = route.name.encode().partition(b"/{key}")
@@ -313,11 +317,13 @@ class FastPath:
             version = found.version
             # The newest reign's, mostly.
             if version >= self._first_offset:
-                lines = f'{lines}etag: "{version}{self._suffix}"\r\n'
+                lines = f'{lines}{_ASK_AGAIN}etag: "{version}{self._suffix}"\r\n'
             else:
-                lines = f'{lines}etag: "{self._token(version)}"\r\n'
+                lines = f'{lines}{_ASK_AGAIN}etag: "{self._token(version)}"\r\n'
             if unwanted is not None and self._names(unwanted, found, end):
                 status = 304
+        else:
+            lines += _NO_STORE
         text = b""
         if status == 200:
             try:
@@ -391,11 +397,16 @@ class FastPath:
         except SynapError as error:
             self.answer_error(pending, error)
             return
-        data = orjson.dumps(shown)
-        request_id = self._note(route, pending.come, 200)
         text = str(offset)
         token = text + reigns.suffix if offset >= reigns.first_offset else reigns.token(offset)
-        place_lines = f"{self._vary}x-synap-offset: {text}\r\nx-synap-position: {token}\r\n"
+        if route.version is not None:
+            version = route.version(pending.body, done.result, offset)
+            if version:
+                assert isinstance(shown, dict), "a key's version is a field"
+                shown["version"] = token if version == offset else reigns.token(version)
+        data = orjson.dumps(shown)
+        request_id = self._note(route, pending.come, 200)
+        place_lines = f"{self._written}x-synap-offset: {text}\r\nx-synap-position: {token}\r\n"
         head = text_head(200, lines, place_lines, request_id, JSON_TYPE_LINE, len(data))
         pending.reply.send(head, data)
 
@@ -408,7 +419,7 @@ class FastPath:
             log_failure(route.template, route.method, request_id, error)
         lines = pending.lines + header_lines(answer.headers)
         head = text_head(
-            answer.status, lines, self._vary, request_id, JSON_TYPE_LINE, len(answer.body)
+            answer.status, lines, self._written, request_id, JSON_TYPE_LINE, len(answer.body)
         )
         pending.reply.send(head, answer.body)
 

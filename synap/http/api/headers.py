@@ -50,6 +50,7 @@ CONTENT_TYPE = _header("content-type", Way.TYPE)
 # The server frames bodies by these.
 CONTENT_LENGTH = _header("content-length")
 TRANSFER_ENCODING = _header("transfer-encoding")
+CONTENT_ENCODING = _header("content-encoding")
 AUTHORIZATION = _header("authorization", Way.CREDENTIALS)
 API_KEY = _header("x-api-key", Way.CREDENTIALS)
 ORIGIN = _header("origin")

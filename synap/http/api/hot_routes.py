@@ -16,7 +16,7 @@ from synap.commands.commands import Command
 from synap.errors import SynapError
 from synap.http.api.bodies import decoder
 from synap.http.api.errors import ErrorAnswer, error_answer
-from synap.http.api.operations.operation import Glance, LongRead, Look, Operation, Write
+from synap.http.api.operations.operation import Glance, LongRead, Look, Operation, VersionOf, Write
 from synap.http.server.framing import JSON_TYPE_LINE
 from synap.http.server.head_lines import (
     BODY_BITS,
@@ -149,11 +149,12 @@ class WriteRoute(HotRoute):
     Attributes:
         prepare: Makes the command.
         show: Makes the answer of key, body and the command's result.
+        version: Tells the version that the key has then; see `operations.operation.Write`.
         finish: Makes more lines of the answer's head too, for which it is given the lineage; None
             where there are no more.
     """
 
-    __slots__ = ("finish", "prepare", "show")
+    __slots__ = ("finish", "prepare", "show", "version")
 
     def __init__(
         self,
@@ -167,6 +168,7 @@ class WriteRoute(HotRoute):
         self.is_write = self.is_plain_write = True
         self.prepare = prepare
         self.show = show
+        self.version: VersionOf[Any] | None = None
         self.finish: Finish | None = None
 
 
@@ -184,7 +186,10 @@ def _route_of(operation: Operation[Any, Any]) -> HotRoute | None:
     template = route.path.replace("{key}", field)
     hot: HotRoute
     if isinstance(operation, Write):
-        hot = WriteRoute(route.method, route.path, operation.prepare, operation.show, template)
+        hot = writing = WriteRoute(
+            route.method, route.path, operation.prepare, operation.show, template
+        )
+        writing.version = operation.version
     elif isinstance(operation, Look | LongRead) and operation.look is not None:
         hot = reading = ReadRoute(
             route.method, route.path, operation.look, operation.show, template

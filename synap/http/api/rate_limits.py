@@ -1,7 +1,7 @@
 """The rate limit: each client, by its address, gets so many requests a second on this node.
 
 Installed only where it is on, before the guard: a client that floods is stopped before its
-credentials are looked at, and many keys buy no more. Health endpoints are exempt.
+credentials are looked at, and many keys buy no more. Health endpoints and metrics are exempt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from falcon.asgi import Response
 
-from synap.http.api.auth_guard import PUBLIC
+from synap.http.api.auth_guard import METRICS, PUBLIC
 from synap.http.api.client_address import client_address, told_address
 from synap.http.api.request import Request
 from synap.http.api.trusted_proxies import TrustedProxies
@@ -22,7 +22,7 @@ from synap.shared.rate_limiter import RateLimiter
 if TYPE_CHECKING:
     from synap.config.keys import Config
 
-_EXEMPT = frozenset(path.encode() for path in PUBLIC)
+_EXEMPT = frozenset(path.encode() for path in (*PUBLIC, METRICS))
 
 
 class RateLimits:

@@ -21,8 +21,10 @@ from falcon.asgi import Response
 from synap.addresses import client_group, plain_address
 from synap.auth.permissions import TRUSTED, Caller
 from synap.http.api.client_address import client_address
+from synap.http.api.content_coding import check_coding, too_large, unpacked
 from synap.http.api.falcon_app import FalconApp
 from synap.http.api.headers import (
+    CONTENT_ENCODING,
     CONTENT_LENGTH,
     CONTENT_TYPE,
     IDEMPOTENCY_KEY,
@@ -37,6 +39,8 @@ from synap.request_errors import InvalidRequest
 from synap.shares import Holder
 
 _JSON = falcon.MEDIA_JSON
+# What `curl -d` says of any body.
+_FORM = "application/x-www-form-urlencoded"
 # All that may stand in a query string unescaped, with `%` itself.
 _QUERY_SAFE = "!$%&'()*+,-./:;=?@_~"
 # What a client's own request id may be made of: nothing that a log or a header could be broken by.
@@ -150,8 +154,8 @@ class Request(falcon.asgi.Request):
     async def json_body(self, limit_bytes: int) -> bytes:
         """Return the body's bytes, which claim to be JSON.
 
-        A body without a content type is taken for JSON, unless a browser sent it: a page that makes
-        one would not be asked whether it may.
+        A body without a content type is taken for JSON, as is one that `curl -d` sends for a form,
+        unless a browser sent it: a page that makes one would not be asked whether it may.
 
         Raises:
             falcon.HTTPUnsupportedMediaType: the content type is another one.
@@ -163,7 +167,7 @@ class Request(falcon.asgi.Request):
         return await self.body(limit_bytes)
 
     def _check_json(self, content_type: str | None) -> None:
-        if content_type is None:
+        if content_type is None or _media_type(content_type) == _FORM:
             if ORIGIN in self.raw_headers or SITE in self.raw_headers:
                 raise falcon.HTTPUnsupportedMediaType(
                     description="a browser's request must say that its body is application/json"
@@ -179,14 +183,21 @@ class Request(falcon.asgi.Request):
         """Receive the body's bytes, whatever they claim to be; once whoever may not is refused.
 
         Raises:
-            falcon.HTTPContentTooLarge: it is longer than `limit_bytes`.
+            falcon.HTTPContentTooLarge: it is longer than `limit_bytes`, as it came or unpacked.
+            falcon.HTTPUnsupportedMediaType: it is packed in a way that is not known.
+            InvalidRequest: it is not packed as it says.
         """
+        coding = self.raw_headers.get(CONTENT_ENCODING)
+        if coding is not None:
+            check_coding(coding)
         if (self.content_length or 0) > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
         event = await self._receive()
         if event.get("more_body"):
-            return await self._whole_body(event, limit_bytes)
-        return _part_of(event, limit_bytes)
+            data = await self._whole_body(event, limit_bytes)
+        else:
+            data = _part_of(event, limit_bytes)
+        return data if coding is None else await unpacked(data, coding, limit_bytes)
 
     async def _whole_body(self, event: Mapping[str, Any], limit_bytes: int) -> bytes:
         parts = [_part_of(event, limit_bytes)]
@@ -229,15 +240,9 @@ def _part_of(event: Mapping[str, Any], limit_bytes: int) -> bytes:
         raise InvalidRequest("the connection ended inside the body")
     part: bytes = event.get("body", b"")
     if len(part) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     return part
 
 
 App = FalconApp[Request, Response]
 """The application with this request."""
-
-
-def _too_large(limit_bytes: int) -> falcon.HTTPContentTooLarge:
-    return falcon.HTTPContentTooLarge(
-        description=f"the body is over the limit of {limit_bytes} bytes"
-    )

@@ -72,7 +72,9 @@ class Observer:
     ) -> None:
         """Note a request whose answer is made. On the path of all of them."""
         elapsed_ns = _now_ns() - req.began_ns
-        resp.set_header(REQUEST_ID, req.request_id)
+        headers = resp._headers
+        headers["x-request-id"] = req.request_id
+        headers.setdefault("cache-control", "no-store")
         if self.count(req.uri_template, req.method, resp.status, elapsed_ns):
             command = req.command or f"{req.method} {route_of(req.uri_template)}"
             self.note_slow(command, req.target, resp.status_code, req.request_id, elapsed_ns)

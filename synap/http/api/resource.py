@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -37,6 +38,8 @@ _STRONG = b"strong"
 _MAX_REPLICAS = 256
 # The log's offsets have 64 bits.
 _MAX_OFFSET = 2**64 - 1
+# As many languages write a whole number of seconds.
+_WHOLE_FRACTION = re.compile(r"-?[0-9]{1,18}\.0{1,9}")
 
 
 class Resource:
@@ -244,6 +247,8 @@ def integer_param(req: Request, name: str, default: int | None = None) -> int:
     text = req.params.get(name)
     if text is None and default is not None:
         return default
+    if isinstance(text, str) and _WHOLE_FRACTION.fullmatch(text):
+        text = text.partition(".")[0]
     try:
         return int(text)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:

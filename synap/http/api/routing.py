@@ -17,6 +17,9 @@ from synap.http.api.operations.table import KV_WORDS
 from synap.http.api.request import Request
 from synap.request_errors import KeyInvalid
 
+NO_PATH = "*"
+"""What OPTIONS may ask for in the place of a path (RFC 9110, section 9.3.7)."""
+_NO_PATH = NO_PATH.encode()
 _Route = tuple[object, dict[str, Any], str]
 
 
@@ -38,8 +41,11 @@ class RawPathRouter(CompiledRouter):
     def find(self, uri: str, req: Request | None = None) -> Any:  # type: ignore[override]
         """Search for the route of a request; see falcon.routing.CompiledRouter.find."""
         raw_path: bytes | None = None if req is None else req.scope.get("raw_path")
-        if raw_path is None:
+        if req is None or raw_path is None:
             return super().find(quote(uri))
+        if raw_path == _NO_PATH and req.method == "OPTIONS":
+            # What the server as a whole can do: as far as anybody asks, whether it is there.
+            raw_path = b"/"
         route = self._fixed.get(raw_path)
         if route is not None:
             return route[0], route[1], {}, route[2]

@@ -17,6 +17,9 @@ import ssl
 from collections.abc import Callable
 from socket import socket
 
+from synap.addresses import plain_address
+from synap.http.server.places import Addresses
+from synap.http.server.proxy_protocol import Client, told_client
 from synap.shared.connection_counts import WorkerSlot
 
 logger = logging.getLogger(__name__)
@@ -39,26 +42,31 @@ class Acceptor:
     def __init__(
         self,
         listening: socket,
-        make_protocol: Callable[[], asyncio.Protocol],
+        make_protocol: Callable[[Client | None], asyncio.Protocol],
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
         worker_slot: WorkerSlot,
         max_handshakes: int,
+        proxies: Addresses = (),
     ) -> None:
         """
         Args:
             listening: Bound, and listening already.
-            make_protocol: Makes the protocol object of each connection.
+            make_protocol: Makes the protocol object of each connection; of one that a balancer
+                passes on, for the client that it names.
             tls: What connections are encrypted with; None for plain ones.
             handshake_seconds: How long a TLS handshake may take.
             worker_slot: Tells how many connections this worker has, and whether another has
                 clearly fewer.
-            max_handshakes: TLS handshakes under way; the oldest make room for new ones.
+            max_handshakes: TLS handshakes, and connections of `proxies` that have said nothing yet;
+                the oldest make room for new ones.
+            proxies: Addresses whose connections may begin with the PROXY protocol's header.
         """
         self._listening = listening
         self._make_protocol = make_protocol
         self._tls = tls
-        self._handshake_seconds = handshake_seconds if tls is not None else None
+        self._handshake_seconds = handshake_seconds
+        self._proxies = proxies
         self._slot = worker_slot
         self._has_yielded = False
         self._loop = asyncio.get_running_loop()
@@ -92,7 +100,7 @@ class Acceptor:
         task = self._loop.create_task(self._open(accepted))
         self._opening[task] = None
         task.add_done_callback(self._forget)
-        if self._tls is not None and len(self._opening) > self._max_handshakes:
+        if (self._tls is not None or self._proxies) and len(self._opening) > self._max_handshakes:
             oldest = next(iter(self._opening))
             del self._opening[oldest]
             oldest.cancel()
@@ -121,11 +129,12 @@ class Acceptor:
 
     async def _open(self, accepted: socket) -> None:
         try:
+            client = await self._client_of(accepted) if self._proxies else None
             await self._loop.connect_accepted_socket(
-                self._make_protocol,
+                lambda: self._make_protocol(client),
                 accepted,
                 ssl=self._tls,
-                ssl_handshake_timeout=self._handshake_seconds,
+                ssl_handshake_timeout=None if self._tls is None else self._handshake_seconds,
             )
         except OSError as error:
             # A handshake that failed, or a client that is gone again.
@@ -134,6 +143,14 @@ class Acceptor:
         except asyncio.CancelledError:
             accepted.close()
             raise
+
+    async def _client_of(self, accepted: socket) -> Client | None:
+        """Return whom a balancer names; None where the other end is the client itself."""
+        accepted.setblocking(False)
+        peer = accepted.getpeername()
+        if not isinstance(peer, tuple) or plain_address(peer[0]) not in self._proxies:
+            return None
+        return await told_client(accepted, self._handshake_seconds)
 
     def _wait(self, error: OSError) -> None:
         logger.error(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from synap.addresses import plain_address
@@ -34,6 +35,7 @@ from synap.http.server.framing import ErrorResponse
 from synap.http.server.head_cache import HeadCache
 from synap.http.server.held_memory import SMALL_BYTES, HeldMemory
 from synap.http.server.limits import HttpLimits, Ticks
+from synap.http.server.proxy_protocol import Client
 from synap.http.server.request_parser import BETWEEN, IN_BODY, IN_HEAD, SLICE_BYTES, RequestParser
 
 # What may be held for a connection that has requests waiting, before it is read on.
@@ -66,6 +68,7 @@ class Server(Protocol):
     ticks: Ticks
     tick: int
     date_line: bytes
+    refusal_headers: Callable[[framing.Headers], framing.Headers]
     starter: Starter
     requests: int
     is_draining: bool
@@ -109,7 +112,12 @@ class Connection(asyncio.Protocol):
     address: str
     _reader: RequestParser
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, client: Client | None = None) -> None:
+        """
+        Args:
+            client: Whose connection it is, where a balancer has said so.
+        """
+        self._told_client = client
         # What it shares with the others of its process.
         self.server = server
         self.loop = server.loop
@@ -140,7 +148,7 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | DeferredAnswer | None = None
         # What the answer comes from that has no end of its own; it is this connection's last one.
         self._feed: Feed | None = None
-        self._queue: deque[Exchange | ErrorResponse] = deque()
+        self._queue: deque[Exchange | bytes] = deque()
 
     # asyncio.Protocol
 
@@ -149,14 +157,14 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         self.flow = FlowControl(self.transport)
         server = self.server
+        client = self._told_client or transport.get_extra_info("peername")
         self._reader = RequestParser(
             self,
-            _base_scope(self.transport),
+            _base_scope(self.transport, client),
             server.state,
             server.limits.max_body_bytes,
             server.head_cache,
         )
-        client = transport.get_extra_info("peername")
         self.peer = client[0] if isinstance(client, tuple) else ""
         self.address = plain_address(self.peer) if self.peer else ""
         if not server.admit(self, self.address):
@@ -359,7 +367,7 @@ class Connection(asyncio.Protocol):
             and self.state is not CLOSED
         ):
             following = self._queue.popleft()
-            if isinstance(following, ErrorResponse):
+            if isinstance(following, bytes):
                 self._answer_refusal(following)
             else:
                 self._run(following)
@@ -448,6 +456,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refusal: ErrorResponse) -> None:
         """Read no more; answer in the place of the request that is being read."""
         self._become_deaf()
+        seen = self._reader.seen_headers()
         incoming, self._reader.incoming = self._reader.incoming, None
         self._reader.phase, self._reader.held = BETWEEN, None
         if incoming is not None and incoming is self.exchange:
@@ -457,14 +466,15 @@ class Connection(asyncio.Protocol):
             return
         if incoming is not None and incoming.is_submitted:
             self._queue.pop()
+        answer = refusal.encode(self.server.date_line, self.server.refusal_headers(seen))
         if self.exchange is None and not self._queue:
-            self._answer_refusal(refusal)
+            self._answer_refusal(answer)
         else:
-            self._queue.append(refusal)
+            self._queue.append(answer)
 
-    def _answer_refusal(self, refusal: ErrorResponse) -> None:
+    def _answer_refusal(self, answer: bytes) -> None:
         if self.state is not CLOSED:
-            self.transport.write(refusal.encode(self.server.date_line))
+            self.transport.write(answer)
             self._linger()
 
     def _finish(self, exchange: Exchange | DeferredAnswer) -> None:
@@ -608,7 +618,9 @@ class Connection(asyncio.Protocol):
             if exchange is not None and exchange.stage < STREAMING:
                 is_owed = exchange.has_more_body
                 refusal = framing.OVERLOADED if is_owed else framing.EVICTED
-                self.transport.write(refusal.encode(self.server.date_line))
+                headers = exchange.scope["headers"] if isinstance(exchange, Exchange) else []
+                more = self.server.refusal_headers(headers)
+                self.transport.write(refusal.encode(self.server.date_line, more))
             self.close()
         if exchange is not None:
             exchange.lose_client()
@@ -649,9 +661,8 @@ def _head_bytes(exchange: Exchange) -> int:
     return 1024 + sum(len(name) + len(value) + 64 for name, value in fields)
 
 
-def _base_scope(transport: asyncio.Transport) -> dict[str, Any]:
+def _base_scope(transport: asyncio.Transport, client: object) -> dict[str, Any]:
     """Return what is the same in the scope of every request of a connection."""
-    client = transport.get_extra_info("peername")
     own = transport.get_extra_info("sockname")
     return {
         "type": "http",

@@ -13,7 +13,7 @@ import msgspec
 
 from synap.http.server import framing
 from synap.http.server.connection_state import State
-from synap.http.server.exchange import COMPLETE, UNANSWERED, Clock
+from synap.http.server.exchange import COMPLETE, UNANSWERED, Common
 
 
 class Output(Protocol):
@@ -23,7 +23,7 @@ class Output(Protocol):
     state: State
 
     @property
-    def server(self) -> Clock:
+    def server(self) -> Common:
         """Return what knows the date."""
 
     def expects_more(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol
 
 from synap.http.server import framing
@@ -37,10 +37,17 @@ class ClientDisconnected(ConnectionError):
     """
 
 
-class Clock(Protocol):
-    """Where the Date header's line is made, once a second."""
+class Common(Protocol):
+    """What all answers of a process share.
+
+    Attributes:
+        date_line: The Date header's line, made once a second.
+        refusal_headers: Returns what the application says with the server's own answers, by the
+            headers of their requests as far as they have come.
+    """
 
     date_line: bytes
+    refusal_headers: Callable[[framing.Headers], framing.Headers]
 
 
 class Feed(Protocol):
@@ -65,8 +72,8 @@ class Output(Protocol):
     state: State
 
     @property
-    def server(self) -> Clock:
-        """Return what knows the date."""
+    def server(self) -> Common:
+        """Return what all share."""
 
     def expects_more(self) -> bool:
         """Return whether a request that follows is here already, in whole or in part."""
@@ -391,7 +398,9 @@ class Exchange:
     def refuse(self, refusal: ErrorResponse) -> None:
         """Answer in the application's place, before it has begun to, and close after that."""
         self.keep_alive = False
-        self._output.transport.write(refusal.encode(self._output.server.date_line))
+        server = self._output.server
+        more = server.refusal_headers(self.scope["headers"])
+        self._output.transport.write(refusal.encode(server.date_line, more))
         self.is_disconnected = True
         self._complete()
 
@@ -422,5 +431,6 @@ class Exchange:
             self._output.transport.abort()
             return
         self._status = framing.INTERNAL_ERROR.status
-        self._headers = (framing.JSON_TYPE,)
+        more = self._output.server.refusal_headers(self.scope["headers"])
+        self._headers = framing.INTERNAL_ERROR.headers(more)
         self._write_whole(framing.INTERNAL_ERROR.body())

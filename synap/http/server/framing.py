@@ -56,6 +56,7 @@ WHOLE_ANSWER = "synap.http.response.whole"
 FEED = "synap.http.response.feed"
 
 JSON_TYPE = (b"content-type", b"application/json")
+RETRY_LATER = (b"retry-after", b"1")
 
 _join_header = b": ".join
 
@@ -181,10 +182,19 @@ class ErrorResponse(msgspec.Struct, frozen=True):
             }
         )
 
-    def encode(self, date_line: bytes) -> bytes:
-        """Return the whole answer, which ends its connection."""
+    def headers(self, more: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Return the headers of an answer with it, but for those of its framing.
+
+        Args:
+            more: What the application says with each answer.
+        """
+        waits = [RETRY_LATER] if self.status == 503 and self.retryable else []
+        return [JSON_TYPE, *waits, *more]
+
+    def encode(self, date_line: bytes, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+        """Return the whole answer, which ends its connection; `more` as for `headers`."""
         body = self.body()
-        headers = [JSON_TYPE, (b"content-length", b"%d" % len(body))]
+        headers = [*self.headers(more), (b"content-length", b"%d" % len(body))]
         return head(self.status, headers, date_line, CLOSE_LINE) + body
 
 

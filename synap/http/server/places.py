@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from synap.addresses import client_group
 from synap.http.server.connection import Connection
-from synap.http.server.framing import JSON_TYPE, OVERLOADED
+from synap.http.server.framing import OVERLOADED, Headers
 
 # The part of the connections that is closed at once where a new one finds no room, so that the
 # search for them is not paid for each.
@@ -172,6 +172,9 @@ class ProbesOnly:
         """
         self._app = app
         self._paths: frozenset[str] = getattr(app, "probe_paths", frozenset())
+        self._more: Callable[[Headers], Headers] = getattr(
+            app, "refusal_headers", lambda headers: []
+        )
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -180,6 +183,7 @@ class ProbesOnly:
             return
         body = OVERLOADED.body()
         length = (b"content-length", b"%d" % len(body))
-        headers = [JSON_TYPE, length, (b"connection", b"close")]
+        more = self._more(scope["headers"])
+        headers = [*OVERLOADED.headers(more), length, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": OVERLOADED.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

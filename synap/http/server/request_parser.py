@@ -247,8 +247,18 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         """Check the head and make a cycle of it."""
+        headers = self._headers
+        self._take_head(headers)
+        # Where it is refused, who refuses it looks at them.
+        self._headers = []
+        self.phase = IN_BODY
+
+    def seen_headers(self) -> Headers:
+        """Return what has come of the headers of the request that is being read."""
+        return self._headers if self.incoming is None else self.incoming.scope["headers"]
+
+    def _take_head(self, headers: Headers) -> None:
         parser = self._parser
-        headers, self._headers = self._headers, []
         framing, self._framing = self._framing, []
         target, self._target = self._target, b""
         if self._head_bytes or len(headers) > MAX_HEADERS:
@@ -266,7 +276,6 @@ class RequestParser:
             self._may_repeat = headers.copy(), 0
         else:
             self._apply_framing(exchange, framing)
-        self.phase = IN_BODY
 
     def _begin_exchange(
         self, method: str, target: bytes, headers: Headers, keep_alive: bool

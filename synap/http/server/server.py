@@ -15,6 +15,7 @@ import logging
 import select
 import ssl
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from socket import socket
 from typing import Any
@@ -22,10 +23,11 @@ from typing import Any
 from synap.http.server.acceptor import Acceptor
 from synap.http.server.connection import Connection, FastPath
 from synap.http.server.eager_tasks import make_starter
+from synap.http.server.framing import Headers
 from synap.http.server.head_cache import HeadCache
 from synap.http.server.held_memory import HeldMemory
 from synap.http.server.limits import IDLE_GRACE_SECONDS, HttpLimits, Ticks
-from synap.http.server.places import Places, ProbesOnly
+from synap.http.server.places import Addresses, Places, ProbesOnly
 from synap.shared.connection_counts import ConnectionCounts, WorkerSlot
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class HttpServer:
 
     Attributes:
         is_guarded: The application looks at who asks before it wants a body.
+        refusal_headers: See `exchange.Common`.
         tick: Number of the current tick; connections stamp what they wait for with it.
         date_line: The Date header's line of this second, without its line end.
         requests: Requests begun since the start.
@@ -71,6 +74,9 @@ class HttpServer:
         """
         self.app = app
         self.fast_path: FastPath | None = getattr(app, "fast_path", None)
+        self.refusal_headers: Callable[[Headers], Headers] = getattr(
+            app, "refusal_headers", lambda headers: []
+        )
         self.is_guarded: bool = getattr(app, "is_guarded", False)
         self.head_cache = HeadCache()
         self.limits = limits
@@ -85,10 +91,9 @@ class HttpServer:
         # Those that this tick has not come to yet.
         self._unchecked: list[Connection] = []
         self.date_line = b""
+        self._proxies: Addresses = getattr(app, "trusted_proxies", ())
         self._places = Places(
-            limits.max_connections,
-            limits.max_connections_of_address,
-            getattr(app, "trusted_proxies", ()),
+            limits.max_connections, limits.max_connections_of_address, self._proxies
         )
         self.connections = self._places.connections
         self.memory = HeldMemory(limits.held_bytes, self._on_memory)
@@ -107,11 +112,12 @@ class HttpServer:
         """Accept connections on a bound socket that listens already."""
         acceptor = Acceptor(
             listening,
-            lambda: Connection(self),
+            lambda client: Connection(self, client),
             tls,
             self.limits.head_seconds,
             self._slot,
             max(_LEAST_HANDSHAKES, self.limits.max_connections // HANDSHAKES_PART),
+            self._proxies if getattr(self.app, "takes_proxy_protocol", False) else (),
         )
         self._has_tls = self._has_tls or tls is not None
         self._acceptors.append(acceptor)

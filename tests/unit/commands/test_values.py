@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synap.commands.values import byte_list, readable, readable_all, stored_bytes
+from synap.commands.values import byte_list, half_pair, readable, stored_bytes, told, told_all
 from synap.request_errors import InvalidRequest
 
 json_values = st.recursive(
@@ -86,7 +86,29 @@ def test_byte_list_of_any_bytes_is_their_numbers() -> None:
     assert byte_list(b"\x00\xffA") == [0, 255, 65]
 
 
+def test_told_loses_nothing_of_bytes_that_are_not_utf8() -> None:
+    assert told("ü".encode()) == "ü"
+    assert told(b"\xff\x00") == {"value_base64": "/wA="}
+
+
 @pytest.mark.parametrize("last", [b"x", b"\xff"])
-def test_readable_all_reads_each_value_as_readable_does(last: bytes) -> None:
-    values = ["ü".encode(), None, last]
-    assert readable_all(values) == ["ü", None, readable(last)]
+def test_told_all_tells_each_value_as_told_does(last: bytes) -> None:
+    assert told_all(["ü".encode(), None, last]) == ["ü", None, told(last)]
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (rb'"cut \ud83d"', "ud83d"), (rb'"\ude00"', "ude00"), (rb'"\ud83dx\ude00"', "ud83d"),
+        (rb'"\ud83d\ud83d\ude00"', "ud83d"), (rb'"\ud83d\ude00"', ""), (rb'"\\ud83d"', ""),
+        (b'"plain"', ""),
+    ],
+)  # fmt: skip
+def test_half_pair_names_the_half_that_stands_alone(text: bytes, half: str) -> None:
+    assert half in half_pair(text)
+    assert bool(half_pair(text)) == bool(half)
+
+
+def test_stored_bytes_of_half_a_character_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="surrogate"):
+        stored_bytes(msgspec.Raw(rb'"cut \ud83d"'))

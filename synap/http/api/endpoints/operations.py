@@ -19,7 +19,7 @@ from synap.commands.strings import Set
 from synap.http.api.bodies import decoder
 from synap.http.api.conditions import Conditions, client_has, conditions_of
 from synap.http.api.errors import answer_error
-from synap.http.api.etags import etag_of
+from synap.http.api.etags import ASK_AGAIN, etag_of
 from synap.http.api.headers import IDEMPOTENCY_KEY, MIN_REPLICAS
 from synap.http.api.idempotency import WITHOUT_RESULT, described, request_key
 from synap.http.api.openapi.route import IF_MATCH, Parameter, Route
@@ -28,6 +28,7 @@ from synap.http.api.operations.table import by_path
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param, text_param
 from synap.ipc.writer_client import Done
+from synap.place import LogEnd
 from synap.request_errors import KeyNotFound
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -82,7 +83,7 @@ class OperationResource(Resource):
                 self.stamp_read(resp, end)
             if has_etag and found is not None and end is not None:
                 version = self.version_of(found, end)
-                resp.set_header("ETag", etag_of(version))
+                resp.set_headers((("ETag", etag_of(version)), ("Cache-Control", ASK_AGAIN)))
                 if client_has(req.raw_headers, version):
                     resp.status = 304
                     return
@@ -98,6 +99,7 @@ class OperationResource(Resource):
         read_body = self._body_reader(operation, route)
         takes_conditions = IF_MATCH in route.parameters
         name = f"{route.method} {route.path}"
+        version_of = operation.version if isinstance(operation, Write) else None
 
         async def respond(req: Request, resp: Response, key: bytes = b"") -> None:
             body = await read_body(req, key)
@@ -126,9 +128,18 @@ class OperationResource(Resource):
             if isinstance(result, WithoutResult):
                 resp.data = orjson.dumps(WITHOUT_RESULT)
             else:
-                resp.data = orjson.dumps(operation.show(key, body, result))
+                shown = operation.show(key, body, result)
+                if version_of is not None:
+                    # The record of a request that has a name is the entry behind its effect.
+                    last = end.offset - (request is not None)
+                    self._tell_version(shown, version_of(body, result, last), end)
+                resp.data = orjson.dumps(shown)
 
         return respond
+
+    def _tell_version(self, shown: Any, version: int, end: LogEnd) -> None:
+        if version:
+            shown["version"] = self._node.reigns(end.history).token(version)
 
     async def _write_on_conditions(
         self,

@@ -11,7 +11,7 @@ from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
 from synap.http.api import bodies
 from synap.http.api.conditions import Conditions, client_has, conditions_of
-from synap.http.api.etags import etag_of
+from synap.http.api.etags import ASK_AGAIN, etag_of
 from synap.http.api.hot_routes import HotRoute, ReadRoute, WriteRoute
 from synap.http.api.idempotency import request_key
 from synap.http.api.request import App, Request
@@ -49,7 +49,7 @@ class RawValue(Resource):
         if isinstance(shown, KeyNotFound):
             raise shown
         version = self.version_of(record, end)
-        resp.set_header("ETag", etag_of(version))
+        resp.set_headers((("ETag", etag_of(version)), ("Cache-Control", ASK_AGAIN)))
         if client_has(req.raw_headers, version):
             resp.status = 304
             return

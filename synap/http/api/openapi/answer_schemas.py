@@ -50,6 +50,11 @@ def with_optional(schema: Schema, **fields: Schema) -> Schema:
 
 _OR_TEXT = or_null(TEXT)
 _OR_INTEGER = or_null(INTEGER)
+# What is told of bytes where they are no text.
+_TOLD = {
+    "anyOf": [TEXT, made_of(value_base64=TEXT), {"type": "null"}],
+    "description": "The stored text, or its bytes in base64 where it is none.",
+}
 _BYTES = list_of({"type": "integer", "minimum": 0, "maximum": 255})
 # Of the change feed: which of the fields a change has, its operation says.
 _CHANGE = with_optional(
@@ -130,10 +135,20 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Done": made_of(success=TRUE, message=TEXT),
     "Success": made_of(success=BOOLEAN),
-    "Written": with_optional(made_of(success=TRUE, key=TEXT, written=BOOLEAN), old_value=_OR_TEXT),
+    "Written": with_optional(
+        made_of(success=TRUE, key=TEXT, written=BOOLEAN),
+        old_value=_TOLD,
+        version=POSITION,
+        reason={"enum": ["key_exists", "key_absent", "version_differs"]},
+    ),
+    "AllWritten": with_optional(
+        made_of(success=BOOLEAN, written=BOOLEAN), reason={"enum": ["key_exists"]}
+    ),
     "Value": {
-        "description": "The stored text; with `type=bytes` the bytes as integers.",
-        "anyOf": [TEXT, _BYTES],
+        "description": (
+            "The stored text; with `type=bytes` the bytes as integers, with `type=base64` in "
+            "base64, with `type=json` the JSON that the text is."
+        ),
     },
     "Lines": {"type": "string", "description": "A JSON object on each line."},
     "Changes": made_of(
@@ -161,13 +176,29 @@ SCHEMAS: dict[str, Schema] = {
     "Txn": made_of(succeeded=BOOLEAN, results=list_of(OBJECT)),
     "Deleted": made_of(deleted=BOOLEAN, key=TEXT),
     "DeletedCount": made_of(deleted=NATURAL),
-    "Values": made_of(values=list_of(_OR_TEXT)),
-    "Number": made_of(value=INTEGER),
-    "Float": made_of(value=NUMBER),
-    "Length": made_of(length=NATURAL),
+    "Values": {
+        **made_of(values=list_of(ANYTHING)),
+        "description": (
+            "Each the stored text, null where there is no such key, an object with `value_base64` "
+            "where it is no text; with `type=json` the JSON that it is, with "
+            "`type=base64` in base64."
+        ),
+    },
+    "Number": with_optional(
+        made_of(
+            value={
+                "type": ["integer", "string"],
+                "pattern": "^-?[0-9]+$",
+                "description": "A string from 2^53 on, where numbers of JavaScript are not exact.",
+            }
+        ),
+        version=POSITION,
+    ),
+    "Float": with_optional(made_of(value=NUMBER), version=POSITION),
+    "Length": with_optional(made_of(length=NATURAL), version=POSITION),
     "Text": TEXT,
-    "TextOrNull": _OR_TEXT,
-    "Result": made_of(result=BOOLEAN),
+    "OldValue": _TOLD,
+    "Result": with_optional(made_of(result=BOOLEAN), version=POSITION),
     "Ttl": made_of(ttl=or_null(NATURAL)),
     "Page": made_of(keys=list_of(TEXT), count=NATURAL, cursor=_OR_TEXT, has_more=BOOLEAN),
     "KeyStats": _KEY_STATS,
@@ -213,6 +244,15 @@ SCHEMAS: dict[str, Schema] = {
             ),
         ]
     },
+    "About": made_of(
+        service={"const": "synap"},
+        version=TEXT,
+        about=TEXT,
+        docs=TEXT,
+        openapi=TEXT,
+        health=TEXT,
+        readiness=TEXT,
+    ),
     "Health": with_optional(
         made_of(
             status={"enum": ["healthy", "unhealthy"]},

@@ -113,6 +113,7 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         ),
     ),
     "Load balancers": (
+        get("/", "Tell what this is, and where to look", "About", kind="public"),
         get("/health", "See whether the node can serve", "Health", kind="public"),
         get("/liveness", "See whether the node is alive", "Check", kind="public"),
         get(

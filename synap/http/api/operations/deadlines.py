@@ -8,7 +8,7 @@ from synap.commands.keys import Expire, Persist
 from synap.commands.records import Record
 from synap.http.api.bodies import Natural, expiry_after
 from synap.http.api.openapi.route import get, post
-from synap.http.api.operations.operation import Look, Nothing, Write, named
+from synap.http.api.operations.operation import Look, Nothing, Write, if_done, named
 from synap.service.node_api import NodeApi, not_found, seconds_left
 from synap.shared.node_clock import begun_ms
 
@@ -30,6 +30,8 @@ DEADLINES = (
         TtlBody,
         lambda key, body: Expire(key, expiry_after(body.ttl, begun_ms())),
         named("result"),
+        # Without time it is removed.
+        version=lambda body, is_there, last: last if is_there and body.ttl else 0,
     ),
     Write(
         "kv.persist",
@@ -37,6 +39,7 @@ DEADLINES = (
         Nothing,
         lambda key, body: Persist(key),
         named("result"),
+        version=if_done,
     ),
     Look(
         "kv.ttl",

@@ -372,11 +372,17 @@ class LongRead(Operation[BodyT, FoundT]):
         return await self._find(context, key, body)
 
 
+VersionOf = Callable[[BodyT, Any, int], int]
+"""Returns the offset of the version that a key has now, 0 where it is not known, by the body, the
+command's result and the offset of its last entry."""
+
+
 class Write(Operation[BodyT, Any]):
     """An operation that comes to one command for the log's owner.
 
     Attributes:
         prepare: Returns the command.
+        version: Tells the version that its one key has then; None where it has none, or several.
     """
 
     is_write = True
@@ -389,10 +395,13 @@ class Write(Operation[BodyT, Any]):
         body: type[BodyT],
         prepare: Callable[[bytes, BodyT], Command],
         show: Show[BodyT, Any],
+        *,
+        version: VersionOf[BodyT] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(names, route, body, show, **more)
         self.prepare = prepare
+        self.version = version
         if self.is_queued:
             self.show_named = _unless_queued(self.show_named)
 
@@ -431,6 +440,11 @@ def as_it_is(key: bytes, body: object, found: FoundT) -> FoundT:
 def named(word: str) -> Callable[[bytes, object, object], dict[str, object]]:
     """Return what shows what was found under one name."""
     return lambda key, body, found: {word: found}
+
+
+def if_done(body: object, result: object, last: int) -> int:
+    """Return the version that a write has made whose result says whether it did anything."""
+    return last if result else 0
 
 
 def _unless_queued(show: Show[BodyT, Any]) -> Show[BodyT, Any]:

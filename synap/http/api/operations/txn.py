@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,11 @@ from synap.auth.permissions import Caller
 from synap.commands.keys import Delete
 from synap.commands.strings import Set
 from synap.commands.txn import MAX_PARTS, Condition, Get, Part, PartResult, Txn, TxnResult
-from synap.commands.values import stored_bytes
+from synap.commands.values import base64_text, stored_bytes
 from synap.http.api.bodies import Natural, expiry_after
 from synap.http.api.openapi.route import post
 from synap.http.api.operations.operation import Write
-from synap.http.api.operations.values import AmountBody
+from synap.http.api.operations.values import AmountBody, exact
 from synap.http.api.operations.whole_keys import wanted_version
 from synap.request_errors import CommandError, FieldInvalid
 from synap.shared.node_clock import begun_ms
@@ -148,7 +147,7 @@ def _part(result: PartResult) -> dict[str, object]:
         if not isinstance(told, bytes):
             return {"value": None}
         return {**shown_value(told), "version": version}
-    return {word: told}
+    return {word: exact(told) if word == "value" and isinstance(told, int) else told}
 
 
 def shown_value(value: bytes) -> dict[str, object]:
@@ -156,7 +155,7 @@ def shown_value(value: bytes) -> dict[str, object]:
     try:
         return {"value": value.decode()}
     except UnicodeDecodeError:
-        return {"value_base64": b64encode(value).decode()}
+        return {"value_base64": base64_text(value)}
 
 
 class _Txn(Write[TxnBody]):

@@ -15,13 +15,17 @@ from synap.commands.strings import (
     IncrementFloat,
     SetRange,
 )
-from synap.commands.values import readable, stored_bytes
+from synap.commands.values import stored_bytes, told
 from synap.http.api.bodies import Natural
 from synap.http.api.openapi.answer_schemas import INTEGER
 from synap.http.api.openapi.route import Parameter, get, post
 from synap.http.api.operations.operation import Look, Nothing, Write, named
+from synap.http.api.operations.whole_keys import SHAPE, Shape, shown
 from synap.request_errors import InvalidValue
 from synap.service.node_api import NodeApi, not_found
+
+# JavaScript's numbers, and those of what is made like it, are exact below this.
+_EXACT = 2**53
 
 
 class AmountBody(msgspec.Struct, gc=False):
@@ -39,6 +43,15 @@ class AmountBody(msgspec.Struct, gc=False):
         if not INTEGER_MIN <= self.amount <= INTEGER_MAX:
             raise InvalidValue("field 'amount': beyond 64 bits")
         return Increment(self.key.encode(), sign * self.amount)
+
+
+def exact(number: int) -> int | str:
+    """Return an integer for JSON: as a string where many clients would round it."""
+    return number if -_EXACT < number < _EXACT else str(number)
+
+
+def _sum(key: bytes, body: AmountBody, number: int) -> object:
+    return {"value": exact(number)}
 
 
 class FloatAmountBody(msgspec.Struct, gc=False):
@@ -80,12 +93,13 @@ class SliceBody(msgspec.Struct, gc=False):
 
     start: int
     end: int
+    type: Shape = "string"
 
 
 def _slice(key: bytes, body: SliceBody, record: Record | None) -> object:
     if record is None:
         return not_found(key)
-    return readable(slice_range(record.value, body.start, body.end))
+    return shown(slice_range(record.value, body.start, body.end), body.type)
 
 
 def _slice_by_name(key: bytes, body: SliceBody, record: Record | None) -> object:
@@ -97,7 +111,11 @@ def _length(key: bytes, body: Nothing, record: Record | None) -> object:
 
 
 def _old_value(key: bytes, body: ValueBody, old: bytes | None) -> object:
-    return None if old is None else readable(old)
+    return None if old is None else told(old)
+
+
+def _last(body: object, result: object, last: int) -> int:
+    return last
 
 
 _RANGE = (
@@ -111,16 +129,20 @@ VALUES = (
         post("/kv/incr", "Add to an integer", "Number"),
         AmountBody,
         lambda key, body: body.command(1),
-        named("value"),
+        _sum,
+        show_named=named("value"),
         is_queued=True,
+        version=_last,
     ),
     Write(
         "kv.decr kv.decrby",
         post("/kv/decr", "Subtract from an integer", "Number"),
         AmountBody,
         lambda key, body: body.command(-1),
-        named("value"),
+        _sum,
+        show_named=named("value"),
         is_queued=True,
+        version=_last,
     ),
     Write(
         "kv.incrbyfloat",
@@ -128,6 +150,7 @@ VALUES = (
         FloatAmountBody,
         lambda key, body: IncrementFloat(body.key.encode(), body.amount),
         _number,
+        version=_last,
     ),
     Write(
         "kv.append",
@@ -135,12 +158,13 @@ VALUES = (
         ValueBody,
         lambda key, body: Append(key, stored_bytes(body.value)),
         named("length"),
+        version=_last,
     ),
     Look(
         "kv.getrange",
         get(
-            "/kv/{key}/getrange", "Get a part of a value", "Text",
-            parameters=_RANGE, statuses=(404,),
+            "/kv/{key}/getrange", "Get a part of a value", "Value",
+            parameters=(*_RANGE, SHAPE), statuses=(404,),
         ),
         SliceBody,
         NodeApi.get,
@@ -153,6 +177,8 @@ VALUES = (
         RangeBody,
         lambda key, body: body.command(key),
         named("length"),
+        # An empty piece changes nothing.
+        version=lambda body, length, last: last if bytes(body.value) != b'""' else 0,
     ),
     Look(
         "kv.strlen",
@@ -163,7 +189,7 @@ VALUES = (
     ),
     Write(
         "kv.getset",
-        post("/kv/{key}/getset", "Set a key and get its old value", "TextOrNull"),
+        post("/kv/{key}/getset", "Set a key and get its old value", "OldValue"),
         ValueBody,
         lambda key, body: GetSet(key, stored_bytes(body.value)),
         _old_value,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 import orjson
 
 from synap.auth.permissions import Caller
-from synap.commands.keys import Delete, SetMany
+from synap.commands.keys import CONDITION_FAILED, Delete, SetMany
 from synap.commands.keyspace import ABSENT
 from synap.commands.records import Record
 from synap.commands.strings import Set, SetResult
-from synap.commands.values import byte_list, readable, readable_all, stored_bytes
+from synap.commands.values import (
+    base64_text,
+    byte_list,
+    readable,
+    stored_bytes,
+    told,
+    told_all,
+)
 from synap.http.api.bodies import AtMostMany, Natural, checked_expiry, decoder, expiry_after
 from synap.http.api.openapi.route import IF_MATCH, IF_NONE_MATCH, Parameter, delete, get, post
 from synap.http.api.operations.operation import (
@@ -30,6 +37,8 @@ from synap.request_errors import FieldInvalid, FieldMissing, InvalidRequest
 from synap.service.node_api import NodeApi, not_found
 from synap.shared.node_clock import begun_ms
 
+# Why a write on a condition of its body changed nothing.
+KEY_EXISTS, VERSION_DIFFERS = "key_exists", "version_differs"
 _MS_OF_UNIT = {"seconds": 1000, "milliseconds": 1}
 # No JSON text is empty.
 _NO_VALUE = msgspec.Raw()
@@ -105,10 +114,19 @@ def wanted_version(given: str | int, field: str = "if_version") -> Place:
         ) from error
 
 
+def _unwritten(body: SetBody, result: SetResult) -> str:
+    """Return the word for the condition that did not hold."""
+    if body.nx and result.version:
+        return KEY_EXISTS
+    return "key_absent" if body.xx and not result.version else VERSION_DIFFERS
+
+
 def _written(key: bytes, body: SetBody, result: SetResult) -> object:
     answer = {"success": True, "key": body.key, "written": result.written}
+    if not result.written:
+        answer["reason"] = _unwritten(body, result)
     if body.get:
-        answer["old_value"] = None if result.old is None else readable(result.old)
+        answer["old_value"] = None if result.old is None else told(result.old)
     return answer
 
 
@@ -116,26 +134,42 @@ def _written_by_name(key: bytes, body: SetBody, result: SetResult) -> object:
     answer: dict[str, object] = {"success": True}
     if body.has_condition:
         answer["written"] = result.written
+    if not result.written:
+        answer["reason"] = _unwritten(body, result)
     if body.get:
-        answer["old_value"] = None if result.old is None else readable(result.old)
+        answer["old_value"] = None if result.old is None else told(result.old)
     return answer
+
+
+Shape = Literal["string", "bytes", "json", "base64"]
 
 
 class GetBody(msgspec.Struct, gc=False):
     """`get`."""
 
-    type: Literal["string", "bytes"] = "string"
+    type: Shape = "string"
+
+
+def shown(value: bytes, shape: Shape) -> object:
+    """Return stored bytes in the shape that is asked for, for JSON.
+
+    Raises:
+        InvalidRequest: there is no such shape.
+    """
+    if shape == "string":
+        return readable(value)
+    if shape == "json":
+        return _parsed(value)
+    if shape == "base64":
+        return base64_text(value)
+    # A query has it as it was sent, and has no say where there is no value.
+    if shape != "bytes":
+        raise InvalidRequest("parameter 'type' is none of string, bytes, json, base64")
+    return byte_list(value)
 
 
 def _value(key: bytes, body: GetBody, record: Record | None) -> object:
-    if record is None:
-        return not_found(key)
-    if body.type == "string":
-        return readable(record.value)
-    # The query has it as it was sent, and has no say where there is no value.
-    if body.type != "bytes":
-        raise InvalidRequest("parameter 'type' is neither 'string' nor 'bytes'")
-    return byte_list(record.value)
+    return not_found(key) if record is None else shown(record.value, body.type)
 
 
 def _value_by_name(key: bytes, body: GetBody, record: Record | None) -> object:
@@ -177,8 +211,8 @@ def _deleted(key: bytes, body: Nothing, number: int) -> object:
 
 def _deleted_by_name(key: bytes, body: Nothing, number: int) -> object:
     assert isinstance(body, DeletePayload)
-    # Where a condition does not hold, nothing is deleted.
-    number = max(number, 0)
+    if number == CONDITION_FAILED:
+        return {"deleted": 0 if body.keys is not None else False, "reason": VERSION_DIFFERS}
     return {"deleted": number if body.keys is not None else bool(number)}
 
 
@@ -282,8 +316,14 @@ def _set_many_nx(key: bytes, body: _Pairs) -> SetMany:
     return body.command(nx=True)
 
 
+def _all_written(key: bytes, body: _Pairs, is_written: bool) -> object:
+    if is_written:
+        return {"success": True, "written": True}
+    return {"success": False, "written": False, "reason": KEY_EXISTS}
+
+
 class KeysBody(msgspec.Struct, gc=False):
-    """`mget` and `mdel`."""
+    """`mdel`."""
 
     keys: Annotated[list[str], AtMostMany]
 
@@ -292,39 +332,47 @@ class KeysBody(msgspec.Struct, gc=False):
         return tuple(map(str.encode, self.keys))
 
 
-async def _get_many(context: Context, key: bytes, body: KeysBody) -> list[bytes | None]:
+class GetManyBody(KeysBody, gc=False):
+    """`mget`."""
+
+    type: Literal["string", "json", "base64"] | None = None
+
+
+async def _get_many(context: Context, key: bytes, body: GetManyBody) -> list[bytes | None]:
     values, end = await context.api.get_many(context.caller, body.encoded())
     context.saw(end)
     return values
 
 
 def _look_at_few(
-    api: NodeApi, caller: Caller, key: bytes, body: KeysBody
+    api: NodeApi, caller: Caller, key: bytes, body: GetManyBody
 ) -> tuple[list[bytes | None], LogEnd] | None:
     return api.get_few(caller, body.encoded())
 
 
-def _values(key: bytes, body: KeysBody, values: list[bytes | None]) -> object:
-    return {"values": readable_all(values)}
+def _values(key: bytes, body: GetManyBody, values: list[bytes | None]) -> object:
+    if body.type is None or body.type == "string":
+        return {"values": told_all(values)}
+    return {"values": [None if value is None else shown(value, body.type) for value in values]}
 
 
-def _values_by_name(key: bytes, body: KeysBody, values: list[bytes | None]) -> object:
-    return {"values": [_parsed(value) for value in values]}
+def _values_by_name(key: bytes, body: GetManyBody, values: list[bytes | None]) -> object:
+    if body.type is not None:
+        return _values(key, body, values)
+    return {"values": [None if value is None else _parsed(value) for value in values]}
 
 
-def _parsed(value: bytes | None) -> object:
-    """Return a stored value as the JSON that it is, with its own text; else as a string."""
-    if value is None:
-        return None
+def _parsed(value: bytes) -> object:
+    """Return a stored value as the JSON that it is, with its own text; else as it is told."""
     try:
         orjson.loads(value)
     except orjson.JSONDecodeError:
-        return readable(value)
+        return told(value)
     return orjson.Fragment(value)
 
 
-_SHAPE = Parameter(
-    "type", {"enum": ["string", "bytes"], "default": "string"}, "How the value is shown"
+SHAPE = Parameter(
+    "type", {"enum": [*get_args(Shape)], "default": "string"}, "How the value is shown"
 )
 
 SET = Write(
@@ -338,12 +386,13 @@ SET = Write(
     _written,
     show_named=_written_by_name,
     is_queued=True,
+    version=lambda body, result, last: result.version,
 )  # fmt: skip
 GET = Look(
     "kv.get",
     get(
         "/kv/get/{key}", "Get a key's value", "Value",
-        parameters=(_SHAPE, IF_MATCH, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
+        parameters=(SHAPE, IF_MATCH, IF_NONE_MATCH), statuses=(304, 404), headers=("ETag",),
     ),
     GetBody,
     NodeApi.get,
@@ -380,17 +429,18 @@ WHOLE_KEYS = (
     ),
     Write(
         "kv.msetnx",
-        post("/kv/msetnx", "Set several keys where none of them exists", "Success"),
+        post("/kv/msetnx", "Set several keys where none of them exists", "AllWritten"),
         PairsBody,
         _set_many_nx,
-        named("success"),
+        _all_written,
+        show_named=named("success"),
         payload=PairsPayload,
         decode=decode_pairs,
     ),
     LongRead(
         "kv.mget",
         post("/kv/mget", "Get several values", "Values", kind="read"),
-        KeysBody,
+        GetManyBody,
         _get_many,
         _values,
         look=_look_at_few,

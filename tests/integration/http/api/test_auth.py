@@ -97,7 +97,7 @@ def key_for(root: As, node: Node, *permissions: tuple[str, str], **more: object)
 
 
 def assert_unauthorized(answer: Answer) -> None:
-    assert (answer.status, answer.body) == (401, b"")
+    assert error_of(answer) == (401, "unauthorized", False)
     assert answer.headers["www-authenticate"].startswith("Basic ")
 
 

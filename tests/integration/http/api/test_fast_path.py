@@ -6,7 +6,6 @@ The application runs in this process, on the store, the board and the writer of 
 from __future__ import annotations
 
 import json
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -184,7 +183,6 @@ def test_heads_that_differ_each_time_go_the_short_way(ways: Ways, headers: dict[
     assert is_short
 
 
-VERSION = re.compile(rb"[0-9]+-[0-9a-f]{8}")
 OPERATIONS = [
     ("POST", "/kv/incr", {"key": "fast:n"}),
     ("POST", "/kv/decr", {"key": "fast:n", "amount": 3}),
@@ -224,11 +222,7 @@ def test_hot_operations_answer_the_same_by_both_ways(
     for way in ways.both:
         for key, value in (("fast:n", 7), ("fast:a", "y"), ("fast:b", "z")):
             ways.put(key, value)
-        status, fixed, names, content = shape(way(method, path, body, headers))
-        # A version has as many digits as its offset.
-        length = fixed.pop("content-length", None) if VERSION.search(content) else None
-        assert length in (None, str(len(content)))
-        answers.append((status, fixed, names, VERSION.sub(b"version", content)))
+        answers.append(shape(way(method, path, body, headers)))
     assert answers[0] == answers[1]
 
 

@@ -39,7 +39,7 @@ def raising() -> Raising:
 def client(raising: Raising) -> falcon.testing.TestClient:
     app = App(request_type=Request, router=RawPathRouter())
     node = LocalNode(Config())
-    install(app, node)
+    install(app, node, ["/health", "/kv/get/{key}"])
     app.add_route("/fail", raising)
     return falcon.testing.TestClient(app)
 

@@ -65,7 +65,11 @@ BEFORE = [
 ROWS: list[tuple[str, object, object]] = [
     ("kv.set", {"key": "{k}n", "value": [1, None]}, {"success": True}),
     ("kv.set", {"key": "{k}n", "value": "v", "ttl": 5}, {"success": True}),
-    ("kv.set", {"key": "{k}a", "value": 2, "nx": True}, {"success": True, "written": False}),
+    (
+        "kv.set",
+        {"key": "{k}a", "value": 2, "nx": True},
+        {"success": True, "written": False, "reason": "key_exists"},
+    ),
     (
         "kv.set",
         {"key": "{k}a", "value": 2, "get": True},
@@ -235,7 +239,7 @@ def test_mget_keeps_the_text_of_what_is_json(session: Session) -> None:
 
 def test_mget_and_get_of_bytes_that_are_no_text_say_so(session: Session) -> None:
     session.client.send("PUT", f"/raw/{session.key}", b"\xff\x00")
-    assert session.ask("kv.mget", {"keys": ["{k}"]}) == {"values": ["<binary data: 2 bytes>"]}
+    assert session.ask("kv.mget", {"keys": ["{k}"]}) == {"values": [{"value_base64": "/wA="}]}
     assert session.ask("kv.get", {"key": "{k}"}) == "<binary data: 2 bytes>"
 
 

@@ -14,7 +14,9 @@ def _now_ms() -> int:
 
 def test_set_and_get_value_read_back_as_its_text(client: Client, key: str) -> None:
     answer = client.post("/kv/set", {"key": key, "value": "Alice"})
-    assert answer.json() == {"success": True, "key": key, "written": True}
+    version = answer.headers["x-synap-position"]
+    told = {"success": True, "key": key, "written": True, "version": version}
+    assert answer.json() == told
     assert client.read(key) == "Alice"
 
 
@@ -163,9 +165,9 @@ def test_mset_with_one_bad_pair_writes_nothing(client: Client, key: str) -> None
 
 def test_msetnx_writes_all_or_nothing(client: Client, key: str) -> None:
     first, second = key + ":1", key + ":2"
-    assert client.post("/kv/msetnx", {"pairs": [[first, 1]]}).json() == {"success": True}
+    assert client.post("/kv/msetnx", {"pairs": [[first, 1]]}).json()["written"] is True
     both = {"pairs": [[first, 2], [second, 2]]}
-    assert client.post("/kv/msetnx", both).json() == {"success": False}
+    assert client.post("/kv/msetnx", both).json()["written"] is False
     assert (client.read(first), client.read(second)) == ("1", None)
 
 
@@ -176,10 +178,10 @@ def test_mdel_counts_the_keys_that_existed(client: Client, key: str) -> None:
 
 
 def test_incr_and_decr_add_and_keep_the_deadline(client: Client, key: str) -> None:
-    assert client.post("/kv/incr", {"key": key}).json() == {"value": 1}
+    assert client.post("/kv/incr", {"key": key}).json()["value"] == 1
     client.post(f"/kv/{key}/expire", {"ttl": 1000})
-    assert client.post("/kv/incr", {"key": key, "amount": 41}).json() == {"value": 42}
-    assert client.post("/kv/decr", {"key": key, "amount": 50}).json() == {"value": -8}
+    assert client.post("/kv/incr", {"key": key, "amount": 41}).json()["value"] == 42
+    assert client.post("/kv/decr", {"key": key, "amount": 50}).json()["value"] == -8
     assert client.get(f"/kv/{key}/ttl").json()["ttl"] > 900
 
 
@@ -202,7 +204,7 @@ def test_incr_of_text_or_beyond_64_bits_is_400_and_changes_nothing(
 def test_incrbyfloat_answers_the_number_that_it_stored(client: Client, key: str) -> None:
     client.put(key, "10.50", ttl=1000)
     answer = client.post("/kv/incrbyfloat", {"key": key, "amount": 0.1})
-    assert answer.body == b'{"value":10.6}'
+    assert answer.body.startswith(b'{"value":10.6,')
     assert client.read(key) == "10.6"
     assert client.get(f"/kv/{key}/ttl").json()["ttl"] > 900
 
@@ -218,10 +220,10 @@ def test_incrbyfloat_by_no_finite_number_is_refused(
 
 def test_append_setrange_strlen_count_bytes(client: Client, key: str) -> None:
     assert client.get(f"/kv/{key}/strlen").json() == {"length": 0}
-    assert client.post(f"/kv/{key}/append", {"value": "ü"}).json() == {"length": 2}
-    assert client.post(f"/kv/{key}/append", {"value": 42}).json() == {"length": 4}
+    assert client.post(f"/kv/{key}/append", {"value": "ü"}).json()["length"] == 2
+    assert client.post(f"/kv/{key}/append", {"value": 42}).json()["length"] == 4
     assert client.get(f"/kv/{key}/strlen").json() == {"length": 4}
-    assert client.post(f"/kv/{key}/setrange", {"offset": 6, "value": "x"}).json() == {"length": 7}
+    assert client.post(f"/kv/{key}/setrange", {"offset": 6, "value": "x"}).json()["length"] == 7
     assert client.read(key) == "ü42\0\0x"
 
 
@@ -255,11 +257,11 @@ def test_getset_gives_the_old_value_and_clears_the_deadline(client: Client, key:
 
 
 def test_expire_and_persist_say_whether_they_did_something(client: Client, key: str) -> None:
-    assert client.post(f"/kv/{key}/expire", {"ttl": 10}).json() == {"result": False}
+    assert client.post(f"/kv/{key}/expire", {"ttl": 10}).json()["result"] is False
     client.put(key, 1)
-    assert client.post(f"/kv/{key}/expire", {"ttl": 10}).json() == {"result": True}
-    assert client.send("POST", f"/kv/{key}/persist").json() == {"result": True}
-    assert client.send("POST", f"/kv/{key}/persist").json() == {"result": False}
+    assert client.post(f"/kv/{key}/expire", {"ttl": 10}).json()["result"] is True
+    assert client.send("POST", f"/kv/{key}/persist").json()["result"] is True
+    assert client.send("POST", f"/kv/{key}/persist").json()["result"] is False
 
 
 def test_scan_pages_are_in_order_whole_and_end(client: Client, key: str) -> None:

@@ -104,7 +104,8 @@ SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
     *(
         (f"GET {path}", {}, None)
         for path in (
-            "/health", "/liveness", "/primary", "/read-only", "/health/replication", "/cluster",
+            "/", "/health", "/liveness", "/primary", "/read-only", "/health/replication",
+            "/cluster",
             "/stats", "/info", "/metrics", "/slowlog", "/clients", "/digest", "/digest/range",
             "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/auth/me", "/auth/roles",
         )
