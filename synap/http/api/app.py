@@ -43,6 +43,7 @@ from synap.http.api.known_requests import KnownRequests
 from synap.http.api.openapi import docs_page, document
 from synap.http.api.openapi.routes import ROUTES
 from synap.http.api.operations.table import OPERATIONS
+from synap.http.api.packing import Packing
 from synap.http.api.rate_limits import RateLimits
 from synap.http.api.request import App, Request
 from synap.http.api.request_observer import REQUEST_ID, Observer
@@ -107,6 +108,7 @@ def create_app(config: Config) -> App:
         middleware=[
             WorkerResources(local, client, checks, proxies, *limits, watching),
             observer,
+            Packing(),
             sites,
             *limits,
             *guard,

@@ -68,6 +68,8 @@ CONSISTENCY = _header("x-synap-consistency")
 IDEMPOTENCY_KEY = _header("idempotency-key")
 # What the feed's form goes by; no hot request is answered otherwise for them.
 ACCEPT = _header("accept", Way.PLAIN)
+# Long answers alone go by it, and no hot request has one that is packed.
+ACCEPT_ENCODING = _header("accept-encoding", Way.PLAIN)
 LAST_EVENT_ID = _header("last-event-id")
 FORWARDED_FOR = _header("x-forwarded-for", Way.ASKED)
 # Read beside Origin alone, which is ASIDE itself.

@@ -43,7 +43,13 @@ _WHOLE_FRACTION = re.compile(r"-?[0-9]{1,18}\.0{1,9}")
 
 
 class Resource:
-    """Base of the resources; falcon looks for the `on_…` methods of the subclasses."""
+    """Base of the resources; falcon looks for the `on_…` methods of the subclasses.
+
+    Attributes:
+        is_long: Whether answers may be long, and are packed for those who ask; see `packing`.
+    """
+
+    is_long = False
 
     def __init__(self, node: LocalNode, api: NodeApi) -> None:
         self._node = node

@@ -30,6 +30,8 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
 class Exports(Resource):
     """Everything below a prefix."""
 
+    is_long = True
+
     async def on_get(self, req: Request, resp: Response) -> None:
         req.caller.require_something()
         await self.await_applied(req)

@@ -156,6 +156,8 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
 class Metrics(Resource):
     """The node's metrics."""
 
+    is_long = True
+
     def __init__(self, node: LocalNode, api: NodeApi) -> None:
         super().__init__(node, api)
         # This worker serves with what the file holds now, whatever is put there later.

@@ -23,7 +23,7 @@ from synap.http.api.etags import ASK_AGAIN, etag_of
 from synap.http.api.headers import IDEMPOTENCY_KEY, MIN_REPLICAS
 from synap.http.api.idempotency import WITHOUT_RESULT, described, request_key
 from synap.http.api.openapi.route import IF_MATCH, Parameter, Route
-from synap.http.api.operations.operation import Context, Operation, Write
+from synap.http.api.operations.operation import Context, LongRead, Operation, Read, Write
 from synap.http.api.operations.table import by_path
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource, integer_param, text_param
@@ -59,6 +59,10 @@ class OperationResource(Resource):
     ) -> None:
         super().__init__(node, api)
         self._facts = facts
+        self.is_long = all(
+            isinstance(each, Read) or (isinstance(each, LongRead) and each.look is None)
+            for each in operations
+        )
         for operation in operations:
             assert operation.route is not None
             respond = self._write if operation.is_write else self._read

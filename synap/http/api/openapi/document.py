@@ -132,6 +132,8 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
 class Description(Resource):
     """The API's description."""
 
+    is_long = True
+
     async def on_get(self, req: Request, resp: Response) -> None:
         resp.data = encoded_description(self._node.config.auth.enabled)
 

@@ -206,3 +206,27 @@ def test_command_says_which_condition_did_not_hold(client: Client) -> None:
     ):
         body = {"command": command, "payload": {"key": "named", **payload}}
         assert client.post("/api/v1/command", body).json()["payload"]["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "is_packed"),
+    [
+        ("/openapi.json", True), ("/metrics", True), ("/kv/scan?limit=1000&prefix=long:", True),
+        ("/kv/export?prefix=long:", True), ("/health", False), ("/kv/get/long:0", False),
+        ("/raw/long:0", False),
+    ],
+)  # fmt: skip
+def test_long_answer_is_packed_for_those_who_ask(
+    client: Client, path: str, is_packed: bool
+) -> None:
+    client.post("/kv/mset", {"pairs": [[f"long:{n:0100}", "v" * 100] for n in range(100)]})
+    client.put("long:0", "v" * 50_000)
+    plain = client.get(path)
+    packed = client.get(path, {"Accept-Encoding": "gzip, br"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers.get("content-encoding") == ("gzip" if is_packed else None)
+    body = gzip.decompress(packed.body) if is_packed else packed.body
+    assert len(body) == pytest.approx(len(plain.body), rel=0.1)
+    if "openapi" in path or "scan" in path or "export" in path:
+        assert body == plain.body
+        assert len(packed.body) < len(plain.body) / 3
