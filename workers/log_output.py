@@ -67,6 +67,7 @@ class JsonFormatter(logging.Formatter):
             "client": request.client,
             "duration_us": request.duration_us,
             "request_id": request.request_id,
+            **(request.trace.fields() if request.trace is not None else {}),
         }
         return msgspec.json.encode(line).decode()
 
@@ -88,10 +89,12 @@ class PrettyFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
     def _request_line(self, request: AccessLine) -> str:
+        traced = request.trace.fields() if request.trace is not None else {}
         return (
             f"{_local_time(request.time)} INFO     {self._process:16} "
             f"{request.method} {request.target} {request.status} client={request.client} "
             f"duration_us={request.duration_us} request_id={request.request_id}"
+            + "".join(f" {name}={value}" for name, value in traced.items())
         )
 
 

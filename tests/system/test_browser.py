@@ -156,10 +156,10 @@ def report_of(page: Site, folder: Path) -> dict[str, Any]:
 
 
 def dumped(folder: Path, url: str, *arguments: str) -> str:
-    """Return a page as it is when its scripts have run."""
+    """Return a page as it is when its scripts have run, and what the browser logs of it."""
     command = chromium(folder, *arguments, "--virtual-time-budget=5000", "--dump-dom", url)
     done = subprocess.run(command, capture_output=True, timeout=DEADLINE_SECONDS, check=False)
-    return done.stdout.decode()
+    return done.stdout.decode() + done.stderr.decode(errors="replace")
 
 
 def state_of(node: Node) -> tuple[Any, ...]:
@@ -207,5 +207,6 @@ def test_page_of_a_name_that_leads_here_reads_nothing(node: Node, tmp_path: Path
 
 
 def test_own_page_is_served(node: Node, tmp_path: Path) -> None:
-    page = dumped(tmp_path, f"http://127.0.0.1:{node.port}/docs")
-    assert "/kv/get/{key}" in page
+    page = dumped(tmp_path, f"http://127.0.0.1:{node.port}/docs", "--enable-logging=stderr")
+    assert 'data-path="/kv/get/{key}"' in page
+    assert "Content Security Policy" not in page

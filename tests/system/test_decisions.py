@@ -126,6 +126,8 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "GET /docs": (None, {}, (("read", "node:docs"),)),
     "GET /docs/page.js": (None, {}, (("read", "node:docs"),)),
     "GET /docs/page.css": (None, {}, (("read", "node:docs"),)),
+    "GET /docs/swagger-ui.js": (None, {}, (("read", "node:docs"),)),
+    "GET /docs/swagger-ui.css": (None, {}, (("read", "node:docs"),)),
     "GET /backup": (None, {}, (("admin", "node:backup"),)),
     "POST /snapshot": (None, {}, (("admin", "node:snapshot"),)),
     "POST /verify": (None, {}, (("admin", "node:verify"),)),

@@ -41,7 +41,7 @@ LAYERS = (
         ("synap.owner", "synap.writer", "synap.replication", "synap.failover", "synap.watch"),
     ),
     ("service", ("synap.service",)),
-    ("http", ("synap.http.server", "synap.http.api")),
+    ("http", ("synap.http.server", "synap.http.vendor", "synap.http.api")),
     ("process", ("workers", "gunicorn.conf")),
 )
 IMPURE = {"lmdb", "zmq", "falcon", "asyncio", "socket", "time", "os", "logging"}

@@ -11,6 +11,8 @@ routing            paths to resources, with keys as they were sent
 operations/        what is done with keys and told of the node: once for its route and its command
 request, resource  what a resource reads of a request, and writes in every answer
 bodies             how bodies are decoded
+content_coding     bodies that come packed
+packing            long answers, packed for those who ask
 etags, conditions  conditions on a key's version
 idempotency        requests that may be sent again
 known_requests     what nobody would hear is refused
@@ -24,6 +26,7 @@ client_address     which address a request comes from, through trusted proxies
 rate_limits        so many requests a second for each client
 request_observer   counts, durations, ids, slow log
 access_log         a line for each request
+traces             which trace a request is part of
 endpoints/         the resources, a file for each subject
 openapi/           what the API says of itself
 """

@@ -12,6 +12,8 @@ import time
 
 import msgspec
 
+from synap.http.api.traces import Trace
+
 # Its level decides on these lines, and nothing else here.
 logger = logging.getLogger("synap.access")
 
@@ -31,6 +33,7 @@ class AccessLine(msgspec.Struct, frozen=True, gc=False):
         status: The answer's.
         duration_us: From the request's arrival to its answer.
         request_id: The one on the answer.
+        trace: What it is part of; None where its client does not say.
     """
 
     time: float
@@ -40,6 +43,7 @@ class AccessLine(msgspec.Struct, frozen=True, gc=False):
     status: int
     duration_us: int
     request_id: str
+    trace: Trace | None = None
 
 
 class AccessLog:
@@ -50,12 +54,21 @@ class AccessLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def note(
-        self, client: str, method: str, target: str, status: int, elapsed_ns: int, request_id: str
+        self,
+        client: str,
+        method: str,
+        target: str,
+        status: int,
+        elapsed_ns: int,
+        request_id: str,
+        trace: Trace | None,
     ) -> None:
         """Take a request whose answer is made; see `AccessLine`."""
         lines = self._lines
         lines.append(
-            AccessLine(time.time(), client, method, target, status, elapsed_ns // 1000, request_id)
+            AccessLine(
+                time.time(), client, method, target, status, elapsed_ns // 1000, request_id, trace
+            )
         )
         if len(lines) >= _MOST_LINES:
             self.flush()

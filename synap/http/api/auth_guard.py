@@ -41,6 +41,8 @@ _READABLE = frozenset(
         "/docs",
         "/docs/page.js",
         "/docs/page.css",
+        "/docs/swagger-ui.js",
+        "/docs/swagger-ui.css",
         METRICS,
     }
 )

@@ -21,8 +21,10 @@ from synap.errors import (
     SynapError,
     WatchersFull,
 )
+from synap.http.api.headers import TRACEPARENT
 from synap.http.api.operations.table import KV_WORDS
 from synap.http.api.request import App, Request
+from synap.http.api.traces import Trace, trace_of
 from synap.http.server.exchange import ClientDisconnected
 from synap.http.server.framing import is_header_value
 from synap.nearest import nearest_name
@@ -249,10 +251,13 @@ def _meant(path: str, paths: Collection[str]) -> str:
 
 
 def _log_unexpected(req: Request, error: Exception) -> None:
-    log_failure(req.uri_template or "no route", req.method, req.request_id, error)
+    trace = trace_of(req.raw_headers.get(TRACEPARENT))
+    log_failure(req.uri_template or "no route", req.method, req.request_id, error, trace)
 
 
-def log_failure(route: str, method: str, request_id: str, error: Exception) -> None:
+def log_failure(
+    route: str, method: str, request_id: str, error: Exception, trace: Trace | None
+) -> None:
     """Log an error that is the node's own fault, with its traceback."""
     logger.error(
         "a request to %s failed", route, exc_info=error,
@@ -261,5 +266,6 @@ def log_failure(route: str, method: str, request_id: str, error: Exception) -> N
             "route": route,
             "method": method,
             "request_id": request_id,
+            **(trace.fields() if trace is not None else {}),
         },
     )  # fmt: skip

@@ -32,6 +32,7 @@ from synap.http.api.request import ID_PREFIX, request_id_of
 from synap.http.api.request_observer import Observer
 from synap.http.api.resource import parse_position
 from synap.http.api.routing import KeyConverter
+from synap.http.api.traces import trace_in
 from synap.http.server.framing import (
     BLANK_LINE,
     JSON_TYPE_LINE,
@@ -416,7 +417,8 @@ class FastPath:
         answer = route.refuse(error, pending.body, self._node)
         request_id = self._note(route, pending.come, answer.status)
         if answer.status == 500:
-            log_failure(route.template, route.method, request_id, error)
+            trace = trace_in(pending.come[0])
+            log_failure(route.template, route.method, request_id, error, trace)
         lines = pending.lines + header_lines(answer.headers)
         head = text_head(
             answer.status, lines, self._written, request_id, JSON_TYPE_LINE, len(answer.body)
@@ -437,11 +439,13 @@ class FastPath:
             slot = observer.slot(route.template, route.method, status)
             route.slots[status] = slot
         if observer.add(slot, elapsed_ns):
-            observer.note_slow(route.name, _target(data[:start]), status, request_id, elapsed_ns)
+            target, trace = _target(data[:start]), trace_in(data)
+            observer.note_slow(route.name, target, status, request_id, elapsed_ns, trace)
         if observer.access_log is not None:
             observer.access_log.note(
-                client.peer, route.method, _target(data[:start]), status, elapsed_ns, request_id
-            )
+                client.peer, route.method, _target(data[:start]), status, elapsed_ns, request_id,
+                trace_in(data),
+            )  # fmt: skip
         return request_id
 
 

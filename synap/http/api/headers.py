@@ -68,6 +68,8 @@ CONSISTENCY = _header("x-synap-consistency")
 IDEMPOTENCY_KEY = _header("idempotency-key")
 # What the feed's form goes by; no hot request is answered otherwise for them.
 ACCEPT = _header("accept", Way.PLAIN)
+# Goes into lines of the log alone, for which it is looked for in the head itself.
+TRACEPARENT = _header("traceparent", Way.VARYING)
 # Long answers alone go by it, and no hot request has one that is packed.
 ACCEPT_ENCODING = _header("accept-encoding", Way.PLAIN)
 LAST_EVENT_ID = _header("last-event-id")
@@ -81,7 +83,7 @@ _VARYING = frozenset(
     {
         b"b3", b"baggage", b"cf-connecting-ip", b"cf-ray", b"cookie", b"correlation-id",
         b"forwarded", b"proxy-authorization", b"request-id", b"sentry-trace",
-        b"traceparent", b"tracestate", b"true-client-ip", b"uber-trace-id", b"x-amzn-trace-id",
+        b"tracestate", b"true-client-ip", b"uber-trace-id", b"x-amzn-trace-id",
         b"x-b3-parentspanid", b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip",
         b"x-cloud-trace-context", b"x-correlation-id", b"x-datadog-parent-id",
         b"x-datadog-trace-id", b"x-real-ip", b"x-request-start",

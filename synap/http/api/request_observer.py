@@ -19,7 +19,9 @@ import falcon
 from falcon.asgi import Response
 
 from synap.http.api.access_log import AccessLog
+from synap.http.api.headers import TRACEPARENT
 from synap.http.api.request import Request
+from synap.http.api.traces import Trace, trace_of
 from synap.service.local_node import LocalNode
 from synap.shared.series import DURATION_BOUNDS_NS, REQUESTS, Name
 from synap.shared.slow_log import SlowEntry
@@ -77,11 +79,13 @@ class Observer:
         headers.setdefault("cache-control", "no-store")
         if self.count(req.uri_template, req.method, resp.status, elapsed_ns):
             command = req.command or f"{req.method} {route_of(req.uri_template)}"
-            self.note_slow(command, req.target, resp.status_code, req.request_id, elapsed_ns)
+            self.note_slow(
+                command, req.target, resp.status_code, req.request_id, elapsed_ns, _trace_of(req)
+            )
         if self.access_log is not None:
             self.access_log.note(
                 req.client_address, req.method, req.target, resp.status_code, elapsed_ns,
-                req.request_id,
+                req.request_id, _trace_of(req),
             )  # fmt: skip
 
     def count(self, template: str | None, method: str, status: Status, elapsed_ns: int) -> bool:
@@ -122,7 +126,13 @@ class Observer:
         return at
 
     def note_slow(
-        self, command: str, target: str, status: int, request_id: str, elapsed_ns: int
+        self,
+        command: str,
+        target: str,
+        status: int,
+        request_id: str,
+        elapsed_ns: int,
+        trace: Trace | None,
     ) -> None:
         """Put a slow request into the slow log, and into the node's log unless that floods it.
 
@@ -148,8 +158,13 @@ class Observer:
                 "status": status,
                 "request_id": request_id,
                 "unsaid": unsaid,
+                **(trace.fields() if trace is not None else {}),
             },
         )  # fmt: skip
+
+
+def _trace_of(req: Request) -> Trace | None:
+    return trace_of(req.raw_headers.get(TRACEPARENT))
 
 
 def series_name(method: str, route: str, code: str) -> Name:

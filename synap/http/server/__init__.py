@@ -6,6 +6,7 @@ order, `request_parser` turns bytes into requests, `exchange` is one request and
     worker            the Gunicorn worker class
     server            what the connections of a process share; drains them at the end
     acceptor          takes connections, few in each turn, so that the workers share them
+    proxy_protocol    whose connection a balancer passes on
     connection        one client: requests in order to the application, answers in order back
     connection_state  how far it is on its way to its end
     flow_control      which side waits for the other

@@ -8,7 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+import pytest
+
 from synap.http.api.access_log import AccessLine
+from synap.http.api.traces import Trace
 from tests.support import eventually, fill_pipe
 from workers.log_output import JsonFormatter, PrettyFormatter, QueuedHandler
 
@@ -105,6 +109,19 @@ def test_handler_before_its_start_writes_long_lines_whole() -> None:
 
 
 REQUEST = AccessLine(0.25, "10.0.0.1", "GET", "/kv/get/a", 200, 17, "r1")
+
+
+@pytest.mark.parametrize(
+    ("formatter", "told"),
+    [(JsonFormatter, '"trace_id":"4bf9","span_id":"00f0"}'),
+     (PrettyFormatter, "trace_id=4bf9 span_id=00f0")],
+)  # fmt: skip
+def test_line_of_a_traced_request_ends_with_its_trace(
+    formatter: type[logging.Formatter], told: str
+) -> None:
+    traced = msgspec.structs.replace(REQUEST, trace=Trace("4bf9", "00f0", True))
+    record = record_of("1 requests", requests=[traced])
+    assert formatter("n1/http").format(record).endswith(told)
 
 
 def test_gathered_requests_get_a_json_line_each() -> None:

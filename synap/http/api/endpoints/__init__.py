@@ -1,5 +1,6 @@
 """The resources of the API, a file for each subject.
 
+root              `/`
 operations        `/kv/…`, `/key/…`, `/stats` and their like: the routes of `api.operations`
 raw_values        `/raw/{key}`
 commands          `/api/v1/command`: the same by name

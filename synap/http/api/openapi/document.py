@@ -30,6 +30,8 @@ from synap.http.api.openapi.answer_schemas import (
     Schema,
     ref,
 )
+from synap.http.api.openapi.examples import Example, example_of
+from synap.http.api.openapi.reasons import reasons_of
 from synap.http.api.openapi.route import CONDITIONS, Kind, Route
 from synap.http.api.openapi.routes import FIELDS, ROUTES
 from synap.http.api.request import App, Request
@@ -152,10 +154,13 @@ def describe(is_guarded: bool) -> dict[str, Any]:
     """
     ways: list[dict[str, list[str]]] = [{name: []} for name in _SECURITY]
     paths: dict[str, dict[str, Any]] = {}
+    reasons = reasons_by_status()
     for theme, routes in ROUTES.items():
         for route in routes:
             described = _described(route, theme)
             paths.setdefault(route.path, {})[route.method.lower()] = described
+    # Answers that are described as one whole: of an unknown method, and those that are named.
+    whole = {405, *map(int, re.findall(rb'"#/components/responses/(\d+)"', orjson.dumps(paths)))}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -172,7 +177,7 @@ def describe(is_guarded: bool) -> dict[str, Any]:
                 name: {"schema": schema, "description": text}
                 for name, (schema, text) in _HEADERS.items()
             },
-            "responses": {str(status): _error(status) for status in _error_statuses()},
+            "responses": {str(status): _error(status, reasons[status]) for status in sorted(whole)},
             "securitySchemes": _SECURITY,
         },
     }  # fmt: skip
@@ -197,7 +202,8 @@ _BASES = (AccessRefused, WriteRefused, ReadRefused)
 def _described(route: Route, theme: str) -> dict[str, Any]:
     fields = re.findall(r"{(\w+)}", route.path)
     kind = route.kind
-    parameters: list[Schema] = [_path_field(name) for name in fields]
+    example = example_of(f"{route.method} {route.path}")
+    parameters: list[Schema] = [_path_field(name, example) for name in fields]
     parameters += [
         {
             "name": each.name,
@@ -205,6 +211,7 @@ def _described(route: Route, theme: str) -> dict[str, Any]:
             "description": each.description,
             "required": each.is_required,
             "schema": each.schema,
+            **_shown(example.query.get(each.name)),
         }
         for each in route.parameters
     ]
@@ -213,33 +220,43 @@ def _described(route: Route, theme: str) -> dict[str, Any]:
         "operationId": route.method.lower() + re.sub(r"\W+", "_", route.path).rstrip("_"),
         "tags": [theme],
         "summary": route.summary,
+        "description": f"```sh\n{example.curl}\n```",
         "parameters": parameters,
-        "responses": _responses(route),
+        "responses": _responses(route, example),
     }
     if route.body is not None:
         schema = ref(route.body.__name__)
         described["requestBody"] = {
             "required": not route.is_body_optional,
-            "content": {_JSON: {"schema": schema}},
+            "content": {_JSON: {"schema": schema, **_shown(example.body)}},
         }
     elif route.takes_bytes:
-        described["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
+        content = {"schema": {}, **_shown(example.text)}
+        described["requestBody"] = {"content": {"application/octet-stream": content}}
     if kind == "public":
         described["security"] = []
     return described
 
 
-def _path_field(name: str) -> Schema:
+def _shown(example: Any) -> dict[str, Any]:
+    return {} if example is None else {"example": example}
+
+
+def _path_field(name: str, example: Example) -> Schema:
     text = "A key: 1 to 503 bytes of UTF-8" if name == "key" else f"The {name}"
     schema = {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+    return {
+        "name": name, "in": "path", "required": True, "description": text, "schema": schema,
+        **_shown(example.path.get(name)),
+    }  # fmt: skip
 
 
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: Route, example: Example) -> dict[str, Any]:
     names = dict.fromkeys((*route.headers, *_ANSWER_HEADERS[route.kind]))
     headers = {name: _component("headers", name) for name in names}
     forms = ((route.media_type, route.answer), *route.other_forms)
-    content = {media_type: {"schema": ref(form)} for media_type, form in forms}
+    content: dict[str, Any] = {media_type: {"schema": ref(form)} for media_type, form in forms}
+    content[route.media_type] |= _shown(example.answer)
     answers: dict[str, Any] = {
         "200": {"description": "Done", "headers": headers, "content": content}
     }
@@ -252,32 +269,34 @@ def _responses(route: Route) -> dict[str, Any]:
         # The key's place may hold a word that has a meaning there.
         statuses.add(404)
     if route.kind == "public":
-        refused = {"description": "It does not; the body says why", "content": content}
+        form = {route.media_type: {"schema": ref(route.answer)}}
+        refused = {"description": "It does not; the body says why", "content": form}
         answers["503"] = refused | {"headers": headers}
     for status in sorted(statuses):
         if status == 304:
             answers["304"] = {"description": "The client has this version", "headers": headers}
         else:
-            answers[str(status)] = _component("responses", str(status))
+            answers[str(status)] = _refusal(route, status)
     return answers
 
 
-def _error_statuses() -> list[int]:
-    return sorted(reasons_by_status())
+def _refusal(route: Route, status: int) -> dict[str, Any]:
+    """Return a refusal with the reasons that this operation has; all of them have one name."""
+    possible = reasons_by_status()[status]
+    reasons = reasons_of(route, possible)
+    whole = reasons == possible or status == 401
+    return _component("responses", str(status)) if whole else _error(status, reasons)
 
 
-def _error(status: int) -> dict[str, Any]:
+def _error(status: int, reasons: set[str]) -> dict[str, Any]:
     names = _ERROR_HEADERS.get(status, ("X-Request-Id",))
     answer: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "headers": {name: _component("headers", name) for name in names},
     }
-    if status == 401:
-        # Nothing that tells one reason from another.
-        return answer
     properties: Schema = {
         "code": {"const": status},
-        "reason": {"enum": sorted(reasons_by_status()[status])},
+        "reason": {"enum": sorted(reasons)},
     }
     if status == 421:
         properties["master"] = {"type": ["string", "null"], "description": "Where writes go."}

@@ -242,12 +242,19 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     ),
     "This description": (
         get("/openapi.json", "Get this description", "OpenApi", kind="node"),
-        get("/docs", "Get the page that shows it", "Html", kind="node", media_type="text/html"),
-        get(
-            "/docs/page.js", "Get the page's script", "Html", kind="node",
-            media_type="text/javascript",
+        *(
+            get(
+                path, summary, "Html", kind="node", media_type=media_type,
+                parameters=(IF_NONE_MATCH,), statuses=(304,), headers=("ETag",),
+            )
+            for path, summary, media_type in (
+                ("/docs", "Get the page that shows it", "text/html"),
+                ("/docs/page.js", "Get the page's script", "text/javascript"),
+                ("/docs/page.css", "Get the page's style", "text/css"),
+                ("/docs/swagger-ui.js", "Get what draws the page", "text/javascript"),
+                ("/docs/swagger-ui.css", "Get its style", "text/css"),
+            )
         ),
-        get("/docs/page.css", "Get the page's style", "Html", kind="node", media_type="text/css"),
     ),
 }  # fmt: skip
 

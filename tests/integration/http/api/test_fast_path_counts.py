@@ -8,10 +8,13 @@ from itertools import pairwise
 
 import pytest
 
+from synap.http.api.traces import Trace
 from tests.integration.both_ways import JSON, both_ways, config_of
 from tests.support import Node
 
 BODY = json.dumps({"key": "counted:a", "value": "v"}).encode()
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def test_rate_limit_counts_the_same_by_both_ways(http_node: Node) -> None:
@@ -46,12 +49,13 @@ def test_access_log_has_a_line_for_each_request_by_both_ways(
     http_node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "synap.access")
-    id = {"X-Request-Id": "one"}
+    id = {"X-Request-Id": "one", "traceparent": f"00-{TRACE}-{SPAN}-01"}
     with both_ways(config_of(http_node, logging__access=True)) as ways:
         ways.short("GET", "/kv/get/a%2Fb", None, id)
         ways.short("POST", "/kv/set", BODY, {**JSON, **id})
         ways.long("GET", "/kv/get/a%2Fb", None, id)
     lines = [line for each in caplog.records for line in getattr(each, "requests", ())]
+    assert {line.trace for line in lines} == {Trace(TRACE, SPAN, True)}
     found = {
         (line.client, line.method, line.target, line.status, line.request_id) for line in lines
     }

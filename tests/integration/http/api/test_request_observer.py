@@ -65,10 +65,12 @@ def test_slow_request_is_logged_by_its_route_and_not_its_key(
     config = make_config(tmp_path, logging__slow_ms=1)
     with open_board(config), serving(config) as client:
         # Reads the files of all processes, in a thread: never under a millisecond.
-        request_id = client.get("/metrics", {"X-Secret": "secret"}).headers["x-request-id"]
+        headers = {"X-Secret": "secret", "traceparent": f"00-{'1' * 32}-{'2' * 16}-00"}
+        request_id = client.get("/metrics", headers).headers["x-request-id"]
     record = next(r for r in caplog.records if getattr(r, "action", "") == "slow_request")
     assert record.getMessage().startswith("GET /metrics took ")
     assert vars(record)["request_id"] == request_id
+    assert (vars(record)["trace_id"], vars(record)["span_id"]) == ("1" * 32, "2" * 16)
     assert "secret" not in record.getMessage()
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode, checks
 
 from synap.http.api.openapi.document import describe
+from synap.http.api.openapi.examples import Example, examples
 from tests.integration.http_support import Client, error_of
 from tests.support import HOST, Node
 
@@ -62,79 +63,20 @@ def session() -> Iterator[requests.Session]:
 PASSWORD = "correct horse"
 # A request of each operation that is answered with 200, in an order in which they all are. Fields
 # of the path come first, then the query or the body.
-SOUND: tuple[tuple[str, dict[str, str], object], ...] = (
-    ("POST /kv/set", {}, {"key": "k", "value": "text", "get": True}),
-    ("GET /kv/get/{key}", {"key": "k"}, {"type": "bytes"}),
-    ("GET /raw/{key}", {"key": "k"}, None),
-    ("PUT /raw/{key}", {"key": "k"}, b"more text"),
-    ("GET /key/{key}/type", {"key": "k"}, None),
-    ("GET /key/{key}/exists", {"key": "k"}, None),
-    ("GET /memory/{key}/usage", {"key": "k"}, None),
-    ("POST /kv/{key}/append", {"key": "k"}, {"value": "x"}),
-    ("GET /kv/{key}/getrange", {"key": "k"}, {"start": 0, "end": -2}),
-    ("POST /kv/{key}/setrange", {"key": "k"}, {"offset": 2, "value": "x"}),
-    ("GET /kv/{key}/strlen", {"key": "k"}, None),
-    ("POST /kv/{key}/getset", {"key": "k"}, {"value": [1]}),
-    ("POST /kv/{key}/expire", {"key": "k"}, {"ttl": 99}),
-    ("GET /kv/{key}/ttl", {"key": "k"}, None),
-    ("POST /kv/{key}/persist", {"key": "k"}, None),
-    ("POST /kv/mset", {}, {"pairs": [["a", 1], {"key": "b", "value": 2}]}),
-    ("POST /kv/msetnx", {}, {"pairs": [["a", 1]]}),
-    ("POST /kv/mget", {}, {"keys": ["a", "none"]}),
-    ("POST /kv/incr", {}, {"key": "a", "amount": 5}),
-    ("POST /kv/decr", {}, {"key": "a"}),
-    ("POST /kv/incrbyfloat", {}, {"key": "a", "amount": 0.5}),
-    ("GET /kv/scan", {}, {"limit": 1, "pattern": "*"}),
-    ("GET /kv/stats", {}, None),
-    ("GET /key/randomkey", {}, None),
-    ("POST /key/{key}/copy", {"key": "a"}, {"destination": "c"}),
-    ("POST /key/{key}/rename", {"key": "c"}, {"destination": "d"}),
-    ("POST /key/{key}/renamenx", {"key": "d"}, {"destination": "e"}),
-    ("POST /api/v1/command", {}, {"command": "kv.get", "payload": {"key": "a"}}),
-    ("POST /api/v1/command", {}, {"type": "batch", "commands": [{"command": "kv.dbsize"}]}),
-    ("GET /kv/export", {}, {"prefix": "a"}),
-    ("GET /watch", {}, {"prefix": "a", "from": "0-00000000", "wait": 0}),
-    ("POST /kv/import", {}, b'{"key":"imported","value":"1"}'),
-    ("POST /kv/txn", {}, {"if": [{"key": "a", "exists": False}], "then": [{"get": {"key": "a"}}],
-                          "else": [{"set": {"key": "b", "value": 2}}, {"del": {"key": "none"}}]}),
-    ("GET /idempotency/{key}", {"key": "named"}, None),
-    ("POST /kv/mdel", {}, {"keys": ["a", "b"]}),
-    ("DELETE /kv/del/{key}", {"key": "e"}, None),
-    ("DELETE /raw/{key}", {"key": "k"}, None),
+# Beside the examples, in which each operation is once.
+MORE_SOUND = (
+    Example("GET /kv/get/{key}", {"key": "user:100"}, {"type": "bytes"}),
+    Example(
+        "POST /api/v1/command", body={"type": "batch", "commands": [{"command": "kv.dbsize"}]}
+    ),
     *(
-        (f"GET {path}", {}, None)
+        Example(f"GET {path}")
         for path in (
-            "/", "/health", "/liveness", "/primary", "/read-only", "/health/replication",
-            "/cluster",
-            "/stats", "/info", "/metrics", "/slowlog", "/clients", "/digest", "/digest/range",
-            "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/auth/me", "/auth/roles",
+            "/backup", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css",
+            "/docs/swagger-ui.js", "/docs/swagger-ui.css",
         )
     ),
-    ("GET /readiness", {}, {"verbose": ""}),
-    ("DELETE /slowlog", {}, None),
-    ("POST /snapshot", {}, None),
-    ("POST /verify", {}, None),
-    ("GET /backup", {}, None),
-    ("POST /auth/users", {}, {"username": "ann", "password": PASSWORD}),
-    ("POST /auth/users/{name}/roles", {"name": "ann"}, {"role": "readonly"}),
-    ("GET /auth/users", {}, None),
-    ("GET /auth/users/{name}", {"name": "ann"}, None),
-    ("POST /auth/login", {}, {"username": "ann", "password": PASSWORD}),
-    ("POST /auth/users/{name}/password", {"name": "ann"}, {"new_password": PASSWORD}),
-    ("DELETE /auth/users/{name}/roles/{role}", {"name": "ann", "role": "readonly"}, None),
-    ("POST /auth/users/{name}/disable", {"name": "ann"}, None),
-    ("POST /auth/users/{name}/enable", {"name": "ann"}, None),
-    ("DELETE /auth/users/{name}", {"name": "ann"}, None),
-    ("POST /auth/keys", {}, {"name": "key", "permissions": [{"resource": "*", "action": "read"}]}),
-    ("GET /auth/keys", {}, None),
-    ("DELETE /auth/keys/{id}", {"id": "NEWEST"}, None),
-    ("POST /replication/pause", {}, {"seconds": 0.1}),
-    ("POST /replication/resume", {}, None),
-    ("POST /replication/promote", {}, {}),
-    ("POST /clock/confirm", {}, None),
 )  # fmt: skip
-# Whose request is remembered.
-NAMED = "POST /kv/decr"
 # A standalone node has no answer of 200 to these.
 NEVER_SOUND = {
     "GET /replica",
@@ -178,34 +120,35 @@ def test_answer_to_a_request_made_from_the_description_is_as_described(
     ask()
 
 
-def test_every_operation_answers_a_sound_request_as_described(
+def test_every_operation_answers_a_sound_request_as_described_and_as_its_example(
     node: Node, session: requests.Session
 ) -> None:
     schema = schemathesis.openapi.from_dict(DESCRIPTION)
-    key_id = ""
-    for label, fields, sent in SOUND:
-        method, _, path = label.partition(" ")
-        place = {"query": sent} if method == "GET" else {"body": sent}
-        if isinstance(sent, bytes):
-            place["media_type"] = "application/octet-stream"
-        elif sent is not None and method != "GET":
-            place["media_type"] = "application/json"
-        case = schema[path][method].Case(
-            path_parameters={name: key_id if value == "NEWEST" else value
-                             for name, value in fields.items()},
-            headers={"Idempotency-Key": "named"} if label == NAMED else {},
-            **({} if sent is None else place),
-        )  # fmt: skip
+    sound = [each for each in (*examples(), *MORE_SOUND) if each.operation not in NEVER_SOUND]
+    newest = ""
+    for each in sound:
+        method, _, path = each.operation.partition(" ")
+        place: dict[str, Any] = {"query": each.query} if each.query else {}
+        if each.text is not None:
+            place = {"body": each.text.encode(), "media_type": "application/octet-stream"}
+        elif each.body is not None:
+            place = {"body": each.body, "media_type": "application/json"}
+        # An id is made when its operation is carried out.
+        fields = each.path | ({"id": newest} if "id" in each.path else {})
+        case = schema[path][method].Case(path_parameters=fields, headers=each.headers, **place)
         response = case.call(base_url=f"http://{HOST}:{node.port}", session=session)
-        assert response.status_code == 200, (label, response.text)
+        assert response.status_code == 200, (each.operation, response.text)
         case.validate_response(response, checks=CHECKS)
-        if label == "POST /auth/keys":
-            key_id = response.json()["key"]["id"]
+        if isinstance(each.answer, dict):
+            assert response.json().keys() == each.answer.keys(), each.operation
+        if each.operation == "POST /auth/keys":
+            newest = response.json()["key"]["id"]
     described = {
         f"{method.upper()} {path}" for path in DESCRIPTION["paths"]
         for method in DESCRIPTION["paths"][path]
     }  # fmt: skip
-    assert {label for label, _, _ in SOUND} | NEVER_SOUND == described
+    assert {each.operation for each in sound} | NEVER_SOUND == described
+    assert {each.operation for each in examples()} >= NEVER_SOUND
 
 
 def test_method_that_is_not_described_is_405(node: Node) -> None:
@@ -225,10 +168,14 @@ def test_page_and_its_files_come_with_their_types_and_a_policy(node: Node) -> No
         ("/docs", "text/html"),
         ("/docs/page.js", "text/javascript"),
         ("/docs/page.css", "text/css"),
+        ("/docs/swagger-ui.js", "text/javascript"),
+        ("/docs/swagger-ui.css", "text/css"),
     ):
         answer = client.get(path)
         assert answer.status == 200
         assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
         assert answer.headers["content-security-policy"].startswith("default-src 'self';")
         assert answer.headers["x-content-type-options"] == "nosniff"
+        held = {"If-None-Match": answer.headers["etag"]}
+        assert client.get(path, held).status == 304
     assert client.get("/openapi.json").json() == DESCRIPTION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,28 @@ def test_page_names_no_address_and_puts_nothing_into_the_page_as_markup() -> Non
         assert not re.search(r"https?:|//\w+\.|url\(|@import", text), path
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval", text), path
         assert not re.search(r"<script>|<style|\son\w+=|style=", text), path
+
+
+def test_every_operation_has_an_example_as_a_command() -> None:
+    for path, methods in describe(is_guarded=True)["paths"].items():
+        for method, operation in methods.items():
+            command = operation["description"].splitlines()[1]
+            assert command.startswith("curl "), path
+            assert "{" not in shlex.split(command)[-1] or method in ("post", "put"), command
+
+
+def test_operations_name_the_reasons_that_they_can_have_alone() -> None:
+    paths = describe(is_guarded=True)["paths"]
+
+    def reasons(operation: str, status: int) -> set[str]:
+        method, _, path = operation.partition(" ")
+        answer = paths[path][method.lower()]["responses"][str(status)]
+        schema = answer["content"]["application/json"]["schema"]["allOf"][1]
+        return set(schema["properties"]["reason"]["enum"])
+
+    assert reasons("GET /kv/get/{key}", 404) == {"key_not_found"}
+    assert "key_exists" in reasons("POST /key/{key}/copy", 400)
+    assert "key_exists" not in reasons("POST /kv/set", 400)
+    assert "writer_unavailable" not in reasons("GET /kv/scan", 503)
+    assert "writer_unavailable" in reasons("POST /kv/set", 503)
+    assert reasons("POST /replication/forget", 404) == {"replica_unknown"}
