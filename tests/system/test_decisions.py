@@ -164,7 +164,7 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
 # Everybody's, with whatever credentials.
 OPEN = {
     "GET /health", "GET /liveness", "GET /readiness", "GET /primary", "GET /replica",
-    "GET /read-only", "GET /metrics",
+    "GET /read-only", "GET /metrics", "GET /",
 }  # fmt: skip
 # Everybody's who has no wrong credentials: it looks at those in the body.
 LOGIN = "POST /auth/login"
