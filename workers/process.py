@@ -37,6 +37,8 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 3
 # The node's role has changed: the owner of the new one is to be started at once.
 EXIT_ROLE_CHANGED = 4
+# Of a supervisor alone, to whoever called it: the run directory was emptied.
+EXIT_RUN_DIR_LOST = 5
 
 PARENT_VARIABLE = "SYNAP_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1

@@ -31,11 +31,13 @@ from workers.ports import check_ports
 from workers.process import (
     EXIT_REFUSED,
     EXIT_ROLE_CHANGED,
+    EXIT_RUN_DIR_LOST,
     child_environment,
     die_with_parent,
     python_command,
     raise_open_files,
 )
+from workers.run_dir_watch import RunDirWatch
 from workers.supervisor import Supervisor
 from workers.volatile import clear, create_private, volatile_settings
 
@@ -83,30 +85,48 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     check_ports(
         _listened_addresses(config, node), "choose another in the configuration", _HANDOVER_SECONDS
     )
-    board = Board(paths.board_file)
-    # What an earlier run left on it must not speak for this one. A new file would need room.
-    board.clear()
-    write_address(paths.run_dir, _own_url(config))
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
         environment = child_environment(os.environ, path, overrides)
         handed = hand_over(config, path, environment)
-        children = [
-            _owner(paths, board, environment, handed),
-            _http(config, environment, handed, lambda: _may_reload(path, overrides)),
-        ]
-        paths.failover_file.unlink(missing_ok=True)
-        if config.failover.engine != "none":
-            children.append(_agent(environment, handed))
-        code = Supervisor(
-            children,
-            on_look=_certificate_look(config),
-            on_stop=board.start_draining,
-            stop_delay_seconds=config.server.drain_delay_ms / 1000,
-        ).run()
+        http = _http(config, environment, handed, lambda: _may_reload(path, overrides))
+        while (code := _supervise(config, paths, environment, handed, http)) == EXIT_RUN_DIR_LOST:
+            paths.create()
     if not config.persistence.enabled:
         clear(paths.data_dir, paths.lock_file)
     return code
+
+
+def _supervise(
+    config: Config, paths: NodePaths, environment: Mapping[str, str], handed: int, http: ChildSpec
+) -> int:
+    """Run the node's processes until they are to stop, or their run directory is gone."""
+    board = Board(paths.board_file)
+    # What an earlier run left on it must not speak for this one. A new file would need room.
+    board.clear()
+    write_address(paths.run_dir, _own_url(config))
+    children = [_owner(paths, board, environment, handed), http]
+    paths.failover_file.unlink(missing_ok=True)
+    if config.failover.engine != "none":
+        children.append(_agent(environment, handed))
+    watch = RunDirWatch(paths.run_dir, paths.board_file)
+    look = _certificate_look(config)
+
+    def on_look() -> int | None:
+        if look is not None:
+            look()
+        return EXIT_RUN_DIR_LOST if watch.is_emptied() else None
+
+    try:
+        return Supervisor(
+            children,
+            on_look=on_look,
+            on_stop=board.start_draining,
+            stop_delay_seconds=config.server.drain_delay_ms / 1000,
+        ).run()
+    finally:
+        watch.close()
+        board.close()
 
 
 def _certificate_look(config: Config) -> Callable[[], None] | None:

@@ -36,7 +36,7 @@ class Supervisor:
         specs: The children.
         policy: Makes each child's rule for restarts.
         liveness: Makes each child's rule for being taken for dead while it runs.
-        on_look: Called at every look while all is well.
+        on_look: Called at every look while all is well; an exit code that it returns ends the run.
         on_stop: Called when a signal says stop.
         stop_delay_seconds: How long the children go on after that; another signal ends it.
     """
@@ -47,7 +47,7 @@ class Supervisor:
         *,
         policy: Callable[[], RestartPolicy] = RestartPolicy,
         liveness: Callable[[], Liveness] = Liveness,
-        on_look: Callable[[], None] | None = None,
+        on_look: Callable[[], int | None] | None = None,
         on_stop: Callable[[], None] | None = None,
         stop_delay_seconds: float = 0.0,
     ) -> None:
@@ -95,7 +95,7 @@ class Supervisor:
                 logger.error("%s shows no life any more; killing it", child.spec.name, extra=facts)
                 child.send(signal.SIGKILL)
         if self._on_look is not None and self._exit_code is None:
-            self._on_look()
+            self._exit_code = self._on_look()
 
     def _died(self, child: Child, code: int, now: float) -> None:
         name = child.spec.name

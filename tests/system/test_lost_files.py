@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,3 +64,20 @@ def test_node_whose_files_go_ends_soon_and_says_why(
     assert took < NOTICED_SECONDS
     assert node.log.count("deleted or moved while it ran") >= 1
     assert "Traceback" not in node.log
+
+
+def test_node_whose_run_directory_is_emptied_goes_on() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="synap-run-", dir="/tmp"))
+    try:
+        with Node(folder / "node", "node", {}, {"SYNAP_RUN_DIR": str(folder)}) as node:
+            assert node.request("POST", "/kv/set", {"key": "a", "value": "kept"}).status == 200
+            before = node.http_pid()
+            for path in (folder / "synap").glob("*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            eventually(lambda: "was emptied" in node.log, 3 * SECONDS)
+            eventually(lambda: node.http_pid() not in (0, before), 3 * SECONDS)
+            answer = eventually(lambda: node.answer_or_none("/kv/get/a"), 3 * SECONDS)
+            assert answer.json() == "kept"
+            assert node.request("POST", "/kv/set", {"key": "a", "value": "b"}).status == 200
+    finally:
+        shutil.rmtree(folder)
