@@ -75,6 +75,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
         create_private(config.data_dir)
     paths = NodePaths.of(config)
     paths.create()
+    paths.check_access()
     # Held until this process ends; children don't inherit it.
     lock_file(paths.lock_file, wait_seconds=_HANDOVER_SECONDS)
     if not config.persistence.enabled:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +123,23 @@ class NodePaths:
             ) from error
         check_private(self.run_dir, _OTHER_RUN_DIR)
 
+    def check_access(self) -> None:
+        """Refuse files that this user can't use, as a copy by another user leaves them.
+
+        Raises:
+            DataDirUnusable: there are such; the message has the command that mends it.
+        """
+        for folder in (self.data_dir, self.wal_dir, self.store_dir, self.snapshots_dir):
+            for path in _used_within(folder, self._put_aside):
+                # Snapshots are read, and removed by their folder.
+                needs_writing = self.snapshots_dir not in path.parents
+                if not _may_use(path, needs_writing=needs_writing):
+                    raise DataDirUnusable(_closed(path, folder))
+
+    @property
+    def _put_aside(self) -> tuple[Path, Path]:
+        return self.foreign_dir, self.diverged_dir
+
 
 _OTHER_RUN_DIR = "set SYNAP_RUN_DIR to a folder of your own, for the node and its commands"
 
@@ -132,6 +150,31 @@ def _run_dir_of(data_dir: Path) -> Path:
     if len(os.fsencode(base)) > _LONGEST_RUN_DIR - len(name):
         base = own_runs_dir()
     return base / name
+
+
+def _used_within(folder: Path, put_aside: Sequence[Path]) -> Iterator[Path]:
+    """Yield a folder and what lies in it, but for what was put aside."""
+    yield folder
+    for above, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if Path(above, name) not in put_aside]
+        yield from (Path(above, name) for name in (*folders, *files))
+
+
+def _may_use(path: Path, *, needs_writing: bool) -> bool:
+    wanted = os.R_OK | (os.X_OK if path.is_dir() else 0) | (os.W_OK if needs_writing else 0)
+    # What is gone by now needs nothing.
+    return os.access(path, wanted, effective_ids=True) or not path.exists()
+
+
+def _closed(path: Path, folder: Path) -> str:
+    """Return what is wrong with a file that can't be used, and the command that mends it."""
+    user, owner = os.geteuid(), os.stat(path).st_uid
+    if owner == user:
+        return f"{path} is closed to its own user: chmod -R u+rwX {folder}"
+    return (
+        f"{path} belongs to user {owner}, and this node runs as user {user}, who can't use it: "
+        f"chown -R {user}:{os.getegid()} {folder}"
+    )
 
 
 def _close_to_others(data_dir: Path) -> None:
