@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def _checked_config(path: Path | None, overrides: Mapping[str, Any]) -> Config:
     config = load_config(path, overrides)
     load_keys(config)
     check_tls(config)
+    if config.telemetry.endpoint is not None and find_spec("opentelemetry") is None:
+        raise ConfigInvalid(["telemetry.endpoint: spans want pip install 'synap[otel]'"])
     return config
 
 

@@ -114,6 +114,7 @@ _FORMS: dict[str, tuple[Any, ...]] = {
     "user_name": (StringConstraints(pattern=NAME_PATTERN),),
     "printable": (AfterValidator(_printable),),
     "seconds": (Field(ge=0.1, le=3600),),
+    "ratio": (Field(ge=0, le=1),),
     "tag": (StringConstraints(pattern=r"^(nofailover|priority=[0-9]{1,6})$"),),
     "list": (NoDecode, BeforeValidator(_split_commas)),
     "lower_case": (BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text),),

@@ -510,6 +510,15 @@ class Watch(Section, frozen=True):
     """Seconds after which a watcher that takes nothing of what waits for it is cut off."""
 
 
+class Telemetry(Section, frozen=True):
+    """Spans of requests, for a collector of OpenTelemetry; needs `synap[otel]`."""
+
+    endpoint: Url | None = None
+    """The collector's OTLP over HTTP, as http://host:4318; none makes no spans."""
+    sample_ratio: Annotated[float, Form("ratio"), Allowed("a number from 0 to 1")] = 0.0
+    """Part of the requests without a trace that begin one; those with one go by its own flag."""
+
+
 class Config(Section, frozen=True):
     """A node's whole configuration; `load_config` makes it."""
 
@@ -526,6 +535,7 @@ class Config(Section, frozen=True):
     watch: Watch = Watch()
     failover: Failover = Failover()
     logging: Logging = Logging()
+    telemetry: Telemetry = Telemetry()
 
     @property
     def wal_path(self) -> Path:

@@ -64,6 +64,7 @@ HOMES = {
     "yaml": ("synap.config",),
     "gunicorn": ("synap.http.server", "workers.gunicorn_logger", "gunicorn.conf"),
     "uvloop": ("synap.http.server", "workers."),
+    "opentelemetry": ("synap.http.api.spans",),
     "prometheus_client": ("synap.http.api.endpoints",),
     "typer": ("workers.cli",),
     "prompt_toolkit": ("workers.cli.shell_prompt",),

@@ -26,6 +26,7 @@ client_address     which address a request comes from, through trusted proxies
 rate_limits        so many requests a second for each client
 request_observer   counts, durations, ids, slow log
 access_log         a line for each request
+spans              spans of requests, where somebody collects them
 traces             which trace a request is part of
 endpoints/         the resources, a file for each subject
 openapi/           what the API says of itself

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Protocol
 
 import msgspec
 
@@ -46,6 +47,50 @@ class AccessLine(msgspec.Struct, frozen=True, gc=False):
     trace: Trace | None = None
 
 
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """What there is to tell of a request whose answer is made.
+
+    Attributes:
+        client, method, target, status, request_id, trace: As in `AccessLine`.
+        route: The path's template, as clients know it.
+        elapsed_ns: From the request's arrival on.
+    """
+
+    client: str
+    method: str
+    target: str
+    route: str
+    status: int
+    elapsed_ns: int
+    request_id: str
+    trace: Trace | None
+
+
+class Listener(Protocol):
+    """Who is told of each request; its calls are on the path of all of them."""
+
+    def note(self, answered: Answered) -> None:
+        """Take a request."""
+
+    def flush(self) -> None:
+        """Pass on what was gathered."""
+
+
+class Listeners:
+    """Several that are told as one."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def note(self, answered: Answered) -> None:
+        for each in self._listeners:
+            each.note(answered)
+
+    def flush(self) -> None:
+        for each in self._listeners:
+            each.flush()
+
+
 class AccessLog:
     """Gathers lines. Belongs to the running loop."""
 
@@ -53,23 +98,15 @@ class AccessLog:
         self._lines: list[AccessLine] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(
-        self,
-        client: str,
-        method: str,
-        target: str,
-        status: int,
-        elapsed_ns: int,
-        request_id: str,
-        trace: Trace | None,
-    ) -> None:
-        """Take a request whose answer is made; see `AccessLine`."""
+    def note(self, answered: Answered) -> None:
+        """Take a request whose answer is made."""
         lines = self._lines
         lines.append(
             AccessLine(
-                time.time(), client, method, target, status, elapsed_ns // 1000, request_id, trace
+                time.time(), answered.client, answered.method, answered.target, answered.status,
+                answered.elapsed_ns // 1000, answered.request_id, answered.trace,
             )
-        )
+        )  # fmt: skip
         if len(lines) >= _MOST_LINES:
             self.flush()
         elif self._timer is None:

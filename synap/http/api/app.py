@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synap.config.handed import config_of_environment
@@ -97,7 +98,8 @@ def create_app(config: Config) -> App:
         if config.rate_limit.enabled
         else []
     )
-    observer = Observer(local)
+    spans = _spans(config)
+    observer = Observer(local, *spans)
     sites = SiteGuard(config, proxies)
     cors = _cors(config)
     api = NodeApi(local, client)
@@ -106,7 +108,7 @@ def create_app(config: Config) -> App:
         request_type=Request,
         router=RawPathRouter(),
         middleware=[
-            WorkerResources(local, client, checks, proxies, *limits, watching),
+            WorkerResources(local, client, checks, proxies, *limits, watching, *spans),
             observer,
             Packing(),
             sites,
@@ -172,6 +174,14 @@ class WorkerResources:
             each.close()
         self._client.close()
         self._local.close()
+
+
+def _spans(config: Config) -> list[Any]:
+    """Return what makes spans of requests, if somebody collects any."""
+    if config.telemetry.endpoint is None:
+        return []
+    # An extra: who does without it does without its libraries.
+    return [import_module("synap.http.api.spans").Spans(config)]
 
 
 def _cors(config: Config) -> Cors | None:

@@ -21,6 +21,7 @@ from synap.commands.commands import Command
 from synap.commands.keyspace import ABSENT
 from synap.commands.records import MAX_KEY_BYTES, Record
 from synap.errors import SynapError
+from synap.http.api.access_log import Answered
 from synap.http.api.errors import log_failure
 from synap.http.api.etags import ASK_AGAIN, Tags, parse_tags
 from synap.http.api.headers import FORWARDED_FOR, IF_NONE_MATCH, MIN_POSITION, REQUEST_ID
@@ -441,10 +442,12 @@ class FastPath:
         if observer.add(slot, elapsed_ns):
             target, trace = _target(data[:start]), trace_in(data)
             observer.note_slow(route.name, target, status, request_id, elapsed_ns, trace)
-        if observer.access_log is not None:
-            observer.access_log.note(
-                client.peer, route.method, _target(data[:start]), status, elapsed_ns, request_id,
-                trace_in(data),
+        if observer.listener is not None:
+            observer.listener.note(
+                Answered(
+                    client.peer, route.method, _target(data[:start]), route.path, status,
+                    elapsed_ns, request_id, trace_in(data),
+                )
             )  # fmt: skip
         return request_id
 

@@ -18,7 +18,7 @@ from typing import Any
 import falcon
 from falcon.asgi import Response
 
-from synap.http.api.access_log import AccessLog
+from synap.http.api.access_log import AccessLog, Answered, Listener, Listeners
 from synap.http.api.headers import TRACEPARENT
 from synap.http.api.request import Request
 from synap.http.api.traces import Trace, trace_of
@@ -47,14 +47,20 @@ class Observer:
     """Falcon's middleware that notes every request.
 
     Attributes:
-        access_log: None where none is kept.
+        listener: Told of each request: the access log, spans, or both; None for neither.
     """
 
-    def __init__(self, node: LocalNode) -> None:
+    def __init__(self, node: LocalNode, spans: Listener | None = None) -> None:
+        """
+        Args:
+            spans: Makes spans of requests; None where nobody collects any.
+        """
         self._node = node
         # Where nothing is slow, no request takes as long.
         self._slow_ns = node.config.logging.slow_ms * _NS_PER_MS or 1 << 63
-        self.access_log = AccessLog() if node.config.logging.access else None
+        self.listener = spans
+        if node.config.logging.access:
+            self.listener = AccessLog() if spans is None else Listeners(AccessLog(), spans)
         self._slots: dict[tuple[str | None, str, object], int] = {}
         self._cells = memoryview(bytearray(8)).cast("Q")
         self._next_slow_line_ns = 0
@@ -66,8 +72,8 @@ class Observer:
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Write the last lines."""
-        if self.access_log is not None:
-            self.access_log.flush()
+        if self.listener is not None:
+            self.listener.flush()
 
     async def process_response(
         self, req: Request, resp: Response, resource: object, req_succeeded: bool
@@ -82,10 +88,12 @@ class Observer:
             self.note_slow(
                 command, req.target, resp.status_code, req.request_id, elapsed_ns, _trace_of(req)
             )
-        if self.access_log is not None:
-            self.access_log.note(
-                req.client_address, req.method, req.target, resp.status_code, elapsed_ns,
-                req.request_id, _trace_of(req),
+        if self.listener is not None:
+            self.listener.note(
+                Answered(
+                    req.client_address, req.method, req.target, route_of(req.uri_template),
+                    resp.status_code, elapsed_ns, req.request_id, _trace_of(req),
+                )
             )  # fmt: skip
 
     def count(self, template: str | None, method: str, status: Status, elapsed_ns: int) -> bool:
