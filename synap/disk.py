@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from synap.errors import DiskFull
+
 # What the disk says when it has no room, for now or for this user or process.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -132,6 +134,17 @@ def has_room(directory: Path, count: int) -> bool:
     except OSError as error:
         return error.errno not in NO_ROOM
     return True
+
+
+def no_room(folder: Path) -> DiskFull:
+    """Return the error of a write that found no room, with what there is, and what may go."""
+    left = ""
+    with suppress(OSError):
+        left = f": {shutil.disk_usage(folder).free} bytes are left for {folder}"
+    return DiskFull(
+        f"The disk is full{left}; reads go on, and writes do when there is room. What is in "
+        "foreign/ and diverged/ of the data directory may go, and what others keep on the disk"
+    )
 
 
 def reserve(file: int, size: int) -> None:

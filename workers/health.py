@@ -61,6 +61,8 @@ def check(url: str) -> tuple[bool, str]:
         answer = connection.getresponse()
         facts = json.loads(answer.read(_MAX_ANSWER_BYTES))
         told = ", ".join(facts.get("reasons", [])) or facts.get("status", "no status")
+        refuses = facts.get("read_only") or facts.get("acknowledges_no_writes")
+        told += f", takes no writes: {refuses}" if refuses else ""
         words = f"{facts.get('role', 'node')} at {url}: {told}"
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         return False, printable(f"{url} does not answer: {error}")

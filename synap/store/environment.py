@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 import lmdb
 
-from synap.disk import NO_ROOM, has_room, reserve
+from synap.disk import NO_ROOM, has_room, no_room, reserve
 from synap.errors import (
-    DiskFull,
     MemoryLimit,
     StoreDamaged,
     StoreError,
@@ -211,7 +210,7 @@ class Environment:
         if isinstance(error, lmdb.MapFullError):
             return MemoryLimit()
         if isinstance(error, lmdb.DiskError) or self._is_want_of_room(error):
-            return DiskFull()
+            return no_room(self.folder)
         if not isinstance(error, _DAMAGE):
             return StoreError(f"LMDB: {error}")
         damaged = StoreDamaged(f"LMDB: {error}")

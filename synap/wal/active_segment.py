@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from os import O_APPEND, O_CREAT, O_TRUNC, O_WRONLY
 from pathlib import Path
 
-from synap.disk import NO_FILES, NO_ROOM, Files, write_whole
+from synap.disk import NO_FILES, NO_ROOM, Files, no_room, write_whole
 from synap.errors import DataDirUnusable, DiskFull, WalFailed
 from synap.wal.segment import SegmentHeader, open_segment, segment_path
 from synap.wal.syncer import Syncer
@@ -154,7 +154,7 @@ class ActiveSegment:
 
     def _refusal(self, error: OSError) -> DiskFull | WalFailed:
         if error.errno in NO_ROOM:
-            return DiskFull()
+            return no_room(self._link.parent)
         return self._syncer.fail(error, f"{self._link} can't be written")
 
     def _point_link(self, target: str) -> None:
