@@ -65,7 +65,7 @@ def worker(
     worker_slot = counts.worker_slot(1)
     worker_slot.connections = connections
     counts.worker_slot(2).connections = others
-    return Acceptor(server, lambda: Counting(made), None, 1, worker_slot, 16)
+    return Acceptor(server, lambda client: Counting(made), None, 1, worker_slot, 16)
 
 
 async def close_all(*made: list[asyncio.BaseTransport]) -> None:
