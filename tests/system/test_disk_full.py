@@ -86,7 +86,7 @@ def test_full_disk_under_load_refuses_writes_and_loses_nothing(node: Node, disk:
     assert load.faults() == []
     assert load.reader.failures == []
     # A snapshot may be under way, in a process of its own.
-    eventually(lambda: processes(node) == before, GOES_ON_SECONDS)
+    eventually(lambda: processes(node) == before)
 
 
 def test_refusal_ends_by_itself_when_there_is_room(node: Node, disk: Path) -> None:

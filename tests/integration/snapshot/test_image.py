@@ -85,7 +85,8 @@ def test_snapshot_while_writing_holds_whole_frames(store: Store, folder: Path) -
     stop = threading.Event()
 
     def write_on() -> None:
-        while not stop.is_set():
+        # The pause bounds what it writes on a machine that gives the snapshots little time.
+        while not stop.wait(0.001):
             fill(store, 10)
 
     writing = threading.Thread(target=write_on)
