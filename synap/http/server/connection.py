@@ -207,7 +207,10 @@ class Connection(asyncio.Protocol):
                 self._update_reading()
 
     def eof_received(self) -> bool:
-        """Finish what was asked before the client's end; a half request is refused."""
+        """Finish what was asked before the client's end; a half request is refused.
+
+        A feed has no end of its own: it ends with its client's.
+        """
         if self.state is LINGERING or self.state is CLOSED:
             return False
         if self._reader.phase != BETWEEN and not self.state.is_deaf:
@@ -218,7 +221,7 @@ class Connection(asyncio.Protocol):
             self.exchange.end_input()
         # TLS has no half-closed state: there the end of one side is the end of both.
         has_answers = self.exchange is not None or bool(self._queue) or self.state is LINGERING
-        return has_answers and self.transport.can_write_eof()
+        return has_answers and self._feed is None and self.transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the client is gone."""
