@@ -28,6 +28,8 @@ ConfigOption = Annotated[
 
 _MOVE_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
+# Of an agent's default loop, and what its steps take.
+_STALE_SECONDS = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -131,8 +133,7 @@ def switchover_command(
 ) -> None:
     """Have the master hand over to NODE; nothing is lost, and writes are away shortly."""
     engine, keys = _engine(config)
-    before = view_of(engine.read(*keys.state), keys)
-    _refuse_move(before, to)
+    _await_fitness(engine, keys, to)
     engine.change([], [Put(keys.wanted, encoded(Wanted(to)))])
     deadline = time.monotonic() + _MOVE_SECONDS
     while time.monotonic() < deadline:
@@ -145,20 +146,31 @@ def switchover_command(
     raise typer.Exit(EXIT_FAILED)
 
 
-def _refuse_move(view: View, to: str) -> None:
-    member = view.members.get(to)
-    why = ""
-    if view.leader is None:
-        why = "nobody leads"
-    elif view.leader.id == to:
-        why = f"{to} leads already"
-    elif member is None:
-        why = f"{to} is not there; there are {', '.join(sorted(view.members))}"
-    elif member.unfit:
-        why = f"{to} can't lead: {member.unfit}"
+def _await_fitness(engine: Engine, keys: Keys, to: str) -> None:
+    """Refuse a move to a node that can't lead; what agents tell may be old by a loop."""
+    deadline = time.monotonic() + _STALE_SECONDS
+    while True:
+        view = view_of(engine.read(*keys.state), keys)
+        member = view.members.get(to)
+        is_unfit = view.leader is None or member is None or bool(member.unfit)
+        if not is_unfit or time.monotonic() >= deadline:
+            break
+        time.sleep(_LOOK_SECONDS)
+    why = _why_no_move(view, to)
     if why:
         typer.echo(f"synap: {why}", err=True)
         raise typer.Exit(EXIT_FAILED)
+
+
+def _why_no_move(view: View, to: str) -> str:
+    member = view.members.get(to)
+    if view.leader is None:
+        return "nobody leads"
+    if view.leader.id == to:
+        return f"{to} leads already"
+    if member is None:
+        return f"{to} is not there; there are {', '.join(sorted(view.members))}"
+    return f"{to} can't lead: {member.unfit}" if member.unfit else ""
 
 
 def _set_paused(config: Path | None, *, is_paused: bool) -> None:
