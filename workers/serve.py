@@ -14,7 +14,7 @@ from typing import Any
 from synap.addresses import is_loopback, join_address, reachable_url
 from synap.config.handed import hand_over
 from synap.config.keys import Config
-from synap.config.loading import load_config
+from synap.config.loading import load_config, unread_variables
 from synap.config.membership import check_membership, open_ports
 from synap.config.variables import FILE_VARIABLE
 from synap.errors import ConfigInvalid, DataDirUnusable
@@ -89,6 +89,7 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     )
     with queued_logging(config, "supervisor"):
         _say_what_starts(config, node)
+        _say_what_is_unread(os.environ)
         environment = child_environment(os.environ, path, overrides)
         handed = hand_over(config, path, environment)
         http = _http(config, environment, handed, lambda: _may_reload(path, overrides))
@@ -253,6 +254,16 @@ def _listened_addresses(config: Config, node: Node) -> dict[str, str]:
 def _own_url(config: Config) -> str:
     """Return where this machine reaches the node's HTTP."""
     return reachable_url(config.server.listen_url, "127.0.0.1")
+
+
+def _say_what_is_unread(environ: Mapping[str, str]) -> None:
+    """Warn of variables that nothing reads, where their names are nearly those of others."""
+    for name, nearest in unread_variables(environ).items():
+        if nearest:
+            logger.warning(
+                "%s is set, and nothing reads it; did you mean %s?", name, nearest,
+                extra={"action": "unread_variable"},
+            )  # fmt: skip
 
 
 def _say_what_starts(config: Config, node: Node) -> None:

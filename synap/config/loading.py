@@ -36,7 +36,13 @@ from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
 from synap.config.checks import CONTRADICTION, model_of, values_of
 from synap.config.failover import lease_margin
 from synap.config.keys import Allowed, Config, Replication, Secret
-from synap.config.variables import FILE_VARIABLE, PREFIX, SECRET_FILE_SUFFIX, variable_of
+from synap.config.variables import (
+    FILE_VARIABLE,
+    OTHER_VARIABLES,
+    PREFIX,
+    SECRET_FILE_SUFFIX,
+    variable_of,
+)
 from synap.config.yaml_file import read_yaml
 from synap.errors import ConfigInvalid
 from synap.nearest import nearest_name
@@ -313,6 +319,21 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
         for name in sorted(environ)
         if name.startswith(PREFIX) and "__" in name and name not in known
     ]
+
+
+def unread_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that begin as Synap's do and that nothing reads, with what may be meant.
+
+    Those with two underscores are keys, of which an unknown one is a fault.
+    """
+    known = {*SHORT_NAMES, *OTHER_VARIABLES}
+    known |= {name + SECRET_FILE_SUFFIX for name in secret_variables()}
+    return {
+        # Others take names of the same beginning, such as links between services of a scheduler.
+        name: nearest_name(name, known, cutoff=0.8)
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and "__" not in name and name not in known
+    }
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -15,6 +15,15 @@ CLIENT_KEY_VARIABLE = "SYNAP_CLIENT_KEY"
 INSECURE_VARIABLE = "SYNAP_INSECURE"
 
 
+# All that are no keys, those of the command line and of the processes among themselves too.
+OTHER_VARIABLES = frozenset({
+    FILE_VARIABLE, HANDED_VARIABLE, CA_VARIABLE, CLIENT_CERTIFICATE_VARIABLE, CLIENT_KEY_VARIABLE,
+    INSECURE_VARIABLE, "SYNAP_URL", "SYNAP_USER", "SYNAP_PASSWORD", "SYNAP_PASSWORD_FILE",
+    "SYNAP_API_KEY", "SYNAP_API_KEY_FILE", "SYNAP_RUN_DIR", "SYNAP_WORKER_CLASS",
+    "SYNAP_SUPERVISOR_PID",
+})  # fmt: skip
+
+
 def variable_of(key: str) -> str:
     """Return the environment variable that sets `key`: SYNAP_SERVER__PORT for server.port."""
     return PREFIX + key.replace(".", "__").upper()

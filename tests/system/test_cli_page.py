@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.command_line import synap_here
-from tests.pages import page
+from tests.pages import ROOT, page
 from tests.support import HOST, Node
 
 PAGE_URL = "http://127.0.0.1:15500"
@@ -55,3 +55,14 @@ def test_every_example_prints_what_the_page_says(
     for example in examples():
         with subtests.test(" ".join(example.arguments)):
             assert without_versions(told_by(example, url)) == without_versions(example.told)
+
+
+def test_commands_of_the_readme_do_what_it_says(shared_node: Node) -> None:
+    block = re.search(r"^```sh\n(synap set .*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert block is not None
+    for line in block[1].splitlines():
+        command, _, told = line.partition("#")
+        ended = synap_here(*shlex.split(command)[1:], SYNAP_URL=f"http://{HOST}:{shared_node.port}")
+        assert ended.returncode == 0, line
+        if command.startswith("synap get"):
+            assert ended.stdout.strip() == told.strip()

@@ -10,21 +10,13 @@ from pathlib import Path
 
 from synap.addresses import is_loopback
 from synap.config.keys import Config
-from synap.config.loading import SHORT_NAMES, load_config, secret_variables
+from synap.config.loading import load_config, unread_variables
 from synap.config.membership import check_membership, open_ports
 from synap.config.variables import PREFIX, SECRET_FILE_SUFFIX
 from synap.errors import ConfigInvalid
-from synap.nearest import nearest_name
 from synap.tls import check_tls, expires_at
 from workers.cli.doctor.findings import Finding, fault, note, warning
 from workers.cli.doctor.metrics import expiry_findings
-
-_OTHERS = (
-    "SYNAP_CONFIG", "SYNAP_URL", "SYNAP_USER", "SYNAP_PASSWORD", "SYNAP_PASSWORD_FILE",
-    "SYNAP_API_KEY", "SYNAP_API_KEY_FILE", "SYNAP_CA_CERT", "SYNAP_CLIENT_CERT",
-    "SYNAP_CLIENT_KEY", "SYNAP_INSECURE", "SYNAP_RUN_DIR", "SYNAP_WORKER_CLASS",
-    "SYNAP_HANDED_CONFIG", "SYNAP_SUPERVISOR_PID",
-)  # fmt: skip
 
 
 def configuration(
@@ -48,15 +40,10 @@ def configuration(
 
 def variable_findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the variables of the environment that nothing reads, with what may be meant."""
-    known = {*SHORT_NAMES, *_OTHERS}
-    known |= {name + SECRET_FILE_SUFFIX for name in secret_variables()}
-    for name in sorted(environ):
-        # Longer names are sections and keys, which the configuration refuses by itself.
-        if not name.startswith(PREFIX) or "__" in name or name in known:
-            continue
-        nearest = nearest_name(name, known)
+    for name, nearest in unread_variables(environ).items():
         remedy = f"did you mean {nearest}?" if nearest else "docs/configuration.md has the names"
-        yield warning(name, "is set in the environment, and nothing reads it", remedy)
+        kind = warning if nearest else note
+        yield kind(name, "is set in the environment, and nothing reads it", remedy)
 
 
 def secret_file_findings(environ: Mapping[str, str]) -> Iterator[Finding]:

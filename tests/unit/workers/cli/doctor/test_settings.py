@@ -25,6 +25,11 @@ def test_misspelt_short_variable_is_told_with_the_nearest() -> None:
     assert (told.about, told.remedy) == ("SYNAP_PROT", "did you mean SYNAP_PORT?")
 
 
+def test_variable_like_no_other_is_a_note() -> None:
+    (told,) = variable_findings({"SYNAP_SERVICE_HOST": "10.0.0.1"})
+    assert told.level is Level.NOTE
+
+
 def test_every_fault_of_a_configuration_is_a_finding() -> None:
     loaded, found = configuration(None, None, {"SYNAP_SERVER__PROT": "1", "SYNAP_SERVR__HOST": "x"})
     assert loaded is None
