@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
 
 from synap.tls import expiry_in
 from workers.cli import http_call
@@ -20,8 +22,46 @@ from workers.cli.http_call import CallFailed, CallRefused
 _ANSWER_SECONDS = 5.0
 _THREADS = 16
 _MOST_METRICS_BYTES = 16 * 1024 * 1024
+Told = TypeVar("Told", bound=msgspec.Struct)
 # A Date header has whole seconds, and its way took a moment.
 _CLOCK_SECONDS = 2.5
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """A replica as its master knows it."""
+
+    status: str = ""
+
+
+class _Awaited(msgspec.Struct, frozen=True):
+    """A replica that a master waits for."""
+
+    id: str
+    note: str | None = None
+
+
+class Replication(msgspec.Struct, frozen=True):
+    """Of what `/health/replication` tells, what is looked at."""
+
+    role: str
+    node_id: str
+    min_replicas_to_write: int = 0
+    replicas: list[_Row] = []
+    waiting_for: list[_Awaited] | None = None
+    store_note: str | None = None
+
+
+class _Persistence(msgspec.Struct, frozen=True):
+    """A node's disk, as `/stats` tells."""
+
+    snapshot_error: str | None = None
+    wal_damage: str | None = None
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    """Of `/stats`, what is looked at."""
+
+    persistence: _Persistence
 
 
 @dataclass(slots=True)
@@ -33,7 +73,7 @@ class Seen:
         url: Where it was asked.
         version: Its program's; empty where unknown.
         clock_ahead: Seconds that its clock is ahead of this machine's; None where unknown.
-        replication: What `/health/replication` tells; empty without an answer.
+        replication: What `/health/replication` tells; None without an answer.
         findings: What is wrong with it alone.
     """
 
@@ -41,7 +81,7 @@ class Seen:
     url: str
     version: str = ""
     clock_ahead: float | None = None
-    replication: dict[str, Any] = field(default_factory=dict)
+    replication: Replication | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -55,10 +95,10 @@ def findings_of(seen: Sequence[Seen]) -> Iterator[Finding]:
     """Yield what is wrong with each node, and between them."""
     for each in seen:
         yield from each.findings
-    answered = [each for each in seen if each.replication]
+    answered = [each for each in seen if each.version]
     yield from version_findings(answered)
     yield from clock_findings(answered)
-    yield from quorum_findings([each.replication for each in answered])
+    yield from quorum_findings([each.replication for each in seen if each.replication])
 
 
 def version_findings(seen: Sequence[Seen]) -> Iterator[Finding]:
@@ -94,16 +134,10 @@ def clock_findings(seen: Sequence[Seen]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def quorum_findings(told: Sequence[dict[str, Any]]) -> Iterator[Finding]:
-    """Yield what is wrong with the number of replicas that writes wait for.
-
-    Args:
-        told: What nodes tell by `/health/replication`.
-    """
+def quorum_findings(told: Sequence[Replication]) -> Iterator[Finding]:
+    """Yield what is wrong with the number of replicas that writes wait for."""
     quorums = {
-        str(each.get("node_id")): int(each.get("min_replicas_to_write", 0))
-        for each in told
-        if each.get("role") in ("master", "replica")
+        each.node_id: each.min_replicas_to_write for each in told if each.role != "standalone"
     }
     if len(set(quorums.values())) > 1:
         words = ", ".join(f"{node}: {quorum}" for node, quorum in quorums.items())
@@ -112,24 +146,25 @@ def quorum_findings(told: Sequence[dict[str, Any]]) -> Iterator[Finding]:
             "give all nodes the same: it changes with the master otherwise",
         )  # fmt: skip
     for each in told:
-        if each.get("role") == "master":
+        if each.role == "master":
             yield from _quorum_of_master(each)
 
 
-def _quorum_of_master(facts: dict[str, Any]) -> Iterator[Finding]:
-    name, quorum = str(facts.get("node_id")), int(facts.get("min_replicas_to_write", 0))
-    replicas = facts.get("replicas") or []
-    following = sum(1 for each in replicas if each.get("status") in ("in_sync", "catching_up"))
+def _quorum_of_master(facts: Replication) -> Iterator[Finding]:
+    quorum = facts.min_replicas_to_write
+    following = sum(1 for each in facts.replicas if each.status in ("in_sync", "catching_up"))
     if quorum > following:
         yield fault(
-            name, f"waits with each write for {quorum} replicas, and {following} follow it",
+            facts.node_id,
+            f"waits with each write for {quorum} replicas, and {following} follow it",
             "start those that are away; until then writes answer quorum_timeout",
-        )  # fmt: skip
-    elif not quorum and replicas:
+        )
+    elif not quorum and facts.replicas:
         yield note(
-            name, "tells clients of writes that no replica holds yet (min_replicas_to_write: 0)",
+            facts.node_id,
+            "tells clients of writes that no replica holds yet (min_replicas_to_write: 0)",
             "with 1 or more the loss of its disk costs nothing that was answered",
-        )  # fmt: skip
+        )
 
 
 def _ask(url: str) -> Seen:
@@ -198,33 +233,47 @@ def _timed_health(url: str) -> tuple[dict[str, Any], float | None]:
 
 
 def _look_at_replication(seen: Seen) -> None:
-    facts = http_call.get(seen.url, "/health/replication", _ANSWER_SECONDS)
-    seen.replication, seen.node = facts, str(facts["node_id"])
-    if facts.get("store_note"):
-        seen.findings.append(fault(seen.node, str(facts["store_note"]), "docs/operations.md"))
-    for awaited in facts.get("waiting_for") or ():
-        words = f": {awaited['note']}" if awaited.get("note") else ""
+    facts = _told(seen.url, "/health/replication", Replication)
+    seen.replication, seen.node = facts, facts.node_id
+    if facts.store_note:
         seen.findings.append(
-            fault(seen.node, f"waits for {awaited['id']}{words}", "start that replica")
+            fault(seen.node, facts.store_note, 'docs/operations.md, "Damaged records"')
+        )
+    for awaited in facts.waiting_for or ():
+        words = f": {awaited.note}" if awaited.note else ""
+        seen.findings.append(
+            fault(seen.node, f"waits for {awaited.id}{words}", "start that replica")
         )
 
 
 def _look_at_stats(seen: Seen) -> None:
-    kept = http_call.get(seen.url, "/stats", _ANSWER_SECONDS)["persistence"]
-    if kept.get("snapshot_error"):
+    kept = _told(seen.url, "/stats", _Stats).persistence
+    if kept.snapshot_error:
         seen.findings.append(
             fault(
-                seen.node, f"could not take its last snapshot: {kept['snapshot_error']}",
+                seen.node, f"could not take its last snapshot: {kept.snapshot_error}",
                 "mostly room or rights in the snapshots' folder; `synap snapshot` tries at once",
             )
         )  # fmt: skip
-    if kept.get("wal_damage"):
+    if kept.wal_damage:
         seen.findings.append(
             fault(
-                seen.node, f"has a damaged log: {kept['wal_damage']}",
-                "docs/operations.md, \"Repair\"; and look at the disk",
+                seen.node, f"has a damaged log: {kept.wal_damage}",
+                'docs/operations.md, "Repair"; and look at the disk',
             )
         )  # fmt: skip
+
+
+def _told(url: str, path: str, kind: type[Told]) -> Told:
+    """Return what a node answers.
+
+    Raises:
+        CallFailed: it does not, or not as a node does.
+    """
+    try:
+        return msgspec.convert(http_call.get(url, path, _ANSWER_SECONDS), kind)
+    except msgspec.ValidationError as error:
+        raise CallFailed(f"{url}{path} does not answer as a Synap node does: {error}") from error
 
 
 def _look_at_metrics(seen: Seen) -> None:

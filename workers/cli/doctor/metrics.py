@@ -90,6 +90,13 @@ class _Rule:
     labels: Mapping[str, str] | None = None
 
 
+class _Words(dict[str, object]):
+    """What stands for names in a sentence; a name that nobody gave for itself."""
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
 def _is_on(value: float) -> bool:
     return value > 0
 
@@ -203,7 +210,7 @@ def metric_findings(node: str, samples: Samples, now: float) -> Iterator[Finding
     for rule in _RULES:
         for each in samples.of(rule.metric, **(rule.labels or {})):
             if rule.is_bad(each.value):
-                what = rule.what.format(value=each.value, **each.labels)
+                what = rule.what.format_map(_Words(each.labels, value=each.value))
                 yield Finding(rule.level, node, what, rule.remedy)
     yield from _waiting(node, samples)
     yield from _near_limits(node, samples)

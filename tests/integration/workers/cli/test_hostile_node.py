@@ -192,3 +192,25 @@ def test_member_that_does_not_answer_here_is_told_with_what_others_know() -> Non
     assert replica.state == "unreachable"
     assert replica.note.startswith("others know it as in_sync; http://127.0.0.1:1")
     assert "does not answer: Connection refused" in replica.note
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[1]",
+        b"{}",
+        b'{"service":"synap","version":"1","reasons":["'
+        + ESCAPES.encode("unicode_escape")
+        + b'"]}',
+        b'{"version":"1","role":"master","node_id":"n","min_replicas_to_write":"x","replicas":7}',
+        b'synap_clock_held_seconds{value="7",process="x"} nan\nsynap_process_open_fds 1e400\n',
+    ],
+    ids=["list", "empty", "escapes", "types", "metrics"],
+)
+def test_doctor_takes_whatever_is_answered(body: bytes) -> None:
+    head = HEAD + b"Date: Mon, 99 Foo 99999 99:99:99 GMT\r\n"
+    with somebody(saying(body, head)) as url:
+        ended = synap_here("doctor", "--url", url)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "\x1b" not in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr

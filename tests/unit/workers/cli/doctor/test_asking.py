@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
 
 from workers.cli.doctor.asking import (
+    Replication,
     Seen,
     clock_findings,
     quorum_findings,
@@ -17,11 +18,12 @@ def seen(*ahead: float, version: str = "1.0") -> list[Seen]:
     return [Seen(f"n{number}", "", version, each) for number, each in enumerate(ahead)]
 
 
-def master(quorum: int, *statuses: str) -> dict[str, Any]:
-    replicas = [{"status": each} for each in statuses]
-    return {
-        "role": "master", "node_id": "m", "min_replicas_to_write": quorum, "replicas": replicas,
+def master(quorum: int, *statuses: str) -> Replication:
+    facts = {
+        "role": "master", "node_id": "m", "min_replicas_to_write": quorum,
+        "replicas": [{"status": each} for each in statuses],
     }  # fmt: skip
+    return msgspec.convert(facts, Replication)
 
 
 def test_nodes_of_different_versions_are_named_by_version() -> None:
@@ -57,6 +59,6 @@ def test_master_with_replicas_and_no_quorum_is_a_note() -> None:
 
 
 def test_quorums_that_differ_are_named() -> None:
-    replica = {"role": "replica", "node_id": "r", "min_replicas_to_write": 0}
+    replica = Replication("replica", "r")
     (told,) = quorum_findings([master(1, "in_sync"), replica])
     assert "m: 1, r: 0" in told.what

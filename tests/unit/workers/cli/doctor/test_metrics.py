@@ -89,3 +89,8 @@ def test_metric_that_is_not_as_it_should_be_is_told(text: str, level: Level, wor
 def test_node_without_a_logs_owner_is_told() -> None:
     (told,) = metric_findings("n", Samples("synap_keys 1"), NOW)
     assert "without a log's owner" in told.what
+
+
+def test_labels_that_no_node_has_do_no_harm() -> None:
+    (told,) = findings('synap_process_open_fds{value="x",pid="1"} 1e400')
+    assert told.what == "has inf files open in its process process"
