@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -279,4 +279,6 @@ def _told(url: str, path: str, kind: type[Told]) -> Told:
 def _look_at_metrics(seen: Seen) -> None:
     with http_call.stream(seen.url, "/metrics", _ANSWER_SECONDS) as answer:
         text = answer.read(_MOST_METRICS_BYTES).decode(errors="replace")
-    seen.findings += metric_findings(seen.node, Samples(text), time.time())
+    for each in metric_findings(seen.node, Samples(text), time.time()):
+        remedy = each.remedy.replace("--url URL", f"--url {seen.url}")
+        seen.findings.append(replace(each, remedy=remedy))
