@@ -201,6 +201,14 @@ def test_backup_never_replaces_a_file_unless_forced(shared_node: Node, tmp_path:
     assert verify_backup(path)[0].digest == digest_of(node)["digest"]
 
 
+def test_backup_to_the_standard_output_is_a_whole_one(shared_node: Node, tmp_path: Path) -> None:
+    ended = synap_here("backup", "--url", url_of(shared_node), "--output", "-")
+    assert "restored and compared: digest" in ended.stderr
+    path = tmp_path / "piped.backup"
+    path.write_bytes(ended.stdout.encode(errors="surrogateescape"))
+    assert f"checksum sha256:{verify_backup(path)[1]}" in ended.stderr
+
+
 def test_backup_of_a_node_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     ended = synap_here(
         "backup", "--url", f"http://{HOST}:9", "--output", str(tmp_path / "b.backup")
