@@ -221,8 +221,9 @@ def aside_findings(paths: NodePaths) -> Iterator[Finding]:
         numbers = sorted(folder.iterdir()) if folder.is_dir() else []
         if numbers:
             size = sum(facts.st_size for _, facts in _entries(folder))
+            names = _few(numbers, folder)
             yield warning(
-                str(folder), f"keeps {what}: {len(numbers)} folders, {size} bytes",
+                str(folder), f"keeps {what}, as {names}: {size} bytes",
                 f"{remedy}, then remove it: no node ever does",
             )  # fmt: skip
 

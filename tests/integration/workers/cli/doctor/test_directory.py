@@ -96,7 +96,7 @@ def damage_manifest(folder: Path) -> None:
         (break_identity, "is damaged"),
         (fence, "epoch 7 took its place"),
         (open_to_all, "holds what others may use: node.json"),
-        (put_aside, "keeps entries that its master's log lacks: 1 folders"),
+        (put_aside, "keeps entries that its master's log lacks, as 1: "),
         (link_segment, "has links in place of segments: wal/synap-"),
         (damage_manifest, "its manifest is damaged"),
     ],
