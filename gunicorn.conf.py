@@ -62,7 +62,10 @@ allow_open_files(_limits.max_connections * 5 // 4 + _config.watch.max_watchers +
 
 wsgi_app = "synap.http.api.app:create_app_from_environment()"
 proc_name = f"synap {_config.server.node_id}"
-bind = join_address(_config.server.host, _config.server.port)
+bind = [join_address(_config.server.host, _config.server.port)]
+if _tls.client_ca_path is not None:
+    # For the node's own health check, which has no certificate that clients show.
+    bind.append(f"unix:{NodePaths.of(_config).http_socket}")
 backlog = 2048
 workers = _config.server.workers
 worker_class = _WORKER_CLASSES[os.environ.get("SYNAP_WORKER_CLASS") or "synap"]

@@ -15,13 +15,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from synap.config.variables import CLIENT_CERTIFICATE_VARIABLE, CLIENT_KEY_VARIABLE
-from synap.node.paths import runs_dir
+from synap.node.paths import HTTP_SOCKET, runs_dir
 from workers.printable import printable
 
 ADDRESS_FILE = "url"
@@ -39,21 +40,36 @@ def write_address(run_dir: Path, url: str) -> None:
     (run_dir / ADDRESS_FILE).write_text(url, encoding="utf-8")
 
 
-def addresses(folder: Path) -> list[str]:
-    """Return where the nodes below `folder` said that they listen, in a fixed order."""
-    found = sorted(folder.glob(f"*/{ADDRESS_FILE}"))
-    return [file.read_text(encoding="utf-8") for file in found]
+def addresses(folder: Path) -> list[tuple[str, Path | None]]:
+    """Return where the nodes below `folder` said that they listen, in a fixed order.
+
+    Returns:
+        The URL of each, and the socket that it has for this check alone, if any.
+    """
+    found = []
+    for file in sorted(folder.glob(f"*/{ADDRESS_FILE}")):
+        socket_path = file.with_name(HTTP_SOCKET)
+        own = socket_path if socket_path.is_socket() else None
+        found.append((file.read_text(encoding="utf-8"), own))
+    return found
 
 
-def check(url: str) -> tuple[bool, str]:
+def check(url: str, own: Path | None = None) -> tuple[bool, str]:
     """Ask the node at `url` for its health.
+
+    Args:
+        url: Where it listens.
+        own: The socket that it has for this check.
 
     Returns:
         Whether it is healthy, and a line for people.
     """
     parts = urlsplit(url)
     try:
-        connection = _connect(parts.scheme, parts.netloc)
+        if own is not None:
+            connection: http.client.HTTPConnection = _LocalConnection(own)
+        else:
+            connection = _connect(parts.scheme, parts.netloc)
     except OSError as error:
         return False, printable(f"{CLIENT_CERTIFICATE_VARIABLE}: no certificate with key: {error}")
     try:
@@ -71,6 +87,20 @@ def check(url: str) -> tuple[bool, str]:
     finally:
         connection.close()
     return answer.status == 200, printable(words)
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """HTTP over a socket in the file system."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_ANSWER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to it."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_ANSWER_SECONDS)
+        self.sock.connect(str(self._path))
 
 
 def _connect(scheme: str, host: str) -> http.client.HTTPConnection:
@@ -92,11 +122,12 @@ def _connect(scheme: str, host: str) -> http.client.HTTPConnection:
 
 def main() -> int:
     """Check the node of the command line, or every node of this user's run directory."""
-    urls = sys.argv[1:] or addresses(runs_dir())
-    if not urls:
+    named = [(url, None) for url in sys.argv[1:]]
+    nodes = named or addresses(runs_dir())
+    if not nodes:
         print(f"no node has started: there is no address below {runs_dir()}")
         return 1
-    results = [check(url) for url in urls]
+    results = [check(url, own) for url, own in nodes]
     for _, told in results:
         print(told)
     return 0 if all(is_healthy for is_healthy, _ in results) else 1

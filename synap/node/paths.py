@@ -20,6 +20,7 @@ from synap.errors import DataDirUnusable
 if TYPE_CHECKING:
     from synap.config.keys import Config
 
+HTTP_SOCKET = "http.sock"
 # The longest socket name below the run directory, with some room; the limit is 107 bytes.
 _LONGEST_RUN_DIR = 80
 
@@ -46,6 +47,7 @@ class NodePaths:
         admin_socket: Where it takes requests for its own work, such as a snapshot.
         accounts_file: The version of the accounts, in shared memory.
         board_file: Status of the log's owner, in shared memory.
+        http_socket: Where HTTP is served to this user without TLS, if clients need certificates.
         failover_file: What the fail-over agent tells, in JSON.
     """
 
@@ -66,6 +68,7 @@ class NodePaths:
     admin_socket: Path
     accounts_file: Path
     board_file: Path
+    http_socket: Path
     failover_file: Path
 
     @property
@@ -96,6 +99,7 @@ class NodePaths:
             admin_socket=run_dir / "admin.sock",
             accounts_file=run_dir / "accounts",
             board_file=run_dir / "board",
+            http_socket=run_dir / HTTP_SOCKET,
             failover_file=run_dir / "failover",
         )
 

@@ -19,9 +19,11 @@ import yaml
 
 from synap.config.loading import load_config
 from synap.errors import ConfigInvalid
+from synap.node.paths import runs_dir
 from synap.tls import check_tls, expires_at
 from tests.command_line import synap_here
 from tests.support import HOST, Node, children_of, eventually
+from workers.health import addresses, check
 from workers.process import PARENT_VARIABLE, child_environment
 
 
@@ -182,6 +184,9 @@ def test_client_without_a_certificate_is_turned_away_where_one_is_asked_for(
     assert (shown.returncode, shown.stdout) == (0, "b\n")
     url = f"https://{HOST}:{node.port}"
     assert synap_here("health", "--url", url).returncode == 1
+    # The check of containers has no certificate.
+    (own,) = (own for named, own in addresses(runs_dir()) if named == url)
+    assert check(url, own) == (True, f"standalone at {url}: healthy")
     assert synap_here("health", "--url", url, "--cert", str(authority.client_path)).returncode == 0
     gone = synap_here("health", "--url", url, "--cert", "/nowhere/at/all")
     assert (gone.returncode, "SYNAP_CLIENT_CERT" in gone.stdout) == (1, True)

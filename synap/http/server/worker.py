@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from types import FunctionType
@@ -122,7 +123,9 @@ class SynapWorker(Worker):  # type: ignore[misc]
         )
         tls = sock.ssl_context(self.cfg) if self.cfg.is_ssl else None
         for listening in self.sockets:
-            await server.listen(listening.sock, tls)
+            # Whoever reaches a socket in the file system is on this machine, and may.
+            is_local = listening.sock.family == socket.AF_UNIX
+            await server.listen(listening.sock, None if is_local else tls)
         await self._wait_for_exit(server)
         cut = await server.drain(self.cfg.graceful_timeout * (1 - SHUTDOWN_PART))
         if cut and not self._is_quick:
