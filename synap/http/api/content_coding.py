@@ -6,11 +6,12 @@ Source: RFC 9110, section 8.4, and RFC 1952.
 from __future__ import annotations
 
 import asyncio
+import weakref
 import zlib
 
 import falcon
 
-from synap.request_errors import InvalidRequest
+from synap.request_errors import InvalidRequest, ShareTaken
 
 # The names that RFC 9110 has for it.
 _GZIP = (b"gzip", b"x-gzip")
@@ -33,21 +34,48 @@ def check_coding(coding: bytes) -> None:
         )
 
 
-async def unpacked(data: bytes, coding: bytes, limit_bytes: int) -> bytes:
-    """Return a body as it was before it was packed, at most `limit_bytes` of it.
+class Unpacker:
+    """Unpacks the bodies of one worker, in turn, and bounds what of them is held at once.
 
-    Args:
-        coding: The value of Content-Encoding, which `check_coding` has let through.
-
-    Raises:
-        falcon.HTTPContentTooLarge: it is longer.
-        InvalidRequest: it is not packed so, or not whole.
+    A few packed bytes may come to a thousand times as many, which nobody else counts.
     """
-    if _name_of(coding) == _NOTHING:
-        return data
-    if len(data) <= _MOST_AT_ONCE_BYTES:
-        return _unpacked(data, limit_bytes)
-    return await asyncio.to_thread(_unpacked, data, limit_bytes)
+
+    def __init__(self, most_bytes: int) -> None:
+        """
+        Args:
+            most_bytes: What all unpacked bodies may have together; a single one is let in always.
+        """
+        self._most_bytes = most_bytes
+        self._held_bytes = 0
+        self._turn = asyncio.Lock()
+
+    async def unpacked(self, owner: object, data: bytes, coding: bytes, limit_bytes: int) -> bytes:
+        """Return a body as it was before it was packed, at most `limit_bytes` of it.
+
+        Args:
+            owner: Holds it; when it is gone, so is the body.
+            coding: The value of Content-Encoding, which `check_coding` has let through.
+
+        Raises:
+            falcon.HTTPContentTooLarge: it is longer.
+            InvalidRequest: it is not packed so, or not whole.
+            ShareTaken: others hold too much.
+        """
+        if _name_of(coding) == _NOTHING:
+            return data
+        async with self._turn:
+            if len(data) <= _MOST_AT_ONCE_BYTES:
+                whole = _unpacked(data, limit_bytes)
+            else:
+                whole = await asyncio.to_thread(_unpacked, data, limit_bytes)
+            if self._held_bytes and self._held_bytes + len(whole) > self._most_bytes:
+                raise ShareTaken("unpacked bodies", "bytes", self._most_bytes)
+            self._held_bytes += len(whole)
+            weakref.finalize(owner, self._give_back, len(whole))
+        return whole
+
+    def _give_back(self, count: int) -> None:
+        self._held_bytes -= count
 
 
 def too_large(limit_bytes: int) -> falcon.HTTPContentTooLarge:

@@ -19,8 +19,10 @@ import msgspec
 from falcon.asgi import Response
 
 from synap.http.api.bodies import decoder, shown_name, suggestion
+from synap.http.api.content_coding import Unpacker
 from synap.http.api.headers import (
     CONSISTENCY,
+    CONTENT_ENCODING,
     IDEMPOTENCY_KEY,
     IF_MATCH,
     IF_MODIFIED_SINCE,
@@ -95,6 +97,8 @@ class KnownRequests:
 
     def __init__(self, config: Config) -> None:
         self._ignores_unknown = config.server.unknown_fields == "ignore"
+        # A quarter of what a worker holds for its clients.
+        self._unpacker = Unpacker(config.server.held_bytes // 4)
         self._by_route: dict[tuple[str, str], _Known] = {}
         for routes in ROUTES.values():
             for route in routes:
@@ -113,6 +117,8 @@ class KnownRequests:
             FieldUnknown: it has a field, and its route knows none.
             InvalidRequest: it has another body, and its route takes none.
         """
+        if CONTENT_ENCODING in req.raw_headers:
+            req.unpacker = self._unpacker
         known = self._by_route.get((req.method, route_of(req.uri_template)))
         if known is None:
             return

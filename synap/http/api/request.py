@@ -21,7 +21,7 @@ from falcon.asgi import Response
 from synap.addresses import client_group, plain_address
 from synap.auth.permissions import TRUSTED, Caller
 from synap.http.api.client_address import client_address
-from synap.http.api.content_coding import check_coding, too_large, unpacked
+from synap.http.api.content_coding import Unpacker, check_coding, too_large
 from synap.http.api.falcon_app import FalconApp
 from synap.http.api.headers import (
     CONTENT_ENCODING,
@@ -61,12 +61,14 @@ class Request(falcon.asgi.Request):
         began_ns: When it was taken up, by `time.perf_counter_ns`.
         command: What the slow log calls it, where that is not method and route.
         trusted_proxies: Whose word on the client's address counts. A middleware sets it.
+        unpacker: For a body that is packed. A middleware sets it.
     """
 
     raw_headers: Mapping[HeaderName, bytes]
     caller: Caller = TRUSTED
     command: str | None = None
     trusted_proxies: TrustedProxies | None = None
+    unpacker: Unpacker | None = None
 
     def __init__(
         self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None
@@ -186,6 +188,7 @@ class Request(falcon.asgi.Request):
             falcon.HTTPContentTooLarge: it is longer than `limit_bytes`, as it came or unpacked.
             falcon.HTTPUnsupportedMediaType: it is packed in a way that is not known.
             InvalidRequest: it is not packed as it says.
+            ShareTaken: others hold as much that was packed as may be.
         """
         coding = self.raw_headers.get(CONTENT_ENCODING)
         if coding is not None:
@@ -197,7 +200,10 @@ class Request(falcon.asgi.Request):
             data = await self._whole_body(event, limit_bytes)
         else:
             data = _part_of(event, limit_bytes)
-        return data if coding is None else await unpacked(data, coding, limit_bytes)
+        if coding is None:
+            return data
+        assert self.unpacker is not None, "a middleware sets it where there is a coding"
+        return await self.unpacker.unpacked(self, data, coding, limit_bytes)
 
     async def _whole_body(self, event: Mapping[str, Any], limit_bytes: int) -> bytes:
         parts = [_part_of(event, limit_bytes)]

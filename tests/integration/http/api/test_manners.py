@@ -231,3 +231,13 @@ def test_long_answer_is_packed_for_those_who_ask(
     if "openapi" in path or "scan" in path or "export" in path:
         assert body == plain.body
         assert len(packed.body) < len(plain.body) / 3
+
+
+def test_packed_bodies_one_after_the_other_are_held_no_longer_than_they_are_asked_for(
+    client: Client,
+) -> None:
+    # More than both workers may hold at once.
+    pairs = [[f"packed{number}", "v" * 90_000] for number in range(10)]
+    body = gzip.compress(json.dumps({"pairs": pairs}).encode())
+    for _ in range(80):
+        assert client.send("POST", "/kv/mset", body, {"Content-Encoding": "gzip"}).status == 200

@@ -6,14 +6,18 @@ import gzip
 import falcon
 import pytest
 
-from synap.http.api.content_coding import check_coding, unpacked
-from synap.request_errors import InvalidRequest
+from synap.http.api.content_coding import Unpacker, check_coding
+from synap.request_errors import InvalidRequest, ShareTaken
 
 LIMIT = 100_000
 
 
+class Owner:
+    """Holds a body."""
+
+
 def unpack(data: bytes, coding: bytes = b"gzip", limit: int = LIMIT) -> bytes:
-    return asyncio.run(unpacked(data, coding, limit))
+    return asyncio.run(Unpacker(LIMIT).unpacked(Owner(), data, coding, limit))
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"x-gzip", b" GZIP "])
@@ -50,3 +54,21 @@ def test_unknown_coding_is_refused_with_the_one_that_is_known(coding: bytes) -> 
     with pytest.raises(falcon.HTTPUnsupportedMediaType) as caught:
         check_coding(coding)
     assert caught.value.headers == {"Accept-Encoding": "gzip"}
+
+
+def test_unpacked_bodies_that_are_held_are_bounded_together() -> None:
+    async def scenario() -> None:
+        unpacker, body = Unpacker(LIMIT), gzip.compress(bytes(60_000))
+        first, second = Owner(), Owner()
+        await unpacker.unpacked(first, body, b"gzip", LIMIT)
+        with pytest.raises(ShareTaken):
+            await unpacker.unpacked(second, body, b"gzip", LIMIT)
+        del first
+        await unpacker.unpacked(second, body, b"gzip", LIMIT)
+
+    asyncio.run(scenario())
+
+
+def test_unpacked_body_above_the_bound_is_let_in_alone() -> None:
+    body = gzip.compress(bytes(LIMIT))
+    assert len(asyncio.run(Unpacker(1).unpacked(Owner(), body, b"gzip", LIMIT))) == LIMIT
