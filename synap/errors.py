@@ -59,6 +59,7 @@
     └── ReplicationError           between master and replica
         ├── ProtocolViolation      a message that the protocol does not allow
         ├── LinkLost               the master fell silent
+        │   └── UpstreamOrphaned   the relay that was followed is without a master itself
         ├── HandshakeFailed        it is not the master, or does not let this replica in
         ├── NothingToAccept        the replica waits for no word of the operator
         ├── ReplicaUnknown         the master knows no replica of that name
@@ -535,6 +536,10 @@ class LinkLost(ReplicationError):
     """The master fell silent."""
 
     reason = "link_lost"
+
+
+class UpstreamOrphaned(LinkLost):
+    """The relay that was followed has heard no master for too long."""
 
 
 class HandshakeFailed(ReplicationError):

@@ -86,6 +86,8 @@ class Engine(Protocol):
         """Return where sound copies of records are sought, given the own snapshot and log."""
 
     can_renew: bool
+    # Whether it has the replication ports already.
+    is_listening: bool
 
     def renew_store(self, why: str) -> bool:
         """Have the whole store replaced from elsewhere; False where nobody can be asked now."""
@@ -224,12 +226,16 @@ def _owner_hooks(
     def leave_soon() -> None:
         loop.call_later(_LEAVE_SECONDS, exit_signal.leave)
 
+    def check_listening() -> None:
+        if not engine.is_listening:
+            check_ports(listening, "choose another in the configuration")
+
     return OwnerHooks(
         view=board.view,
         held_offset=engine.held_offset,
         end_writing=engine.end_writing,
         leave=leave_soon,
-        check=lambda: check_ports(listening, "choose another in the configuration"),
+        check=check_listening,
         now_ns=time.monotonic_ns,
         why_unheard=partial(why_unheard, config),
         seal=engine.seal,

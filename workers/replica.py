@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +24,12 @@ from synap.node.paths import NodePaths
 from synap.owner.comparison import Comparison
 from synap.owner.mender import CopySource
 from synap.owner.role_change import config_with_master
+from synap.owner.snapshotter import Snapshotter
 from synap.replication.following.freshness import Freshness
 from synap.replication.following.installer import Installer
 from synap.replication.following.replica_status import ReplicaBoard
 from synap.replication.following.subscriber import Subscriber
+from synap.replication.publishing.relaying import Relay
 from synap.replication.publishing.rival_watch import load_peers, save_peers
 from synap.store.scrubbing import Suspect
 from workers.owner import OwnerParts, own_log
@@ -84,10 +88,12 @@ class ReplicaEngine:
         on_failure: Callable[[BaseException], None],
         freshness: Freshness,
         data_dir: DataDir,
+        relay: Relay | None,
     ) -> None:
         """
         Args:
             data_dir: The replica's.
+            relay: Serves replicas of this node's own, not started yet; None where it has none.
             subscriber: Not running yet.
             diverged_dir: Where own data goes that the master does not have.
             on_failure: Called where the subscriber ends by an error.
@@ -98,9 +104,13 @@ class ReplicaEngine:
         self._on_failure = on_failure
         self._freshness = freshness
         self._data_dir = data_dir
+        self._relay = relay
+        self.is_listening = relay is not None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        if self._relay is not None:
+            await self._relay.start()
         self._task = asyncio.create_task(self._subscriber.run())
         self._task.add_done_callback(self._look)
 
@@ -109,6 +119,8 @@ class ReplicaEngine:
             self._subscriber.stop()
             await asyncio.wait((self._task,))
             self._freshness.save()
+        if self._relay is not None:
+            await self._relay.stop()
 
     async def end_writing(self) -> None:
         await self.stop()
@@ -171,9 +183,10 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
     data_dir, snapshots = parts.data_dir, parts.snapshots
     freshness = Freshness(parts.paths.fresh_file)
     peers = _Peers(parts.paths.peers_file)
+    relay = _relay(parts)
     subscriber = Subscriber(
         parts.config,
-        data_dir,
+        data_dir if relay is None else relay.log,
         ReplicaBoard(
             parts.board,
             data_dir,
@@ -182,15 +195,43 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
             freshness,
             parts.store_health,
             lambda: peers.addresses,
+            tuple if relay is None else relay.replicas,
+            lambda: subscriber.upstream,
         ),
         applied_time_ms=data_dir.applied.time_ms,
         fresh_ns=freshness.began_ns(data_dir.applied.time_ms, has_synced=data_dir.has_synced),
         count=parts.count,
         on_peers=peers.keep,
-        installer=Installer(data_dir, parts.paths.snapshots_dir, snapshots.paused),
+        on_beat=None if relay is None else relay.beat,
+        installer=Installer(
+            data_dir, parts.paths.snapshots_dir, partial(_paused, snapshots, relay)
+        ),
         records=parts.records,
     )
-    return ReplicaEngine(subscriber, parts.paths.diverged_dir, parts.fail, freshness, data_dir)
+    if relay is not None:
+        relay.above = subscriber.ancestry
+    return ReplicaEngine(
+        subscriber, parts.paths.diverged_dir, parts.fail, freshness, data_dir, relay
+    )
+
+
+def _relay(parts: OwnerParts) -> Relay | None:
+    if not parts.config.replication.relay:
+        return None
+    return Relay(
+        parts.config, parts.data_dir, parts.snapshots,
+        count=parts.count, records=parts.records, on_failure=parts.fail,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def _paused(snapshots: Snapshotter, relay: Relay | None) -> AsyncIterator[None]:
+    """Keep others from the log and the snapshots."""
+    async with AsyncExitStack() as stack:
+        if relay is not None:
+            await stack.enter_async_context(relay.away())
+        await stack.enter_async_context(snapshots.paused())
+        yield
 
 
 def main() -> int:

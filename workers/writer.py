@@ -94,6 +94,7 @@ class WriterEngine:
     """The writer, and on a master its publisher and what it tells the master before it."""
 
     can_renew = False
+    is_listening = True
 
     def __init__(
         self,

@@ -86,6 +86,11 @@ Milliseconds = Annotated[int, Within(1, 86_400_000)]
 # Of waits that may be shorter than a second.
 Seconds = Annotated[float, Form("seconds"), Allowed("a number from 0.1 to 3600")]
 Address = Annotated[str, Form("address"), Allowed("host:port")]
+Addresses = Annotated[
+    tuple[Annotated[str, Form("address")], ...],
+    Form("list"),
+    Allowed("a list of host:port, as 10.0.0.2:15501"),
+]
 Url = Annotated[str, Form("url"), Allowed("http://host:port")]
 Origins = Annotated[
     tuple[Annotated[str, Form("origin")], ...],
@@ -327,6 +332,10 @@ class Replication(Section, frozen=True):
     """The master's PUB socket as host:port; a replica needs it."""
     master_sync_address: Address | None = FOLLOWS
     """The master's ROUTER socket; the port after the one above."""
+    upstream: Addresses = ()
+    """PUB sockets of replicas to follow in place of the master, in order; the master comes last."""
+    relay: bool = False
+    """Whether this node, as a replica, serves replicas of its own, on the two addresses above."""
     heartbeat_interval_ms: Milliseconds = 1000
     """Time between two heartbeats; three missed ones mean that the link is down."""
     max_lag_ms: Milliseconds = 10_000

@@ -411,6 +411,11 @@ def _failover_faults(config: Config) -> Iterator[str]:
             "failover.engine: a standalone node has nobody to take its place; set replication.role "
             "to master or replica"
         )
+    if config.replication.upstream:
+        yield (
+            "replication.upstream and failover.engine are both set: who follows a replica is no "
+            "candidate for master, and an agent there has nothing to do; leave the agent out"
+        )
     needed = failover.loop_secs + 2 * failover.retry_secs
     least = failover.ttl_secs - lease_margin(failover.ttl_secs)
     if needed > least:

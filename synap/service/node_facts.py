@@ -382,6 +382,10 @@ def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
             "master_address": details.master_address or node.config.replication.master_address,
             "master_url": node.master_url,
             "voters": details.voters,
+            "hops": view.hops or None,
+            "upstream_address": details.upstream or details.master_address or None,
+            "path": details.path,
+            "replicas": msgspec.to_builtins(details.replicas),
             "master_offset": view.master_offset,
             "last_contact_ms": _ms_since(view.last_contact_ns),
             "local_offset": offset,
@@ -467,9 +471,10 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
 
     It asks nobody: a master has its roster, a replica what its master told it.
     """
-    view, config = node.view, node.config
+    view, config, details = node.view, node.config, node.details
     is_replica = node.role == "replica"
     offset = node.applied_offset()
+    others: list[Facts] = []
     own = _member(config.server.node_id, config.server.own_url, node.role) | {
         "state": silent_owner(view) or _own_state(view, is_replica=is_replica),
         "epoch": view.epoch,
@@ -483,16 +488,18 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
             "lag_entries": lag_entries(view.master_offset, offset),
             "lag_ms": node.lag_ms(),
             "contact_ms": contact_ms,
+            "hops": view.hops or None,
+            "upstream": details.path[-1] if details.path else None,
         }
         master = _member(None, node.master_url, "master") | {
             "state": "disconnected" if view.status in _UNHEARD else "heard",
             "epoch": view.epoch,
             "offset": view.master_offset,
-            "contact_ms": contact_ms,
+            "contact_ms": _ms_since(view.fresh_ns) if view.hops > 1 else contact_ms,
         }
         others = [master]
-    else:
-        others = [_known_replica(facts) for facts in node.details.replicas]
+    followers = {"hops": view.hops + 1, "upstream": config.server.node_id}
+    others += [_known_replica(facts) | followers for facts in details.replicas]
     agent = node.failover()
     return {
         "node_id": config.server.node_id,
@@ -505,7 +512,17 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
 
 def _member(node_id: str | None, url: str | None, role: str) -> Facts:
     empty = dict.fromkeys(
-        ("epoch", "offset", "lag_entries", "lag_ms", "contact_ms", "open", "note")
+        (
+            "epoch",
+            "offset",
+            "lag_entries",
+            "lag_ms",
+            "contact_ms",
+            "open",
+            "note",
+            "hops",
+            "upstream",
+        )
     )
     return {"node_id": node_id, "url": url or None, "role": role, "state": "", **empty}
 

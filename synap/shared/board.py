@@ -79,6 +79,7 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
             elections gives; 0 for never.
         alone_until_ns: Until when (CLOCK_BOOTTIME) no other node can be the master; 0 where nobody
             knows.
+        hops: Links between a replica and its master; 0 before anything was heard.
     """
 
     role: str = ""
@@ -101,6 +102,7 @@ class BoardView(msgspec.Struct, frozen=True, array_like=True):
     lease_until_ns: int = 0
     held: tuple[int, ...] | None = ()
     alone_until_ns: int = 0
+    hops: int = 0
 
 
 def is_alone(view: BoardView) -> bool:
@@ -254,7 +256,9 @@ class NodeDetails(msgspec.Struct, frozen=True):
         master_address: The master's PUB address, on a replica.
         last_sync_ms: Wall clock at which this replica last had all that its master had.
         link_note: What an operator should know of the link; empty for nothing.
-        replicas: On a master, every replica that was heard since its start.
+        replicas: On a master or a relay, every replica that was heard since its start.
+        upstream: On a replica, the PUB address of whom it follows, a relay or the master.
+        path: On a replica, the names of the relays between, from the master on.
         used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
         limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
         rank: What the node's data is worth beside another's, the larger one being ahead: the newest
@@ -293,6 +297,8 @@ class NodeDetails(msgspec.Struct, frozen=True):
     sealed_epoch: int = 0
     sealed_for: str = ""
     voters: tuple[str, ...] = ()
+    upstream: str = ""
+    path: tuple[str, ...] = ()
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

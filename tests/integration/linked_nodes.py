@@ -26,7 +26,7 @@ from synap.position import START
 from synap.replication.following.installer import Installer
 from synap.replication.following.subscriber import Subscriber
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
-from synap.replication.rules.follower_io import FollowerStatus
+from synap.replication.rules.follower_io import FollowerStatus, ReplicaLog
 from synap.replication.rules.messages import Hello, Message, Welcome, answers, encode
 from synap.replication.rules.progress import LinkState
 from synap.replication.transport.curve import Keys
@@ -218,6 +218,13 @@ class Replica(OneNode):
     def hear_peers(self, peers: tuple[str, ...]) -> None:
         self.peers = peers
 
+    def hear_beat(self) -> None:
+        """Nobody follows it."""
+
+    def followed_log(self) -> ReplicaLog:
+        """What the subscriber appends to."""
+        return self.data_dir
+
     def has_state(self, state: LinkState) -> bool:
         return bool(self.statuses) and self.status.state is state
 
@@ -228,13 +235,14 @@ class Replica(OneNode):
         self.statuses.clear()
         self.subscriber = Subscriber(
             self.config,
-            self.data_dir,
+            self.followed_log(),
             self,
             applied_time_ms=self.data_dir.applied.time_ms,
             count=self.counted.count,
             draw=lambda: 0.0,
             installer=self.installer(),
             on_peers=self.hear_peers,
+            on_beat=self.hear_beat,
         )
         self.running = asyncio.create_task(self.subscriber.run())
 

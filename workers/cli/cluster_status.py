@@ -21,8 +21,8 @@ from workers.cli.members import Members, state_folder
 
 _ANSWER_SECONDS = 2.0
 _THREADS = 16
-# A replica tells its master, which tells the others.
-_ROUNDS = 2
+# A replica tells its master, which tells the others, and each relay tells those below it.
+_ROUNDS = 18
 # More nodes than a master keeps in mind; each may be asked, wherever it is said to be.
 _MOST_MEMBERS = 512
 _MASTER = "master"
@@ -47,6 +47,8 @@ class NodeStatus:
         lag_ms: Age of the oldest of them; None on others.
         contact_ms: How long ago a replica and its master last heard each other; None for never.
         note: What an operator should know of it; empty for nothing.
+        hops: Links between a replica and the master; None on others.
+        upstream: The relay that a replica follows; empty where that is the master.
         open: Its replication serves whoever reaches its ports, with no proof of membership.
     """
 
@@ -61,6 +63,8 @@ class NodeStatus:
     contact_ms: int | None = None
     open: bool = False
     note: str = ""
+    hops: int | None = None
+    upstream: str = ""
 
     @property
     def is_well(self) -> bool:
@@ -108,6 +112,8 @@ class _Member(msgspec.Struct, frozen=True):
     contact_ms: int | None = None
     open: bool | None = None
     note: str | None = None
+    hops: int | None = None
+    upstream: str | None = None
 
 
 class _Cluster(msgspec.Struct, frozen=True):
@@ -235,6 +241,8 @@ def _row_of(asked_url: str, member: _Member) -> NodeStatus:
         contact_ms=member.contact_ms,
         open=bool(member.open),
         note=member.note or "",
+        hops=member.hops,
+        upstream=member.upstream or "",
     )
 
 
@@ -281,6 +289,8 @@ def _found_by_asking(
     lost = {url: str(why) for url, why in failed.items() if not isinstance(why, CallRefused)}
     for _ in range(_ROUNDS):
         rows = [row for row in found if row.url and row.url not in asked]
+        if not rows:
+            break
         for row, answer in zip(rows, _ask_all([row.url for row in rows]), strict=True):
             asked.add(row.url)
             if isinstance(answer, _Told):

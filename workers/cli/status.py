@@ -25,6 +25,7 @@ _PIPE_COLUMNS = 160
 # Told from 1, which says that the node does not answer.
 EXIT_NOT_WELL = 4
 _OPEN = "replication is open to whoever reaches its ports; set replication.secret on all nodes"
+_CASCADE_COLUMNS = ("hops", "follows")
 _COLUMNS = ("node", "role", "state", "epoch", "offset", "lag", "heard", "URL")
 _RIGHT = ("epoch", "offset", "lag", "heard")
 _PASSING = ("catching_up", "syncing", "lagging", "connecting", "recovering", "heard", "paused")
@@ -148,7 +149,9 @@ def _shown(found: ClusterStatus, findings: Sequence[Finding]) -> RenderableType:
 
 def _table(nodes: Sequence[NodeStatus]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for column in _COLUMNS:
+    # Where a replica follows another one.
+    is_cascaded = any((node.hops or 0) > 1 for node in nodes)
+    for column in (*_COLUMNS, *(_CASCADE_COLUMNS if is_cascaded else ())):
         is_right = column in _RIGHT
         table.add_column(
             column, justify="right" if is_right else "left", no_wrap=column != "URL",
@@ -156,7 +159,10 @@ def _table(nodes: Sequence[NodeStatus]) -> Table:
         )  # fmt: skip
     for node in nodes:
         # As they are: a name may look like Rich's markup.
-        texts = [Text(each) for each in _cells(node)]
+        cells = _cells(node)
+        if is_cascaded:
+            cells += ["" if node.hops is None else str(node.hops), node.upstream]
+        texts = [Text(each) for each in cells]
         texts[2].stylize(_style(node))
         table.add_row(*texts)
     return table

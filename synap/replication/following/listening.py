@@ -7,10 +7,12 @@ tells a master is what it sends: a heartbeat for each subscriber that is new, an
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from synap.errors import ProtocolViolation, ReplicationError
 from synap.replication.rules import messages
+from synap.replication.rules.messages import Heartbeat, Streamed
 from synap.replication.rules.progress import SILENT_HEARTBEATS
 from synap.replication.transport.curve import MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake
@@ -32,6 +34,24 @@ async def why_unheard(config: Config, stream_address: str) -> str:
         config: Has the keys and the time between two heartbeats.
         stream_address: host:port.
     """
+    return (await _listen(config, stream_address, lambda _: True))[1]
+
+
+async def heard_beat(config: Config, stream_address: str) -> Heartbeat | None:
+    """Return a heartbeat of the node at a PUB socket; None where none is heard in time.
+
+    Args:
+        config: As for `why_unheard`.
+        stream_address: host:port.
+    """
+    heard, _ = await _listen(config, stream_address, lambda said: isinstance(said, Heartbeat))
+    return heard if isinstance(heard, Heartbeat) else None
+
+
+async def _listen(
+    config: Config, stream_address: str, is_enough: Callable[[Streamed], bool]
+) -> tuple[Streamed | None, str]:
+    """Return what was heard there that is enough, or why nothing was."""
     heartbeats = SILENT_HEARTBEATS * config.replication.heartbeat_interval_ms / 1000
     seconds = max(heartbeats, _LEAST_SECONDS)
     keys = load_keys(config)
@@ -40,7 +60,7 @@ async def why_unheard(config: Config, stream_address: str) -> str:
         return reach.problem
     master_keys = MasterKeys(keys)
     while True:
-        attempt = _Attempt()
+        attempt = _Attempt(is_enough)
         sockets = Sockets(_BUFFER_BYTES, keys, attempt.note_failure)
         try:
             sockets.connect_stream(
@@ -51,35 +71,37 @@ async def why_unheard(config: Config, stream_address: str) -> str:
             async with asyncio.timeout(seconds):
                 await attempt.ended.wait()
         except ReplicationError as error:
-            return str(error)
+            return None, str(error)
         except TimeoutError:
             pass
         finally:
             sockets.close()
-        if attempt.is_heard:
-            return ""
+        if attempt.heard is not None:
+            return attempt.heard, ""
         if not (attempt.wants_other_key and master_keys.turn()):
-            return attempt.reason or f"nothing was heard there for {seconds:g} s"
+            return None, attempt.reason or f"nothing was heard there for {seconds:g} s"
 
 
 class _Attempt:
     """One connection, until the master speaks or it can't."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_enough: Callable[[Streamed], bool]) -> None:
         self.ended = asyncio.Event()
-        self.is_heard = False
+        self.heard: Streamed | None = None
+        self._is_enough = is_enough
         self.wants_other_key = False
         self.reason = ""
 
     def take(self, parts: list[bytes], _: str) -> None:
         try:
-            messages.stream.decode(parts)
+            said = messages.stream.decode(parts)[0]
         except ProtocolViolation as error:
             self.reason = f"what is heard there is no master: {error}"
         else:
             # A frame too: it may come in the same wake-up as the heartbeat that it follows.
-            self.is_heard = True
-        if self.is_heard or self.reason:
+            if self._is_enough(said):
+                self.heard = said
+        if self.heard is not None or self.reason:
             self.ended.set()
 
     def note_failure(self, failed: FailedHandshake) -> None:

@@ -12,7 +12,14 @@ from synap.replication.following.freshness import Freshness
 from synap.replication.rules.follower_io import FollowerStatus
 from synap.replication.rules.progress import NS_PER_MS, LinkState
 from synap.replication.rules.reigns import rank
-from synap.shared.board import Board, BoardView, NodeDetails, SnapshotFacts, StoreHealth
+from synap.shared.board import (
+    Board,
+    BoardView,
+    NodeDetails,
+    ReplicaFacts,
+    SnapshotFacts,
+    StoreHealth,
+)
 from synap.shared.node_clock import ClockWord, measured_offset
 
 _DETAILS_EVERY_NS = 500 * NS_PER_MS
@@ -32,6 +39,8 @@ class ReplicaBoard:
         freshness: Freshness,
         store_health: Callable[[], StoreHealth] = StoreHealth,
         peers: Callable[[], tuple[str, ...]] = tuple,
+        replicas: Callable[[], tuple[ReplicaFacts, ...]] = tuple,
+        upstream: Callable[[], str] = str,
     ) -> None:
         """
         Args:
@@ -42,6 +51,8 @@ class ReplicaBoard:
             freshness: Keeps how old the data is over restarts.
             store_health: Tells what is known of the store's records.
             peers: Tells where the master's replicas would be as masters.
+            replicas: Tells who follows this node.
+            upstream: Tells the PUB socket of whom it follows.
         """
         self._board = board
         self._clock = ClockWord(board.clock)
@@ -52,6 +63,8 @@ class ReplicaBoard:
         self._freshness = freshness
         self._store_health = store_health
         self._peers = peers
+        self._replicas = replicas
+        self._upstream = upstream
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
 
@@ -78,6 +91,7 @@ class ReplicaBoard:
                 master_url=reachable_url(status.master_url, self._master_host),
                 first_sync_done=status.has_synced,
                 held=status.held,
+                hops=status.hops,
             )
         )
         detailed = (status.state, status.note)
@@ -109,6 +123,9 @@ class ReplicaBoard:
                 sealed_epoch=self._data_dir.node.identity.sealed_epoch,
                 sealed_for=self._data_dir.node.identity.sealed_for,
                 voters=self._peers(),
+                replicas=self._replicas(),
+                upstream=self._upstream(),
+                path=status.path,
             )
         )
 

@@ -19,24 +19,29 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from synap.errors import DiskFull, HandshakeFailed, LinkLost, MemoryLimit, ReplicationError
+from synap.errors import (
+    DiskFull,
+    MemoryLimit,
+    ReplicationError,
+    UpstreamOrphaned,
+)
+from synap.replication.following.link import Link
+from synap.replication.following.upstreams import Upstream, Upstreams
+from synap.replication.following.way_back import WayBack
 from synap.replication.record_asking import Found, RecordAsking
-from synap.replication.rules import messages
+from synap.replication.rules.ancestry import Ancestry
 from synap.replication.rules.follower import Follower
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.rules.mending import Damage
 from synap.replication.rules.messages import Digest
-from synap.replication.rules.pace import Pace
 from synap.replication.rules.progress import LinkState, retry_delay_ms
 from synap.replication.rules.record_copies import Records, Summed
 from synap.replication.rules.resync import Install, Job
-from synap.replication.transport.curve import Keys, MasterKeys, load_keys
+from synap.replication.transport.curve import MasterKeys, load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.transport.reach import look_at
-from synap.replication.transport.sockets import Endpoint, Sockets
 from synap.shared.series import CATCH_UPS, FAILED_HANDSHAKES, FULL_RESYNCS, GAPS, PUT_ASIDE, Count
 
 if TYPE_CHECKING:
@@ -101,6 +106,7 @@ class Subscriber:
         draw: Callable[[], float] = random.random,
         installer: JobTaker | None = None,
         on_peers: Callable[[tuple[str, ...]], None] | None = None,
+        on_beat: Callable[[], None] | None = None,
         records: Records | None = None,
     ) -> None:
         """
@@ -113,6 +119,7 @@ class Subscriber:
             count: Counts gaps, fetches, full resyncs and failed handshakes.
             draw: Random numbers from [0, 1) for the back-off.
             on_peers: Called where the master has told anew where its replicas would be as masters.
+            on_beat: Called after a heartbeat was heard, and what came before it was appended.
             installer: Does the disk's part of a full resync; without it there is none.
             records: The live store, for the master; None where it gets nothing of it.
 
@@ -123,10 +130,10 @@ class Subscriber:
         assert replication.master_address is not None
         assert replication.master_sync_address is not None
         self._replication = replication
-        self._stream_address = replication.master_address
-        self._sync_address = replication.master_sync_address
-        # Whether the master's name is one of IPv6, as far as is known.
-        self._is_ipv6 = False
+        master = Upstream(replication.master_address, replication.master_sync_address)
+        self._upstreams = Upstreams(replication.upstream, master)
+        # Whose names are ones of IPv6, as far as is known.
+        self._ipv6: set[Upstream] = set()
         self._board = board
         self._count = count
         self._log = log
@@ -142,7 +149,10 @@ class Subscriber:
                 max_lag_ms=replication.max_lag_ms,
                 rejoin_ms=replication.reconnect_delay_ms,
                 can_resync=installer is not None,
-                sync_address=replication.sync_listen_address,
+                # Who follows relays is asked for nothing that a master needs of its replicas.
+                sync_address="" if replication.upstream else replication.sync_listen_address,
+                votes=not replication.upstream,
+                patience_ms=_patience_ms(replication.replica_timeout_secs, self._upstreams),
             ),
             applied_time_ms,
             fresh_ns,
@@ -155,9 +165,17 @@ class Subscriber:
         self._installer = installer
         self._peers: tuple[str, ...] = ()
         self._on_peers = on_peers or _tell_nobody
+        self._on_beat = on_beat or _do_nothing
+        self._beats = 0
         self._keys = load_keys(config)
         self._master_keys = MasterKeys(self._keys)
-        self._handshakes = HandshakeLog(f"with the master at {self._stream_address}")
+        self._handshakes = HandshakeLog(f"with the master at {master.stream}")
+        self._failure: Exception | None = None
+        # One to go back to, which stands before the one that is followed.
+        self._nearer: Upstream | None = None
+        self._way_back = WayBack(config, self._upstreams, self._go_back)
+        # Of those called since the last good link, one that was there and had no master.
+        self._orphan: Upstream | None = None
         self._fatal: BaseException | None = None
         self._shown: FollowerStatus | None = None
         self._should_stop = False
@@ -170,14 +188,15 @@ class Subscriber:
         Raises:
             WalFailed, StoreError: The log is of no more use; the process must end.
         """
-        if self._installer is None:
-            await self._follow_for_ever()
-            return
-        self._installer.start(self._job_done, self._job_failed)
+        if self._installer is not None:
+            self._installer.start(self._job_done, self._job_failed)
+        self._way_back.start()
         try:
             await self._follow_for_ever()
         finally:
-            await self._installer.stop()
+            await self._way_back.stop()
+            if self._installer is not None:
+                await self._installer.stop()
 
     def accept(self) -> None:
         """Take the operator's word that the master's data may replace this diverged replica's.
@@ -228,6 +247,15 @@ class Subscriber:
         self._wake.set()
         return is_begun
 
+    def ancestry(self) -> Ancestry | None:
+        """Return what those that follow this node are told of the nodes above; None for nothing."""
+        return self._follower.ancestry(time.monotonic_ns())
+
+    @property
+    def upstream(self) -> str:
+        """The PUB socket of whom is followed now."""
+        return self._upstreams.current.stream
+
     def _ask_record(self, damage: Damage, at_byte: int) -> int | None:
         request = self._follower.ask_record(damage.space, damage.key, at_byte)
         if request is not None:
@@ -242,23 +270,56 @@ class Subscriber:
             failure = await self._follow()
             if failure is None:
                 return
+            if self._nearer is not None:
+                self._follower.disconnect(f"{self._nearer.stream}, which is nearer, is back")
+                self._upstreams.go_to(self._nearer)
+                self._nearer = None
+                continue
             if self._link.wants_other_key and self._master_keys.turn():
                 self._follower.disconnect(failure)
                 continue
             if self._link.has_heard_nothing and not self._link.hint:
                 failure = f"{failure}; {await self._why_unheard()}"
             self._master_keys.begin_round()
-            attempt = 0 if time.monotonic() - began > good_seconds else attempt + 1
-            self._follower.disconnect(f"{self._stream_address}: {failure}")
+            is_good = time.monotonic() - began > good_seconds
+            attempt = 0 if is_good else attempt + 1
+            address = self._upstreams.current.stream
+            self._follower.disconnect(f"{address}: {failure}")
             logger.warning(
-                "the link to %s is down: %s", self._stream_address, failure,
+                "the link to %s is down: %s", address, failure,
                 extra={"action": "disconnected", "attempt": attempt},
             )  # fmt: skip
-            await self._wait_to_retry(attempt)
+            if not self._go_to_next(is_good=is_good):
+                await self._wait_to_retry(attempt)
+
+    def _go_to_next(self, *, is_good: bool) -> bool:
+        """Take the next upstream; return False where all were tried, and it is time to wait."""
+        upstreams = self._upstreams
+        if is_good:
+            upstreams.begin_round()
+            self._orphan = None
+        if isinstance(self._failure, UpstreamOrphaned):
+            self._orphan = upstreams.current
+        if upstreams.turn():
+            return True
+        upstreams.begin_round()
+        if self._orphan is not None:
+            # Nobody hears a master: this one is as good as any, until somebody does again.
+            upstreams.go_to(self._orphan)
+            self._orphan = None
+            self._follower.be_patient()
+            return True
+        upstreams.turn()
+        upstreams.begin_round()
+        return False
+
+    def _go_back(self, nearer: Upstream) -> None:
+        self._nearer = nearer
+        self._wake.set()
 
     async def _why_unheard(self) -> str:
         """Return what an operator should know of a master that says nothing."""
-        looking = asyncio.create_task(look_at(self._stream_address))
+        looking = asyncio.create_task(look_at(self._upstreams.current.stream))
         looking.add_done_callback(lambda _: self._wake.set())
         while not (looking.done() or self._should_stop):
             await self._pause(self._tick_seconds)
@@ -268,7 +329,8 @@ class Subscriber:
             looking.cancel()
             return "the node stops"
         reach = looking.result()
-        self._is_ipv6 = reach.is_ipv6
+        if reach.is_ipv6:
+            self._ipv6.add(self._upstreams.current)
         return reach.problem or (
             "it takes connections and says nothing: a stopped master, or another port than its "
             "replication.replica_listen_address"
@@ -281,24 +343,26 @@ class Subscriber:
 
     async def _follow(self) -> str | None:
         """Follow on one link; return why it ended, or None where `stop` was called."""
-        link = self._link = _Link(
+        link = self._link = Link(
             self._follower, self._settled, self._wake.set, self._note_handshake, self._master_keys
         )
         try:
             link.open(
-                self._stream_address,
-                self._sync_address,
+                *self._upstreams.current,
                 self._replication.buffer_size_kb * 1024,
                 self._keys,
-                is_ipv6=self._is_ipv6,
+                is_ipv6=self._upstreams.current in self._ipv6,
             )
             while not self._should_stop:
                 await self._pause(self._tick_seconds)
+                if self._nearer is not None:
+                    return ""
                 if self._fatal is not None:
                     raise self._fatal
                 link.tick()
                 self._submit()
         except (ReplicationError, DiskFull, MemoryLimit) as error:
+            self._failure = error
             return f"{error}; {link.hint}" if link.hint else str(error)
         finally:
             link.close()
@@ -334,6 +398,9 @@ class Subscriber:
         if self._follower.peers != self._peers:
             self._peers = self._follower.peers
             self._on_peers(self._peers)
+        if self._follower.beats != self._beats:
+            self._beats = self._follower.beats
+            self._on_beat()
         self._show()
 
     def _note_handshake(self, failed: FailedHandshake) -> None:
@@ -377,170 +444,6 @@ class Subscriber:
         self._board.show(status)
 
 
-class _Link:
-    """One pair of sockets, from their connecting to their end.
-
-    Attributes:
-        hint: Why nothing may be heard, where a handshake told; empty otherwise.
-        wants_other_key: The link failed because the master has another key than the current one.
-        has_heard_nothing: Not one message has come.
-    """
-
-    def __init__(
-        self,
-        follower: Follower,
-        show: Callable[[], None],
-        wake: Callable[[], None],
-        note_handshake: Callable[[FailedHandshake], None],
-        master_keys: MasterKeys,
-    ) -> None:
-        """
-        Args:
-            follower: Decides what to do with what arrives.
-            show: Called when that may have changed the status.
-            wake: Called when the link has failed; the next `tick` says why.
-            note_handshake: Told of each that failed.
-            master_keys: The master's key is the current one of these, or another one.
-        """
-        self.hint = ""
-        self.wants_other_key = False
-        self.has_heard_nothing = True
-        self._note_handshake = note_handshake
-        self._master_keys = master_keys
-        self._follower = follower
-        self._show = show
-        self._wake = wake
-        self._failure: Exception | None = None
-        self._sockets: Sockets | None = None
-        self._pace = Pace()
-        self._gathering: asyncio.TimerHandle | None = None
-
-    def open(
-        self,
-        stream_address: str,
-        sync_address: str,
-        buffer_bytes: int,
-        keys: Keys | None,
-        *,
-        is_ipv6: bool,
-    ) -> None:
-        """Connect.
-
-        Args:
-            is_ipv6: Whether names stand for addresses of IPv6.
-
-        Raises:
-            ReplicationError: An address can't be used.
-        """
-        self._sockets = Sockets(buffer_bytes, keys, self._handshake_failed, self._was_cut)
-        self._follower.connect(time.monotonic_ns())
-        key = self._master_keys.current
-        self._sync: Endpoint = self._sockets.connect_sync(
-            sync_address, partial(self._take, self._receive), self._settle_in_time, key,
-            is_ipv6=is_ipv6,
-        )  # fmt: skip
-        self._stream: Endpoint = self._sockets.connect_stream(
-            stream_address, partial(self._take, self._hear), self._settle_in_time, key,
-            is_ipv6=is_ipv6,
-        )  # fmt: skip
-        self._sockets.keep_doors()
-
-    def tick(self) -> None:
-        """Look at the clock, after everything at hand was read: a held-up loop is no silence.
-
-        Raises:
-            ReplicationError: The link has failed.
-            SynapError: The log has.
-        """
-        self._stream.drain()
-        self._sync.drain()
-        if self._failure is not None:
-            raise self._failure
-        self._follower.tick(time.monotonic_ns())
-        self._flush()
-        self._show()
-
-    def send_soon(self) -> None:
-        """Send what the follower wants to say now; nothing where the link is down."""
-        self._guard(self._flush)
-
-    def close(self) -> None:
-        """Drop both sockets."""
-        self._stop_gathering()
-        if self._sockets is not None:
-            self._sockets.close()
-            self._sockets = None
-
-    def _handshake_failed(self, failed: FailedHandshake) -> None:
-        self._note_handshake(failed)
-        if self._failure is not None:
-            return
-        self.hint = failed.reason
-        self.wants_other_key = failed.is_other_key and self._master_keys.has_others
-        if failed.is_final or self.wants_other_key:
-            self.hint = ""
-            self._failure = HandshakeFailed(failed.reason)
-            self._wake()
-
-    def _was_cut(self, why: str) -> None:
-        if self._failure is None:
-            self._failure = LinkLost(f"the master was cut off: {why}")
-            self._wake()
-
-    def _take(self, handle: Callable[[list[bytes], int], None], parts: list[bytes], _: str) -> None:
-        self.hint = ""
-        self.has_heard_nothing = False
-        self._guard(partial(handle, parts, time.monotonic_ns()))
-
-    def _hear(self, parts: list[bytes], now_ns: int) -> None:
-        self._follower.hear(*messages.stream.decode(parts), now_ns)
-
-    def _receive(self, parts: list[bytes], now_ns: int) -> None:
-        self._follower.receive(*messages.answers.decode(parts), now_ns)
-
-    def _settle_in_time(self) -> None:
-        """Settle now, or when enough was gathered; what the master waits for leaves at once."""
-        wait_seconds = self._pace.wait_seconds(time.monotonic())
-        if self._follower.outbox or not wait_seconds:
-            self._settle()
-        elif self._gathering is None:
-            loop = asyncio.get_running_loop()
-            self._gathering = loop.call_later(wait_seconds, self._settle)
-
-    def _settle(self) -> None:
-        self._stop_gathering()
-        began = time.monotonic()
-        self._guard(self._settle_all)
-        self._pace.appended(began, time.monotonic())
-
-    def _stop_gathering(self) -> None:
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-
-    def _settle_all(self) -> None:
-        if self._follower.settle(time.monotonic_ns()):
-            asyncio.get_running_loop().call_soon(self._settle)
-        self._flush()
-        self._show()
-
-    def _flush(self) -> None:
-        outbox = self._follower.outbox
-        for request in outbox:
-            self._sync.send(messages.encode(request))
-        outbox.clear()
-
-    def _guard(self, step: Callable[[], None]) -> None:
-        # A callback of the loop has nobody to raise to, so `tick` does it.
-        if self._failure is not None or self._sockets is None:
-            return
-        try:
-            step()
-        except Exception as error:
-            self._failure = error
-            self._wake()
-
-
 def _tell(status: FollowerStatus) -> None:
     level = logging.WARNING if status.state in _TROUBLES else logging.INFO
     logger.log(
@@ -556,6 +459,15 @@ def _tell(status: FollowerStatus) -> None:
             "epoch": status.epoch,
         },
     )
+
+
+def _patience_ms(timeout_secs: int, upstreams: Upstreams) -> int:
+    """Return how long a relay may be without a master; 0 for ever, where there is no other."""
+    return timeout_secs * 1000 if len(upstreams) > 1 else 0
+
+
+def _do_nothing() -> None:
+    """Nobody follows this node."""
 
 
 def _tell_nobody(peers: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from synap.addresses import reachable_address, reachable_url
+from synap.addresses import reachable_address
 from synap.config.membership import check_membership
 from synap.errors import (
     LogError,
@@ -31,27 +31,27 @@ from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
 from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
+from synap.replication.publishing.told import facts_of, tell_answer
 from synap.replication.publishing.transfers import ReadableLog, Reader, share_bytes
 from synap.replication.record_asking import Found, RecordAsking
 from synap.replication.rules import messages
+from synap.replication.rules.ancestry import Ancestry
 from synap.replication.rules.crowd import Seat
 from synap.replication.rules.line_limit import LineLimit
 from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.mending import Damage
 from synap.replication.rules.messages import (
-    DIVERGED,
-    NEEDS_FULL_RESYNC,
     Answer,
     Hello,
     Published,
     RecordLoan,
     encode,
 )
-from synap.replication.rules.plan import CatchUp, Diverged, Plan
+from synap.replication.rules.plan import Diverged
 from synap.replication.rules.progress import NS_PER_MS
 from synap.replication.rules.record_copies import Records
+from synap.replication.rules.relay import RelayMaster
 from synap.replication.rules.restart import Restart
-from synap.replication.rules.roster import ReplicaProgress
 from synap.replication.transport.curve import load_keys
 from synap.replication.transport.handshakes import FailedHandshake, HandshakeLog
 from synap.replication.transport.sockets import ListeningEndpoint, Sockets
@@ -146,9 +146,11 @@ class Publisher:
         count: Count,
         clock_ms: Callable[[], int] | None = None,
         records: Records | None = None,
+        above: Callable[[], Ancestry | None] | None = None,
     ) -> None:
         """
         Args:
+            above: On a relay, tells of the nodes above it; None on a master.
             records: The live store, for replicas; None where they get nothing of it.
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
                 machine's.
@@ -182,22 +184,19 @@ class Publisher:
             max_lag_ms=replication.max_lag_ms,
             largest_streamed_bytes=replication.buffer_size_kb * 1024,
         )
-        self._master = Master(
-            log,
-            self._options,
-            MasterHooks(
-                send=self._send,
-                look_up=self._look_up,
-                complain=self._complain,
-                on_ack=self._hear_ack,
-                on_higher_epoch=self._hear_higher_epoch,
-                on_restart_over=self._end_restart,
-                is_known=self._is_known,
-                on_loan=self._hear_loan,
-                records=records,
-            ),
-            self._restart(known),
+        hooks = MasterHooks(
+            send=self._send,
+            look_up=self._look_up,
+            complain=self._complain,
+            on_ack=self._hear_ack,
+            on_higher_epoch=self._hear_higher_epoch,
+            on_restart_over=self._end_restart,
+            is_known=self._is_known,
+            on_loan=self._hear_loan,
+            records=records,
         )
+        self._relay = None if above is None else RelayMaster(log, self._options, hooks, above)
+        self._master = self._relay or Master(log, self._options, hooks, self._restart(known))
         self._asking: RecordAsking | None = None
         self._lines = LineLimit()
         self._complained_ns = -_COMPLAIN_EVERY_NS
@@ -272,12 +271,26 @@ class Publisher:
         # What subscribers say of themselves can be forged; a replica that said hello is known.
         if not (self._has_subscribers or self._master.replica_count):
             return
-        bulk = frame.encoded if isinstance(message, Published) else None
-        self._stream.send(encode(message, bulk))
+        if message is not None:
+            bulk = frame.encoded if isinstance(message, Published) else None
+            self._stream.send(encode(message, bulk))
+
+    def relay(self, frames: Sequence[Frame]) -> None:
+        """On a relay, publish what was appended, and answer those who waited for it."""
+        for frame in frames:
+            self.publish(frame)
+        if self._relay is not None:
+            self._relay.look_at_waiting()
+
+    def beat(self) -> None:
+        """Send a heartbeat now; the next one comes an interval later."""
+        if self._is_running:
+            self._beat_timer.cancel()
+            self._beat()
 
     def replicas(self) -> tuple[ReplicaFacts, ...]:
         """Return every replica that was heard since the start, by name."""
-        return tuple(map(_facts, self._master.replicas(time.monotonic_ns())))
+        return tuple(map(facts_of, self._master.replicas(time.monotonic_ns())))
 
     def awaited(self) -> tuple[AwaitedFacts, ...]:
         """Return the replicas that this master waits for before it takes writes."""
@@ -347,7 +360,9 @@ class Publisher:
         self._beat_timer = self._loop.call_later(interval, self._beat)
 
     def _send_heartbeat(self) -> None:
-        self._stream.send(encode(self._master.heartbeat(self._clock_ms())))
+        message = self._master.heartbeat(self._clock_ms())
+        if message is not None:
+            self._stream.send(encode(message))
 
     def _hear_subscription(self, parts: list[bytes], address: str) -> None:
         # A new subscriber needs a heartbeat to begin, and need not wait for the next one.
@@ -408,12 +423,14 @@ class Publisher:
                 self._note_replica(hello, address)
             self._warn_of_twins(hello.replica, address)
             if self._lines.allows(address, time.monotonic_ns()):
-                _tell(hello, address, answer)
+                tell_answer(hello, address, answer)
 
         self._reader.read(position_there, deliver)
 
     def _tell_of_no_answer(self, hello: Hello, address: str) -> None:
-        if hello.position.offset > self._log.position.offset:
+        if self._relay is not None and self._relay.is_waiting(hello.replica):
+            why, action = "holds what this relay has not got yet, and waits for it", "ahead"
+        elif hello.position.offset > self._log.position.offset:
             why = f"holds entries up to offset {hello.position.offset}, which this log lost"
             action = "recall"
         else:
@@ -435,6 +452,9 @@ class Publisher:
             )  # fmt: skip
 
     def _note_replica(self, hello: Hello, address: str) -> None:
+        if not hello.votes:
+            # A restart need not ask it, nor a rival know it: it follows relays.
+            return
         if not hello.sync_address:
             self._hooks.on_replica(hello.replica, "", self._master.seats())
             return
@@ -490,35 +510,6 @@ class Publisher:
                 "a violation by %s: %s", address or "somebody", violation,
                 extra={"action": "violation", "violations": self.violations},
             )  # fmt: skip
-
-
-def _facts(replica: ReplicaProgress) -> ReplicaFacts:
-    return ReplicaFacts(
-        id=replica.id,
-        address=replica.address,
-        offset=replica.offset,
-        lag_entries=replica.lag_entries,
-        lag_ms=replica.lag_ms,
-        status=replica.status.value,
-        last_ack=replica.last_ack_ms,
-        url=reachable_url(replica.url, replica.address),
-        note=replica.note,
-    )
-
-
-def _tell(hello: Hello, address: str, answer: Plan) -> None:
-    fields = {"replica": hello.replica, "offset": hello.position.offset}
-    if isinstance(answer, CatchUp):
-        logger.info(
-            "replica %s at %s joins at %s", hello.replica, address, hello.position,
-            extra={"action": "catch_up", **fields},
-        )  # fmt: skip
-    else:
-        action = DIVERGED if isinstance(answer, Diverged) else NEEDS_FULL_RESYNC
-        logger.warning(
-            "replica %s at %s is refused: %s", hello.replica, address, answer.reason,
-            extra={"action": action, **fields},
-        )  # fmt: skip
 
 
 def _wall_ms() -> int:

@@ -7,9 +7,12 @@
     master_clock  what a replica takes for the time
     pace          when a replica appends what it has heard
     follower_io   what a follower is told and tells
+    ancestry      what a replica knows of the nodes above it
+    follower_stage  how far a follower is with its master
     follower      the replica's side as a state machine
     resync        its full resync
     master        the other side
+    relay         the same on a replica that has replicas
     roster        what a master knows of its replicas
     crowd         which name goes for another one
     turns         who gets the next place for a full resync

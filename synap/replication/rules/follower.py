@@ -15,8 +15,6 @@ Source: docs/protocol.md, "The replica's states"; after the ZeroMQ guide's Clone
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 from synap.errors import (
     FrameCorrupt,
     LinkLost,
@@ -24,11 +22,14 @@ from synap.errors import (
     OffsetGap,
     ProtocolViolation,
     StaleEpoch,
+    UpstreamOrphaned,
 )
 from synap.frame import VERSION, Frame
 from synap.position import NO_HISTORY, START, Lineage, Position
 from synap.replication.rules import messages, plan
+from synap.replication.rules.ancestry import Ancestry, Way
 from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
+from synap.replication.rules.follower_stage import Stage, Transfer
 from synap.replication.rules.lag import Lag, lag_ms
 from synap.replication.rules.master_clock import MasterClock
 from synap.replication.rules.messages import (
@@ -75,54 +76,8 @@ _REFUSED_STATES = {
 }
 
 
-class _Stage(Enum):
-    """How far the follower is with its master.
-
-    DOWN ◄─────────────── from every stage, when the link is given up
-      │ a link
-      v
-    LISTENING ──────────► SYNCING     where a snapshot is just being put in place
-      │ a heartbeat         │  ▲
-      v                     v  │ refused, and a snapshot mends it
-    GREETED ◄───────────── hello, again: snapshot in place, wanted, new history, time
-      │ welcome   │ refused
-      v           v
-    JOINED ─────► REFUSED             where the master has no longer what is missing
-
-    GREETED ──► LENDING ──► JOINED    where the master lacks what this log holds
-    """
-
-    # No link: there is nobody to hear and nobody to tell.
-    DOWN = auto()
-    # A new link that may be deaf yet: nothing is said before a heartbeat shows that it is live.
-    LISTENING = auto()
-    # The hello is on its way or answered soon; what the stream brings is kept for after a welcome.
-    GREETED = auto()
-    # The master does not serve this log as it is. The log stays, the stream is not kept, and after
-    # a while the hello is said again.
-    REFUSED = auto()
-    # The master lost the end of its log and has it back from here; it welcomes this replica then.
-    LENDING = auto()
-    # A snapshot is fetched or put in place; nothing is appended, the stream is not kept.
-    SYNCING = auto()
-    # The log is the master's, up to its end: it takes what the stream brings, fetches what is
-    # missing, and tells how far it is.
-    JOINED = auto()
-
-
 # Stages in which a hello was answered, but in GREETED: that one's answer is still to come.
-_GREETS_AGAIN = (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING, _Stage.LENDING)
-
-
-class _Transfer:
-    """The fetch under way: chunks of one request, numbered from 0 on."""
-
-    def __init__(self, missing_until: int, request: int, now_ns: int) -> None:
-        self.until_offset = missing_until
-        self.request = request
-        # The chunk that comes next, and when the one before it came.
-        self.sequence = 0
-        self.moved_ns = now_ns
+_GREETS_AGAIN = (Stage.JOINED, Stage.REFUSED, Stage.SYNCING, Stage.LENDING)
 
 
 class Follower:
@@ -134,6 +89,7 @@ class Follower:
             tells `done` what became of each.
         peers: Where the master's other replicas would be as masters, this one too; as told last.
         pieces: What the master answered to `ask_record` and `ask_digest`; the caller takes it out.
+        beats: Heartbeats heard, and welcomes; a relay sends one of its own for each.
         gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
     """
 
@@ -157,14 +113,15 @@ class Follower:
         self.outbox: list[Request] = []
         self.pieces: list[RecordPiece | Digest] = []
         self.gaps = 0
+        self.beats = 0
         self.peers: tuple[str, ...] = ()
         self._records = records
         self._master_mends = False
         self._log = log
         self._options = options
 
-        # The link. `_stage` is set by the transitions alone; see `_Stage`.
-        self._stage = _Stage.DOWN
+        # The link. `_stage` is set by the transitions alone; see `Stage`.
+        self._stage = Stage.DOWN
         # Why the last link was given up; empty once the master is heard on the next.
         self._loss = ""
         # When this link began; the master was last heard, on whatever link; the last hello was
@@ -181,6 +138,12 @@ class Follower:
         self._master_url = ""
         # What replicas hold of this log, as it told last; empty while that is not known.
         self._held: tuple[int, ...] | None = ()
+        # Its name, and by whom it is heard. Kept over links, for those that follow this node; empty
+        # until this node was welcome somewhere.
+        self._master = ""
+        self._way = Way(options.replica, options.patience_ms * NS_PER_MS)
+        # Whether a relay may be without a master for as long as it likes.
+        self._is_patient = not options.patience_ms
         # Why it does not serve this log. Kept over links and in GREETED, until it says otherwise:
         # set in REFUSED, empty in JOINED.
         self._refusal = Refusal("")
@@ -191,7 +154,7 @@ class Follower:
         # and all are of `_history`.
         self._buffer = StreamBuffer(STREAM_BUFFER_BYTES)
         # None but in JOINED; one fetch at a time.
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         # Where the master's log ended when it said welcome, and whether this one ever got there
         # since: false but in JOINED.
         self._target_offset = 0
@@ -269,7 +232,7 @@ class Follower:
             ProtocolViolation: Frames of the stream do not follow this log.
             DiskFull, MemoryLimit, WalFailed: The log could not take them.
         """
-        if self._stage is not _Stage.JOINED:
+        if self._stage is not Stage.JOINED:
             return False
         frames = self._buffer.take(self._log.position.offset, APPEND_BYTES)
         if frames:
@@ -292,7 +255,7 @@ class Follower:
         self._refusal = Refusal("")
         self._held = ()
         self._lag.apply(job.offer.position.offset, job.offer.time_ms)
-        if self._stage is _Stage.SYNCING:
+        if self._stage is Stage.SYNCING:
             self._say_hello(now_ns)
 
     def accept(self, now_ns: int) -> None:
@@ -303,22 +266,26 @@ class Follower:
         """
         is_diverged = self._refusal.reason == messages.DIVERGED
         # It asks again every now and then, and is no less diverged until the answer is here.
-        is_refused = self._stage in (_Stage.REFUSED, _Stage.GREETED)
+        is_refused = self._stage in (Stage.REFUSED, Stage.GREETED)
         if not is_refused or not is_diverged or not self._options.can_resync:
             raise NothingToAccept
         self._accepted = self._refusal.lineage[-1:]
-        if self._stage is _Stage.REFUSED:
+        if self._stage is Stage.REFUSED:
             self._say_hello(now_ns)
+
+    def be_patient(self) -> None:
+        """Stay with a relay that has no master: no other one has. Ends when one is heard of."""
+        self._is_patient = True
 
     def seal(self) -> None:
         """Acknowledge nothing more to a master that the log's seal, which is new, has ended."""
-        if self._stage is _Stage.DOWN or not self._is_sealed():
+        if self._stage is Stage.DOWN or not self._is_sealed():
             return
         self._become_sealed()
 
     def ask_digest(self, space: int, after: bytes, until: bytes, limit: int) -> int | None:
         """Ask the master for the sum over a range; return as `ask_record` does."""
-        if self._stage is not _Stage.JOINED or not self._master_mends:
+        if self._stage is not Stage.JOINED or not self._master_mends:
             return None
         request = self._next_request()
         self.outbox.append(FetchDigest(request, space, after, until, limit))
@@ -331,7 +298,7 @@ class Follower:
 
         None where it can't be asked now: this log is not known to be a beginning of its log.
         """
-        if self._stage is not _Stage.JOINED or not self._master_mends:
+        if self._stage is not Stage.JOINED or not self._master_mends:
             return None
         request = self._next_request()
         self.outbox.append(FetchRecord(request, space, key, at_byte, is_doubted))
@@ -343,9 +310,9 @@ class Follower:
         Returns:
             Whether that is under way.
         """
-        if self._stage is _Stage.SYNCING:
+        if self._stage is Stage.SYNCING:
             return True
-        if self._stage is not _Stage.JOINED or not self._options.can_resync:
+        if self._stage is not Stage.JOINED or not self._options.can_resync:
             return False
         self._refusal = Refusal(messages.NEEDS_FULL_RESYNC, why, url=self._master_url)
         self._become_syncing()
@@ -363,16 +330,17 @@ class Follower:
             heard_ns = max(self._contact_ns, self._began_ns)
             raise LinkLost(f"heard nothing for {(now_ns - heard_ns) // NS_PER_MS} ms")
         answer_ns = max(3 * self._interval_ns, _LEAST_ANSWER_NS)
-        if self._stage is _Stage.GREETED and now_ns - self._greeted_ns > answer_ns:
+        if self._stage is Stage.GREETED and now_ns - self._greeted_ns > answer_ns:
             raise LinkLost("the sync address does not answer the hello")
-        if self._stage is _Stage.LENDING and now_ns - self._lent_ns > answer_ns:
+        if self._stage is Stage.LENDING and now_ns - self._lent_ns > answer_ns:
             raise LinkLost("the master no longer asks for what it lost")
         if self._transfer is not None and now_ns - self._transfer.moved_ns > answer_ns:
             raise LinkLost("the catch-up makes no progress")
-        if self._stage is _Stage.SYNCING:
+        if self._stage is Stage.SYNCING:
             self._resync.tick(now_ns, answer_ns)
+        self._look_above(now_ns)
         rejoin_ns = self._options.rejoin_ms * NS_PER_MS
-        if self._stage is _Stage.REFUSED and now_ns - self._greeted_ns > rejoin_ns:
+        if self._stage is Stage.REFUSED and now_ns - self._greeted_ns > rejoin_ns:
             self._say_hello(now_ns)
 
     def status(self, now_ns: int) -> FollowerStatus:
@@ -380,14 +348,14 @@ class Follower:
         lineage = self._log.lineage
         state = self._state(now_ns)
         detail = self._refusal.detail
-        if self._stage is _Stage.LENDING:
+        if self._stage is Stage.LENDING:
             detail = "the master has lost the end of its log and gets it back from this replica"
         return FollowerStatus(
             state=state,
             reason=self._refusal.reason,
             note=detail or (self._loss if state is LinkState.DISCONNECTED else ""),
             position=self._log.position,
-            master_offset=self._lag.master_offset,
+            master_offset=self._lag.known_offset,
             history=lineage[-1].history if lineage else NO_HISTORY,
             epoch=lineage[-1].epoch if lineage else 0,
             master_url=self._master_url,
@@ -399,31 +367,55 @@ class Follower:
             has_synced=self._log.has_synced,
             clock_offset_ns=self._clock.offset_ns,
             held=self._held,
+            hops=self._way.hops,
+            path=self._way.path,
+        )
+
+    def ancestry(self, now_ns: int) -> Ancestry | None:
+        """Return what those that follow this node are told of the nodes above it.
+
+        None where there is nothing to follow: no master was heard since the start, or a snapshot
+        takes the log's place just now.
+        """
+        if not self._master or not self._clock.offset_ns or self._resync.is_installing:
+            return None
+        since_ns = self._lag.since_ns(self._log.position.offset)
+        return Ancestry(
+            path=self._way.path,
+            master=self._master,
+            url=self._master_url,
+            peers=self.peers,
+            clock_ms=max(0, now_ns + self._clock.offset_ns) // NS_PER_MS,
+            interval_ms=self._interval_ns // NS_PER_MS,
+            age_ms=max(0, now_ns - self._fresh_ns) // NS_PER_MS,
+            known_offset=max(self._lag.known_offset, self._log.position.offset),
+            lag_ms=max(0, now_ns - since_ns) // NS_PER_MS if since_ns else 0,
+            held=self._held,
         )
 
     # Transitions: each forgets what its stage must not keep, and nothing else sets the stage.
 
     def _become_down(self, reason: str) -> None:
         self._forget_link()
-        self._stage = _Stage.DOWN
+        self._stage = Stage.DOWN
         self._loss = reason
 
     def _become_listening(self, now_ns: int) -> None:
         self._forget_link()
-        self._stage = _Stage.LISTENING
+        self._stage = Stage.LISTENING
         self._began_ns = now_ns
 
     def _become_greeted(self, now_ns: int) -> None:
         """Keep what the stream brought, and why the master refused: neither is out of date yet."""
         self._stop_following()
         self._resync.halt()
-        self._stage = _Stage.GREETED
+        self._stage = Stage.GREETED
         self._greeted_ns = now_ns
 
     def _become_refused(self, refusal: Refusal) -> None:
         self._stop_following()
         self._buffer.clear()
-        self._stage = _Stage.REFUSED
+        self._stage = Stage.REFUSED
         self._refusal = refusal
         self._master_url = refusal.url or self._master_url
 
@@ -443,21 +435,23 @@ class Follower:
 
     def _become_lending(self, now_ns: int) -> None:
         """Keep what the stream brought: a welcome or another hello follows."""
-        self._stage = _Stage.LENDING
+        self._stage = Stage.LENDING
         self._lent_ns = now_ns
 
     def _become_syncing(self) -> None:
         """Keep why the master refused, which shows until the snapshot is in place."""
         self._stop_following()
         self._buffer.clear()
-        self._stage = _Stage.SYNCING
+        self._stage = Stage.SYNCING
 
     def _become_joined(self, master_offset: int, now_ns: int) -> None:
         """Keep what the stream brought since the hello: the catch-up ends where it begins."""
         self._stop_following()
-        self._stage = _Stage.JOINED
+        self._stage = Stage.JOINED
         self._refusal = Refusal("")
         self._target_offset = master_offset
+        # Those that follow this node learn of the reign without waiting.
+        self.beats += 1
         self._note_contact(now_ns)
 
     def _stop_following(self) -> None:
@@ -480,13 +474,13 @@ class Follower:
 
     def _state(self, now_ns: int) -> LinkState:
         refused = _REFUSED_STATES.get(self._refusal.reason)
-        if self._stage in (_Stage.DOWN, _Stage.LISTENING) or self._is_silent(now_ns):
+        if self._stage in (Stage.DOWN, Stage.LISTENING) or self._is_silent(now_ns):
             if refused is LinkState.DIVERGED:
                 return refused
             return LinkState.DISCONNECTED if self._loss else LinkState.CONNECTING
-        if self._stage is _Stage.SYNCING:
+        if self._stage is Stage.SYNCING:
             return LinkState.SYNCING
-        if self._stage is not _Stage.JOINED:
+        if self._stage is not Stage.JOINED:
             return refused or LinkState.CONNECTING
         if not self._is_level:
             return LinkState.CATCHING_UP
@@ -504,14 +498,16 @@ class Follower:
     def _note_contact(self, now_ns: int) -> None:
         self._contact_ns = now_ns
         # What a master says that does not serve this log makes nothing in it younger.
-        if self._stage is _Stage.JOINED:
-            self._fresh_ns = now_ns
+        if self._stage is Stage.JOINED:
+            self._fresh_ns = max(self._fresh_ns, self._way.fresh_ns(now_ns))
 
     def _hear_heartbeat(self, beat: Heartbeat, now_ns: int) -> None:
+        self._way.hear(beat, now_ns)
+        self.beats += 1
         self._note_contact(now_ns)
         own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
         self._interval_ns = max(own_ns, beat.interval_ms * NS_PER_MS)
-        is_new = self._stage is _Stage.LISTENING or beat.history != self._history
+        is_new = self._stage is Stage.LISTENING or beat.history != self._history
         if is_new:
             self._clock.begin_link()
         self._clock.hear(beat.clock_ms, now_ns)
@@ -525,26 +521,28 @@ class Follower:
             self._loss = ""
             self._buffer.clear()
             self._greet(now_ns)
-        if self._refusal.reason == messages.SEALED and self._stage is _Stage.REFUSED:
+        if self._refusal.reason == messages.SEALED and self._stage is Stage.REFUSED:
             return
         offset = self._log.position.offset
         if beat.last_offset > max(self._lag.master_offset, offset):
             self._lag.hear_unseen(beat.last_offset, beat.clock_ms, now_ns)
-            if self._stage is _Stage.JOINED:
+            if self._stage is Stage.JOINED:
                 self.gaps += 1
         else:
             # A catch-up may have gone ahead of heartbeats that wait in the queue.
             self._lag.reach(beat.last_offset)
-        if self._stage is _Stage.JOINED:
+        if beat.known_offset > beat.last_offset:
+            self._lag.hear_of(beat.known_offset, max(1, now_ns - beat.lag_ms * NS_PER_MS))
+        if self._stage is Stage.JOINED:
             self._held = beat.held
             self._look_level(now_ns)
-        if self._stage in (_Stage.JOINED, _Stage.REFUSED, _Stage.SYNCING):
+        if self._stage in (Stage.JOINED, Stage.REFUSED, Stage.SYNCING):
             self._acknowledge(now_ns)
 
     def _hear_frame(self, message: Published, bulk: bytes, now_ns: int) -> None:
         if message.history != self._history:
             return
-        if self._stage in (_Stage.REFUSED, _Stage.SYNCING):
+        if self._stage in (Stage.REFUSED, Stage.SYNCING):
             self._note_contact(now_ns)
             return
         frames = read_frames(bulk)
@@ -553,7 +551,7 @@ class Follower:
             if frame.last_offset <= self._log.position.offset:
                 continue
             expected = max(self._lag.master_offset, self._log.position.offset) + 1
-            if frame.first_offset > expected and self._stage is _Stage.JOINED:
+            if frame.first_offset > expected and self._stage is Stage.JOINED:
                 self.gaps += 1
             self._lag.hear(frame.last_offset, now_ns)
             self._buffer.keep(frame)
@@ -578,13 +576,13 @@ class Follower:
         hello = Hello(
             own.replica, position, lineage, own.url,
             sync_address=own.sync_address, format=VERSION, lends=True,
-            mends=self._records is not None,
+            mends=self._records is not None, votes=own.votes,
         )  # fmt: skip
         self.outbox.append(hello)
 
     def _receive_welcome(self, welcome: Welcome, now_ns: int) -> None:
         self.peers = welcome.peers or self.peers
-        if self._stage not in (_Stage.GREETED, _Stage.LENDING):
+        if self._stage not in (Stage.GREETED, Stage.LENDING):
             return
         self._master_url = welcome.url
         self._master_mends = welcome.mends
@@ -595,6 +593,7 @@ class Follower:
             return
         own = self._log.position
         lineage = self._log.lineage
+        self._look_behind(welcome.lineage, welcome.position)
         objection = plan.objection(own, lineage, welcome.lineage, welcome.position)
         if objection is not None:
             self._become_refused(
@@ -611,6 +610,7 @@ class Follower:
             return
         if welcome.lineage != lineage:
             self._adopt(welcome.lineage)
+        self._master = welcome.master
         self._become_joined(welcome.position.offset, now_ns)
         self._lag.reach(welcome.position.offset)
         self._look_level(now_ns)
@@ -623,7 +623,7 @@ class Follower:
 
     def _lend(self, recall: Recall, now_ns: int) -> None:
         """Send what the master asks for of its own log, as much as it gave credit for."""
-        if self._stage not in (_Stage.GREETED, _Stage.LENDING):
+        if self._stage not in (Stage.GREETED, Stage.LENDING):
             return
         self._note_contact(now_ns)
         self._become_lending(now_ns)
@@ -642,7 +642,7 @@ class Follower:
 
     def _lend_record(self, recall: RecallRecord) -> None:
         """Give the master what this node has of a record, where that is a state of its log."""
-        if self._stage is _Stage.JOINED and self._records is not None:
+        if self._stage is Stage.JOINED and self._records is not None:
             self.outbox.append(loan_of(recall, self._records.look(recall.space, recall.key)))
 
     def _receive_refusal(self, refusal: Refusal, now_ns: int) -> None:
@@ -650,13 +650,14 @@ class Follower:
             if not self._resync.take_refusal(refusal, now_ns):
                 self._receive_transfer_refusal(refusal)
         elif refusal.reason in (messages.NEEDS_FULL_RESYNC, messages.DIVERGED):
-            if self._stage in (_Stage.GREETED, _Stage.LENDING):
+            if self._stage in (Stage.GREETED, Stage.LENDING):
+                self._look_behind(refusal.lineage, refusal.position)
                 self._mend(refusal, now_ns)
         elif refusal.reason == messages.HELLO_WANTED:
             # One hello answers any number of these: the ones after it meet the stage GREETED.
             if self._stage in _GREETS_AGAIN:
                 self._greet(now_ns)
-        elif self._stage in (_Stage.GREETED, _Stage.LENDING):
+        elif self._stage in (Stage.GREETED, Stage.LENDING):
             raise LinkLost(f"the master refuses the hello: {refusal.reason} {refusal.detail}")
 
     def _receive_transfer_refusal(self, refusal: Refusal) -> None:
@@ -666,6 +667,27 @@ class Follower:
             self._become_refused(refusal)
         else:
             raise LinkLost(f"the master refuses the catch-up: {refusal.reason} {refusal.detail}")
+
+    def _look_above(self, now_ns: int) -> None:
+        """Leave a relay that has been without a master for too long, where another may have one."""
+        if self._stage in (Stage.DOWN, Stage.LISTENING):
+            return
+        if not self._way.is_orphaned(now_ns):
+            self._is_patient = not self._options.patience_ms
+        elif not self._is_patient:
+            raise UpstreamOrphaned(f"{self._way.path[-1]} there hears no master itself")
+
+    def _look_behind(self, lineage: Lineage, position: Position) -> None:
+        """Leave a relay that lacks what this log holds of the master's.
+
+        It is no less right for that, and gets it from above: nothing here is to be put aside.
+
+        Raises:
+            LinkLost: It is one.
+        """
+        log = self._log
+        if self._way.is_relayed and plan.is_behind(log.position, log.lineage, lineage, position):
+            raise LinkLost(f"{self._way.path[-1]} there has not yet what this node holds")
 
     def _mend(self, refusal: Refusal, now_ns: int) -> None:
         """Begin a full resync where the refusal is one that a snapshot mends by the rules."""
@@ -692,7 +714,7 @@ class Follower:
 
     def _fetch(self, until_offset: int, now_ns: int) -> None:
         request = self._next_request()
-        self._transfer = _Transfer(until_offset, request, now_ns)
+        self._transfer = Transfer(until_offset, request, now_ns)
         after = self._log.position.offset
         self.outbox.append(Fetch(request, after, until_offset, CREDIT))
 

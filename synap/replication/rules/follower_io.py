@@ -65,6 +65,9 @@ class FollowerOptions(msgspec.Struct, frozen=True):
         rejoin_ms: Time between two hellos to a master that refuses this replica.
         can_resync: Whether somebody carries out the disk's part of a full resync.
         sync_address: Its `replication.sync_listen_address`; may be empty.
+        votes: Whether its acks may count for a quorum.
+        patience_ms: How long a relay that it follows may be without a master before it is left; 0
+            for ever.
     """
 
     replica: str
@@ -74,6 +77,8 @@ class FollowerOptions(msgspec.Struct, frozen=True):
     rejoin_ms: int
     can_resync: bool = False
     sync_address: str = ""
+    votes: bool = True
+    patience_ms: int = 0
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):
@@ -84,7 +89,7 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         reason: Why it is so, one word of the protocol; empty for nothing special.
         note: The same as a sentence for the operator.
         position: The end of the replica's log.
-        master_offset: Last offset that the master is known to have.
+        master_offset: Last offset that the master is known to have, whoever tells it.
         history: Id of the newest reign of this replica's lineage, NO_HISTORY where it has none.
         epoch: Its number, or 0.
         master_url: Where clients reach the master; empty where that is unknown.
@@ -94,6 +99,8 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         synced_ns: When (monotonic) this replica last had all that its master had; 0 for never.
         heartbeat_ns: Time between two heartbeats.
         clock_offset_ns: See `MasterClock`.
+        hops: Links between this replica and its master; 0 before anything was heard.
+        path: Names of the relays between, from the master on.
         has_synced: Whether its data was ever a whole state of its master.
         held: What replicas hold of this log, see `Heartbeat`; empty while that is not known, None
             where the master does not tell.
@@ -115,3 +122,5 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     has_synced: bool
     clock_offset_ns: int = 0
     held: tuple[int, ...] | None = ()
+    hops: int = 0
+    path: tuple[str, ...] = ()

@@ -95,6 +95,7 @@ class Lag:
 
     Attributes:
         master_offset: Last offset that the master is known to have.
+        known_offset: The same by what the nodes above tell, which may lack the end themselves.
         synced_ns: When the replica last had all that its master had; 0 for never.
     """
 
@@ -104,17 +105,18 @@ class Lag:
             applied_time_ms: The master's wall clock in the last frame applied; 0 for none.
         """
         self.master_offset = 0
+        self.known_offset = 0
         self.synced_ns = 0
         self._applied_time_ms = applied_time_ms
         self._clock = OffsetClock()
 
     def begin_link(self) -> None:
         """Forget how far the master is; the ages of what was heard of stay."""
-        self.master_offset = 0
+        self.master_offset = self.known_offset = 0
 
     def begin_reign(self) -> None:
         """Forget what was heard: what the reign before had beyond this one's log never comes."""
-        self.master_offset = 0
+        self.master_offset = self.known_offset = 0
         self._clock = OffsetClock()
 
     def hear(self, offset: int, since_ns: int) -> None:
@@ -125,6 +127,12 @@ class Lag:
     def reach(self, offset: int) -> None:
         """Learn that the master's log reaches to `offset`, which may be less than is known."""
         self.master_offset = max(self.master_offset, offset)
+        self.known_offset = max(self.known_offset, offset)
+
+    def hear_of(self, offset: int, since_ns: int) -> None:
+        """Learn that the master has entries up to `offset`, which this one's upstream lacks too."""
+        self._clock.note(offset, since_ns)
+        self.known_offset = max(self.known_offset, offset)
 
     def hear_unseen(self, offset: int, clock_ms: int, now_ns: int) -> None:
         """Learn of entries up to `offset` that the stream did not bring.
@@ -147,7 +155,7 @@ class Lag:
 
     def note_synced(self, applied_offset: int, now_ns: int) -> None:
         """Note the time where nothing that is known of is unapplied."""
-        if applied_offset >= self.master_offset:
+        if applied_offset >= self.known_offset:
             self.synced_ns = now_ns
 
     def since_ns(self, applied_offset: int) -> int:

@@ -207,15 +207,15 @@ class Master:
         self._catch_up = catch_up
         self._snapshots = snapshots
 
-    def streamed(self, frame: Frame, now_ns: int, wall_ms: int) -> Published | Heartbeat:
+    def streamed(self, frame: Frame, now_ns: int, wall_ms: int) -> Published | Heartbeat | None:
         """Return what goes into the stream for a committed frame, with the frame or without."""
         self._clock.note(frame.last_offset, now_ns)
         if len(frame.encoded) > self._options.largest_streamed_bytes:
             return self.heartbeat(wall_ms)
         return Published(self._log.lineage[-1].history)
 
-    def heartbeat(self, wall_ms: int) -> Heartbeat:
-        """Return what the master tells of itself."""
+    def heartbeat(self, wall_ms: int) -> Heartbeat | None:
+        """Return what the master tells of itself; None on a relay that has nothing to tell."""
         reign = self._log.lineage[-1]
         return Heartbeat(
             reign.history, reign.epoch, self._log.position.offset, wall_ms,
@@ -426,9 +426,7 @@ class Master:
     def _take_hello(self, peer: bytes, address: str, hello: Hello) -> None:
         if peer in self._greeting:
             return
-        epoch = epoch_above(hello.lineage, self._log.lineage, from_master=hello.is_master)
-        if epoch:
-            self._hooks.on_higher_epoch(epoch)
+        self._hear_epoch(hello)
         if hello.is_master:
             url = self._options.url
             self._hooks.send(peer, Refusal(DIVERGED, "this node has heard of the reign", url=url))
@@ -438,6 +436,11 @@ class Master:
             return
         self._greeting.add(peer)
         self._hooks.look_up(peer, address, hello)
+
+    def _hear_epoch(self, hello: Hello) -> None:
+        epoch = epoch_above(hello.lineage, self._log.lineage, from_master=hello.is_master)
+        if epoch:
+            self._hooks.on_higher_epoch(epoch)
 
     def _give_record(self, peer: bytes, wanted: FetchRecord) -> None:
         records = self._hooks.records

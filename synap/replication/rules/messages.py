@@ -54,6 +54,8 @@ _MAX_OFFSET = 2**63 - 1
 _MAX_INTERVAL_MS = 3_600_000
 # Of a master that are told of each other.
 MAX_PEERS = 64
+# Relays between a master and the last replica.
+MAX_HOPS = 16
 
 Offset = Annotated[int, Meta(ge=0, le=_MAX_OFFSET)]
 Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -97,6 +99,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
         format: The newest version of frames that it reads; programs before the second say none.
         lends: It answers Recall.
         mends: It answers RecallRecord.
+        votes: Its acks may count for a quorum; not where it is configured to follow a relay.
     """
 
     replica: Name
@@ -108,6 +111,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     format: int = FIRST_VERSION
     lends: bool = False
     mends: bool = False
+    votes: bool = True
 
     def __post_init__(self) -> None:
         check_name(self.replica)
@@ -467,6 +471,10 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
         interval_ms: Time to the next heartbeat at most.
         held: The last offset that one replica holds, that two hold, and so on; of the newest reign.
             None where the master does not tell, as programs before.
+        path: Names of the relays that it came by, from the master on; empty from a master.
+        age_ms: From a relay, how long ago a master that serves it was heard.
+        known_offset: From a relay, the last offset that the master is known to have.
+        lag_ms: From a relay, the age of the oldest entry that it knows of and lacks.
     """
 
     history: History
@@ -475,13 +483,21 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
     clock_ms: Milliseconds
     interval_ms: IntervalMs
     held: Annotated[tuple[Offset, ...], Meta(max_length=MAX_PEERS)] | None = None
+    path: Annotated[tuple[Name, ...], Meta(max_length=MAX_HOPS)] = ()
+    age_ms: Milliseconds = 0
+    known_offset: Offset = 0
+    lag_ms: Milliseconds = 0
+
+    def __post_init__(self) -> None:
+        for name in self.path:
+            check_name(name)
 
 
 class Published(msgspec.Struct, frozen=True, array_like=True, tag=66):
     """One frame that was just committed; the bulk part holds its bytes.
 
     Attributes:
-        history: Id of the reign that wrote it.
+        history: Id of the newest reign of the sender: on a master, of the one that wrote it.
     """
 
     history: History

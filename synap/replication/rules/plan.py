@@ -116,6 +116,20 @@ def is_ahead(replica: Position, lineage: Lineage, master: Lineage, end: Position
     return _common_offset(replica, lineage, master, unbroken) >= replica.offset
 
 
+def is_behind(replica: Position, lineage: Lineage, relay: Lineage, end: Position) -> bool:
+    """Say whether a relay lacks what a replica of the same master has, entries or a reign.
+
+    Args:
+        replica: The end of the replica's log.
+        lineage: Its reigns.
+        relay: The relay's reigns.
+        end: The end of the relay's log.
+    """
+    if is_ahead(replica, lineage, relay, end):
+        return True
+    return not set(lineage).isdisjoint(relay) and outranks(lineage, relay)
+
+
 def objection(
     own: Position, lineage: Lineage, offered: Lineage, master: Position
 ) -> Diverged | None:

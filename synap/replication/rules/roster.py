@@ -68,6 +68,7 @@ class _Replica:
     heard_wall_ms: int
     is_connected: bool = True
     mends: bool = False
+    votes: bool = True
     # The connection that this one replaced while it was alive, and where that came from. A replica
     # that reconnects never uses the old one again; another replica of the same name does.
     replaced: bytes = b""
@@ -128,7 +129,7 @@ class Roster:
         self._forget_name_of(peer)
         replica = _Replica(
             peer, address, hello.url, hello.position.offset, hello.position.epoch,
-            _state_of(answer), now_ns, wall_ms, mends=hello.mends,
+            _state_of(answer), now_ns, wall_ms, mends=hello.mends, votes=hello.votes,
         )  # fmt: skip
         if before is not None:
             _look_for_twin(replica, before, is_replaced=gone is not None)
@@ -225,7 +226,7 @@ class Roster:
 
     def holders(self) -> int:
         """Return how many replicas are connected whose acks may count for a quorum."""
-        return sum(self._is_holding(replica) for replica in self._by_id.values())
+        return sum(self._is_holding(replica) and replica.votes for replica in self._by_id.values())
 
     def progress(
         self, last_offset: int, clock: OffsetClock, now_ns: int
@@ -246,6 +247,7 @@ class Roster:
         for name, replica in self._by_id.items():
             if (
                 self._is_holding(replica)
+                and replica.votes
                 and is_known(name)
                 and quorum.counts(replica.offset, replica.epoch, lineage)
             ):

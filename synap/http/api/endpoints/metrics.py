@@ -433,7 +433,13 @@ class NodeCollector(Collector):
         lags = {replica.id: (replica.lag_entries, replica.lag_ms) for replica in details.replicas}
         if state.role == "replica":
             entries = lag_entries(view.master_offset, state.applied_offset)
-            lags = {state.name: (entries, state.lag_ms)}
+            # Those of a relay's followers are beside it, as it knows them.
+            lags[state.name] = (entries, state.lag_ms)
+            yield GaugeMetricFamily(
+                "synap_replication_hops",
+                "Links between this replica and its master; 0 before anything was heard.",
+                view.hops,
+            )
             yield GaugeMetricFamily(
                 "synap_replication_link_up",
                 "1 where the replica has its master's stream.",

@@ -84,6 +84,8 @@ _MEMBER = made_of(
     contact_ms=or_null(NATURAL),
     open=or_null(BOOLEAN),
     note=_OR_TEXT,
+    hops=or_null(NATURAL),
+    upstream=_OR_TEXT,
 )
 _REPLICATION = with_optional(
     made_of(
@@ -93,6 +95,9 @@ _REPLICATION = with_optional(
     current_offset=NATURAL,
     replicas=list_of(ref("ReplicaFacts")),
     master_address=TEXT,
+    hops=or_null(NATURAL),
+    upstream_address=_OR_TEXT,
+    path=list_of(TEXT),
     master_offset=NATURAL,
     local_offset=NATURAL,
     lag_entries=NATURAL,

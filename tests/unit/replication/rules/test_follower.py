@@ -390,7 +390,7 @@ def test_stage_is_set_by_transitions_alone():
         if isinstance(node, ast.FunctionDef) and "self._stage = " in ast.unparse(node)
     ]
     setting = {method.name for method in methods} - {"__init__"}
-    assert len(setting) == len(follower._Stage)
+    assert len(setting) == len(follower.Stage)
     assert all(name.startswith("_become_") for name in setting)
 
 
