@@ -36,8 +36,10 @@
     │   ├── Recovering             replicas are asked for what this master may have lost
     │   ├── DataDirLost            its files are no longer where it opened them
     │   ├── WritesPaused           the node is about to hand its role over; nothing changed
+    │   ├── SlotMoving             the key's slot is on its way to another cluster
     │   ├── DiskFull               no room on the disk
     │   └── MemoryLimit            the store's map or kv_store.max_memory_mb is full
+    ├── SlotElsewhere              the key's slot is another cluster's
     ├── ReadRefused                a sound read that this node can't serve now
     │   ├── Starting               the live store is not open yet
     │   ├── BackupRunning          another backup is being taken
@@ -390,6 +392,31 @@ class MemoryLimit(WriteRefused):
 
     reason = "memory_limit"
     retryable = True
+
+
+class SlotMoving(WriteRefused):
+    """The slot of this key is on its way to another cluster; nothing was changed, try again."""
+
+    reason = "slot_moving"
+    retryable = True
+
+
+class SlotElsewhere(SynapError):
+    """The slot of this key belongs to another cluster.
+
+    Attributes:
+        slot: Its number.
+        cluster: That cluster's name.
+        url: Where it is.
+    """
+
+    reason = "slot_elsewhere"
+
+    def __init__(self, slot: int, cluster: str, url: str) -> None:
+        self.slot = slot
+        self.cluster = cluster
+        self.url = url
+        super().__init__(f"slot {slot} belongs to cluster {cluster}, at {url}; nothing was done")
 
 
 class ReadRefused(SynapError):

@@ -22,6 +22,8 @@
     │   ├── IdempotencyKeyReused   the key of an Idempotency-Key belongs to another request
     │   ├── IdempotencyFull        no more requests can be remembered
     │   ├── RequestUnknown         no request with this key is remembered
+    │   ├── CrossSlot              its keys do not lie in one slot
+    │   ├── KeyMismatch            X-Synap-Key names another key
     │   ├── CommandUnknown         there is no such command
     │   └── CommandDisabled        the configuration does not allow it
     └── AccessRefused              who asks may not
@@ -196,6 +198,32 @@ class RequestUnknown(CommandError):
     """No request with this Idempotency-Key has taken effect here, or it is too long ago."""
 
     reason = "request_unknown"
+
+
+class CrossSlot(CommandError):
+    """The keys of one request must have one tag, the part in braces, so that they lie together."""
+
+    reason = "cross_slot"
+
+    def __init__(self, one: bytes, other: bytes) -> None:
+        names = " and ".join(repr(key.decode(errors="backslashreplace")) for key in (one, other))
+        super().__init__(
+            f"{names} have different tags; keys of one request must have one, the part in braces, "
+            "so that they lie in one cluster"
+        )
+
+
+class KeyMismatch(CommandError):
+    """X-Synap-Key names another key than the request; nothing was done."""
+
+    reason = "key_mismatch"
+
+    def __init__(self, key: bytes) -> None:
+        name = key.decode(errors="backslashreplace")
+        super().__init__(
+            f"X-Synap-Key has another tag than {name!r}, which the request is about; nothing was "
+            "done"
+        )
 
 
 class CommandUnknown(CommandError):

@@ -293,6 +293,7 @@ def _build_writer(
             config.idempotency.max_bytes,
         ),
         hold_seconds=server.write_timeout_ms / 1000 / 2,
+        has_slots=bool(config.sharding.slots),
     )
     status = WriterStatus(
         parts.board, data_dir, view, publisher, evictor, parts.snapshots.facts,

@@ -12,12 +12,14 @@ What a command needs, it knows itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, NoReturn, get_args
+from copy import copy
+from typing import Literal, NoReturn, Protocol, Self, get_args
 
 import msgspec
 
 from synap.commands.commands import Command
 from synap.commands.key_spans import KeySpan, apart, common
+from synap.commands.keys import Flush
 from synap.request_errors import Forbidden
 
 Action = Literal["read", "write", "delete", "admin", "all"]
@@ -53,6 +55,13 @@ ROLES: dict[str, tuple[Permission, ...]] = {
 """The roles that every node knows; the configuration may add others."""
 
 
+class KeyRule(Protocol):
+    """What may be done with which keys whoever asks: a cluster of several has some of them."""
+
+    def check(self, needs: Iterable[tuple[Action, bytes]]) -> None:
+        """Raise a SynapError where one request may not do all this with resources."""
+
+
 class Caller:
     """Somebody who asks, and what they may do.
 
@@ -66,8 +75,8 @@ class Caller:
     """
 
     __slots__ = (
-        "_beginnings", "_fitting", "_of_keys", "_on_refusal", "_readable", "id", "is_limited",
-        "name", "permissions", "within",
+        "_beginnings", "_fitting", "_of_keys", "_on_refusal", "_readable", "_rule", "id",
+        "is_limited", "name", "permissions", "within",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +94,7 @@ class Caller:
         self.name = name
         self.id = id
         self._on_refusal = on_refusal
+        self._rule: KeyRule | None = None
         self.permissions = tuple(permissions)
         self.within = within
         # Patterns by their actions: all in parts; of those that end in their only `*`, the rest.
@@ -109,7 +119,14 @@ class Caller:
 
     def quiet(self) -> Caller:
         """Return one who may do the same, and whose refusals nobody is told."""
-        return Caller(self.name, self.permissions, self.within, None, self.id)
+        made = Caller(self.name, self.permissions, self.within, None, self.id)
+        return made if self._rule is None else made.bound(self._rule)
+
+    def bound(self, rule: KeyRule) -> Self:
+        """Return one who may do what this one may, as far as `rule` lets it."""
+        bound = copy(self)
+        bound._rule, bound.is_limited = rule, True
+        return bound
 
     def may(self, action: Action, resource: bytes) -> bool:
         """Say whether `action` on `resource` is allowed."""
@@ -142,12 +159,29 @@ class Caller:
 
     def require(self, action: Action, resource: bytes) -> None:
         """Raise Forbidden unless `action` on `resource` is allowed."""
-        if self.is_limited and not self.may(action, resource):
-            self._refuse(resource.decode("utf-8", "backslashreplace"), action)
+        if self.is_limited:
+            if not self.may(action, resource):
+                self._refuse(resource.decode("utf-8", "backslashreplace"), action)
+            if self._rule is not None:
+                self._rule.check(((action, resource),))
+
+    def require_each(self, needs: Iterable[tuple[Action, bytes]]) -> None:
+        """Raise Forbidden unless all that one request needs is allowed."""
+        needs = tuple(needs)
+        for action, resource in needs:
+            if not self.may(action, resource):
+                self._refuse(resource.decode("utf-8", "backslashreplace"), action)
+        if self._rule is not None:
+            self._rule.check(needs)
 
     def require_read(self, key: bytes) -> None:
         """Raise Forbidden unless the key may be read."""
         self.require("read", b"kv:" + key)
+
+    def require_together(self, keys: Iterable[bytes]) -> None:
+        """Raise where one request may not read these keys together; some may be nobody's to see."""
+        if self._rule is not None:
+            self._rule.check([("read", _KEY + key) for key in keys])
 
     def require_some_key(self, action: Action) -> None:
         """Raise Forbidden unless there may be a key that `action` is allowed for."""
@@ -175,8 +209,15 @@ class Caller:
 
     def require_for(self, command: Command) -> None:
         """Raise Forbidden unless all that `command` needs is allowed."""
-        for action, resource in command.needs():
-            self.require(action, resource)
+        if isinstance(command, Flush):
+            self.require_for_all_keys("delete")
+        elif self.is_limited:
+            self.require_each(command.needs())
+
+    def require_for_all_keys(self, action: Action) -> None:
+        """Raise Forbidden unless `action` is allowed for every key, of whatever slot."""
+        if self.is_limited and not self.may(action, b"kv:*"):
+            self._refuse("kv:*", action)
 
     def require_all(self, permissions: Iterable[Permission]) -> None:
         """Raise Forbidden unless everything that `permissions` allow is allowed."""

@@ -9,6 +9,7 @@ In the order to read them:
     keys           the commands on keys, whatever they hold
     txn            conditions, and several of these in one frame
     accounts       the command that changes accounts
+    slots          the commands that move a slot between clusters
     confirm        what asks whether replicas hold what was read
     commands       all of them in one type, and their results
     transactions   commands that clients queue, and keys that they watch

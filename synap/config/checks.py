@@ -37,6 +37,7 @@ from pydantic_settings import NoDecode
 from synap.addresses import URL_PATTERN, following_port, split_address
 from synap.config.account_limits import NAME_PATTERN, OWN_ROLES
 from synap.config.keys import FOLLOWS, Config, Form, Length, Role, Secret, Section, Within
+from synap.slots import parse_line
 
 # A key of 32 bytes in ZeroMQ's text form, which has neither quotes nor commas.
 _Z85_KEY_CHARACTERS = 40
@@ -91,6 +92,13 @@ def _printable(text: str) -> str:
     return text
 
 
+def _checked_slots(line: str) -> str:
+    _, _, owner = parse_line(line)
+    if not (re.fullmatch(NAME_PATTERN, owner.cluster) and re.fullmatch(URL_PATTERN, owner.url)):
+        raise ValueError("no name, or no URL")
+    return line
+
+
 # The short names that other versions of Synap gave to the policies.
 _POLICY_ALIASES = {
     "none": "noeviction",
@@ -115,6 +123,7 @@ _FORMS: dict[str, tuple[Any, ...]] = {
     "printable": (AfterValidator(_printable),),
     "seconds": (Field(ge=0.1, le=3600),),
     "ratio": (Field(ge=0, le=1),),
+    "slots": (AfterValidator(_checked_slots),),
     "tag": (StringConstraints(pattern=r"^(nofailover|priority=[0-9]{1,6})$"),),
     "list": (NoDecode, BeforeValidator(_split_commas)),
     "lower_case": (BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text),),

@@ -528,6 +528,21 @@ class Telemetry(Section, frozen=True):
     """Part of the requests without a trace that begin one; those with one go by its own flag."""
 
 
+class Sharding(Section, frozen=True):
+    """Several clusters that have the keys between them, by fixed slots."""
+
+    cluster: Annotated[str, Form("user_name"), Allowed("1 to 64 letters, digits and . _ @ -")] = (
+        "synap"
+    )
+    """Name of this node's cluster among the others."""
+    slots: Annotated[
+        tuple[Annotated[str, Form("slots")], ...],
+        Form("list"),
+        Allowed("a list of slots, cluster and URL, as in 0-340 a http://a:15500"),
+    ] = ()
+    """Which cluster has which of the 1024 slots, all of them, the same on every node."""
+
+
 class Config(Section, frozen=True):
     """A node's whole configuration; `load_config` makes it."""
 
@@ -542,6 +557,7 @@ class Config(Section, frozen=True):
     rate_limit: RateLimit = RateLimit()
     idempotency: Idempotency = Idempotency()
     watch: Watch = Watch()
+    sharding: Sharding = Sharding()
     failover: Failover = Failover()
     logging: Logging = Logging()
     telemetry: Telemetry = Telemetry()

@@ -46,6 +46,7 @@ from synap.config.variables import (
 from synap.config.yaml_file import read_yaml
 from synap.errors import ConfigInvalid
 from synap.nearest import nearest_name
+from synap.slots import owners_of
 
 ENVIRONMENT = "the environment"
 # Characters of a value that a message about its fault shows.
@@ -131,7 +132,7 @@ def load_config(
         faults += [_describe(details, layers) for details in _reported(error)]
         raise ConfigInvalid(faults) from error
     faults += [*_shared_ports(config), *_late_quorum(config), *_missing_password(config)]
-    faults += [*_two_memberships(config), *_failover_faults(config)]
+    faults += [*_two_memberships(config), *_failover_faults(config), *_slot_faults(config)]
     if faults:
         raise ConfigInvalid(faults)
     return config
@@ -435,6 +436,24 @@ def _kubernetes_faults(config: Config) -> Iterator[str]:
         yield (
             f"failover.cluster = {failover.cluster}: a part of the Leases' names, so up to 40 of "
             "a-z, 0-9 and -, with neither end a -"
+        )
+
+
+def _slot_faults(config: Config) -> Iterator[str]:
+    """Yield what is wrong with the slots as a whole."""
+    sharding = config.sharding
+    if not sharding.slots:
+        return
+    try:
+        owners = owners_of(sharding.slots)
+    except ValueError as error:
+        yield f"sharding.slots: {error}"
+        return
+    clusters = sorted({owner.cluster for owner in owners})
+    if sharding.cluster not in clusters:
+        yield (
+            f"sharding.cluster = '{sharding.cluster}': sharding.slots names {', '.join(clusters)}; "
+            "a cluster that has no slots yet is added by `synap slots move`, with one slot to begin"
         )
 
 

@@ -12,5 +12,6 @@ rates               how often things happen
 account_directory   users and keys as this node has them now
 password_checks     checking passwords beside the loop, seldom
 login_queue         whose password is checked next
+slot_table          which slots are here
 audit               the audit log
 """

@@ -61,6 +61,7 @@ from synap.errors import (
     OutcomeUnknown,
     QuorumTimeout,
     ReadOnlyReplica,
+    SlotElsewhere,
 )
 from synap.ipc.admin_messages import (
     AcceptMaster,
@@ -85,6 +86,7 @@ from synap.position import NO_HISTORY
 from synap.request_errors import (
     AnswerTooLarge,
     CommandDisabled,
+    CrossSlot,
     Forbidden,
     InvalidRequest,
     KeyInvalid,
@@ -98,6 +100,7 @@ from synap.shared.counters import Counter
 from synap.shared.node_clock import now_ms
 from synap.shared.series import REPLAYS
 from synap.shares import Holder, Shares
+from synap.slots import slot_of
 from synap.store import StoreReader
 from synap.store.range_digest import RangeDigest
 
@@ -335,8 +338,7 @@ class NodeApi:
         if not caller.permissions:
             raise Forbidden("kv:*", "write")
         if isinstance(command, Watch) and caller.is_limited:
-            for key in command.keys:
-                caller.require_read(key)
+            caller.require_each(("read", b"kv:" + key) for key in command.keys)
         client = _owner(caller, command.client)
         owned = msgspec.structs.replace(command, client=client, holder=holder)
         if request is not None and not isinstance(command, Exec):
@@ -351,9 +353,8 @@ class NodeApi:
         pending = (await self._execute(Pending(client), 0, holder)).result
         assert isinstance(pending, PendingNeeds)
         try:
-            for action, resource in pending.needs:
-                caller.require(action, resource)
-        except Forbidden:
+            caller.require_each(pending.needs)
+        except (Forbidden, CrossSlot, SlotElsewhere):
             await self._execute(Discard(client), 0, holder)
             raise
 
@@ -610,6 +611,7 @@ class NodeApi:
         """Return the same as `get_many` without waiting; None where the keys are many."""
         if caller.is_limited:
             caller.require_something()
+            caller.require_together(keys)
         check_keys(keys)
         # Names that come again and again are no read, and take their time all the same.
         if len(keys) > _MANY_KEYS:
@@ -747,10 +749,10 @@ class NodeApi:
         caller.require("admin", b"node:backup")
         return await self._node.read_in_thread(_back_up, self._node)
 
-    async def export(self, caller: Caller, prefix: bytes) -> Export:
+    async def export(self, caller: Caller, prefix: bytes, slot: int | None = None) -> Export:
         """Begin an export of the keys that begin with `prefix`; whoever gets it closes it.
 
-        Keys that the caller may not read are left out.
+        Keys that the caller may not read are left out, and those of other slots than `slot`.
 
         Raises:
             Forbidden: the caller may do nothing at all.
@@ -766,7 +768,7 @@ class NodeApi:
             reader = node.borrow()
             try:
                 walk = reader.walk_records(
-                    prefix, now_ms(), spans=caller.readable, accepts=_seen_by(caller)
+                    prefix, now_ms(), spans=caller.readable, accepts=_in_slot(caller, slot)
                 )
             except BaseException:
                 node.give_back(reader)
@@ -789,7 +791,7 @@ class NodeApi:
 
     async def stats(self, caller: Caller) -> KeyStats:
         """Return the counts of keys, bytes and operations, which tell of all keys."""
-        caller.require("read", b"kv:*")
+        caller.require_for_all_keys("read")
         keys, used_bytes, end = await self._node.read_in_thread(_measure)
         totals = self._node.totals()
         return KeyStats(
@@ -880,6 +882,14 @@ def _back_up(reader: StoreReader, node: LocalNode) -> Backup:
 def _seen_by(caller: Caller) -> Callable[[bytes], bool] | None:
     """Return what tells whether the caller may read a key; None where that is all of them."""
     return caller.may_read if caller.is_limited else None
+
+
+def _in_slot(caller: Caller, slot: int | None) -> Callable[[bytes], bool] | None:
+    """Return the same where only keys of a slot count."""
+    seen = _seen_by(caller)
+    if slot is None:
+        return seen
+    return lambda key: slot_of(key) == slot and (seen is None or seen(key))
 
 
 def _random_key(reader: StoreReader, caller: Caller) -> tuple[bytes | None, LogEnd]:

@@ -9,6 +9,7 @@ sweeper           removes expired keys, and keeps the memory limit meanwhile
 pause             writes that pause for a change of role
 pause_handler     what is asked for one: to pause, to go on, to step down
 request_table     what is remembered of requests that may be sent again
+slot_guard        keeps writes from a slot that moves
 quorum_answers    answers that wait for replicas
 writer_status     how the writer stands, on the board
 """

@@ -19,6 +19,7 @@ from synap.commands.confirm import Confirm
 from synap.commands.keyspace import Limits
 from synap.commands.once import Once, record_of
 from synap.commands.records import NEVER, Record
+from synap.commands.slots import ChangeSlot, slot_record
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
 from synap.commands.txn import TxnResult
@@ -30,6 +31,7 @@ from synap.request_errors import CommandError, RecordCorrupt
 from synap.store import WriteTransaction
 from synap.writer.quorum_answers import Held, QuorumAnswers
 from synap.writer.request_table import RequestLimits, RequestTable
+from synap.writer.slot_guard import SlotGuard
 
 # Bounds of one turn, which holds up heartbeats and acks. The count is for plain Sets; what else a
 # command costs its bytes don't tell, so the time counts for all others.
@@ -219,10 +221,12 @@ class TurnTaker:
         turn_bytes: int,
         requests: RequestTable | None = None,
         on_damage: Callable[[bytes], None] = let_pass,
+        slots: SlotGuard | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
+            slots: Knows which slots take no writes; None where there are none.
             on_damage: Told the key of a record that a command found damaged.
             limits: What commands may do.
             transactions: What clients have open.
@@ -241,6 +245,7 @@ class TurnTaker:
         self._min_replicas = min_replicas
         self._turn_bytes = turn_bytes
         self._requests = requests or RequestTable(RequestLimits())
+        self._slots = slots or SlotGuard()
         self._clock = clock
         self._deadline = 0.0
         self._on_damage = on_damage
@@ -266,7 +271,9 @@ class TurnTaker:
         requests, turn = share.requests, context.turn
         evictor = self._evictor
         is_refusing = evictor is not None and evictor.is_refusing
-        has_plain = not (is_refusing or self._min_replicas)
+        if self._slots.closed:
+            self._slots.forget_old(context.now_ms)
+        has_plain = not (is_refusing or self._min_replicas or self._slots.closed)
         while share.tried < len(requests) and not self._is_over(turn):
             at = share.tried
             pairs = self._plain_pairs(requests, at, turn) if has_plain else []
@@ -420,6 +427,9 @@ class TurnTaker:
             if isinstance(raised, RecordCorrupt):
                 self._on_damage(raised.key)
         offset = context.before + len(entries)
+        if type(command) is ChangeSlot and error is None:
+            record = transaction.get_account(slot_record(command.slot))
+            self._slots.note(command.slot, record)
         if error is not None:
             share.answers.append(failure(request.id, offset, error))
             return
@@ -458,6 +468,10 @@ class TurnTaker:
             for command in writes:
                 if evictor.refuses(command, context.transaction, context.now_ms, self._limits):
                     return MemoryLimit()
+        if self._slots.closed:
+            refused = self._slots.refusal(writes, context.now_ms)
+            if refused is not None:
+                return refused
         if wanted and len(self._held) + len(context.turn.held) >= MAX_WAITING_ANSWERS:
             return WriterUnavailable(_TOO_MANY)
         return None

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from synap.commands.keyspace import Limits
+from synap.commands.slots import RECORDS
 from synap.commands.transactions import Transactions
 from synap.errors import (
     NO_LONGER_MASTER,
@@ -45,6 +46,7 @@ from synap.writer.pause import Pause
 from synap.writer.pause_handler import PauseHandler
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
 from synap.writer.request_table import RequestLimits, RequestTable
+from synap.writer.slot_guard import SlotGuard
 from synap.writer.sweeper import Sweeper
 from synap.writer.turn import Turn, TurnContext, TurnTaker, let_pass
 from synap.writer.write_gate import Reason, WriteGate
@@ -73,6 +75,7 @@ class WriterOptions(msgspec.Struct, frozen=True):
         requests: How many requests are remembered that may be sent again.
         hold_seconds: How long a write waits in a pause before it is refused; well below what
             HTTP workers wait for its answer.
+        has_slots: Whether the cluster has some of the keys alone.
     """
 
     limits: Limits
@@ -82,6 +85,7 @@ class WriterOptions(msgspec.Struct, frozen=True):
     transaction_timeout_seconds: float = 60.0
     requests: RequestLimits = RequestLimits()
     hold_seconds: float = 2.5
+    has_slots: bool = False
 
 
 class Writer:
@@ -132,11 +136,14 @@ class Writer:
         self._on_damage = on_damage
         self.transactions = Transactions(options.transaction_timeout_seconds, time.monotonic)
         self.requests = RequestTable(options.requests)
+        self._slots = SlotGuard()
+        self._has_slots = options.has_slots
+        self._read_slots()
         self._held = QuorumAnswers(options.quorum, publisher)
         self._taker = TurnTaker(
             options.limits, self.transactions, self._held, evictor,
             min_replicas=options.quorum.min_replicas, turn_bytes=options.turn_bytes,
-            requests=self.requests, on_damage=on_damage,
+            requests=self.requests, on_damage=on_damage, slots=self._slots,
         )  # fmt: skip
         pause = Pause(options.hold_seconds)
         self._gate = WriteGate(
@@ -318,6 +325,7 @@ class Writer:
             turn.fail(self._data_dir.position.offset, error)
             self.transactions.turn_failed(turn.commands())
             self.requests.turn_failed()
+            self._read_slots()
             self._gate.refuse(error)
         except Exception as error:
             self._fail(error)
@@ -329,6 +337,10 @@ class Writer:
         if turn.held:
             self._held.hold(turn.held)
         turn.send()
+
+    def _read_slots(self) -> None:
+        if self._has_slots:
+            self._slots.read(self._data_dir.store.reader().list_accounts(RECORDS)[0])
 
     def _refuse_pending(self, error: WriteRefused) -> None:
         turn = Turn()

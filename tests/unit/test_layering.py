@@ -30,6 +30,7 @@ LAYERS = (
             "synap.tls",
             "synap.login_environment",
             "synap.nearest",
+            "synap.slots",
         ),
     ),
     ("rules", ("synap.commands", "synap.auth", "synap.replication.rules", "synap.failover.rules")),
@@ -48,7 +49,7 @@ IMPURE = {"lmdb", "zmq", "falcon", "asyncio", "socket", "time", "os", "logging"}
 # Leaves that are as pure as the rules.
 PURE_LEAVES = {
     "synap.position", "synap.place", "synap.frame", "synap.sealed", "synap.shares",
-    "synap.nearest",
+    "synap.nearest", "synap.slots",
 }  # fmt: skip
 # Each library and the only modules that may import it.
 HOMES = {

@@ -24,6 +24,7 @@ from workers.cli import (
     replication,
     serve,
     shell,
+    slots,
     status,
     wal,
     watch,
@@ -60,6 +61,7 @@ shell.register(app)
 watch.register(app)
 man.register(app)
 history.register(app)
+slots.register(app)
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -212,14 +212,20 @@ def stream(
         ) from error
 
 
-def get(url: str, path: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
+def get(
+    url: str,
+    path: str,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Send a GET to the node at `url` and return its answer.
 
     Raises:
         CallRefused: it answered with an error.
         CallFailed: there was no answer.
     """
-    return _send(urllib.request.Request(url.rstrip("/") + path), timeout_seconds)
+    request = urllib.request.Request(url.rstrip("/") + path, headers=dict(headers or {}))
+    return _send(request, timeout_seconds)
 
 
 def health(url: str, timeout_seconds: float) -> Health:

@@ -17,6 +17,7 @@ etags, conditions  conditions on a key's version
 idempotency        requests that may be sent again
 known_requests     what nobody would hear is refused
 errors             errors as a client sees them: one table, one form
+slot_guard         which keys a request may be about
 auth_guard         who asks is known before anything is answered
 known_credentials  those that were checked before
 credentials        from the credentials of a request to a caller

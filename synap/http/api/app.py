@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from synap.auth.permissions import TRUSTED
 from synap.config.handed import config_of_environment
 from synap.http.api import errors
 from synap.http.api.auth_guard import METRICS, PUBLIC, Guard
@@ -29,12 +30,14 @@ from synap.http.api.endpoints import (
     raw_values,
     replication,
     root,
+    slots,
     snapshots,
     status,
     users,
     watch,
 )
 from synap.http.api.endpoints.backup import CHECKSUM
+from synap.http.api.errors import CLUSTER_URL
 from synap.http.api.fast_path import FastPath
 from synap.http.api.hot_headers import HotHeaders
 from synap.http.api.hot_routes import routes_of
@@ -50,6 +53,7 @@ from synap.http.api.request import App, Request
 from synap.http.api.request_observer import REQUEST_ID, Observer
 from synap.http.api.resource import LAG_MS, MASTER, OFFSET, POSITION
 from synap.http.api.routing import NO_PATH, RawPathRouter
+from synap.http.api.slot_guard import SlotGuard
 from synap.http.api.trusted_proxies import TrustedProxies
 from synap.ipc.writer_client import WriterClient
 from synap.service.account_directory import AccountDirectory
@@ -57,14 +61,15 @@ from synap.service.feed.watching import Watching
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.password_checks import PasswordChecks
+from synap.service.slot_table import SlotRule, SlotTable
 
 if TYPE_CHECKING:
     from synap.config.keys import Config
 
 # Headers of answers that pages of the named origins may read, beside those that they always may.
 _EXPOSED = (
-    OFFSET, POSITION, LAG_MS, MASTER, REQUEST_ID, CHECKSUM, REPLAYED, "ETag", "Retry-After",
-    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
+    OFFSET, POSITION, LAG_MS, MASTER, CLUSTER_URL, REQUEST_ID, CHECKSUM, REPLAYED, "ETag",
+    "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
 )  # fmt: skip
 
 # For whom it counts what the feed asks for by itself: no user's name has a blank.
@@ -89,7 +94,9 @@ def create_app(config: Config) -> App:
     client = WriterClient(local.paths.writer_socket, timeout_seconds, local.write_refusal)
     directory = AccountDirectory(local, config.auth)
     checks = PasswordChecks(local.paths.run_dir / "passwords.lock")
-    known = KnownCredentials(local)
+    table = SlotTable(local, config.sharding) if config.sharding.slots else None
+    rule = None if table is None else SlotRule(table)
+    known = KnownCredentials(local, rule)
     credentials = Credentials(directory, checks, config.auth, known)
     proxies = TrustedProxies(config.server.trusted_proxies)
     guard = [Guard(credentials, config, proxies)] if config.auth.enabled else []
@@ -114,6 +121,7 @@ def create_app(config: Config) -> App:
             sites,
             *limits,
             *guard,
+            SlotGuard(table),
             KnownRequests(config),
             *([cors] if cors else []),
         ],
@@ -133,6 +141,7 @@ def create_app(config: Config) -> App:
         known=known if has_auth else None,
         limits=limits[0] if limits else None,
         answers_vary=sites.answers_vary,
+        trusted=TRUSTED if rule is None else TRUSTED.bound(rule),
     )  # fmt: skip
     themes = (
         operations, raw_values, commands, exports, idempotency, status, probes, metrics, backup,
@@ -142,6 +151,7 @@ def create_app(config: Config) -> App:
         theme.add_routes(app, local, api)
     users.add_routes(app, local, api, directory, checks, credentials)
     api_keys.add_routes(app, local, api, directory)
+    slots.add_routes(app, local, api, table)
     watch.add_routes(app, local, api, watching, sites, credentials, proxies)
     return app
 

@@ -17,6 +17,8 @@ from synap.errors import (
     FeedReset,
     ReadOnlyReplica,
     ReignEnded,
+    SlotElsewhere,
+    SlotMoving,
     StoreDamaged,
     SynapError,
     WatchersFull,
@@ -32,6 +34,8 @@ from synap.request_errors import NotAuthenticated
 from synap.service.local_node import LocalNode
 
 logger = logging.getLogger(__name__)
+
+CLUSTER_URL = "X-Synap-Cluster-Url"
 
 # Status by class; the nearest class up the tree that stands here counts. `reason` and `retryable`
 # are the class's own.
@@ -57,6 +61,7 @@ STATUS: dict[type[SynapError], int] = {
     request_errors.RateLimited: 429,
     request_errors.AccountNotFound: 404,
     request_errors.AccountConflict: 409,
+    errors.SlotElsewhere: 421,
     errors.WriteRefused: 503,
     errors.ReadOnlyReplica: 421,
     errors.DiskFull: 507,
@@ -130,7 +135,11 @@ def error_answer(error: SynapError, node: LocalNode | None = None) -> ErrorAnswe
     if isinstance(error, FeedReset):
         more = {"oldest": error.oldest, "common": error.common}
     body = body_of(error.message, status, error.reason, error.retryable, **more)
-    if status == 429 or isinstance(error, WatchersFull):
+    if isinstance(error, SlotElsewhere):
+        more = {"slot": error.slot, "cluster": error.cluster, "url": error.url}
+        body = body_of(error.message, status, error.reason, error.retryable, **more)
+        return ErrorAnswer(status, body, ((CLUSTER_URL, error.url),))
+    if status == 429 or isinstance(error, WatchersFull | SlotMoving):
         return ErrorAnswer(
             status, body, (("Retry-After", str(getattr(error, "retry_seconds", 1))),)
         )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from synap.auth.permissions import TRUSTED
+from synap.auth.permissions import TRUSTED, Caller
 from synap.commands.commands import Command
 from synap.commands.keyspace import ABSENT
 from synap.commands.records import MAX_KEY_BYTES, Record
@@ -118,6 +118,7 @@ class FastPath:
         known: KnownCredentials | None,
         limits: RateLimits | None,
         answers_vary: bool,
+        trusted: Caller = TRUSTED,
     ) -> None:
         """
         Args:
@@ -126,6 +127,7 @@ class FastPath:
             known: Credentials, one of which a request must have; None where nobody needs any.
             limits: Count requests; None where nobody does.
             answers_vary: Whether answers differ by Origin.
+            trusted: Who asks where nobody needs credentials.
         """
         self._heads = HeadLines(names)
         self._by_tail = self._heads.by_tail
@@ -133,6 +135,7 @@ class FastPath:
         self._api = api
         self._observer = observer
         self._known = known
+        self._trusted = trusted
         self._limits = limits
         # By the request line without its version, as far as it is always the same: the whole, what
         # is before a key at the end, what is before and after a key.
@@ -301,7 +304,7 @@ class FastPath:
                     return False
                 unwanted = parse_tags(asked[IF_NONE_MATCH], "if-none-match")
         known = self._known
-        caller = TRUSTED if known is None else known.caller
+        caller = self._trusted if known is None else known.caller
         found_end = route.look(self._api, caller, key, body)
         if found_end is None:
             return False
@@ -377,7 +380,7 @@ class FastPath:
             return False
         command = route.prepare(key, body)
         pending = PendingWrite(self, route, key, body, command, come, lines)
-        caller = TRUSTED if self._known is None else self._known.caller
+        caller = self._trusted if self._known is None else self._known.caller
         if not self._api.submit(caller, command, pending):
             return False
         pending.reply = client.defer()

@@ -66,6 +66,9 @@ MIN_REPLICAS = _header("x-synap-min-replicas")
 CONSISTENCY = _header("x-synap-consistency")
 # Says that the request may have been done before, which the log's owner finds out.
 IDEMPOTENCY_KEY = _header("idempotency-key")
+# Which key, and so which slot, the request is about.
+SLOT_KEY = _header("x-synap-key")
+MOVED_SLOT = _header("x-synap-move-slot")
 # What the feed's form goes by; no hot request is answered otherwise for them.
 ACCEPT = _header("accept", Way.PLAIN)
 # Goes into lines of the log alone, for which it is looked for in the head itself.

@@ -14,7 +14,7 @@ from hashlib import blake2s
 import msgspec
 
 from synap.auth.accounts import NEVER_EXPIRES
-from synap.auth.permissions import ANONYMOUS, Caller
+from synap.auth.permissions import ANONYMOUS, Caller, KeyRule
 from synap.errors import ReadRefused
 from synap.http.server.head_lines import CREDENTIALS, SPECIAL
 from synap.service.local_node import LocalNode
@@ -41,8 +41,13 @@ class KnownCredentials:
             refuses it once more, and puts it there.
     """
 
-    def __init__(self, node: LocalNode) -> None:
+    def __init__(self, node: LocalNode, rule: KeyRule | None = None) -> None:
+        """
+        Args:
+            rule: Binds whoever is known; None where all keys are here.
+        """
         self.caller = ANONYMOUS
+        self._rule = rule
         self._node = node
         self._hash = blake2s(digest_size=_DIGEST_BYTES, key=secrets.token_bytes(_DIGEST_BYTES))
         self._version: Version | None = None
@@ -76,7 +81,11 @@ class KnownCredentials:
             self._kept.clear()
         digest = self._digest(value)
         if digest not in self._kept:
-            self._kept[digest] = caller.quiet(), expires_ms
+            known = caller.quiet()
+            self._kept[digest] = (
+                known if self._rule is None else known.bound(self._rule),
+                expires_ms,
+            )
 
     def find(self, value: bytes) -> int:
         """Find out whose credentials these are; see `keep` and `caller`.

@@ -57,7 +57,7 @@ async def _listen(
     keys = load_keys(config)
     reach = await look_at(stream_address)
     if reach.problem:
-        return reach.problem
+        return None, reach.problem
     master_keys = MasterKeys(keys)
     while True:
         attempt = _Attempt(is_enough)

@@ -11,6 +11,7 @@ status            `/health`, `/health/replication`, `/digest`
 probes            `/liveness`, `/readiness`, `/primary`, `/replica`: for load balancers
 metrics           `/metrics`, with `metric_families` and `agent_metrics`
 backup            `/backup`
+slots             `/cluster/slots/…`
 snapshots         `/snapshot`
 replication       `/replication/…`
 users, api_keys   `/auth/…`, with `account_resource`

@@ -11,7 +11,7 @@ from synap.commands.once import RequestKey
 from synap.http.api.headers import IDEMPOTENCY_KEY
 from synap.http.api.idempotency import described, request_key
 from synap.http.api.request import App, Request
-from synap.http.api.resource import Resource, text_param
+from synap.http.api.resource import Resource, integer_param, text_param
 from synap.service.exports import Export, read_lines
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -38,7 +38,9 @@ class Exports(Resource):
         resp.content_type = LINES
         if req.method == "HEAD":
             return
-        export = await self._api.export(req.caller, (text_param(req, "prefix") or "").encode())
+        prefix = (text_param(req, "prefix") or "").encode()
+        slot = integer_param(req, "slot", -1)
+        export = await self._api.export(req.caller, prefix, None if slot < 0 else slot)
         try:
             await self.await_held(req, export.end.offset, export.end)
         except BaseException:

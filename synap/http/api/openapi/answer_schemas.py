@@ -275,6 +275,22 @@ SCHEMAS: dict[str, Schema] = {
         made_of(node_id=TEXT, role=ROLE, members=list_of(_MEMBER), unknown=_OR_TEXT),
         failover=OBJECT,
     ),
+    "Slots": made_of(
+        cluster=TEXT,
+        slots=list_of(made_of(cluster=TEXT, url=TEXT, count=NATURAL, slots=TEXT)),
+        moved=list_of(
+            made_of(
+                slot=NATURAL,
+                state={"enum": ["moving", "given", "coming", "taken"]},
+                is_own=BOOLEAN,
+                until_ms=or_null(NATURAL),
+                cluster=TEXT,
+                url=TEXT,
+            )
+        ),
+    ),
+    "SlotStep": made_of(done=BOOLEAN, position=POSITION),
+    "SlotCleared": made_of(removed=NATURAL, position=POSITION),
     "Stats": made_of(
         server=OBJECT,
         memory=made_of(used_bytes=NATURAL, limit_bytes=NATURAL, policy=TEXT, evicted_total=NATURAL),

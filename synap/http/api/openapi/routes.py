@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from synap.http.api.endpoints import api_keys, commands, replication, users
+from synap.http.api.endpoints import api_keys, commands, replication, slots, users
 from synap.http.api.openapi.answer_schemas import NATURAL, POSITION, TEXT, Schema
 from synap.http.api.openapi.route import (
     IF_MATCH,
@@ -70,7 +70,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "Lines of keys": (
         get(
             "/kv/export", "Stream all keys that begin with a prefix, of one state", "Lines",
-            parameters=(Parameter("prefix", TEXT, "What the keys begin with; all without it"),),
+            parameters=(
+                Parameter("prefix", TEXT, "What the keys begin with; all without it"),
+                Parameter("slot", NATURAL, "Only keys of this slot, from 0 to 1023"),
+            ),
             media_type="application/x-ndjson",
         ),
         Route(
@@ -133,6 +136,15 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "The node": (
         get("/health/replication", "See how replication stands", "Replication", kind="node"),
         get("/cluster", "List the members that the node knows", "Cluster", kind="node"),
+        get("/cluster/slots", "List which cluster has which slots", "Slots", kind="node"),
+        post(
+            "/cluster/slots/step", "Take a step of a slot's move to another cluster", "SlotStep",
+            body=slots.SlotStepBody,
+        ),
+        post(
+            "/cluster/slots/clear", "Remove keys of a slot that is not here", "SlotCleared",
+            body=slots.ClearSlotBody,
+        ),
         *_routes_of(STATS, INFO),
         get(
             "/metrics", "Give the metrics of the whole node", "Text", kind="node",

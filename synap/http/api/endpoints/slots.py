@@ -1,0 +1,121 @@
+"""`/cluster/slots`: which slots this cluster has, and the steps of moving one.
+
+`synap slots` is what takes the steps; see `synap.commands.slots` for what they mean.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import orjson
+from falcon.asgi import Response
+
+from synap.commands.commands import Command
+from synap.commands.records import check_keys
+from synap.commands.slots import ChangeSlot, ClearSlot, Step
+from synap.http.api import bodies
+from synap.http.api.request import App, Request
+from synap.http.api.resource import Resource
+from synap.request_errors import CommandDisabled
+from synap.service.local_node import LocalNode
+from synap.service.node_api import NodeApi
+from synap.service.slot_table import SlotTable, Standing
+from synap.slots import ranges
+
+_SLOT = Annotated[int, msgspec.Meta(ge=0, lt=1024)]
+# Writes of a slot are away for a moment, not for a pause that somebody forgets.
+_MAX_FREEZE_MS = 10_000
+_MAX_KEYS = 10_000
+
+
+class SlotStepBody(msgspec.Struct, gc=False):
+    """`/cluster/slots/step`."""
+
+    slot: _SLOT
+    step: Step
+    milliseconds: Annotated[int, msgspec.Meta(ge=1, le=_MAX_FREEZE_MS)] = 5000
+    cluster: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    url: Annotated[str, msgspec.Meta(max_length=300)] = ""
+
+
+class ClearSlotBody(msgspec.Struct, gc=False):
+    """`/cluster/slots/clear`."""
+
+    slot: _SLOT
+    keys: Annotated[list[str], msgspec.Meta(max_length=_MAX_KEYS)]
+
+
+_step_body = bodies.decoder(SlotStepBody)
+_clear_body = bodies.decoder(ClearSlotBody)
+
+
+def add_routes(app: App, node: LocalNode, api: NodeApi, table: SlotTable | None) -> None:
+    """Add the endpoints."""
+    slots = Slots(node, api, table)
+    app.add_route("/cluster/slots", slots)
+    app.add_route("/cluster/slots/step", slots, suffix="step")
+    app.add_route("/cluster/slots/clear", slots, suffix="clear")
+
+
+class Slots(Resource):
+    """The slots."""
+
+    def __init__(self, node: LocalNode, api: NodeApi, table: SlotTable | None) -> None:
+        super().__init__(node, api)
+        self._table = table
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        standings = self._needed().standings()
+        resp.data = orjson.dumps(
+            {
+                "cluster": self._node.config.sharding.cluster,
+                "slots": _by_owner(standings),
+                "moved": [_moved(each) for each in standings if each.record is not None],
+            }
+        )
+
+    async def on_post_step(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _step_body)
+        command = ChangeSlot(body.slot, body.step, body.milliseconds, body.cluster, body.url)
+        await self._take(req, resp, command, "done")
+
+    async def on_post_clear(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _clear_body)
+        keys = tuple(key.encode() for key in body.keys)
+        check_keys(keys)
+        await self._take(req, resp, ClearSlot(body.slot, keys), "removed")
+
+    async def _take(self, req: Request, resp: Response, command: Command, word: str) -> None:
+        self._needed()
+        done = await self.write(req, command)
+        position = self._node.reigns(done.history).token(done.offset)
+        self.answer_write(resp, done.end, {word: done.result, "position": position})
+
+    def _needed(self) -> SlotTable:
+        if self._table is None:
+            raise CommandDisabled("this node has all keys: sharding.slots is not set")
+        return self._table
+
+
+def _by_owner(standings: list[Standing]) -> list[dict[str, object]]:
+    """Return who has which slots, as far as this cluster knows."""
+    held: dict[tuple[str, str], list[int]] = {}
+    for each in standings:
+        held.setdefault((each.owner.cluster, each.owner.url), []).append(each.slot)
+    return [
+        {"cluster": cluster, "url": url, "count": len(slots), "slots": ranges(slots)}
+        for (cluster, url), slots in held.items()
+    ]
+
+
+def _moved(standing: Standing) -> dict[str, object]:
+    assert standing.record is not None
+    return {
+        "slot": standing.slot,
+        "state": standing.record.state,
+        "is_own": standing.is_own,
+        "until_ms": standing.record.until_ms or None,
+        "cluster": standing.owner.cluster,
+        "url": standing.owner.url,
+    }

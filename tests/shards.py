@@ -1,0 +1,203 @@
+"""Clusters that have the keys between them, behind the HAProxy that is shipped."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from synap.slots import SLOTS, slot_of
+from tests.support import HOST, Answer, Node, eventually, free_ports
+from workers.cli.slot_move import Cluster, SlotMove
+from workers.cli.slots import HttpCalls, switch_map
+
+OPS = Path(__file__).parents[1] / "ops"
+# Debian keeps it where users' PATH does not lead.
+HAPROXY = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
+# What a node says that did nothing, and that the next try may not meet.
+_PASSING = ("slot_moving", "slot_elsewhere", "no_slot")
+
+
+class Proxy:
+    """HAProxy with the shipped file, before one server for each cluster."""
+
+    def __init__(self, folder: Path, ports: dict[str, int], owners: list[str]) -> None:
+        """
+        Args:
+            ports: Of the server of each cluster; `a`, `b` or `c`.
+            owners: The cluster of each slot.
+        """
+        (self.port,) = free_ports(1)
+        self.map = folder / "slots.map"
+        self.map.write_text("".join(f"{slot} {name}\n" for slot, name in enumerate(owners)))
+        self.socket = str(folder / "proxy.sock")
+        text = (OPS / "haproxy-shards.cfg").read_text()
+        text = re.sub(r"synap-([a-c])\d:15500", lambda found: _at(ports, found[1]), text)
+        text = text.replace(" resolvers dns\n", "\n").replace("rise 12", "rise 1")
+        # Checks of a machine that is busy with other tests may be late.
+        text = text.replace("inter 500ms fastinter 250ms", "inter 2s fastinter 1s")
+        self._file = folder / "haproxy.cfg"
+        self._file.write_text(text.replace("bind :15600", f"bind {HOST}:{self.port}"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert HAPROXY is not None, "haproxy is not installed"
+        environment = {"SYNAP_PROXY_SOCKET": self.socket, "SYNAP_SLOTS_MAP": str(self.map)}
+        self._process = subprocess.Popen(
+            [HAPROXY, "-f", str(self._file), "-db"],
+            env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        eventually(lambda: self._is_up() or self._process.poll() is not None)
+        assert self._process.poll() is None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            received = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, received, answer.read())
+        finally:
+            connection.close()
+
+    def _is_up(self) -> bool:
+        try:
+            return self.request("GET", "/proxy/health").status == 200
+        except OSError:
+            return False
+
+
+def _at(ports: dict[str, int], name: str) -> str:
+    return f"{HOST}:{ports.get(name, 9)}"
+
+
+class Shards:
+    """Two clusters of one node each, `a` with the lower half of the slots, `b` with the upper."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = {
+            name: Node(folder / name, name, {"sharding__cluster": name}) for name in ("a", "b")
+        }
+        for node in self.nodes.values():
+            node.settings["sharding.slots"] = ",".join(
+                f"{slots} {name} {url_of(self.nodes[name])}"
+                for name, slots in (("a", "0-511"), ("b", "512-1023"))
+            )
+        ports = {name: node.port for name, node in self.nodes.items()}
+        self.proxy = Proxy(folder, ports, ["a"] * 512 + ["b"] * 512)
+
+    def start(self) -> None:
+        for node in self.nodes.values():
+            node.launch()
+        for node in self.nodes.values():
+            eventually(node.is_healthy)
+        self.proxy.start()
+
+    def kill(self) -> None:
+        self.proxy.kill()
+        for node in self.nodes.values():
+            node.kill()
+
+    def move(
+        self, slot: int, source: str, target: str, calls: object = None, told: object = None
+    ) -> SlotMove:
+        """Return a move that switches the proxy's map."""
+        http = calls or HttpCalls()
+
+        def cluster(name: str) -> Cluster:
+            return Cluster(http, [url_of(self.nodes[name])], slot)
+
+        return SlotMove(
+            cluster(source), cluster(target), slot, target_url=url_of(self.nodes[target]),
+            tell=told or (lambda _: None),
+            switch=lambda name: switch_map(self.proxy.socket, str(self.proxy.map), slot, name),
+        )  # fmt: skip
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """Return what a cluster stores."""
+        lines = self.nodes[name].request("GET", "/kv/export").body.splitlines()[1:-1]
+        return {each["key"]: each["value"] for each in map(json.loads, lines)}
+
+
+@contextmanager
+def shards(folder: Path) -> Iterator[Shards]:
+    """Run two clusters behind a proxy."""
+    made = Shards(folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+class Writes(threading.Thread):
+    """Sets one new key of a tag after the other through the proxy, and keeps what was answered.
+
+    Attributes:
+        acknowledged: Values by key.
+        longest_seconds: The longest time between two answers.
+    """
+
+    def __init__(self, proxy: Proxy, tag: str, now: Callable[[], float]) -> None:
+        super().__init__()
+        self.acknowledged: dict[str, str] = {}
+        self.longest_seconds = 0.0
+        self._proxy = proxy
+        self._tag = tag
+        self._now = now
+        self._is_over = threading.Event()
+
+    def __enter__(self) -> Writes:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self.join(30)
+
+    def run(self) -> None:
+        number, last = 0, self._now()
+        while not self._is_over.wait(0.002):
+            number += 1
+            key, value = f"{{{self._tag}}}{number}", f"value {number}"
+            body = json.dumps({"key": key, "value": value}).encode()
+            try:
+                answer = self._proxy.request("POST", "/kv/set", body)
+            except (OSError, http.client.HTTPException):
+                continue
+            if answer.status == 200:
+                self.acknowledged[key] = value
+                self.longest_seconds = max(self.longest_seconds, self._now() - last)
+                last = self._now()
+            else:
+                reason = answer.json().get("reason") if answer.status < 500 else "busy"
+                assert answer.status >= 500 or reason in _PASSING, answer.body
+
+
+def tag_in(first: int, last: int, number: int = 0) -> str:
+    """Return the n-th text whose slot is between two, both included."""
+    found = (f"tag{at}" for at in range(100 * SLOTS) if first <= slot_of(b"tag%d" % at) <= last)
+    for _ in range(number):
+        next(found)
+    return next(found)
+
+
+def url_of(node: Node) -> str:
+    return f"http://{HOST}:{node.port}"
