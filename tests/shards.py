@@ -64,6 +64,12 @@ class Proxy:
             self._process.wait(10)
             self._process = None
 
+    def rewrite(self, slot: int, name: str) -> None:
+        """Keep the map's file in step, as an operator does after a move."""
+        lines = self.map.read_text().splitlines(keepends=True)
+        lines[slot] = f"{slot} {name}\n"
+        self.map.write_text("".join(lines))
+
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -71,6 +71,16 @@ class Network:
         """Carry packets again."""
         _ip("-n", self._name, "link", "set", f"{self._links[1]}p", "up")
 
+    def delay(self, milliseconds: int) -> bool:
+        """Have packets of the second link be late, each way; return False where that can't be."""
+        late = ["root", "netem", "delay", f"{milliseconds}ms", "limit", "100000"]
+        outside = ["tc", "qdisc", "add", "dev", self._links[1], *late]
+        inside = [*self.launcher, "tc", "qdisc", "add", "dev", f"{self._links[1]}p", *late]
+        done = [
+            subprocess.run(each, capture_output=True, check=False) for each in (outside, inside)
+        ]
+        return not any(each.returncode for each in done)
+
     def _join(self, link: str, outside: str, inside: str) -> None:
         peer = f"{link}p"
         _ip("link", "add", "name", link, "type", "veth", "peer", "name", peer, "netns", self._name)

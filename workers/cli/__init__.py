@@ -19,6 +19,7 @@ backup, exports, wal, replication, clock, keys    the commands of these subjects
 agents           what `synap failover` asks of the agents, by their engine
 history          the reigns that a log went through
 man              manual pages of all commands
+roll, rolling    restarting a cluster node by node
 slots            which cluster has which keys
 slot_move        moving a slot between clusters
 watch            the changes of keys as they happen

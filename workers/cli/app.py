@@ -22,6 +22,7 @@ from workers.cli import (
     keys,
     man,
     replication,
+    roll,
     serve,
     shell,
     slots,
@@ -61,6 +62,7 @@ shell.register(app)
 watch.register(app)
 man.register(app)
 history.register(app)
+roll.register(app)
 slots.register(app)
 
 
