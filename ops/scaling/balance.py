@@ -1,7 +1,7 @@
 """How keys spread over clusters by their slots, and what a new one moves.
 
-`python -m ops.scaling.balance [KEYS]` counts it. Keys as applications name them: counters, users with and without braces, random names. Nothing here
-is measured; it is counted.
+`python -m ops.scaling.balance [KEYS]` counts it, on keys as applications name them: counters, users
+with and without braces, random names.
 """
 
 from __future__ import annotations

@@ -374,8 +374,8 @@ def _two_memberships(config: Config) -> Iterator[str]:
 
 
 def _shared_ports(config: Config) -> Iterator[str]:
-    """Yield a fault for each port that two sockets of a master would listen on."""
-    if config.replication.role != "master":
+    """Yield a fault for each port that two sockets of a master or a relay would listen on."""
+    if config.replication.role != "master" and not config.replication.relay:
         return
     taken = {config.server.port: "server.port"}
     for name in ("replica_listen_address", "sync_listen_address"):

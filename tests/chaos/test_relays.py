@@ -39,7 +39,7 @@ class Site:
             self._node(folder, net, f"relay{number}", (), relay=True) for number in range(_RELAYS)
         ]
         self.leaves = []
-        for number, relay in enumerate(self.relays):
+        for number in range(_RELAYS):
             others = [self.relays[(number + step) % _RELAYS] for step in range(_RELAYS)]
             upstream = [f"{net.inside}:{each.pub_port}" for each in others]
             for place in range(_LEAVES):

@@ -146,7 +146,7 @@ _PANELS = {
     ),
     "Run nodes": (
         "serve", "cluster", "config", "switchover", "promote", "follow", "replication", "clock",
-        "secret", "keygen",
+        "secret", "keygen", "rolling", "slots",
     ),
     "Files and backups": ("backup", "restore", "snapshot", "inspect", "wal", "store"),
 }  # fmt: skip

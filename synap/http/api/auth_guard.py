@@ -120,4 +120,6 @@ def needs(template: str, public: frozenset[bytes]) -> tuple[Action, bytes] | Non
     # The page's files go with the page, and sums over a part with those over all.
     first, _, last = template[1:].rpartition("/")
     name = first if first in ("docs", "digest") else last
+    if first == "cluster/slots":
+        name = "slots"
     return action, b"node:" + name.encode()

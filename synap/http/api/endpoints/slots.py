@@ -17,7 +17,7 @@ from synap.commands.slots import ChangeSlot, ClearSlot, Step
 from synap.http.api import bodies
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
-from synap.request_errors import CommandDisabled
+from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.slot_table import SlotTable, Standing
@@ -66,7 +66,7 @@ class Slots(Resource):
         self._table = table
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        standings = self._needed().standings()
+        standings = [] if self._table is None else self._table.standings()
         resp.data = orjson.dumps(
             {
                 "cluster": self._node.config.sharding.cluster,
@@ -94,7 +94,7 @@ class Slots(Resource):
 
     def _needed(self) -> SlotTable:
         if self._table is None:
-            raise CommandDisabled("this node has all keys: sharding.slots is not set")
+            raise InvalidRequest("this node has all keys: sharding.slots is not set")
         return self._table
 
 

@@ -85,6 +85,9 @@ NEVER_SOUND = {
     "POST /replication/step-down",
     "POST /replication/accept",
     "POST /replication/forget",
+    # A node without slots has none to move.
+    "POST /cluster/slots/step",
+    "POST /cluster/slots/clear",
 }
 
 
