@@ -23,6 +23,7 @@ from synap.node.paths import NodePaths
 from synap.node.suspicion import suspect
 from synap.replication.transport.curve import load_keys
 from synap.shared.board import Board
+from synap.shared.claimed_file import forget_contents
 from synap.tls import check_tls
 from workers.certificate_watch import CertificateWatch
 from workers.child import ChildSpec
@@ -82,6 +83,9 @@ def serve(path: Path | None, overrides: Mapping[str, Any]) -> int:
     if not config.persistence.enabled:
         clear(paths.data_dir, paths.lock_file)
         paths.create()
+    if not paths.node_file.exists():
+        # Another node had this directory, and what was counted of it is not this one's.
+        forget_contents(paths.run_dir)
     node = Node.load_or_create(config, paths)
     _check_role(config, node)
     check_ports(

@@ -68,6 +68,12 @@ def claimed_paths(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-*"))
 
 
+def forget_contents(folder: Path) -> None:
+    """Remove all files of any name. For who knows that no process of the node runs."""
+    for path in claimed_paths(folder, "*"):
+        path.unlink(missing_ok=True)
+
+
 def claimed_contents(folder: Path, name: str, size: int) -> Iterator[tuple[int, bytes]]:
     """Yield number and content of each of them, as it is now.
 

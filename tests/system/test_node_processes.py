@@ -176,5 +176,7 @@ def test_node_without_persistence_says_so_and_begins_empty(start_node: StartNode
     node.kill()
     node.start()
     assert node.request("GET", "/kv/get/key").status == 404
+    # What the data's last node counted went with it.
+    assert node.request("GET", "/kv/stats").json()["operations"]["sets"] == 0
     node.stop()
     assert [path.name for path in folder.iterdir()] == ["node.lock"]
