@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.installed-to-run
 DOCS_STAMP := $(VENV)/.installed-for-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint demo bench chaos docker-test docs wheel image clean
+.PHONY: help setup run test lint demo bench chaos screenshots docker-test docs wheel image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: $(STAMP) ## measure one node beside webdis and redis-server
 
 chaos: $(STAMP) ## run the tests that kill, fill up and cut off, in their long forms
 	@SYNAP_CHAOS_ROUNDS=$${SYNAP_CHAOS_ROUNDS:-500} $(PYTHON_IN) -m pytest tests/chaos -s
+
+screenshots: $(STAMP) ## make the pictures of the console in docs/console
+	@$(PYTHON_IN) -m ops.screenshots
 
 docker-test: ## prove docs/deployment.md on docker or podman; removes the cluster's data
 	@ops/docker-test.sh

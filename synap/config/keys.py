@@ -12,7 +12,7 @@ import math
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import field
@@ -543,6 +543,19 @@ class Sharding(Section, frozen=True):
     """Which cluster has which of the 1024 slots, all of them, the same on every node."""
 
 
+class Console(Section, frozen=True):
+    """The page for browsers, `GET /console`."""
+
+    enabled: bool = True
+    """Serve the page. What it asks the node for is the API, with the permissions of the API."""
+    write: bool = False
+    """Show what changes something: editing and deleting keys, and the operator's actions."""
+
+
+def _shown(value: object) -> str:
+    return "**********" if isinstance(value, Secret) else str(value)
+
+
 class Config(Section, frozen=True):
     """A node's whole configuration; `load_config` makes it."""
 
@@ -558,9 +571,17 @@ class Config(Section, frozen=True):
     idempotency: Idempotency = Idempotency()
     watch: Watch = Watch()
     sharding: Sharding = Sharding()
+    console: Console = Console()
     failover: Failover = Failover()
     logging: Logging = Logging()
     telemetry: Telemetry = Telemetry()
+
+    def shown(self) -> dict[str, Any]:
+        """Return the values in effect as plain values, secrets masked."""
+        values: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_shown)
+        values["persistence"]["wal"]["path"] = str(self.wal_path)
+        values["persistence"]["snapshot"]["directory"] = str(self.snapshots_dir)
+        return values
 
     @property
     def wal_path(self) -> Path:

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
-import msgspec
 import yaml
 from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -35,7 +34,7 @@ from synap.addresses import split_address
 from synap.config.account_limits import MIN_PASSWORD_CHARACTERS
 from synap.config.checks import CONTRADICTION, model_of, values_of
 from synap.config.failover import lease_margin
-from synap.config.keys import Allowed, Config, Replication, Secret
+from synap.config.keys import Allowed, Config, Replication
 from synap.config.variables import (
     FILE_VARIABLE,
     OTHER_VARIABLES,
@@ -167,14 +166,7 @@ def allowed_values(field: FieldInfo) -> str:
 
 def render(config: Config) -> str:
     """Return the effective values as YAML."""
-    values = msgspec.json.decode(msgspec.json.encode(config, enc_hook=_shown))
-    values["persistence"]["wal"]["path"] = str(config.wal_path)
-    values["persistence"]["snapshot"]["directory"] = str(config.snapshots_dir)
-    return yaml.safe_dump(values, sort_keys=False)
-
-
-def _shown(value: Path | Secret) -> str:
-    return "**********" if isinstance(value, Secret) else str(value)
+    return yaml.safe_dump(config.shown(), sort_keys=False)
 
 
 def secrets() -> list[str]:

@@ -102,7 +102,9 @@ from synap.shared.series import REPLAYS
 from synap.shares import Holder, Shares
 from synap.slots import slot_of
 from synap.store import StoreReader
+from synap.store.layout import ScanPage
 from synap.store.range_digest import RangeDigest
+from synap.store.walks import PAST_FOLDER
 
 # A page of a scan never holds more keys; whoever asks for more gets a cursor with them.
 MAX_PAGE_KEYS = 10_000
@@ -156,15 +158,18 @@ class Page(msgspec.Struct, frozen=True):
         keys: In the order of their bytes.
         cursor: Where the next page begins; None after the last one.
         end: The applied end of the log that the page shows.
+        folders: Of one level of a tree, what else begins alike; None of a plain scan.
     """
 
     keys: list[str]
     cursor: str | None
     end: LogEnd
+    folders: list[str] | None = None
 
     def shown(self) -> dict[str, object]:
         """Return the form of the contract, ready for JSON."""
-        return {
+        folders = {} if self.folders is None else {"folders": self.folders}
+        return folders | {
             "keys": self.keys,
             "count": len(self.keys),
             "cursor": self.cursor,
@@ -651,6 +656,7 @@ class NodeApi:
         pattern: bytes | None,
         cursor: str | None,
         limit: int,
+        delimiter: bytes | None = None,
     ) -> Page:
         """Return the next page of the existing keys that begin with `prefix` and fit `pattern`.
 
@@ -662,42 +668,34 @@ class NodeApi:
             pattern: Glob pattern, or None.
             cursor: From the page before; None for the first.
             limit: Most keys in the page, from 1; at most MAX_PAGE_KEYS count.
+            delimiter: For one level of a tree; None for all keys. Excludes `pattern`.
 
         Raises:
-            InvalidRequest: the limit is below 1, the cursor is not from an earlier page, or the
-                prefix or the pattern is longer than any key.
+            InvalidRequest: the limit is below 1, the cursor is not from an earlier page, the
+                prefix, the pattern or the delimiter is longer than any key, or the delimiter is
+                empty or given with a pattern.
         """
-        if limit < 1:
-            raise InvalidRequest("parameter 'limit' is below 1")
-        for name, text in (("prefix", prefix), ("pattern", pattern or b"")):
-            if len(text) > MAX_KEY_BYTES:
-                raise InvalidRequest(f"parameter '{name}' is over {MAX_KEY_BYTES} bytes")
+        _check_scan(prefix, pattern, delimiter, limit)
         after = None if cursor is None else _key_of_cursor(cursor)
+        folders: list[str] | None = None if delimiter is None else []
         if not common(caller.readable, (KeySpan(prefix),)):
             # The few threads that read are for those who may see something.
-            return Page([], None, self._node.reader().applied().end)
-        accepts = _seen_by(caller)
+            return Page([], None, self._node.reader().applied().end, folders)
+        accepts, read = _seen_by(caller), _page_reader(caller, prefix, pattern, delimiter, limit)
         while True:
-            found = await self._node.read_in_thread(
-                StoreReader.scan,
-                prefix,
-                after,
-                min(limit, MAX_PAGE_KEYS),
-                now_ms(),
-                pattern=pattern,
-                max_visited=MAX_PAGE_VISITED,
-                spans=caller.readable,
-                accepts=accepts,
-            )
-            if accepts is None or found.keys or found.next is None:
+            found = await self._node.read_in_thread(read, after)
+            if accepts is None or found.keys or found.folders or found.next is None:
                 break
             after = found.next
         following = found.next
         if accepts is not None and following is not None:
             # The last key that was looked at may be one whose name the caller must not learn.
-            following = found.keys[-1]
+            last_folder = (each + PAST_FOLDER for each in found.folders[-1:])
+            following = max(*found.keys[-1:], *last_folder, b"")
+        if folders is not None:
+            folders = [folder.decode() for folder in found.folders]
         shown = None if following is None else _cursor_of_key(following)
-        return Page([key.decode() for key in found.keys], shown, found.end)
+        return Page([key.decode() for key in found.keys], shown, found.end, folders)
 
     async def list_keys(self, caller: Caller, pattern: bytes) -> Page:
         """Return all existing keys that fit `pattern`, MAX_PAGE_KEYS of them at most.
@@ -892,6 +890,26 @@ def _in_slot(caller: Caller, slot: int | None) -> Callable[[bytes], bool] | None
     return lambda key: slot_of(key) == slot and (seen is None or seen(key))
 
 
+def _page_reader(
+    caller: Caller, prefix: bytes, pattern: bytes | None, delimiter: bytes | None, limit: int
+) -> Callable[[StoreReader, bytes | None], ScanPage]:
+    """Return what reads the page after a key, as `NodeApi.scan` was asked for."""
+    page_keys, accepts = min(limit, MAX_PAGE_KEYS), _seen_by(caller)
+
+    def read(reader: StoreReader, after: bytes | None) -> ScanPage:
+        if delimiter is not None:
+            return reader.scan_level(
+                prefix, delimiter, after, page_keys, now_ms(),
+                max_visited=MAX_PAGE_VISITED, spans=caller.readable, accepts=accepts,
+            )  # fmt: skip
+        return reader.scan(
+            prefix, after, page_keys, now_ms(), pattern=pattern,
+            max_visited=MAX_PAGE_VISITED, spans=caller.readable, accepts=accepts,
+        )  # fmt: skip
+
+    return read
+
+
 def _random_key(reader: StoreReader, caller: Caller) -> tuple[bytes | None, LogEnd]:
     key = reader.random_key(now_ms(), spans=caller.readable, accepts=_seen_by(caller))
     return key, reader.applied().end
@@ -920,11 +938,24 @@ def _cursor_of_key(key: bytes) -> str:
     return base64.urlsafe_b64encode(marked).decode().rstrip("=")
 
 
+def _check_scan(prefix: bytes, pattern: bytes | None, delimiter: bytes | None, limit: int) -> None:
+    """Raise InvalidRequest for parameters that `NodeApi.scan` does not take."""
+    if limit < 1:
+        raise InvalidRequest("parameter 'limit' is below 1")
+    texts = (("prefix", prefix), ("pattern", pattern or b""), ("delimiter", delimiter or b""))
+    for name, text in texts:
+        if len(text) > MAX_KEY_BYTES:
+            raise InvalidRequest(f"parameter '{name}' is over {MAX_KEY_BYTES} bytes")
+    if delimiter is not None and (not delimiter or pattern is not None):
+        problem = "goes without 'pattern'" if delimiter else "is empty"
+        raise InvalidRequest(f"parameter 'delimiter' {problem}")
+
+
 def _key_of_cursor(cursor: str) -> bytes:
     try:
         marked = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         key = marked[_CURSOR_MARK_BYTES:]
-        check_key(key)
+        check_key(key.removesuffix(PAST_FOLDER))
     except (ValueError, KeyInvalid) as error:
         raise InvalidRequest(_NO_CURSOR) from error
     if _cursor_of_key(key) != cursor:

@@ -169,6 +169,11 @@ class NodeFacts:
         ]
         return {"clients": shown, "count": len(shown)}
 
+    def config(self, caller: Caller) -> Facts:
+        """Return the configuration in effect; its secrets are masked."""
+        caller.require("admin", b"node:config")
+        return self._node.config.shown()
+
     def memory_usage(self, caller: Caller, key: bytes) -> tuple[Facts, LogEnd]:
         """Return about what a key takes up in the store, and the end of the log.
 
@@ -481,6 +486,7 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
         "offset": offset,
         "open": replication_is_open(node),
         "note": _own_note(node, put_aside),
+        **_own_facts(node),
     }
     if is_replica:
         contact_ms = _ms_since(view.last_contact_ns)
@@ -510,20 +516,27 @@ def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
     }
 
 
+def _own_facts(node: LocalNode) -> Facts:
+    """Return what a node tells of itself alone."""
+    end = node.applied_end()
+    until_ns = node.view.lease_until_ns
+    left_ns = until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return {
+        "version": __version__,
+        "position": node.reigns(end.history).token(end.offset),
+        "snapshot_at_ms": node.details.snapshots.last_ms or None,
+        "lease_ms": max(0, left_ns // 1_000_000) if until_ns else None,
+    }
+
+
 def _member(node_id: str | None, url: str | None, role: str) -> Facts:
     empty = dict.fromkeys(
         (
-            "epoch",
-            "offset",
-            "lag_entries",
-            "lag_ms",
-            "contact_ms",
-            "open",
-            "note",
-            "hops",
-            "upstream",
+            "epoch", "offset", "lag_entries", "lag_ms", "contact_ms", "open", "note",
+            "hops", "upstream",
+            "version", "position", "snapshot_at_ms", "lease_ms",
         )
-    )
+    )  # fmt: skip
     return {"node_id": node_id, "url": url or None, "role": role, "state": "", **empty}
 
 

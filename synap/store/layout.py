@@ -84,11 +84,13 @@ class ScanPage(msgspec.Struct, frozen=True, gc=False):
         keys: In order; may be empty although more follow.
         next: What to give as the next page's cursor; None where nothing follows.
         end: The applied end of the log that the page shows.
+        folders: Of one level of a tree, the others that begin alike.
     """
 
     keys: list[bytes]
     next: bytes | None
     end: LogEnd
+    folders: list[bytes] = []
 
 
 class StoreFacts(msgspec.Struct, frozen=True):

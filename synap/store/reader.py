@@ -226,6 +226,26 @@ class StoreReader:
             )  # fmt: skip
             return ScanPage(keys, next_cursor, _read_end(transaction))
 
+    def scan_level(
+        self,
+        prefix: bytes,
+        delimiter: bytes,
+        cursor: bytes | None,
+        limit: int,
+        now_ms: int,
+        *,
+        max_visited: int,
+        spans: Sequence[KeySpan] = ALL_KEYS,
+        accepts: Callable[[bytes], bool] | None = None,
+    ) -> ScanPage:
+        """Return a page of one level of a tree: live keys and folders; see `walks.scan_level`."""
+        with self._environment.reading(buffers=True) as transaction:
+            keys, folders, next_cursor = walks.scan_level(
+                transaction.cursor(self._keys), prefix, delimiter, cursor,
+                limit=limit, now_ms=now_ms, max_visited=max_visited, spans=spans, accepts=accepts,
+            )  # fmt: skip
+            return ScanPage(keys, next_cursor, _read_end(transaction), folders)
+
     def walk_records(
         self,
         prefix: bytes,

@@ -26,6 +26,8 @@ from synap.store.layout import (
     stored_expiry,
 )
 
+# After a folder's name: behind all of its keys, for no UTF-8 has this byte.
+PAST_FOLDER = b"\xff"
 # Before each entry in the digest: space, key length, length of the record without its checksum.
 _DIGESTED = struct.Struct("<BHI")
 
@@ -84,6 +86,56 @@ def scan(
             ):
                 found.append(key)
     return found, None
+
+
+def scan_level(
+    cursor: Cursor[Any],
+    prefix: bytes,
+    delimiter: bytes,
+    after: bytes | None,
+    *,
+    limit: int,
+    now_ms: int,
+    max_visited: int,
+    spans: Sequence[KeySpan] = ALL_KEYS,
+    accepts: Callable[[bytes], bool] | None = None,
+) -> tuple[list[bytes], list[bytes], bytes | None]:
+    """Collect one level of a tree: keys without the delimiter after the prefix, and folders.
+
+    A folder is the part of a key up to the delimiter, with it. It costs one look, however many
+    keys it holds.
+
+    Args:
+        delimiter: Not empty.
+        limit: At most so many keys and folders.
+        As for `scan`.
+
+    Returns:
+        The keys, the folders, and where more may follow, what to give as `after` for them.
+    """
+    keys: list[bytes] = []
+    folders: list[bytes] = []
+    place = prefix if after is None or after < prefix else after + b"\0"
+    last, left = b"", max_visited
+    for span in common(spans, (KeySpan(prefix),)):
+        place = max(place, span.prefix)
+        while place.startswith(span.prefix) and cursor.set_range(place[: MAX_KEY_BYTES + 1]):
+            raw, record = cursor.item()
+            if not span.holds(key := bytes(raw)):
+                break
+            if not left or len(keys) + len(folders) == limit:
+                return keys, folders, last
+            left -= 1
+            last, expiry_ms = key, stored_expiry(record)
+            if (not expiry_ms or now_ms < expiry_ms) and (accepts is None or accepts(key)):
+                name, is_folder, _ = key[len(prefix) :].partition(delimiter)
+                if is_folder:
+                    folders.append(prefix + name + delimiter)
+                    last = folders[-1] + PAST_FOLDER
+                else:
+                    keys.append(key)
+            place = last + b"\0"
+    return keys, folders, None
 
 
 def records(

@@ -82,6 +82,7 @@ NAMED: dict[str, tuple[dict[str, Any], tuple[Need, ...]]] = {
     "slowlog.get": ({}, (("admin", "node:slowlog"),)),
     "slowlog.reset": ({}, (("admin", "node:slowlog"),)),
     "client.list": ({}, (("admin", "node:clients"),)),
+    "admin.config": ({}, (("admin", "node:config"),)),
     "transaction.watch": ({"keys": [KEY]}, (R,)),
 }
 # Their decision is `any permission`.
@@ -108,6 +109,7 @@ ROUTES = {
     "GET /key/randomkey": "key.randomkey", "GET /memory/{key}/usage": "memory.usage",
     "GET /stats": "admin.stats", "GET /info": "info", "GET /slowlog": "slowlog.get",
     "DELETE /slowlog": "slowlog.reset", "GET /clients": "client.list",
+    "GET /config": "admin.config",
 }  # fmt: skip
 # Routes alone: body, headers, needs.
 ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
@@ -168,6 +170,8 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
 OPEN = {
     "GET /health", "GET /liveness", "GET /readiness", "GET /primary", "GET /replica",
     "GET /read-only", "GET /metrics", "GET /",
+    "GET /console", "GET /console/{file}",
+    "GET /console/settings.json",
 }  # fmt: skip
 # Everybody's who has no wrong credentials: it looks at those in the body.
 LOGIN = "POST /auth/login"

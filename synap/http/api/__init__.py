@@ -30,5 +30,6 @@ access_log         a line for each request
 spans              spans of requests, where somebody collects them
 traces             which trace a request is part of
 endpoints/         the resources, a file for each subject
+console/           the page for browsers about the node
 openapi/           what the API says of itself
 """

@@ -16,6 +16,7 @@ from synap.auth.permissions import TRUSTED
 from synap.config.handed import config_of_environment
 from synap.http.api import errors
 from synap.http.api.auth_guard import METRICS, PUBLIC, Guard
+from synap.http.api.console import pages
 from synap.http.api.credentials import Credentials
 from synap.http.api.cross_site import Cors, RefusalHeaders, SiteGuard
 from synap.http.api.endpoints import (
@@ -153,6 +154,8 @@ def create_app(config: Config) -> App:
     api_keys.add_routes(app, local, api, directory)
     slots.add_routes(app, local, api, table)
     watch.add_routes(app, local, api, watching, sites, credentials, proxies)
+    if config.console.enabled:
+        pages.add_routes(app, local, api)
     return app
 
 

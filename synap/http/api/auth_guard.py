@@ -12,6 +12,7 @@ from falcon.asgi import Response
 
 from synap.auth.permissions import ANONYMOUS, Action
 from synap.http.api.client_address import client_address
+from synap.http.api.console.files import PAGE
 from synap.http.api.credentials import Credentials
 from synap.http.api.request import Request
 from synap.http.api.trusted_proxies import TrustedProxies
@@ -26,11 +27,14 @@ PUBLIC = frozenset(
     {"/", "/health", "/liveness", "/readiness", "/primary", "/replica", "/read-only"}
 )
 METRICS = "/metrics"
+# Files of the package, the same on every node: the page has nothing before somebody logs in.
+_PAGE_FILES = f"{PAGE}/".encode()
 # Where credentials are the request's body.
 _LOGIN = "/auth/login"
 # Guarded by `calls`, key by key, and by `accounts`, user by user.
 _GUARDED_WITHIN = (
     "/kv/", "/key/", "/raw/", "/memory/", "/api/v1/command", "/idempotency/", "/watch", "/auth/",
+    PAGE,
 )  # fmt: skip
 # What whoever may read the node may have; of all others they want `admin`.
 _READABLE = frozenset(
@@ -69,7 +73,7 @@ class Guard:
         address = client_address(req.scope, req.raw_headers, self._trusted_proxies)
         audit.address_of_request.set(address)
         path = req.scope.get("raw_path") or req.path.encode()
-        if path in self._public or req.method == "OPTIONS":
+        if path in self._public or path.startswith(_PAGE_FILES) or req.method == "OPTIONS":
             return
         caller = await self._credentials.caller_of(req.raw_headers, address)
         if caller is not None:
@@ -108,8 +112,8 @@ class Guard:
 
 def public_paths(config: Config) -> frozenset[bytes]:
     """Return the paths, undecoded, that need no credentials."""
-    paths = PUBLIC if config.auth.protect_metrics else PUBLIC | {METRICS}
-    return frozenset(path.encode() for path in paths)
+    open_ones = {*PUBLIC, PAGE} if config.auth.protect_metrics else {*PUBLIC, PAGE, METRICS}
+    return frozenset(path.encode() for path in open_ones)
 
 
 def needs(template: str, public: frozenset[bytes]) -> tuple[Action, bytes] | None:

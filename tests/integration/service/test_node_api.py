@@ -91,5 +91,10 @@ async def test_walks_of_a_limited_caller_look_at_no_key_of_others(
             key, _ = await api.random_key(caller)
             assert key in OWN
             assert caller.looked == 11
+            level = await api.scan(
+                caller, prefix=b"", pattern=None, cursor=None, limit=100, delimiter=b":"
+            )
+            assert (level.keys, level.folders) == ([], ["own:"])
+            assert caller.looked == 12
     finally:
         node.close()

@@ -383,6 +383,49 @@ def test_scan_of_spans_gives_each_of_their_keys_once_and_in_order(
     assert found == sorted(key for key in within if key.startswith(prefix))
 
 
+_PATHS = st.text("ab:", min_size=1, max_size=6).map(str.encode)
+
+
+@given(
+    live=st.sets(_PATHS, max_size=12),
+    expired=st.sets(_PATHS, max_size=6),
+    spans=st.lists(st.builds(KeySpan, _PATHS, st.booleans()), max_size=4) | st.just([KeySpan(b"")]),
+    prefix=_PATHS | st.just(b""),
+    limit=st.integers(1, 3),
+)
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_level_of_a_tree_is_its_keys_and_folders_once_and_in_order(
+    store: Store, reader: StoreReader, live: set[bytes], expired: set[bytes],
+    spans: list[KeySpan], prefix: bytes, limit: int,
+) -> None:  # fmt: skip
+    change(store, lambda t: (t.clear(NOW), [t.put(key, b"", NOW) for key in expired]))
+    change(store, lambda t: [t.put(key, b"", NEVER) for key in live])
+    keys, folders, after = [], [], None
+    while True:
+        page = reader.scan_level(prefix, b":", after, limit, NOW, max_visited=2, spans=apart(spans))
+        keys, folders, after = keys + page.keys, folders + page.folders, page.next
+        if after is None:
+            break
+    seen = [key for key in live if any(span.holds(key) for span in spans)]
+    rest = sorted(key.removeprefix(prefix) for key in seen if key.startswith(prefix))
+    assert keys == [prefix + name for name in rest if b":" not in name]
+    inner = dict.fromkeys(name.partition(b":")[0] for name in rest if b":" in name)
+    assert folders == sorted(prefix + name + b":" for name in inner)
+
+
+def test_folder_of_the_longest_name_is_passed_by_its_cursor(
+    store: Store, reader: StoreReader
+) -> None:
+    folder = b"f" * (MAX_KEY_BYTES - 1) + b":"
+    change(store, lambda t: [t.put(key, b"", NEVER) for key in (folder, b"g")])
+    page = reader.scan_level(b"", b":", None, 1, NOW, max_visited=9)
+    assert (page.folders, page.next) == ([folder], folder + b"\xff")
+    after = reader.scan_level(b"", b":", page.next, 1, NOW, max_visited=9)
+    assert (after.keys, after.folders) == ([b"g"], [])
+
+
 def test_scan_goes_on_behind_a_cursor_whose_key_is_gone(store: Store, reader: StoreReader) -> None:
     change(store, lambda t: [t.put(key, b"", NEVER) for key in (b"a", b"b", b"c")])
     assert reader.scan(b"", b"b", 9, NOW, max_visited=9).keys == [b"c"]

@@ -21,7 +21,9 @@ _READING_COMMANDS = {
     "kv.get", "kv.exists", "kv.mget", "kv.scan", "kv.keys", "kv.dbsize", "kv.ttl", "kv.strlen",
     "kv.getrange", "kv.stats", "key.type", "key.exists", "key.randomkey", "memory.usage",
 }  # fmt: skip
-_NODE_COMMANDS = {"info", "slowlog.get", "slowlog.reset", "client.list", "admin.stats"}
+_NODE_COMMANDS = {
+    "info", "slowlog.get", "slowlog.reset", "client.list", "admin.stats", "admin.config",
+}  # fmt: skip
 # Of a transaction, what lives in the memory of one node and takes no key.
 _UNNAMED_COMMANDS = {
     "transaction.multi", "transaction.discard", "transaction.watch", "transaction.unwatch",

@@ -86,6 +86,10 @@ _MEMBER = made_of(
     note=_OR_TEXT,
     hops=or_null(NATURAL),
     upstream=_OR_TEXT,
+    version=_OR_TEXT,
+    position=_OR_TEXT,
+    snapshot_at_ms=_OR_INTEGER,
+    lease_ms=or_null(NATURAL),
 )
 _REPLICATION = with_optional(
     made_of(
@@ -205,7 +209,10 @@ SCHEMAS: dict[str, Schema] = {
     "OldValue": _TOLD,
     "Result": with_optional(made_of(result=BOOLEAN), version=POSITION),
     "Ttl": made_of(ttl=or_null(NATURAL)),
-    "Page": made_of(keys=list_of(TEXT), count=NATURAL, cursor=_OR_TEXT, has_more=BOOLEAN),
+    "Page": with_optional(
+        made_of(keys=list_of(TEXT), count=NATURAL, cursor=_OR_TEXT, has_more=BOOLEAN),
+        folders=list_of(TEXT),
+    ),
     "KeyStats": _KEY_STATS,
     "Version": made_of(success=TRUE, key=TEXT, version=POSITION),
     "Remembered": made_of(
@@ -380,6 +387,12 @@ SCHEMAS: dict[str, Schema] = {
         ),
     ),
     "OpenApi": made_of(openapi=TEXT, info=OBJECT, paths=OBJECT, components=OBJECT),
+    "Config": {
+        "type": "object",
+        "description": "Sections of docs/configuration.md by their names; secrets are masked.",
+        "additionalProperties": ANYTHING,
+    },
+    "ConsoleSettings": made_of(login=BOOLEAN, write=BOOLEAN, certificate=BOOLEAN, version=TEXT),
     "Binary": BINARY,
     "Html": TEXT,
 }

@@ -23,7 +23,7 @@ from synap.http.api.openapi.route import (
 from synap.http.api.operations.deadlines import DEADLINES
 from synap.http.api.operations.keyspace import KEYSPACE
 from synap.http.api.operations.names import NAMES
-from synap.http.api.operations.node import CLIENTS, INFO, SLOW_LOG, SLOW_LOG_RESET, STATS
+from synap.http.api.operations.node import CLIENTS, CONFIG, INFO, SLOW_LOG, SLOW_LOG_RESET, STATS
 from synap.http.api.operations.operation import Operation
 from synap.http.api.operations.txn import TXN
 from synap.http.api.operations.values import VALUES
@@ -150,7 +150,7 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             "/metrics", "Give the metrics of the whole node", "Text", kind="node",
             media_type="text/plain",
         ),
-        *_routes_of(SLOW_LOG, SLOW_LOG_RESET, CLIENTS),
+        *_routes_of(SLOW_LOG, SLOW_LOG_RESET, CLIENTS, CONFIG),
         get("/digest", "Get the checksum of the whole store", "Digest"),
         get(
             "/digest/range", "Get a sum over a range of keys", "RangeDigest", kind="node",
@@ -250,6 +250,21 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         ),
         delete(
             "/auth/keys/{id}", "Revoke an API key", "Done", kind="account", statuses=(404, 409)
+        ),
+    ),
+    "The console": (
+        get(
+            "/console", "Get the console, a page", "Html", kind="public", media_type="text/html",
+            parameters=(IF_NONE_MATCH,), statuses=(304,), headers=("ETag",),
+        ),
+        get(
+            "/console/{file}", "Get a file of the console", "Html", kind="public",
+            media_type="text/javascript", parameters=(IF_NONE_MATCH,), statuses=(304, 404),
+            headers=("ETag",),
+        ),
+        get(
+            "/console/settings.json", "Tell the console what to show", "ConsoleSettings",
+            kind="public",
         ),
     ),
     "This description": (

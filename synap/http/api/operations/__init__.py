@@ -8,7 +8,7 @@ keyspace      scan, keys, stats, flushall: all keys
 names         exists, type, rename, copy: keys as names
 txn           conditions, and several of these in one request
 transactions  multi, exec, discard, watch, unwatch
-node          info, slowlog, client.list: what the node tells of itself
+node          info, slowlog, client.list, admin.config: what the node tells of itself
 table         all of them, by their names
 
 A new operation stands in one of these files: its body, what it comes to, what it answers.

@@ -22,6 +22,7 @@ class ScanBody(msgspec.Struct, gc=False):
     pattern: str | None = None
     cursor: str | int | None = None
     limit: int | None = None
+    delimiter: str | None = None
 
     @property
     def page_keys(self) -> int:
@@ -62,6 +63,7 @@ async def _scan(context: Context, key: bytes, body: ScanBody) -> Page:
         pattern=None if body.pattern is None else body.pattern.encode(),
         cursor=body.place,
         limit=body.page_keys,
+        delimiter=None if body.delimiter is None else body.delimiter.encode(),
     )
     context.saw(page.end)
     return page
@@ -91,6 +93,11 @@ _SCAN = (
     Parameter("pattern", TEXT, "Glob: `* ? [a-z] [^a] \\`"),
     Parameter("cursor", TEXT, "From the page before"),
     Parameter("limit", {"type": "integer", "minimum": 1, "default": 100}, "Most keys in the page"),
+    Parameter(
+        "delimiter",
+        {"type": "string", "minLength": 1},
+        "One level of a tree: keys that have it after the prefix are told as `folders`",
+    ),
 )
 
 KEYSPACE = (

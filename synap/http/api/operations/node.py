@@ -84,4 +84,11 @@ CLIENTS = LongRead(
     _clients,
     as_it_is,
 )
-NODE = (STATS, INFO, SLOW_LOG, SLOW_LOG_RESET, CLIENTS)
+CONFIG = Read(
+    "admin.config",
+    get("/config", "Tell the configuration in effect, without its secrets", "Config", kind="node"),
+    Nothing,
+    lambda context, key, body: context.facts.config(context.caller),
+    as_it_is,
+)
+NODE = (STATS, INFO, SLOW_LOG, SLOW_LOG_RESET, CLIENTS, CONFIG)

@@ -280,6 +280,21 @@ def test_scan_pages_are_in_order_whole_and_end(client: Client, key: str) -> None
     assert seen == names
 
 
+def test_scan_by_delimiter_gives_folders_page_by_page(client: Client, key: str) -> None:
+    for name in ("a", "b:1", "b:2:x", "c:", "d"):
+        assert client.post("/kv/set", {"key": f"{key}:{name}", "value": "1"}).status == 200
+    keys: list[str] = []
+    folders: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        query = f"prefix={key}:&delimiter=:&limit=1&cursor={cursor}"
+        page = client.get(f"/kv/scan?{query}").json()
+        assert page["count"] + len(page["folders"]) <= 1
+        keys, folders, cursor = keys + page["keys"], folders + page["folders"], page["cursor"]
+    assert keys == [f"{key}:a", f"{key}:d"]
+    assert folders == [f"{key}:b:", f"{key}:c:"]
+
+
 def test_scan_with_pattern_and_expired_keys_gives_what_is_there(client: Client, key: str) -> None:
     for suffix in ("a1", "a2", "b1"):
         client.put(f"{key}:{suffix}", 1)
@@ -290,7 +305,17 @@ def test_scan_with_pattern_and_expired_keys_gives_what_is_there(client: Client, 
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=x", "cursor=!", "cursor=abc%FF", "prefix=" + "p" * 504, "limit=1&limit=2"],
+    [
+        "limit=0",
+        "limit=x",
+        "cursor=!",
+        "cursor=abc%FF",
+        "prefix=" + "p" * 504,
+        "limit=1&limit=2",
+        "delimiter=",
+        "delimiter=:&pattern=a*",
+        "delimiter=" + "d" * 504,
+    ],
 )
 def test_scan_with_bad_parameter_is_400(client: Client, query: str) -> None:
     assert error_of(client.get(f"/kv/scan?{query}"))[:2] == (400, "invalid_request")

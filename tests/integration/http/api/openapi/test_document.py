@@ -73,7 +73,7 @@ MORE_SOUND = (
         Example(f"GET {path}")
         for path in (
             "/backup", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css",
-            "/docs/swagger-ui.js", "/docs/swagger-ui.css",
+            "/docs/swagger-ui.js", "/docs/swagger-ui.css", "/console", "/console/settings.json",
         )
     ),
 )  # fmt: skip

@@ -1,0 +1,80 @@
+// The members of a cluster from what one node tells. Pure.
+
+/**
+ * @typedef {object} Member
+ * @property {string} key Unique among them.
+ * @property {string} name Its server.node_id, or what else is known of it.
+ * @property {boolean} isOwn Whether it serves this page.
+ * @property {string} role
+ * @property {string} state
+ * @property {string | null} url
+ * @property {string} note
+ * @property {number | null} epoch
+ * @property {number | null} offset
+ * @property {number | null} lag_entries
+ * @property {number | null} lag_ms
+ * @property {number | null} contact_ms
+ * @property {boolean | null} open
+ * @property {string | null} version
+ * @property {string | null} position
+ * @property {number | null} snapshot_at_ms
+ * @property {number | null} lease_ms
+ */
+
+/**
+ * Return masters (one, mostly) and replicas.
+ * @param {any} cluster What `/cluster` tells.
+ * @param {any} replication What `/health/replication` tells.
+ * @returns {{masters: Member[], replicas: Member[]}}
+ */
+export function membersOf(cluster, replication) {
+  const told = new Map((replication.replicas ?? []).map((each) => [each.id, each.note]));
+  const members = cluster.members.map((each, at) => ({
+    ...each,
+    key: each.node_id ?? each.url ?? `member ${at}`,
+    name: each.node_id ?? (each.role === "master" ? "its master" : "unnamed"),
+    isOwn: at === 0,
+    note: each.note || told.get(each.node_id) || "",
+  }));
+  const own = members[0];
+  if (own.isOwn && own.role === "replica") own.note = own.note || replication.note || "";
+  return {
+    masters: members.filter(({ role }) => role !== "replica"),
+    replicas: members.filter(({ role }) => role === "replica"),
+  };
+}
+
+const GOOD = new Set(["writable", "in_sync", "heard"]);
+const ON_THE_WAY = new Set(["catching_up", "syncing", "lagging", "connecting", "recovering", "writes_paused"]);
+
+/** Return `good`, `warn` or `bad`. @param {string} state */
+export function kindOf(state) {
+  if (GOOD.has(state)) return "good";
+  return ON_THE_WAY.has(state) ? "warn" : "bad";
+}
+
+const MEANINGS = {
+  writable: "takes writes",
+  in_sync: "has all that its master has",
+  heard: "is heard by this replica",
+  catching_up: "fetches what it lacks from its master's log",
+  syncing: "takes a whole copy of its master's data",
+  lagging: "is too far behind its master",
+  connecting: "looks for its master",
+  disconnected: "is not heard",
+  diverged: "has entries that its master lacks, and does not follow; see Operations",
+  recovering: "asks its replicas for what it may have lost",
+  disk_full: "takes no writes: its disk is full",
+  memory_limit: "takes no writes: the store is at its memory limit",
+  stale_epoch: "takes no writes: its reign has ended, another node is master",
+  writes_paused: "holds writes back for a switchover",
+  no_lease: "takes no writes: it has no lease from the engine of elections",
+  no_quorum: "acknowledges no writes: too few replicas are heard",
+  data_dir_lost: "takes no writes: its data directory was taken away",
+  writer_unavailable: "takes no writes: its writer is not there",
+  writer_silent: "has a writer that shows no life",
+  replica_silent: "has a replica process that shows no life",
+};
+
+/** Return what a state means, in words; the word itself where it has no others. @param {string} state */
+export const meaningOf = (state) => MEANINGS[state] ?? state;
