@@ -93,8 +93,10 @@ class Campaign:
         ahead = ahead_of(sealed[0].rank, sealed)
         if ahead is not None:
             return f"{ahead.id} holds more, up to offset {ahead.rank.offset}"
-        if len(sealed) < needed:
-            return f"{len(sealed)} of {needed} seals for epoch {epoch}"
+        # A voter's seal is one, however often it is told.
+        count = len({each.id for each in sealed})
+        if count < needed:
+            return f"{count} of {needed} seals for epoch {epoch}"
         return ""
 
     def first_settings(self, view: View, own: Member) -> Settings:
