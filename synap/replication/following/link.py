@@ -25,7 +25,7 @@ class Link:
     Attributes:
         hint: Why nothing may be heard, where a handshake told; empty otherwise.
         wants_other_key: The link failed because the master has another key than the current one.
-        has_heard_nothing: Not one message has come.
+        has_heard_nothing: Not one message has come, nor a handshake that failed.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Link:
 
     def _handshake_failed(self, failed: FailedHandshake) -> None:
         self._note_handshake(failed)
+        self.has_heard_nothing = False
         if self._failure is not None:
             return
         self.hint = failed.reason

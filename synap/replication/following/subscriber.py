@@ -278,7 +278,7 @@ class Subscriber:
             if self._link.wants_other_key and self._master_keys.turn():
                 self._follower.disconnect(failure)
                 continue
-            if self._link.has_heard_nothing and not self._link.hint:
+            if self._link.has_heard_nothing:
                 failure = f"{failure}; {await self._why_unheard()}"
             self._master_keys.begin_round()
             is_good = time.monotonic() - began > good_seconds
