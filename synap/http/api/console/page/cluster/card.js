@@ -26,8 +26,9 @@ function ConsoleLink({ url }) {
   return html`<a href=${`${url.replace(/\/+$/, "")}/console`} target="_blank" rel="noopener noreferrer">${url}</a>`;
 }
 
-function common({ role, epoch, offset, lag_entries, lag_ms, contact_ms, open }) {
+function common({ role, epoch, offset, lag_entries, lag_ms, contact_ms, open, upstream }) {
   return [
+    upstream && ["Follows", upstream],
     epoch !== null && ["Epoch", number(epoch)],
     ["Offset", number(offset)],
     role === "replica" && ["Lag", lag_entries === null ? "unknown" : `${counted(lag_entries, "entry", "entries")}, ${span(lag_ms)}`],

@@ -15,6 +15,7 @@
  * @property {number | null} lag_ms
  * @property {number | null} contact_ms
  * @property {boolean | null} open
+ * @property {string | null} upstream Whom a replica follows, where that is not the master.
  * @property {string | null} version
  * @property {string | null} position
  * @property {number | null} snapshot_at_ms
