@@ -240,10 +240,12 @@ class Node(Startable):
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it and wait until `/health` answers 200."""
+        """Start it and wait until `/health` answers 200 and all HTTP workers are there."""
         self.launch()
         eventually(self._is_healthy_or_over, _START_SECONDS)
         assert is_alive(self.pid), self.log
+        if (workers := int(self.settings["server.workers"])) > 1:
+            eventually(lambda: len(children_of(self.http_pid())) >= workers, _START_SECONDS)
 
     def launch(self) -> None:
         """Start it without waiting."""
