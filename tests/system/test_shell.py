@@ -39,6 +39,9 @@ def test_lines_from_standard_input_are_commands(url: str) -> None:
         (b"get 'a", 2, "No closing quotation"),
         (b"serve", 2, "serve is not for a shell"),
         (b"nothing", 2, "No such command"),
+        (b"nothing", 2, "Try 'synap -h' for help."),
+        (b"synap get nobody", 1, "Key not found"),
+        (b"synap serve", 2, "serve is not for a shell"),
         (b"get a --url 127.0.0.1:1", 3, "does not answer"),
     ],
 )

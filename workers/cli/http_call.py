@@ -39,6 +39,8 @@ _MAX_VALUE_BYTES = 2 * 1024 * 1024 * 1024
 _NODE_HEADERS = ("X-Synap-Offset", "X-Synap-Position")
 # Refusals that a node gives while its role changes, or while it has too much to do.
 _FOR_NOW = (421, 429, 503)
+# A refusal that says where the master is, beside its words.
+_NOT_THE_MASTER = "read_only_replica"
 
 T = TypeVar("T")
 
@@ -412,6 +414,8 @@ def _refusal(request: urllib.request.Request, error: urllib.error.HTTPError) -> 
         words, reason = HINT, "unauthorized"
     elif "error" in facts:
         words, reason = str(facts["error"]), str(facts.get("reason", ""))
+    if reason == _NOT_THE_MASTER and facts.get("master"):
+        words = f"{words} ({facts['master']})"
     return CallRefused(
         printable(f"{request.full_url}: {words}"),
         is_for_now=error.code in _FOR_NOW,

@@ -1,7 +1,8 @@
 """`synap shell`: the commands that ask a node, line by line.
 
-Each line is one command as on the command line, without `synap`, so both have the same options,
-words and exit codes. Off a terminal the lines are read from the standard input, without a prompt.
+Each line is one command as on the command line, with or without `synap`, so both have the same
+options, words and exit codes. Off a terminal the lines are read from the standard input, without a
+prompt.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Commands:
         except ValueError as error:
             typer.echo(f"synap: {error}", err=True)
             return EXIT_USAGE
+        # What usage and errors show has it, and is typed as it is shown.
+        words = words[1:] or ["help"] if words[:1] == ["synap"] else words
         if not words:
             return 0
         if words[0] in _NOT_HERE:
@@ -87,7 +90,7 @@ class Commands:
         # A line's options, as --user, count for that line.
         kept = dict(os.environ)
         try:
-            return _code_of(lambda: self.root.main(words, prog_name=""))
+            return _code_of(lambda: self.root.main(words, prog_name="synap"))
         finally:
             os.environ.clear()
             os.environ.update(kept)

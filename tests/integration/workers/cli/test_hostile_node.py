@@ -214,3 +214,11 @@ def test_doctor_takes_whatever_is_answered(body: bytes) -> None:
     assert ended.returncode == 4, ended.stdout + ended.stderr
     assert "\x1b" not in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_refusal_of_a_replica_names_where_its_master_is() -> None:
+    body = b'{"error":"ask the master","reason":"read_only_replica","master":"http://m\\u001b:1"}'
+    head = b"HTTP/1.1 421 Misdirected Request\r\nConnection: close\r\n"
+    with somebody(saying(body, head)) as url, pytest.raises(CallFailed) as refused:
+        call("DELETE", url, "/raw/k")
+    assert str(refused.value) == f"{url}/raw/k: ask the master (http://m\\x1b:1)"
