@@ -113,6 +113,8 @@ def take(browser: Browser, url: str, folder: Path) -> None:
     page.goto(f"{url}/console")
     page.wait_for_selector(".replicas")
     page.wait_for_timeout(_LOAD_SECONDS * 1000)
+    # Between two writes of the load.
+    page.wait_for_selector(".question >> text=Yes")
     _picture(page, folder, "cluster")
     page.emulate_media(color_scheme="dark")
     _picture(page, folder, "cluster-dark")

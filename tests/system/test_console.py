@@ -125,7 +125,7 @@ def test_cards_show_every_member_and_whether_the_master_may_die(page: Page, root
     master, replica = page.get_by_label("master", exact=True), page.get_by_label("replica1")
     expect(master).to_contain_text("this node")
     expect(master).to_contain_text("takes writes")
-    expect(replica).to_contain_text("has all that its master has")
+    expect(replica).to_contain_text("keeps up with its master")
     loss = page.get_by_label("May the master die now?")
     expect(loss).to_contain_text("Yes")
     expect(loss.get_by_role("row", name=re.compile("1 replica"))).to_contain_text("none")

@@ -42,9 +42,9 @@ export function answer(cluster, replication) {
     : "No write waits for them (min_replicas_to_write is 0): those of the last moment may be on the master alone.";
   if (!missing) return { kind: "good", word: "Yes", why: `A replica has all entries that it was sent. ${who}` };
   if (needed && held.length >= needed) {
-    return { kind: "good", word: "Yes", why: `${who} ${counted(missing, "entry", "entries")} under way are on no replica yet.` };
+    return { kind: "good", word: "Yes", why: `${who} ${counted(missing, "entry under way is", "entries under way are")} on no replica yet.` };
   }
-  return { kind: "bad", word: "No", why: `${counted(missing, "entry", "entries")} are on the master alone, and would be lost.` };
+  return { kind: "bad", word: "No", why: `${counted(missing, "entry is", "entries are")} on the master alone, and would be lost.` };
 }
 
 function ofReplica(cluster, { lag_entries: lag, status }) {

@@ -56,7 +56,7 @@ export function kindOf(state) {
 
 const MEANINGS = {
   writable: "takes writes",
-  in_sync: "has all that its master has",
+  in_sync: "keeps up with its master",
   heard: "is heard by this replica",
   catching_up: "fetches what it lacks from its master's log",
   syncing: "takes a whole copy of its master's data",
