@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
+from synap.http.api.endpoints.agent_metrics import AgentCollector
 from tests.support import HOST, Cluster, Node, eventually, free_ports
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -264,6 +265,8 @@ def test_rules_and_dashboards_name_metrics_that_nodes_have(cluster: Cluster) -> 
     had = {rule["record"] for rule in rules() if "record" in rule}
     # Nodes that speak TLS have it, and these don't: `test_tls` looks for it.
     had.add("synap_tls_certificate_expires_timestamp_seconds")
+    # Nodes with an agent have what its collector yields.
+    had |= {metric.name for metric in AgentCollector({"at_ms": 1, "is_own": True}, 2).collect()}
     for node in cluster.nodes:
         text = node.request("GET", "/metrics").body.decode()
         had |= {line.partition("{")[0].partition(" ")[0] for line in text.splitlines()}

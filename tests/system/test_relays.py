@@ -49,6 +49,11 @@ def facts(node: Node):
     return node.request("GET", "/health/replication").json()
 
 
+def upstream_of(node: Node, name: str):
+    members = node.request("GET", "/cluster").json()["members"]
+    return {each["node_id"]: each["upstream"] for each in members}.get(name)
+
+
 def until_alike(*nodes: Node) -> None:
     eventually(lambda: len({node.request("GET", "/digest").body for node in nodes}) == 1)
 
@@ -61,8 +66,7 @@ def test_leaf_of_a_killed_relay_goes_on_at_the_master_by_frames(nodes):
     eventually(lambda: facts(leaf)["path"] == ["relay"] and facts(leaf)["status"] == "in_sync")
     assert facts(leaf)["hops"] == 2
     assert facts(leaf)["master_url"] == facts(relay)["master_url"]
-    members = relay.request("GET", "/cluster").json()["members"]
-    assert [each["upstream"] for each in members if each["node_id"] == "leaf"] == ["relay"]
+    eventually(lambda: upstream_of(relay, "leaf") == "relay")
 
     relay.kill()
     master.request("POST", "/kv/set", {"key": "after", "value": 1})

@@ -31,7 +31,7 @@ def replica_engine(replica: Replica) -> ReplicaEngine:
     paths = replica.paths
     freshness = Freshness(paths.fresh_file)
     return ReplicaEngine(
-        replica.subscriber, paths.diverged_dir, pytest.fail, freshness, replica.data_dir
+        replica.subscriber, paths.diverged_dir, pytest.fail, freshness, replica.data_dir, relay=None
     )
 
 

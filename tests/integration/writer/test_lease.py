@@ -36,7 +36,7 @@ def test_master_takes_writes_within_its_lease_alone(tmp_path: Path) -> None:
             with pytest.raises(NoLease):
                 await client.execute(Set(b"k", b"v"))
             assert master.view().read_only == "no_lease"
-            master.writer.grant(2_000)
+            master.writer.grant(2_000, 2_000)
             await client.execute(Set(b"k", b"v"))
             assert (master.view().read_only, master.view().lease_until_ns) == ("", 2_000)
             clock.ns = 2_000

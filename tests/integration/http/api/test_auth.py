@@ -166,6 +166,8 @@ BODIES: dict[tuple[str, str], object] = {
     ("PUT", "/raw/{key:key}"): {},
     ("DELETE", "/raw/{key:key}"): None,
     ("DELETE", "/slowlog"): None,
+    ("POST", "/cluster/slots/step"): {"slot": 1, "step": "thaw"},
+    ("POST", "/cluster/slots/clear"): {"slot": 1, "keys": []},
     ("POST", "/kv/set"): {"key": "guarded", "value": 1},
     ("POST", "/kv/txn"): {"then": [{"set": {"key": "guarded", "value": 1}}]},
     ("POST", "/kv/import"): {"key": "guarded", "value": "1"},

@@ -106,8 +106,11 @@ def test_log_counts_frames_and_their_entries(client: Client, key: str) -> None:
     def gained(name: str) -> float:
         return value(scrape(client), name) - value(before, name)
 
-    assert gained("synap_wal_batch_entries_count") == 1
-    assert gained("synap_wal_batch_entries_sum") == 3
+    frames, entries = gained("synap_wal_batch_entries_count"), gained("synap_wal_batch_entries_sum")
+    # Keys of the tests before may be due just then, and go in frames of their own.
+    expired = gained("synap_expired_total")
+    assert 1 <= frames <= 1 + expired
+    assert 3 <= entries <= 3 + expired
     eventually(lambda: gained("synap_wal_fsync_duration_seconds_count") > 0)
 
 
