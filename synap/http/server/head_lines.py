@@ -143,10 +143,8 @@ class HeadLines(dict[bytes, int]):
         self._varying = self._passed = _NO_LINE
         # Whether the last head had others than PASSED ones: the next one is mostly of its kind.
         self._tells = False
-        # Of the head that is read: whether it has a line that may be kept from now on, and how many
-        # that never are.
+        # Of the head that is read: whether it has a line that may be kept from now on.
         self._has_new = False
-        self._varying_lines = 0
         self._asked: dict[bytes, bytes] = {}
 
     def read(self, tail: bytes) -> Head:
@@ -196,22 +194,27 @@ class HeadLines(dict[bytes, int]):
         if not (tail.startswith(VERSION) and tail.endswith(b"\r\n\r\n")):
             return _SPECIAL_HEAD
         self._has_new = False
-        self._varying_lines = 0
         self._asked = {}
         number = sum(map(self.__getitem__, lines))
         self.asked = self._asked or _NOTHING
         if not self._has_new:
-            self._keep_head(tail, lines)
+            self._keep_head(tail)
         return number >> BODY_BITS, number & BODY_MASK
 
-    def _keep_head(self, tail: bytes, lines: list[bytes]) -> None:
+    def _keep_head(self, tail: bytes) -> None:
         """Keep a head's number, without the lines that are not kept themselves."""
-        rest, count = self._varying.subn(b"", tail)
-        if count != self._varying_lines or len(rest) > MAX_KEPT_HEAD_BYTES:
+        rest = self._varying.sub(b"", tail)
+        if len(rest) > MAX_KEPT_HEAD_BYTES:
+            return
+        # By number they would not do: a pattern may leave a line that asks for something, and take
+        # out one that was kept before its name was PASSED.
+        numbers = [self.get(line) for line in rest[len(VERSION) : -4].split(b"\r\n")]
+        known = [number for number in numbers if number is not None]
+        if len(known) < len(numbers):
             return
         if len(self.by_tail) >= MAX_KEPT_HEADS:
             self.by_tail.clear()
-        number = sum(self.get(line, 0) for line in lines)
+        number = sum(known)
         self.by_tail[rest] = number >> BODY_BITS, number & BODY_MASK
 
     def __missing__(self, line: bytes) -> int:
@@ -223,17 +226,14 @@ class HeadLines(dict[bytes, int]):
             self._has_new = True
             return SPECIAL
         if rule is _PASSED:
-            self._varying_lines += 1
             return 0
         value = value.lstrip(b" ")
         if rule is _ASKED:
-            self._varying_lines += 1
             if name in self._asked:
                 return SPECIAL
             self._asked[name] = value
             return 0
         if rule is _SECRET:
-            self._varying_lines += 1
             return self._app.secret_number(name, value)
         self._has_new = True
         return self._look(line, rule, name, value)

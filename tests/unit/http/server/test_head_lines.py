@@ -168,6 +168,24 @@ def test_more_names_than_a_pattern_takes_are_looked_at_line_by_line() -> None:
     assert list(heads.by_tail) == [tail("Host: h")]
 
 
+@pytest.mark.parametrize(
+    ("line", "number", "asked"),
+    [("X-Id: 7", HOST, {b"x-id": b"7"}), ("Key: yes", HOST + CREDENTIALS, {})],
+)
+def test_what_a_head_asks_for_is_told_beside_known_lines_that_are_taken_out(
+    line: str, number: int, asked: dict[bytes, bytes]
+) -> None:
+    heads = HeadLines(Names())
+    for at in range(2 * MAX_LINES_OF_NAME):
+        read(heads, "Host: h", f"Agent: {at}")
+    for letters in product(*((letter, letter.upper()) for letter in "trace")):
+        read(heads, "Host: h", f"{''.join(letters)}: 1")
+    for _ in range(3):
+        # This value is known, and its name is one that is taken out; the other line's is not.
+        assert read(heads, "Host: h", "Agent: 0", line) == (number, 0)
+        assert heads.asked == asked
+
+
 def test_name_with_many_values_is_one_whose_values_are_not_kept() -> None:
     heads = HeadLines(Names())
     for number in range(10 * MAX_LINES_OF_NAME):
