@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from synap.commands.commands import Command
+from synap.commands.keys import Flush
 from synap.commands.records import Record
 from synap.commands.slots import RECORDS, ChangeSlot, ClearSlot, SlotRecord, decode_slot
 from synap.errors import SlotMoving
@@ -48,12 +49,22 @@ class SlotGuard:
         for command in writes:
             if isinstance(command, ChangeSlot | ClearSlot):
                 continue
+            if isinstance(command, Flush):
+                if self._has_moving(now_ms):
+                    return SlotMoving()
+                continue
             for _, resource in command.needs():
                 slot = slot_of(resource[len(_KEY) :]) if resource.startswith(_KEY) else -1
                 record = self.closed.get(slot)
                 if record is not None and now_ms < record.until_ms:
                     return SlotMoving()
         return None
+
+    def _has_moving(self, now_ms: int) -> bool:
+        """Say whether keys may be on their way that a FLUSH here would not reach."""
+        return any(
+            each.state == "moving" and now_ms < each.until_ms for each in self.closed.values()
+        )
 
     def forget_old(self, now_ms: int) -> None:
         """Forget those whose time is over, so that the others' writes cost nothing any more."""

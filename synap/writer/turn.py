@@ -273,9 +273,11 @@ class TurnTaker:
         is_refusing = evictor is not None and evictor.is_refusing
         if self._slots.closed:
             self._slots.forget_old(context.now_ms)
-        has_plain = not (is_refusing or self._min_replicas or self._slots.closed)
+        takes_plain = not (is_refusing or self._min_replicas)
         while share.tried < len(requests) and not self._is_over(turn):
             at = share.tried
+            # Looked at each time: a slot may be closed by the request before.
+            has_plain = takes_plain and not self._slots.closed
             pairs = self._plain_pairs(requests, at, turn) if has_plain else []
             if pairs:
                 share.tried += len(pairs)

@@ -11,16 +11,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from synap.commands.commands import Command
 from synap.commands.keyspace import ABSENT, Limits
 from synap.commands.records import MAX_KEY_BYTES, Record, is_live
+from synap.commands.slots import ChangeSlot
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import Transactions
+from synap.errors import SlotMoving
 from synap.frame import Entry
 from synap.ipc.messages import Request
 from synap.ipc.worker_connection import WriterConnection
 from synap.ipc.writer_client import Done, WriterClient
 from synap.place import Place
 from synap.request_errors import CommandError
+from synap.slots import slot_of
 from synap.store import Store, WriteTransaction
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
 from synap.writer.turn import Pending, Turn, TurnContext, TurnTaker
@@ -101,7 +105,7 @@ def store() -> Iterator[Store]:
 
 
 def by_a_turn(
-    store: Store, commands: list[Set], numbers: Sequence[int]
+    store: Store, commands: Sequence[Command], numbers: Sequence[int]
 ) -> tuple[dict[int, Outcome], list[Entry]]:
     """Return what the requests of one turn of the writer come to, and the turn's entries."""
     taker = TurnTaker(
@@ -157,3 +161,14 @@ def test_plain_set_is_one_put_whatever_is_stored(store: Store, command: Set) -> 
         assert transaction.entries[3:] == [entry]
         record: Record | None = transaction.get(command.key)
         assert is_live(record, NOW)
+
+
+def test_sets_behind_the_freeze_of_their_slot_are_refused_in_its_turn_too(store: Store) -> None:
+    freeze = ChangeSlot(slot_of(b"a"), "freeze", 1000)
+    commands = [Set(b"a", b"1"), freeze, Set(b"a", b"2"), Set(b"b", b"3")]
+    outcomes, entries = by_a_turn(store, commands, range(4))
+    assert outcomes[2] == repr(SlotMoving())
+    assert [(entry.key, entry.value) for entry in entries if entry.key in (b"a", b"b")] == [
+        (b"a", b"1"),
+        (b"b", b"3"),
+    ]

@@ -27,7 +27,16 @@ def test_write_of_a_closed_slot_is_refused_in_time_and_others_are_not(state, com
     guard.read([(slot_record(SLOT), record_of(state))])
     assert guard.refusal([command], 99) is not None
     assert guard.refusal([command], 100) is None
-    assert guard.refusal([Set(b"other", b"v"), Flush()], 99) is None
+    assert guard.refusal([Set(b"other", b"v")], 99) is None
+
+
+@pytest.mark.parametrize(("state", "is_refused"), [("moving", True), ("given", False)])
+def test_flush_waits_for_slots_that_move_whatever_their_number(state, is_refused):
+    # Their keys are copied already, and would be there again at the new cluster.
+    guard = SlotGuard()
+    guard.read([(slot_record(SLOT), record_of(state))])
+    assert (guard.refusal([Flush()], 99) is not None) == is_refused
+    assert guard.refusal([Flush()], 100) is None
 
 
 def test_steps_of_the_move_itself_go_on():
