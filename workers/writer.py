@@ -49,6 +49,7 @@ from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.publishing.rival_watch import RivalWatch, load_peers
 from synap.replication.transport.curve import load_keys
+from synap.replication.transport.reach import leads_to
 from synap.shared.board import BoardView
 from synap.shared.node_clock import ClockWord
 from synap.store.scrubbing import Suspect
@@ -318,7 +319,7 @@ def _quorum_watch(config: Config) -> QuorumWatch | None:
 async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> None:
     """End the reign, before the first write, where one of the old replicas reigns by now."""
     known = load_replicas(paths.replicas_file)
-    addresses = (*filter(None, known.values()), *load_peers(paths.peers_file))
+    addresses = _without_own(config, (*filter(None, known.values()), *load_peers(paths.peers_file)))
     if data_dir.node.role != "master" or data_dir.node.identity.ended_by_epoch or not addresses:
         return
     name, lineage = config.server.node_id, data_dir.lineage
@@ -338,9 +339,15 @@ def _rival_watch(
     config = parts.config
     kept = load_peers(parts.paths.peers_file)
     return RivalWatch(
-        parts.data_dir, config.server.node_id, lambda: (*replicas.addresses(), *kept),
-        load_keys(config), end_reign,
+        parts.data_dir, config.server.node_id,
+        lambda: _without_own(config, (*replicas.addresses(), *kept)), load_keys(config), end_reign,
     )  # fmt: skip
+
+
+def _without_own(config: Config, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses but this node's: its master told it of all replicas, itself too."""
+    own = config.replication.sync_listen_address
+    return tuple(each for each in addresses if not leads_to(each, own))
 
 
 def _predecessor_notice(config: Config, data_dir: DataDir) -> PredecessorNotice | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from synap.addresses import split_address
+from synap.addresses import plain_address, reachable_address, split_address
 
 _CONNECT_SECONDS = 1.0
 _REFUSED = "the connection is refused: no node listens there"
@@ -46,6 +46,32 @@ async def look_at(address: str) -> Reach:
             return await _look(host, port)
     except TimeoutError:
         return Reach(f"{host} did not answer within {LOOK_SECONDS:g} s, or was not resolved")
+
+
+def leads_to(address: str, listening: str) -> bool:
+    """Say whether an address is that where this node itself listens.
+
+    Args:
+        address: host:port; a name is looked up nowhere, so it is none.
+        listening: host:port, where a wildcard stands for all addresses of this machine.
+    """
+    host = split_address(address)[0]
+    if address == listening:
+        return True
+    return reachable_address(listening, host) == address and _is_of_this_machine(host)
+
+
+def _is_of_this_machine(host: str) -> bool:
+    if not plain_address(host):
+        return False
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Sends nothing. Only what leads to itself is reached from there.
+            probe.connect((host, 9))
+            return bool(probe.getsockname()[0] == host)
+    except OSError:
+        return False
 
 
 async def _look(host: str, port: int) -> Reach:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from synap.replication.transport.reach import look_at
+from synap.replication.transport.reach import leads_to, look_at
 from synap.replication.transport.sockets import Sockets
 from tests.support import free_port
 
@@ -44,3 +44,20 @@ def test_channel_works_over_ipv6() -> None:
             sockets.close()
 
     assert asyncio.run(scenario())[1:] == [b"hello", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "listening", "is_own"),
+    [
+        ("127.0.0.1:15502", "127.0.0.1:15502", True),
+        ("node2:15502", "node2:15502", True),
+        ("127.0.0.1:15502", "0.0.0.0:15502", True),
+        ("127.0.0.1:15512", "0.0.0.0:15502", False),
+        ("127.0.0.2:15502", "127.0.0.1:15502", False),
+        # Of another machine, and a name.
+        ("192.0.2.1:15502", "0.0.0.0:15502", False),
+        ("localhost:15502", "0.0.0.0:15502", False),
+    ],
+)
+def test_address_leads_to_its_own_node(address: str, listening: str, is_own: bool) -> None:
+    assert leads_to(address, listening) is is_own
