@@ -147,8 +147,8 @@ _RULES = (
     ),
     _Rule(
         "SynapHandshakesFailed", "synap_replication_handshakes_failed_total", _is_on, Level.NOTE,
-        "has refused {value:.0f} connections of replication since its machine was started",
-        "its log names reason and address: another secret or key, none, or a stranger",
+        "has seen {value:.0f} connections of replication fail since its machine was started",
+        "its log names the reason: another secret or key, none, a stranger, or a node that hung",
     ),
     _Rule(
         "SynapReplicationOpen", "synap_replication_open", _is_on, Level.WARNING,
