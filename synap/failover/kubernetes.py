@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import secrets
 import ssl
 import time
@@ -44,6 +45,8 @@ _MEMBERS = "members/"
 _LEADER = "leader"
 _CONFLICT_SECONDS = 0.02
 _NS = 1_000_000_000
+# What `grant` makes; anybody with rights to Leases can write something else.
+_LEASE = re.compile("[0-9]{1,19}")
 
 Lease = dict[str, Any]
 """The object, as the server sends it; what others have written into it stays."""
@@ -163,7 +166,8 @@ class Kubernetes:
             EngineFailed: the server does not answer, or refuses.
         """
         selector = quote(f"{_LABEL}={self._cluster}")
-        answer = self._ask("GET", f"{self._folder}?labelSelector={selector}", self._deadline())
+        path = f"{self._folder}?labelSelector={selector}"
+        answer = self._ask("GET", path, self._deadline(), kind=_List)
         now_ns = self._now_ns()
         found: dict[str, Item] = {}
         leases: set[int] = set()
@@ -243,7 +247,7 @@ class Kubernetes:
             if lease:
                 spec |= {"acquireTime": now, "renewTime": now}
                 spec["leaseDurationSeconds"] = self._ttl_seconds
-                spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + 1
+                spec["leaseTransitions"] = (spec.get("leaseTransitions") or 0) + 1
         return wanted
 
     def _renew(self, name: str, deadline: float) -> bool:
@@ -266,7 +270,7 @@ class Kubernetes:
         name, spec = there["metadata"]["name"], there.get("spec") or {}
         mark = (_holder(there), str(spec.get("renewTime", "")))
         is_old_own = name == self._name(self._node) and mark[0] != str(self._lease)
-        if not mark[0].isdigit() or (self._node and is_old_own):
+        if not _LEASE.fullmatch(mark[0]) or (self._node and is_old_own):
             return False
         known = self._seen.get(name)
         if known is None or known[0] != mark:
@@ -331,9 +335,14 @@ class Kubernetes:
         return False
 
     def _ask(
-        self, method: str, path: str, deadline: float, body: Lease | None = None
+        self,
+        method: str,
+        path: str,
+        deadline: float,
+        body: Lease | None = None,
+        kind: type[_Object | _List] = _Object,
     ) -> Lease | None:
-        """Send a request; return the object, None for one that is absent or has changed."""
+        """Send a request; return what is of `kind`, None for one that is absent or has changed."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise EngineFailed(f"{self._endpoint}: no answer in time")
@@ -349,7 +358,7 @@ class Kubernetes:
         if status in absent:
             return None
         if status in (200, 201):
-            return _checked(found)
+            return _checked(found, kind)
         message = found.get("message", "") if isinstance(found, dict) else ""
         raise EngineFailed(f"{self._endpoint}: {status} {message}")
 
@@ -363,15 +372,14 @@ class Kubernetes:
         return time.monotonic() + self._timeout_seconds
 
 
-def _checked(found: Any) -> Lease:
+def _checked(found: Any, kind: type[_Object | _List]) -> Lease:
     """Return an object, or a list of them, that is one.
 
     Raises:
         EngineFailed: it is none.
     """
     try:
-        is_list = isinstance(found, dict) and "items" in found
-        msgspec.convert(found, _List if is_list else _Object)
+        msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         raise EngineFailed(f"the API server's answer is no Lease: {error}") from error
     return cast(Lease, found)

@@ -179,3 +179,32 @@ def test_state_that_somebody_else_wrote_is_refused(bench: Bench, server: ApiServ
     server._leases["synap-blue"]["metadata"]["annotations"]["synap-state"] = "{]"
     with pytest.raises(EngineFailed, match="can't be read"):
         client.read(EVERYTHING)
+
+
+@pytest.mark.parametrize("holder", ["\u00b2", "9" * 5000, "x"])
+def test_holder_that_is_no_lease_holds_nothing(
+    bench: Bench, server: ApiServer, holder: str
+) -> None:
+    client, other = bench.client("a"), bench.client("b")
+    own, _ = client.grant(10)
+    client.change([], [Put(ROOT + "members/a", b"here", own)])
+    leading(other)
+    name = next(each for each in server.names() if each != "synap-blue")
+    server._leases[name]["spec"]["holderIdentity"] = holder
+    assert set(other.read(EVERYTHING)) == {LEADER, EPOCH}
+
+
+def test_lease_that_others_left_without_a_count_is_taken(bench: Bench, server: ApiServer) -> None:
+    leading(bench.client("a"))
+    spec = server._leases["synap-blue"]["spec"]
+    spec |= {"holderIdentity": "", "leaseTransitions": None}
+    leading(bench.client("b"), 2)
+    assert server.lease("synap-blue")["spec"]["leaseTransitions"] == 1
+
+
+def test_answer_of_another_kind_is_refused(bench: Bench, server: ApiServer) -> None:
+    client = bench.client("a")
+    lease = leading(client)
+    server._leases["synap-blue"] = {"items": []}
+    with pytest.raises(EngineFailed, match="is no Lease"):
+        client.keep_alive(lease)
