@@ -330,7 +330,10 @@ def unread_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    nearest = nearest_name(name, known, cutoff=0.5)
+    # A key that stands in the wrong section is no misspelt one.
+    last = name.rpartition(".")[2]
+    elsewhere = [each for each in known if each.rpartition(".")[2] == last]
+    nearest = nearest_name(name, elsewhere, cutoff=0) or nearest_name(name, known, cutoff=0.5)
     return f"; did you mean {nearest}?" if nearest else ""
 
 

@@ -138,6 +138,20 @@ def test_config_unknown_key_suggests_the_nearest(tmp_path: Path) -> None:
     assert fault.startswith("server.prot: unknown key; did you mean server.port?")
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "meant"),
+    [
+        ("persistence", "data_dir", "data_dir"),
+        ("server", "min_replicas_to_write", "replication.min_replicas_to_write"),
+    ],
+)
+def test_config_key_of_another_section_suggests_its_own_place(
+    tmp_path: Path, section: str, key: str, meant: str
+) -> None:
+    (fault,) = faults_of({section: {key: 1}}, folder=tmp_path)
+    assert fault.startswith(f"{section}.{key}: unknown key; did you mean {meant}?")
+
+
 def test_config_unknown_section_suggests_the_nearest(tmp_path: Path) -> None:
     (fault,) = faults_of({"replicaton": {"role": "master"}}, folder=tmp_path)
     assert fault.startswith("replicaton: unknown key; did you mean replication?")
