@@ -33,7 +33,7 @@ DEFAULT_PORT = 15500
 _PORTS = (0, 1, 2, 10, 11, 12, 20, 21, 22)
 _START_SECONDS = 60
 _LOAD_SECONDS = 45
-_WIDE = (1200, 760)
+_WIDE = (1200, 800)
 # Twice the length of the master's card, so that a phone shows something of the replicas.
 _NARROW = (360, 760)
 _NO_ANSWER = (OSError, http.client.HTTPException, UnexpectedAnswer)
