@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +90,13 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     alone = synap_here("status", "--url", url, SYNAP_API_KEY=key)
     assert "not known here: other replicas" in alone.stderr
     master_url = f"http://{HOST}:{cluster.master.port}"
-    whole = synap_here("status", "--check", "--url", master_url, SYNAP_API_KEY=key)
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return synap_here("status", "--check", "--url", master_url, SYNAP_API_KEY=key)
+
+    # The replica may still fetch the key that was just made.
+    eventually(lambda: check().returncode == 0)
+    whole = check()
     assert (whole.returncode, whole.stderr) == (0, "")
     assert "replica1" in whole.stdout
     refused = synap_here("switchover", "--to", "replica1", "--url", master_url, SYNAP_API_KEY=key)
