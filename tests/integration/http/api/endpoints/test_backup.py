@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synap.backup.archive import verify_backup
 from tests.integration.http_support import Client, error_of, offset_of
-from tests.support import Node
+from tests.support import Node, eventually
 
 
 def test_backup_is_whole_and_names_its_checksum_and_offset(
@@ -28,7 +28,9 @@ def test_backups_digest_is_the_one_that_the_node_tells_at_that_offset(
     client: Client, tmp_path: Path
 ) -> None:
     path = tmp_path / "b.backup"
-    path.write_bytes(client.get("/backup").body)
+    # The one of the test before may not have ended at the node yet.
+    backup = eventually(lambda: taken if (taken := client.get("/backup")).status == 200 else None)
+    path.write_bytes(backup.body)
     manifest, _ = verify_backup(path)
     answer = client.get("/digest").json()
     assert answer["offset"] == manifest.position.offset
