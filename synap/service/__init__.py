@@ -1,6 +1,8 @@
 """What a node can do and tell, as typed calls; knows no HTTP.
 
 node_api            reads and writes, checked against permissions; a replica's refusal
+wide_reads          those of its reads that look at many keys or at all
+waits               what waits on a worker, shared among its clients
 local_node          this worker's share of its node: store, board, counters
 store_watch         reads that wait for the store: one look for all of them
 known_lineages      whose the entries of the log are

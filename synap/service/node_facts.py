@@ -21,8 +21,9 @@ from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
 from synap.service.local_node import LocalNode
-from synap.service.node_api import KeyStats, NodeApi, not_found
+from synap.service.node_api import NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
+from synap.service.wide_reads import KeyStats
 from synap.shared.board import (
     BoardView,
     ReplicaFacts,

@@ -76,6 +76,12 @@ _EXPOSED = (
 # For whom it counts what the feed asks for by itself: no user's name has a blank.
 _WATCHERS = "the feed"
 
+# What is served with nothing but the node and its calls.
+_THEMES = (
+    operations, raw_values, commands, exports, idempotency, status, probes, metrics, backup,
+    snapshots, replication, document, docs_page, root,
+)  # fmt: skip
+
 logger = logging.getLogger(__name__)
 
 
@@ -86,6 +92,12 @@ def create_app_from_environment() -> App:
         ConfigInvalid: the configuration has faults.
     """
     return create_app(config_of_environment())
+
+
+def _rate_limits(config: Config, local: LocalNode, proxies: TrustedProxies) -> list[RateLimits]:
+    if not config.rate_limit.enabled:
+        return []
+    return [RateLimits(config, local.paths.run_dir / "rates", proxies)]
 
 
 def create_app(config: Config) -> App:
@@ -101,11 +113,7 @@ def create_app(config: Config) -> App:
     credentials = Credentials(directory, checks, config.auth, known)
     proxies = TrustedProxies(config.server.trusted_proxies)
     guard = [Guard(credentials, config, proxies)] if config.auth.enabled else []
-    limits = (
-        [RateLimits(config, local.paths.run_dir / "rates", proxies)]
-        if config.rate_limit.enabled
-        else []
-    )
+    limits = _rate_limits(config, local, proxies)
     spans = _spans(config)
     observer = Observer(local, *spans)
     sites = SiteGuard(config, proxies)
@@ -144,11 +152,7 @@ def create_app(config: Config) -> App:
         answers_vary=sites.answers_vary,
         trusted=TRUSTED if rule is None else TRUSTED.bound(rule),
     )  # fmt: skip
-    themes = (
-        operations, raw_values, commands, exports, idempotency, status, probes, metrics, backup,
-        snapshots, replication, document, docs_page, root,
-    )  # fmt: skip
-    for theme in themes:
+    for theme in _THEMES:
         theme.add_routes(app, local, api)
     users.add_routes(app, local, api, directory, checks, credentials)
     api_keys.add_routes(app, local, api, directory)

@@ -8,7 +8,7 @@ from synap.commands.keys import Flush
 from synap.http.api.openapi.answer_schemas import TEXT
 from synap.http.api.openapi.route import Parameter, get
 from synap.http.api.operations.operation import Context, LongRead, Nothing, Write, named
-from synap.service.node_api import KeyStats, Page
+from synap.service.wide_reads import KeyStats, Page
 
 _DEFAULT_PAGE_KEYS = 100
 # What clients send as a cursor before they have one.
