@@ -8,14 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from synap.slots import SLOTS, slot_of
-from tests.support import HOST, Answer, Node, eventually, free_ports
+from tests.support import HOST, Answer, Background, Node, eventually, free_ports
 from workers.cli.slot_move import Cluster, SlotMove
 from workers.cli.slots import HttpCalls, switch_map
 
@@ -153,7 +152,7 @@ def shards(folder: Path) -> Iterator[Shards]:
         made.kill()
 
 
-class Writes(threading.Thread):
+class Writes(Background):
     """Sets one new key of a tag after the other through the proxy, and keeps what was answered.
 
     Attributes:
@@ -168,19 +167,10 @@ class Writes(threading.Thread):
         self._proxy = proxy
         self._tag = tag
         self._now = now
-        self._is_over = threading.Event()
-
-    def __enter__(self) -> Writes:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self.join(30)
 
     def run(self) -> None:
         number, last = 0, self._now()
-        while not self._is_over.wait(0.002):
+        while not self.is_over.wait(0.002):
             number += 1
             key, value = f"{{{self._tag}}}{number}", f"value {number}"
             body = json.dumps({"key": key, "value": value}).encode()

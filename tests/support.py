@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -171,6 +172,27 @@ class Startable:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class Background(threading.Thread):
+    """Runs while a block does.
+
+    Attributes:
+        is_over: `run` ends soon after it was set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        self.join(_DEADLINE_SECONDS)
+        assert not self.is_alive(), "it has not ended"
 
 
 class Node(Startable):

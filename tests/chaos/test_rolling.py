@@ -10,14 +10,13 @@ import http.client
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.length import IS_LONG
-from tests.support import HOST, Cluster, Node
+from tests.support import HOST, Background, Cluster, Node
 from workers.cli import http_call
 from workers.cli.cluster_status import NodeStatus, cluster_status
 from workers.cli.rolling import Hands, Rolling
@@ -46,26 +45,17 @@ def tree_before(tmp_path: Path) -> Iterator[Path]:
     git("worktree", "remove", "--force", str(tree))
 
 
-class Load(threading.Thread):
+class Load(Background):
     """Writes one key after the other, wherever they are taken, and keeps what was acknowledged."""
 
     def __init__(self, nodes: list[Node]) -> None:
         super().__init__()
         self.acknowledged: dict[str, str] = {}
         self._nodes = list(nodes)
-        self._is_over = threading.Event()
-
-    def __enter__(self) -> Load:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self.join(30)
 
     def run(self) -> None:
         number = 0
-        while not self._is_over.wait(0.005):
+        while not self.is_over.wait(0.005):
             number += 1
             key, value = f"key {number}", f"value {number}"
             try:

@@ -7,7 +7,7 @@ from random import Random
 from tests.simulation.engine import ENGINE
 from tests.simulation.guarded import GuardedWorld, LeasedMaster
 from tests.simulation.network import Weather, drawn_weather
-from tests.simulation.run import Failure
+from tests.simulation.run import told_with_its_trace
 from tests.simulation.world import SimNode, Violation
 
 _BEGINNING_MS = 3000
@@ -163,10 +163,8 @@ def simulate_agents(seed: int) -> list[str]:
         Failure: a promise was broken.
     """
     run = GuardedRun(seed)
-    try:
-        return run.go()
-    except Exception as error:
-        trace = "\n".join(run.world.timeline.trace)
-        raise Failure(f"{trace}\nseed {seed}: {type(error).__name__}: {error}") from error
-    finally:
-        run.world.end()
+    with told_with_its_trace(seed, run.world.timeline):
+        try:
+            return run.go()
+        finally:
+            run.world.end()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 
 from tests.simulation.network import Weather, drawn_weather
 from tests.simulation.stories import STORIES, sealed_takeover
+from tests.simulation.timeline import Timeline
 from tests.simulation.world import LATE_MS, SimNode, Violation, World
 
 # The part with faults, and how long the nodes have to agree after it.
@@ -240,10 +242,17 @@ def simulate(seed: int) -> list[str]:
         Failure: a promise was broken.
     """
     run = Run(seed)
-    try:
+    with told_with_its_trace(seed, run.world.timeline):
         return run.go()
+
+
+@contextmanager
+def told_with_its_trace(seed: int, timeline: Timeline) -> Iterator[None]:
+    """Have whatever fails be a Failure, which tells the seed and the trace up to there."""
+    try:
+        yield
     except Exception as error:
-        trace = "\n".join(run.world.timeline.trace)
+        trace = "\n".join(timeline.trace)
         raise Failure(f"{trace}\nseed {seed}: {type(error).__name__}: {error}") from error
 
 

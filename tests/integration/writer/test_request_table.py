@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +343,8 @@ class Model(RuleBasedStateMachine):
     """Requests with keys, turns that fail, owners that follow each other, time, against a dict."""
 
     make: Any
+    # What the answers were, over all examples.
+    met: Counter[str]
 
     @initialize()
     def begin(self) -> None:
@@ -361,9 +364,12 @@ class Model(RuleBasedStateMachine):
         if end > self.bench.now_ms:
             if asked != b"%d" % amount:
                 assert answer.error == IdempotencyKeyReused.__name__
+                self.met["reused"] += 1
             else:
                 assert answer.result == Replayed(told)
+                self.met["replayed"] += 1
             return
+        self.met["again" if name in self.known else "first"] += 1
         self.value += amount
         assert answer.result == self.value
         self.known[name] = (self.bench.now_ms + 10, b"%d" % amount, self.value)
@@ -387,7 +393,8 @@ class Model(RuleBasedStateMachine):
 
 
 def test_requests_take_effect_once_whatever_happens(turns: Any) -> None:
-    Model.make = staticmethod(turns)
+    Model.make, Model.met = staticmethod(turns), Counter()
     run_state_machine_as_test(
         Model, settings=settings(max_examples=15, stateful_step_count=30, deadline=None)
     )
+    assert Model.met.keys() == {"first", "again", "replayed", "reused"}

@@ -16,9 +16,13 @@ HERE, MOVING, AWAY = b"{here}k", b"{moving}k", b"{away}k"
 
 
 class Table:
-    """A cluster that has all slots but one, of which another one moves."""
+    """A cluster that has all slots but one, of which another one moves; notes what is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, bool]] = []
 
     def require(self, slot: int, *, writes: bool) -> None:
+        self.asked.append((slot, writes))
         if slot == slot_of(AWAY):
             raise SlotElsewhere(slot, "b", "http://b:1")
         if writes and slot == slot_of(MOVING):
@@ -29,9 +33,13 @@ CALLER = TRUSTED.bound(SlotRule(Table()))
 
 
 def test_keys_that_are_here_are_read_and_written():
-    CALLER.require_read(HERE)
-    CALLER.require_for(Set(HERE, b"v"))
-    CALLER.require_read(MOVING)
+    table = Table()
+    caller = TRUSTED.bound(SlotRule(table))
+    caller.require_read(HERE)
+    caller.require_for(Set(HERE, b"v"))
+    caller.require_read(MOVING)
+    here = slot_of(HERE)
+    assert table.asked == [(here, False), (here, True), (slot_of(MOVING), False)]
 
 
 def test_key_of_another_cluster_is_refused_with_its_url():

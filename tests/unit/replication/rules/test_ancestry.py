@@ -148,5 +148,8 @@ def test_new_link_is_not_judged_by_what_the_one_before_said():
     """Cites V6."""
     bench = Bench(held=5)
     bench.beat(5, age_ms=40_000)
+    with pytest.raises(UpstreamOrphaned):
+        bench.follower.tick(bench.now_ns)
     bench.follower.connect(bench.now_ns)
     bench.follower.tick(bench.now_ns)
+    assert bench.follower.status(bench.now_ns).state is LinkState.CONNECTING
