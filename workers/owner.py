@@ -105,6 +105,9 @@ class Engine(Protocol):
             SynapError: it can't be done, or not in this role.
         """
 
+    def show_details(self) -> None:
+        """Show now what the status endpoints tell."""
+
     async def forget_replica(self, name: str) -> None:
         """Forget a replica that is gone for good.
 
@@ -304,17 +307,25 @@ class OwnerWork:
         await self._snapshots.stop()
 
     async def _handle(self, command: AdminCommand) -> AdminResult:
-        if isinstance(command, TakeSnapshot):
-            return await self._snapshots.take()
-        if isinstance(command, VerifyStore):
-            return await self._care.verifier.verify()
         if isinstance(command, ReportDamage):
             for key in command.keys:
                 self._care.mender.report_key(key)
             return DamageReported()
-        if isinstance(command, EngineCommand):
-            return self._engine.handle(command)
+        if isinstance(command, TakeSnapshot | VerifyStore | EngineCommand | ForgetReplica):
+            result = await self._carry_out(command)
+            # Whoever asked may look at once whether it is so.
+            self._engine.show_details()
+            return result
+        return await self._roles.handle(command)
+
+    async def _carry_out(
+        self, command: TakeSnapshot | VerifyStore | EngineCommand | ForgetReplica
+    ) -> AdminResult:
+        if isinstance(command, TakeSnapshot):
+            return await self._snapshots.take()
+        if isinstance(command, VerifyStore):
+            return await self._care.verifier.verify()
         if isinstance(command, ForgetReplica):
             await self._engine.forget_replica(command.name)
             return ReplicaForgotten(command.name)
-        return await self._roles.handle(command)
+        return self._engine.handle(command)

@@ -162,6 +162,9 @@ class ReplicaEngine:
         self._subscriber.accept()
         return MasterAccepted(str(self._diverged_dir))
 
+    def show_details(self) -> None:
+        self._subscriber.show_details()
+
     async def forget_replica(self, name: str) -> None:
         """Refuse: a replica has none.
 

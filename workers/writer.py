@@ -228,6 +228,9 @@ class WriterEngine:
             held = self._publisher.held_offset(self._quorum)
         return LeaseHeld(reign.epoch, held)
 
+    def show_details(self) -> None:
+        self._writer.show_details()
+
     async def forget_replica(self, name: str) -> None:
         """Forget a replica that is gone for good: its row, its name for restarts, the wait for it.
 

@@ -437,10 +437,14 @@ class Writer:
         self._inbox.close()
         self._on_failure(error)
 
+    def show_details(self) -> None:
+        """Show what the status endpoints tell, which is shown every second anyway."""
+        self._status.show_details(self.requests.entries, self.requests.held_bytes)
+
     def _tick(self) -> None:
         self.transactions.end_idle()
         if self._ticks % _DETAILS_EVERY_TICKS == 0:
-            self._status.show_details(self.requests.entries, self.requests.held_bytes)
+            self.show_details()
         if self._ticks % _ROOM_EVERY_TICKS == 0 and self._gate.shown() is Reason.DISK_FULL:
             self._look_for_room()
         self._ticks += 1

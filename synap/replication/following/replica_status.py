@@ -68,6 +68,10 @@ class ReplicaBoard:
         self._detailed_ns = 0
         self._detailed: tuple[LinkState, str] | None = None
 
+    def show_details_next(self) -> None:
+        """Have the details be shown with the next status."""
+        self._detailed = None
+
     def show(self, status: FollowerStatus) -> None:
         """Show `status`, and now and then the details."""
         now_ns = time.monotonic_ns()

@@ -63,6 +63,9 @@ _TROUBLES = frozenset(
 class StatusBoard(Protocol):
     """Where a subscriber shows how it stands. Nothing here may block."""
 
+    def show_details_next(self) -> None:
+        """Have the details be shown with the next status."""
+
     def show(self, status: FollowerStatus) -> None:
         """Show `status` to the node's other processes; called at every tick and every change."""
 
@@ -429,6 +432,11 @@ class Subscriber:
     def _job_failed(self, error: BaseException) -> None:
         self._fatal = error
         self._wake.set()
+
+    def show_details(self) -> None:
+        """Show what the status endpoints tell, which is shown now and then anyway."""
+        self._board.show_details_next()
+        self._show()
 
     def _show(self) -> None:
         status = self._follower.status(time.monotonic_ns())
