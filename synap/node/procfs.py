@@ -94,23 +94,22 @@ def connections_on(port: int, pids: Iterable[int]) -> list[TcpConnection]:
         pids: The processes that may have them.
     """
     owners = {inode: pid for pid in pids for inode in _socket_inodes(pid)}
-    found = []
+    # By both ends: the kernel tells a socket twice where its table changes while it is read.
+    found: dict[tuple[str, str], TcpConnection] = {}
     for name in ("tcp", "tcp6"):
         for fields in _rows(_PROC / "net" / name):
             local, remote, state, queues, inode = (fields[at] for at in (1, 2, 3, 4, 9))
             if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == port:
                 unsent, _, unread = queues.partition(":")
                 number = int(inode)
-                found.append(
-                    TcpConnection(
-                        id=number,
-                        address=_address(remote),
-                        pid=owners.get(number, 0),
-                        unread_bytes=int(unread, 16),
-                        unsent_bytes=int(unsent, 16),
-                    )
+                found[local, remote] = TcpConnection(
+                    id=number,
+                    address=_address(remote),
+                    pid=owners.get(number, 0),
+                    unread_bytes=int(unread, 16),
+                    unsent_bytes=int(unsent, 16),
                 )
-    return found
+    return list(found.values())
 
 
 def _count_files(folder: Path) -> int | None:

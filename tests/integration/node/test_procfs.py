@@ -4,9 +4,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from synap.node import procfs
 from synap.node.procfs import TcpConnection, children_of, connections_on, process_facts
 
 
@@ -56,3 +58,16 @@ def test_client_of_a_listener_for_both_families_has_its_own_address() -> None:
             found = connections_on(port, [])
     assert [each.address for each in found] == [f"127.0.0.1:{own}"]
     assert [each.pid for each in found] == [0]
+
+
+def test_socket_that_the_kernel_tells_twice_is_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    with server, socket.create_connection(("127.0.0.1", port)):
+        title, *rows = Path("/proc/net/tcp").read_text().splitlines(keepends=True)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text("".join([title, *rows, *rows]))
+    monkeypatch.setattr(procfs, "_PROC", tmp_path)
+    assert len(connections_on(port, [])) == 1
