@@ -266,7 +266,7 @@ def test_lost_disk_of_a_master_leaves_all_that_its_replica_had_received(
         written = Numbered(cluster.master)
         with written.running():
             eventually(written.has(200))
-            received = written.held(replica)
+            received = eventually(lambda: written.held(replica), SECONDS)
             lose_disk(cluster.master)
         promote(replica)
         assert 0 < received <= written.held(replica) <= len(written.acknowledged) + 1

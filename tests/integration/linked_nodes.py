@@ -160,7 +160,10 @@ class Master(OneNode):
 
     async def start(self) -> None:
         self.publisher = Publisher(
-            self.config, self.data_dir, known=self.awaited, count=self.counted.count
+            self.config,
+            self.data_dir,
+            known=dict.fromkeys(self.awaited, ""),
+            count=self.counted.count,
         )
         await self.publisher.start(self.hooks)
 

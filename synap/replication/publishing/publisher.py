@@ -30,6 +30,7 @@ from synap.errors import (
 from synap.frame import Frame
 from synap.position import Lineage, Position
 from synap.replication.publishing.catch_up import CatchUpService, tell_of_damage
+from synap.replication.publishing.known_replicas import UNREADABLE
 from synap.replication.publishing.snapshot_service import SnapshotService, SnapshotSource
 from synap.replication.publishing.told import facts_of, tell_answer
 from synap.replication.publishing.transfers import ReadableLog, Reader, share_bytes
@@ -141,7 +142,7 @@ class Publisher:
         config: Config,
         log: PublishedLog,
         snapshots: SnapshotSource | None = None,
-        known: Collection[str] = (),
+        known: Mapping[str, str] | None = None,
         *,
         count: Count,
         clock_ms: Callable[[], int] | None = None,
@@ -154,7 +155,8 @@ class Publisher:
             records: The live store, for replicas; None where they get nothing of it.
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
                 machine's.
-            known: Names of the replicas that are asked for what a recovering log lacks.
+            known: Replicas of the time before, by name, with where each would be as a master. They
+                are shown, and asked for what a recovering log lacks.
             config: Addresses, intervals and bounds; `replication` and `server`.
             log: The master's log, which outlives the publisher.
             snapshots: Its snapshots; without them nobody gets a full resync.
@@ -196,7 +198,9 @@ class Publisher:
             records=records,
         )
         self._relay = None if above is None else RelayMaster(log, self._options, hooks, above)
-        self._master = self._relay or Master(log, self._options, hooks, self._restart(known))
+        self._master = self._relay or Master(log, self._options, hooks, self._restart(known or {}))
+        shown = {name: address for name, address in (known or {}).items() if name != UNREADABLE}
+        self._master.expect(shown, time.monotonic_ns(), _wall_ms())
         self._asking: RecordAsking | None = None
         self._lines = LineLimit()
         self._complained_ns = -_COMPLAIN_EVERY_NS

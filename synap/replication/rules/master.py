@@ -9,7 +9,7 @@ Source: docs/protocol.md, "The master", "Hello, and what it leads to", "Acks", "
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -228,7 +228,7 @@ class Master:
         return self._restart.awaited() if self._restart is not None else ()
 
     def knows_replica(self, name: str) -> bool:
-        """Say whether a replica was heard since the start, or is waited for."""
+        """Say whether a replica is shown, or is waited for."""
         return name in self._roster or any(each.id == name for each in self.awaited())
 
     def forget_replica(self, name: str) -> bool:
@@ -249,8 +249,12 @@ class Master:
             self._snapshots.expire(now_ns, timeout_ns)
         return [name for _, name in silent]
 
+    def expect(self, addresses: Mapping[str, str], now_ns: int, wall_ms: int) -> None:
+        """Show the replicas of the time before the start; see `Roster.expect`."""
+        self._roster.expect(addresses, now_ns, wall_ms)
+
     def replicas(self, now_ns: int) -> tuple[ReplicaProgress, ...]:
-        """Return every replica that was heard since the start, by name."""
+        """Return every replica that was heard since the start, or is expected, by name."""
         return self._roster.progress(self._log.position.offset, self._clock, now_ns)
 
     def seats(self) -> dict[str, Seat]:

@@ -8,7 +8,7 @@ A list that is full has room for another name where `crowd` finds one that goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +26,7 @@ from synap.replication.rules.progress import NS_PER_MS, LinkState
 MAX_REPLICAS = 256
 
 _STATES = frozenset(LinkState)
+_UNHEARD = "this node has not heard it since its own start"
 # States in which what a replica holds is a beginning of its master's log.
 _HOLDING_STATES = frozenset((LinkState.CATCHING_UP, LinkState.IN_SYNC, LinkState.LAGGING))
 
@@ -75,10 +76,11 @@ class _Replica:
     replaced_address: str = ""
     twin_address: str = ""
     twin_ns: int = 0
+    is_unheard: bool = False
 
 
 class Roster:
-    """Every replica that was heard since the master started."""
+    """Every replica that was heard since the master started, or that it knew before."""
 
     def __init__(self, *, timeout_ns: int, max_lag_ms: int) -> None:
         """
@@ -99,9 +101,24 @@ class Roster:
         """Say whether this connection has said hello and is alive."""
         return peer in self._ids
 
+    def expect(self, addresses: Mapping[str, str], now_ns: int, wall_ms: int) -> None:
+        """Show the replicas of the time before the start, until they are heard or forgotten.
+
+        Args:
+            addresses: Where each would be as a master, by name.
+            now_ns: Monotonic clock; from now on they are silent.
+            wall_ms: The wall clock then.
+        """
+        for name, address in addresses.items():
+            self._by_id[name] = _Replica(
+                b"", address, "", 0, 0, LinkState.DISCONNECTED, now_ns, wall_ms,
+                is_connected=False, is_unheard=True,
+            )  # fmt: skip
+
     def seats(self) -> dict[str, Seat]:
-        """Return who is behind each name."""
-        return {name: _seat_of(replica) for name, replica in self._by_id.items()}
+        """Return who is behind each name that was heard since the start."""
+        heard = {name: each for name, each in self._by_id.items() if not each.is_unheard}
+        return {name: _seat_of(replica) for name, replica in heard.items()}
 
     def admits(self, name: str, address: str, now_ns: int) -> bool:
         """Make room for a name that says hello; return False where there is none for it."""
@@ -186,7 +203,7 @@ class Roster:
         return True
 
     def __contains__(self, name: str) -> bool:
-        """Say whether a replica of that name was heard since the start."""
+        """Say whether a replica of that name is shown."""
         return name in self._by_id
 
     def twin_note(self, name: str, now_ns: int) -> str:
@@ -276,7 +293,7 @@ class Roster:
             lag_ms=lag,
             status=status,
             last_ack_ms=replica.heard_wall_ms,
-            note=self.twin_note(name, now_ns),
+            note=_UNHEARD if replica.is_unheard else self.twin_note(name, now_ns),
         )
 
     def _forget_name_of(self, peer: bytes) -> None:

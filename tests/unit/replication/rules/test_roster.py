@@ -41,6 +41,23 @@ def test_greeted_replica_is_listed_as_catching_up():
     assert (replica.lag_entries, replica.status) == (3, LinkState.CATCHING_UP)
 
 
+def test_replica_of_the_time_before_is_shown_until_it_is_heard_or_forgotten():
+    known = roster()
+    known.expect({"r1": "10.0.0.1:15502", "r2": ""}, SECOND_NS, 40)
+    first, second = listed(known, last_offset=10)
+    assert (first.id, first.status, first.lag_entries, first.last_ack_ms) == (
+        "r1", LinkState.DISCONNECTED, 10, 40,
+    )  # fmt: skip
+    assert "not heard it since" in second.note
+    # Who was not heard takes no place from those who were, and counts as no connection.
+    assert (known.seats(), len(known), known.expire(99 * SECOND_NS)) == ({}, 0, [])
+    assert greet(known, b"a", "r1", 7) is None
+    assert known.forget("r2")
+    assert [(each.id, each.status, each.note) for each in listed(known)] == [
+        ("r1", LinkState.CATCHING_UP, "")
+    ]
+
+
 def test_refused_replica_is_listed_with_what_it_was_told():
     known = roster()
     greet(known, b"a", "r1", answer=FullResync("late"))
