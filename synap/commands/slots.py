@@ -6,10 +6,17 @@ where data goes, so that a fail-over changes nothing about it:
     key            value, as JSON
     slot/<number>  SlotRecord
 
-    MOVING   the old cluster takes no writes of the slot, for a few seconds at most
+    MOVING   the old cluster takes no writes of the slot, until a THAW is logged
     GIVEN    the old cluster has given it away
     COMING   the new cluster gets its keys, and serves them to nobody yet
     TAKEN    the new cluster has it
+
+No step is decided by a clock. A freeze is named by its place in the log, and ends by an entry of
+its own (`synap.writer.slot_guard` logs one when its time is over), which stands before any write
+that comes after it. So who gives a slot by the place of its freeze knows that nothing was written
+since, on whatever node the log is by then. The new cluster is told the same place when it has all
+keys up to there, and takes the slot by that alone: a fail-over that lost some of them has lost that
+as well.
 """
 
 from __future__ import annotations
@@ -19,14 +26,25 @@ from typing import Literal
 
 import msgspec
 
-from synap.commands.keyspace import COMMAND_BYTES, BaseCommand, Keyspace, Limits, Need
+from synap.commands.keyspace import (
+    COMMAND_BYTES,
+    BaseCommand,
+    Keyspace,
+    Limits,
+    Need,
+    has_version,
+)
+from synap.commands.records import Record
+from synap.place import Place
 from synap.slots import slot_of
 
 State = Literal["moving", "given", "coming", "taken"]
-Step = Literal["freeze", "thaw", "give", "come", "take", "drop"]
+Step = Literal["freeze", "thaw", "give", "come", "fill", "take", "drop"]
 RECORDS = b"slot/"
-# A write that a worker let pass before a slot was given is at the log's owner by then, or given up.
-_LATE_WRITES_MS = 60_000
+# Nobody freezes a slot for longer: writes are away for a moment, not for a pause that is forgotten.
+MAX_FREEZE_MS = 10_000
+# No log comes so far: whoever writes there is who writes now.
+_NEXT_OFFSET = 2**64 - 1
 
 
 class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,20 +52,28 @@ class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: See the module.
-        until_ms: Of MOVING, when writes are taken again; of GIVEN, until when some may come late.
+        until_ms: Of MOVING, about when writes are taken again. For people; nothing goes by it.
+        milliseconds: Of MOVING, how long the log's owner lets it stand, from when it learns of it.
+        freeze: A place in the old cluster's log: of GIVEN, of the freeze by which it was given; of
+            COMING and TAKEN, up to where all its keys are here, empty where they are not.
         cluster: Of GIVEN, whom it was given to; of COMING, where it was GIVEN before.
         url: Where that is.
         was_taken: Of MOVING, whether it was TAKEN before.
+        is_cleared: Of GIVEN, whether keys of it were removed since.
     """
 
     state: State
     until_ms: int = 0
+    milliseconds: int = MAX_FREEZE_MS
+    freeze: str = ""
     cluster: str = ""
     url: str = ""
     was_taken: bool = False
+    is_cleared: bool = False
 
 
 decode_slot = msgspec.json.Decoder(SlotRecord).decode
+_encode_slot = msgspec.json.Encoder().encode
 
 
 def slot_record(slot: int) -> bytes:
@@ -58,13 +84,19 @@ def slot_record(slot: int) -> bytes:
 class ChangeSlot(BaseCommand, frozen=True, tag=36):
     """Take a step; the result is False, and nothing changes, where it does not follow.
 
+    Each step may be said again after it was taken.
+
     Attributes:
         slot: Its number.
-        step: `freeze` begins MOVING or goes on with it, `thaw` ends it, `give` ends it by GIVEN in
-            time; `come` begins COMING, `take` ends it by TAKEN, `drop` by nothing.
+        step: `freeze` begins MOVING, or begins it anew; `thaw` ends it, and `give` ends it by
+            GIVEN. `come` begins COMING, or begins it anew; `fill` says that all keys are here,
+            `take` ends it by TAKEN, `drop` by nothing.
         milliseconds: How long a freeze lasts.
         cluster: Whom it is given to.
         url: Where that is.
+        freeze: Of `give`, the place of the freeze that it ends; of `fill` and `take`, the same
+            place, in the old cluster's log.
+        come: Of `fill`, the place of the `come` since which the keys were written here.
     """
 
     slot: int
@@ -72,50 +104,80 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
     milliseconds: int = 0
     cluster: str = ""
     url: str = ""
+    freeze: Place | None = None
+    come: Place | None = None
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> bool:
         """Carry it out; see BaseCommand."""
         key = slot_record(self.slot)
         stored = keyspace.get_account(key)
         before = None if stored is None else decode_slot(stored.value)
-        if not self._follows(before, now_ms):
+        if not self._follows(keyspace, stored, before):
             return False
         after = self._after(before, now_ms)
         if after is None:
-            if stored is not None:
-                keyspace.remove_account(key)
-        elif after != before:
-            keyspace.put_account(key, msgspec.json.encode(after))
+            keyspace.remove_account(key)
+        # What begins anew has a place of its own, by which nobody goes on who began before.
+        elif after != before or self.step in ("freeze", "come"):
+            keyspace.put_account(key, _encode_slot(after))
         return True
 
-    def _follows(self, before: SlotRecord | None, now_ms: int) -> bool:
+    def _follows(
+        self, keyspace: Keyspace, stored: Record | None, before: SlotRecord | None
+    ) -> bool:
         state = None if before is None else before.state
-        if self.step == "freeze":
+        known_freeze = "" if before is None else before.freeze
+        if self.step in ("freeze", "thaw"):
             return state in (None, "moving", "taken")
-        if self.step == "thaw":
-            return state in (None, "moving")
         if self.step == "give":
-            return before is not None and state == "moving" and now_ms < before.until_ms
-        if self.step == "come":
-            return state in (None, "coming", "given")
-        # What was done once may be said again.
-        return state in (("coming", "taken") if self.step == "take" else (None, "coming"))
+            if state == "given":
+                return self._names(known_freeze) and self._is_giver(before)
+            return state == "moving" and _stands(keyspace, stored, self.freeze)
+        if self.step == "fill":
+            is_whole = state == "coming" and self._names(known_freeze)
+            return is_whole or (state == "coming" and self._has_all(keyspace, stored))
+        if self.step == "take":
+            return state in ("coming", "taken") and self._names(known_freeze)
+        return state in ((None, "coming", "given") if self.step == "come" else (None, "coming"))
+
+    def _names(self, freeze: str) -> bool:
+        return self.freeze is not None and str(self.freeze) == freeze
+
+    def _is_giver(self, before: SlotRecord | None) -> bool:
+        return before is not None and before.cluster == self.cluster
+
+    def _has_all(self, keyspace: Keyspace, stored: Record | None) -> bool:
+        """Say whether whatever was written here since `come` still is.
+
+        A reign that has begun since may lack some of it.
+        """
+        came, freeze = self.come, self.freeze
+        if came is None or freeze is None or keyspace.tag_of(_NEXT_OFFSET) != came.tag:
+            return False
+        return _stands(keyspace, stored, came)
 
     def _after(self, before: SlotRecord | None, now_ms: int) -> SlotRecord | None:
         was = before or SlotRecord(state="coming")
-        if self.step == "freeze":
-            was_taken = was.state == "taken" or was.was_taken
-            until_ms = now_ms + self.milliseconds
-            return SlotRecord(state="moving", until_ms=until_ms, was_taken=was_taken)
-        if self.step == "give":
-            until_ms = now_ms + _LATE_WRITES_MS
-            return SlotRecord(state="given", until_ms=until_ms, cluster=self.cluster, url=self.url)
-        if self.step == "come":
+        step, freeze = self.step, "" if self.freeze is None else str(self.freeze)
+        if step == "freeze":
+            return SlotRecord(
+                state="moving", until_ms=now_ms + self.milliseconds,
+                milliseconds=self.milliseconds, was_taken=was.state == "taken" or was.was_taken,
+            )  # fmt: skip
+        if step == "give":
+            if was.state == "given":
+                return was
+            return SlotRecord(state="given", freeze=freeze, cluster=self.cluster, url=self.url)
+        if step == "come":
             return SlotRecord(state="coming", cluster=was.cluster, url=was.url)
-        if self.step == "take" or (self.step == "thaw" and was.was_taken):
-            return SlotRecord(state="taken")
-        if self.step == "drop" and was.cluster:
-            return SlotRecord(state="given", cluster=was.cluster, url=was.url)
+        if step == "fill":
+            return SlotRecord(state="coming", freeze=freeze, cluster=was.cluster, url=was.url)
+        if step == "take":
+            return SlotRecord(state="taken", freeze=freeze)
+        if step == "thaw" and (was.state == "taken" or was.was_taken):
+            return was if was.state == "taken" else SlotRecord(state="taken")
+        if step == "drop" and was.cluster:
+            return SlotRecord(state="given", cluster=was.cluster, url=was.url, is_cleared=True)
         return None
 
     def needs(self) -> Iterable[Need]:
@@ -124,6 +186,11 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
     @property
     def size(self) -> int:
         return COMMAND_BYTES + len(self.cluster) + len(self.url)
+
+
+def _stands(keyspace: Keyspace, stored: Record | None, wanted: Place | None) -> bool:
+    """Say whether a record is the one that was written at a place."""
+    return stored is not None and wanted is not None and has_version(keyspace, stored, wanted)
 
 
 class ClearSlot(BaseCommand, frozen=True, tag=37):
@@ -139,12 +206,18 @@ class ClearSlot(BaseCommand, frozen=True, tag=37):
 
     def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> int:
         """Carry it out; see BaseCommand."""
-        stored = keyspace.get_account(slot_record(self.slot))
-        if stored is None or decode_slot(stored.value).state not in ("given", "coming"):
+        name = slot_record(self.slot)
+        stored = keyspace.get_account(name)
+        record = None if stored is None else decode_slot(stored.value)
+        if record is None or record.state not in ("given", "coming"):
             return 0
         found = [key for key in self.keys if slot_of(key) == self.slot and keyspace.get(key)]
         for key in found:
             keyspace.remove(key)
+        if found and record.state == "given" and not record.is_cleared:
+            keyspace.put_account(
+                name, _encode_slot(msgspec.structs.replace(record, is_cleared=True))
+            )
         return len(found)
 
     def needs(self) -> Iterable[Need]:

@@ -17,7 +17,6 @@ from synap.commands.slots import RECORDS, SlotRecord, decode_slot
 from synap.errors import SlotElsewhere, SlotMoving
 from synap.request_errors import CrossSlot, KeyMismatch
 from synap.service.local_node import LocalNode
-from synap.shared.node_clock import now_ms
 from synap.slots import SLOTS, Owner, owners_of, slot_of, tag_of
 from synap.store import StoreReader
 
@@ -76,11 +75,6 @@ class SlotTable:
             raise SlotElsewhere(slot, standing.owner.cluster, standing.owner.url)
         record = standing.record
         if writes and record is not None and record.state == "moving":
-            self._refuse_in_time(record)
-
-    @staticmethod
-    def _refuse_in_time(record: SlotRecord) -> None:
-        if now_ms() < record.until_ms:
             raise SlotMoving
 
     def _read(self, reader: StoreReader) -> list[Standing]:

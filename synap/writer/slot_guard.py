@@ -3,71 +3,97 @@
 A worker refuses them too, and knows a moment later: what it let pass before comes after the freeze
 and must not be done. So what is logged of a slot between its freeze and its giving is nothing, and
 nothing after it.
+
+A freeze stands until the log says that it is over. Whoever asked for it may be gone, so the owner
+has it end when its time is up: by a clock that nobody sets, from when this owner learned of it. An
+owner that comes after a fail-over counts from its own beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from synap.commands.commands import Command
 from synap.commands.keys import Flush
+from synap.commands.keyspace import Keyspace, Limits
 from synap.commands.records import Record
-from synap.commands.slots import RECORDS, ChangeSlot, ClearSlot, SlotRecord, decode_slot
+from synap.commands.slots import RECORDS, ChangeSlot, ClearSlot, decode_slot, slot_record
 from synap.errors import SlotMoving
 from synap.slots import slot_of
 
 _KEY = b"kv:"
-_CLOSED = ("moving", "given")
+# A write that a worker let pass before a slot was given is at the log's owner by then, or given up.
+LATE_WRITES_SECONDS = 60.0
+_NO_LIMITS = Limits(max_value_bytes=0)
 
 
 class SlotGuard:
     """Which slots take no writes.
 
     Attributes:
-        closed: Their records by number. Mostly empty; looked at for every write.
+        closed: For each of them, when its time is over. Mostly empty; looked at for every write.
     """
 
-    def __init__(self) -> None:
-        self.closed: dict[int, SlotRecord] = {}
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            now: Seconds, monotonic.
+        """
+        self.closed: dict[int, float] = {}
+        self._moving: set[int] = set()
+        self._now = now
 
     def read(self, records: Iterable[tuple[bytes, Record]]) -> None:
         """Learn all there is to know, from the records of the store."""
         self.closed.clear()
+        self._moving.clear()
         for key, record in records:
             self.note(int(key[len(RECORDS) :]), record)
 
     def note(self, slot: int, record: Record | None) -> None:
         """Learn how a slot stands; `record` is None where nothing is known of it any more."""
         told = None if record is None else decode_slot(record.value)
-        if told is not None and told.state in _CLOSED:
-            self.closed[slot] = told
+        self.closed.pop(slot, None)
+        self._moving.discard(slot)
+        if told is None or told.state not in ("moving", "given"):
+            return
+        if told.state == "moving":
+            self._moving.add(slot)
+            self.closed[slot] = self._now() + told.milliseconds / 1000
         else:
-            self.closed.pop(slot, None)
+            self.closed[slot] = self._now() + LATE_WRITES_SECONDS
 
-    def refusal(self, writes: Sequence[Command], now_ms: int) -> SlotMoving | None:
+    def refusal(self, writes: Sequence[Command]) -> SlotMoving | None:
         """Return why these are not even tried; None where they are."""
         for command in writes:
             if isinstance(command, ChangeSlot | ClearSlot):
                 continue
             if isinstance(command, Flush):
-                if self._has_moving(now_ms):
+                # Keys may be on their way that it would not reach here.
+                if self._moving:
                     return SlotMoving()
                 continue
             for _, resource in command.needs():
-                slot = slot_of(resource[len(_KEY) :]) if resource.startswith(_KEY) else -1
-                record = self.closed.get(slot)
-                if record is not None and now_ms < record.until_ms:
+                if resource.startswith(_KEY) and slot_of(resource[len(_KEY) :]) in self.closed:
                     return SlotMoving()
         return None
 
-    def _has_moving(self, now_ms: int) -> bool:
-        """Say whether keys may be on their way that a FLUSH here would not reach."""
-        return any(
-            each.state == "moving" and now_ms < each.until_ms for each in self.closed.values()
-        )
+    def forget_old(self) -> None:
+        """Forget those that were given long ago, so that the others' writes cost nothing more."""
+        now = self._now()
+        for slot in [each for each, end in self.closed.items() if now >= end]:
+            if slot not in self._moving:
+                del self.closed[slot]
 
-    def forget_old(self, now_ms: int) -> None:
-        """Forget those whose time is over, so that the others' writes cost nothing any more."""
-        old = [slot for slot, record in self.closed.items() if now_ms >= record.until_ms]
-        for slot in old:
-            del self.closed[slot]
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the time of a freeze is over."""
+        return any(self._now() >= self.closed[slot] for slot in self._moving)
+
+    def thaw_lapsed(self, keyspace: Keyspace, now_ms: int) -> None:
+        """End each freeze whose time is over, in the log, so that writes of its slot may follow."""
+        now = self._now()
+        for slot in [each for each in self._moving if now >= self.closed[each]]:
+            ChangeSlot(slot, "thaw").evaluate(keyspace, now_ms, _NO_LIMITS)
+            self.note(slot, keyspace.get_account(slot_record(slot)))

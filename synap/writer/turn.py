@@ -272,7 +272,7 @@ class TurnTaker:
         evictor = self._evictor
         is_refusing = evictor is not None and evictor.is_refusing
         if self._slots.closed:
-            self._slots.forget_old(context.now_ms)
+            self._slots.forget_old()
         takes_plain = not (is_refusing or self._min_replicas)
         while share.tried < len(requests) and not self._is_over(turn):
             at = share.tried
@@ -471,7 +471,7 @@ class TurnTaker:
                 if evictor.refuses(command, context.transaction, context.now_ms, self._limits):
                     return MemoryLimit()
         if self._slots.closed:
-            refused = self._slots.refusal(writes, context.now_ms)
+            refused = self._slots.refusal(writes)
             if refused is not None:
                 return refused
         if wanted and len(self._held) + len(context.turn.held) >= MAX_WAITING_ANSWERS:

@@ -405,6 +405,25 @@ class Writer:
             table.removed(due)
         return not table.is_counted
 
+    def _end_freezes(self) -> None:
+        """End the freezes of slots whose movers are gone."""
+        if not self._slots.has_lapsed or self._gate.refusal() is not None or self._has_failed:
+            return
+        now_ms = int(self._clock() * 1000)
+
+        def take(transaction: WriteTransaction) -> int:
+            self._slots.thaw_lapsed(transaction, now_ms)
+            return 0
+
+        try:
+            self._data_dir.replay_rest()
+            self._commit_turn(NOTHING, now_ms, take)
+        except (DiskFull, MemoryLimit) as error:
+            self._read_slots()
+            self._gate.refuse(error)
+        except Exception as error:
+            self._fail(error)
+
     def _remove(
         self, transaction: WriteTransaction, removal: Removal, now_ms: int
     ) -> tuple[int, int]:
@@ -448,6 +467,7 @@ class Writer:
         if self._ticks % _ROOM_EVERY_TICKS == 0 and self._gate.shown() is Reason.DISK_FULL:
             self._look_for_room()
         self._ticks += 1
+        self._end_freezes()
         if self._gate.ended_by_epoch:
             self._note_end()
         elif self._begins_reign:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 _KEYS = 1000
-_STEPS = ("come", "export", "import", "watch", "freeze", "give", "take", "clear")
+_STEPS = ("come", "export", "import", "watch", "freeze", "fill", "give", "take", "clear")
 
 
 class Killed(Exception):

@@ -4,14 +4,19 @@
     2  the old one's keys of the slot are copied, as they are at one position
     3  what is changed since is followed
     4  the old cluster takes no writes of the slot for a moment, by itself no longer than seconds
-    5  the rest is followed, up to the position of that
-    6  the old cluster gives the slot away: from here on there is no way back
-    7  the new cluster takes it
+    5  the rest is followed, up to the position of that, by which the freeze is named; the new
+       cluster is told that name, and says whether it still has all that it was sent
+    6  the old cluster gives the slot away, if that freeze has not ended: from here on there is no
+       way back
+    7  the new cluster takes it, if it has the keys up to that name
     8  the load balancers send its keys there
     9  the old cluster's copies go
 
 All that is known between two steps is in the clusters, durably: whoever comes again, after whatever
-was killed, goes on from there. Before the sixth step `undo` leaves everything as it was.
+was killed, goes on from there. Before the sixth step `undo` leaves everything as it was. Each step
+waits for the replicas that its cluster has, so that whichever of them is promoted knows of it. One
+that was cut off knows less, and then the steps don't follow: what it lacks is copied anew, from the
+old cluster, which keeps its keys up to the ninth step.
 
 The engine knows the clusters by their HTTP API alone.
 """
@@ -48,7 +53,7 @@ class MoveFailed(Exception):
 
 
 class _Reset(Exception):
-    """The old cluster's log does not go on: what was copied is copied anew."""
+    """What was copied is copied anew; the message says why."""
 
 
 class Http(Protocol):
@@ -97,12 +102,33 @@ class Cluster:
         return self._urls[0]
 
     def slots(self) -> dict[str, Any]:
-        """Return what it knows of all slots."""
-        return self._tried(lambda url: self._get(url, "/cluster/slots"))
+        """Return what its master knows of all slots."""
+
+        def ask(url: str) -> dict[str, Any]:
+            if self._get(url, "/health/replication")["role"] == "replica":
+                raise CallFailed(f"{url} is a replica, which may know less than its master")
+            return self._get(url, "/cluster/slots")
+
+        return self._tried(ask)
 
     def step(self, step: str, **more: object) -> dict[str, Any]:
-        """Take a step of the move at its master."""
-        return self._post("/cluster/slots/step", {"slot": self._slot, "step": step, **more})
+        """Take a step of the move at its master, and wait for the replicas that it has."""
+        body = json.dumps({"slot": self._slot, "step": step, **more}).encode()
+
+        def ask(url: str) -> dict[str, Any]:
+            headers = {**self._headers, "Content-Type": "application/json"}
+            if replicas := self._replicas(url):
+                headers["X-Synap-Min-Replicas"] = str(replicas)
+            return self._http.post(url, "/cluster/slots/step", body, headers, _ANSWER_SECONDS)
+
+        return self._tried(ask)
+
+    def _replicas(self, url: str) -> int:
+        """Return how many replicas a node's writes can wait for; none where it is no master."""
+        told = self._get(url, "/health/replication")
+        if told["role"] != "master":
+            return 0
+        return sum(each["status"] != "disconnected" for each in told["replicas"])
 
     def clear(self, keys: Sequence[str]) -> None:
         """Remove keys of the slot, which is not this cluster's, or not yet."""
@@ -123,12 +149,18 @@ class Cluster:
         if piece:
             self._write_piece(piece)
 
-    def export(self, prefix: str = "") -> tuple[str, list[bytes]]:
-        """Return a position, and the slot's keys there as lines."""
+    def export(self, prefix: str = "", after: str = "") -> tuple[str, list[bytes]]:
+        """Return a position, and the slot's keys there as lines.
+
+        Args:
+            prefix: What the keys begin with.
+            after: A position that what is exported must have reached; empty for any.
+        """
+        headers = self._headers | ({"X-Synap-Min-Position": after} if after else {})
         path = f"/kv/export?slot={self._slot}&prefix={quote(prefix, safe='')}"
 
         def fetch(url: str) -> tuple[str, list[bytes]]:
-            lines = list(self._http.lines(url, path, self._headers))
+            lines = list(self._http.lines(url, path, headers))
             if len(lines) < 2 or b'"end":true' not in lines[-1]:
                 raise CallFailed(f"{url}: the export was cut")
             return json.loads(lines[0])["position"], lines[1:-1]
@@ -142,7 +174,7 @@ class Cluster:
             return self._tried(lambda url: self._get(url, f"/watch?{query}"))
         except CallRefused as refused:
             if "oldest" in refused.facts:
-                raise _Reset from refused
+                raise _Reset("the old cluster's log was cut by a fail-over") from refused
             raise
 
     def _write_piece(self, piece: list[bytes]) -> None:
@@ -215,6 +247,14 @@ class SlotMove:
         away_seconds = 0.0
         if not self._is_own(self._target):
             away_seconds = self._bring(name)
+        elif self._is_own(self._source):
+            raise MoveFailed(
+                f"both clusters say that slot {self._slot} is theirs: a fail-over of the old one "
+                "has lost that it was given away (docs/scaling.md)"
+            )
+        else:
+            # Here too the old keys go only where all replicas know whose the slot is.
+            self._target.step("take", freeze=self._record(self._target).get("freeze"))
         self._switch(name)
         self._tell(f"slot {self._slot} is at {name}")
         removed = self._clear(self._source)
@@ -232,48 +272,96 @@ class SlotMove:
                 f"slot {self._slot} was given away already: run the move again, to its end"
             )
         self._source.step("thaw")
-        if self._state(self._target) == "coming":
+        if self._record(self._target).get("state") == "coming":
             self._clear(self._target)
             self._target.step("drop")
 
     def _bring(self, name: str) -> float:
         began = self._now()
         if self._is_own(self._source):
-            began = self._copy_and_give(name)
-        elif self._state(self._target) != "coming":
-            raise MoveFailed(
-                f"slot {self._slot} is neither cluster's; `synap slots show` says whose it is"
-            )
-        self._done(self._target.step("take"), "the new cluster does not take the slot")
+            began, freeze = self._copy_and_give(name)
+        else:
+            freeze = self._given(name)
+        self._done(self._target.step("take", freeze=freeze), "the new cluster does not take it")
         return self._now() - began
 
-    def _copy_and_give(self, name: str) -> float:
-        """Copy the slot's keys and have the old cluster give it away; return when writes ended."""
-        self._done(self._target.step("come"), "the new cluster does not expect the slot")
+    def _copy_and_give(self, name: str) -> tuple[float, str]:
+        """Copy the slot's keys and have the old cluster give it away.
+
+        Returns:
+            When writes ended, and the position by which the slot was given.
+        """
         for _ in range(_TRIES):
             try:
-                self._copy()
+                came = self._copy()
                 self._follow("")
                 began = self._now()
                 frozen = self._source.step("freeze", milliseconds=_FREEZE_MS)
                 self._done(frozen, "the old cluster does not hold writes back")
-                self._follow(frozen["position"])
-            except _Reset:
-                self._tell("the old cluster's log was cut by a fail-over: copying anew")
+                freeze = str(frozen["position"])
+                self._follow(freeze)
+                self._fill(came, freeze)
+            except _Reset as reset:
+                self._tell(f"{reset}: copying anew")
                 continue
-            if self._source.step("give", cluster=name, url=self._target_url)["done"]:
-                return began
+            given = self._source.step("give", cluster=name, url=self._target_url, freeze=freeze)
+            if given["done"]:
+                return began, freeze
             self._tell("the rest did not come in time, and writes went on: following them")
         self._source.step("thaw")
         raise MoveFailed(
             f"slot {self._slot} changes too fast, or the clusters are too slow; it is where it was"
         )
 
-    def _copy(self) -> None:
+    def _given(self, name: str) -> str:
+        """Return the position by which the old cluster gave the slot; the new one has it all then.
+
+        Raises:
+            MoveFailed: it did not give it to this one, or has nothing to copy any more.
+        """
+        source, target = self._record(self._source), self._record(self._target)
+        if (source.get("state"), source.get("cluster")) != ("given", name):
+            raise MoveFailed(
+                f"slot {self._slot} is neither cluster's; `synap slots show` says whose it is"
+            )
+        freeze = source["freeze"]
+        if freeze and (target.get("state"), target.get("freeze")) == ("coming", freeze):
+            return str(freeze)
+        if source["is_cleared"]:
+            raise MoveFailed(
+                f"the new cluster lost slot {self._slot} after the old one had removed its keys: "
+                "have that cluster's other node lead, or restore a backup"
+            )
+        self._tell("the new cluster does not have all that was given: copying anew")
+        for _ in range(_TRIES):
+            try:
+                came = self._copy(freeze)
+                # Nothing of the slot changes where it was given, so any position there will do.
+                self._fill(came, freeze or self._position)
+            except _Reset as reset:
+                self._tell(f"{reset}: copying anew")
+                continue
+            return str(freeze or self._position)
+        raise MoveFailed("the new cluster's master changes too often; run it again")
+
+    def _fill(self, came: str, freeze: str) -> None:
+        """Have the new cluster say that it holds all that was sent since `came`."""
+        if not self._target.step("fill", come=came, freeze=freeze)["done"]:
+            raise _Reset("a fail-over of the new cluster may have lost some of it")
+
+    def _copy(self, after: str = "") -> str:
+        """Copy the slot as it is at one position; return the place of the beginning.
+
+        Args:
+            after: A position that this one must have reached; empty for any.
+        """
+        coming = self._target.step("come")
+        self._done(coming, "the new cluster does not expect the slot")
         self._clear(self._target)
-        self._position, lines = self._source.export()
+        self._position, lines = self._source.export(after=after)
         self._target.write(lines)
         self._tell(f"{len(lines)} keys are copied, as of {self._position}")
+        return str(coming["position"])
 
     def _follow(self, until: str) -> None:
         """Take over what was changed, up to a position; up to now where that is empty."""
@@ -282,7 +370,10 @@ class SlotMove:
             self._apply(told["events"])
             self._position = told["next"]
             if _offset(self._position) >= _offset(until) and not told["more"]:
-                return
+                break
+        if until and _tag(until) != _tag(self._position):
+            # Another node's log, which may lack what came before the freeze.
+            raise _Reset("a fail-over of the old cluster came between")
 
     def _apply(self, events: list[dict[str, Any]]) -> None:
         newest: dict[str, bytes | None] = {}
@@ -322,9 +413,10 @@ class SlotMove:
             for each in told["slots"]
         )
 
-    def _state(self, cluster: Cluster) -> str:
+    def _record(self, cluster: Cluster) -> dict[str, Any]:
+        """Return what a cluster knows of the slot beside the configuration, if anything."""
         moved = cluster.slots()["moved"]
-        return next((each["state"] for each in moved if each["slot"] == self._slot), "")
+        return next((each for each in moved if each["slot"] == self._slot), {})
 
     def _done(self, answer: dict[str, Any], why: str) -> None:
         if not answer["done"]:
@@ -333,6 +425,10 @@ class SlotMove:
 
 def _offset(position: str) -> int:
     return int(position.partition("-")[0] or 0)
+
+
+def _tag(position: str) -> str:
+    return position.partition("-")[2]
 
 
 def _holds(ranges: str, slot: int) -> bool:

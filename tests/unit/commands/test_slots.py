@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from synap.commands.slots import ChangeSlot, ClearSlot, decode_slot, slot_record
+from synap.commands.slots import ChangeSlot, ClearSlot, SlotRecord, decode_slot, slot_record
+from synap.place import UNKNOWN_TAG, Place
 from synap.slots import slot_of
-from tests.unit.commands.test_commands import Keys
+from tests.unit.commands.test_commands import OTHER_TAG, TAG, Keys
 
 SLOT = slot_of(b"k")
 URL = "http://b:1"
@@ -21,55 +22,104 @@ def step(keys: Keys, name: str, now_ms: int = 0, **more: object) -> bool:
     return keys.run(ChangeSlot(SLOT, name, **more), now_ms)
 
 
+def place_of(keys: Keys) -> Place:
+    """Return the place of the step that was taken last."""
+    return Place(keys.accounts[slot_record(SLOT)].version, keys.tag_of(0))
+
+
+def begin(keys: Keys, name: str, now_ms: int = 0) -> Place:
+    """Take a step that has a place; return that."""
+    assert step(keys, name, now_ms, milliseconds=50)
+    return place_of(keys)
+
+
+def give(keys: Keys, freeze: Place | None, cluster: str = "b") -> bool:
+    return step(keys, "give", cluster=cluster, url=URL, freeze=freeze)
+
+
+def record(keys: Keys) -> SlotRecord | None:
+    stored = keys.accounts.get(slot_record(SLOT))
+    return None if stored is None else decode_slot(stored.value)
+
+
 def state(keys: Keys) -> str:
-    record = keys.accounts.get(slot_record(SLOT))
-    return "" if record is None else decode_slot(record.value).state
+    found = record(keys)
+    return "" if found is None else found.state
 
 
-def test_slot_is_given_while_its_writes_are_held_back(keys):
-    assert step(keys, "freeze", 100, milliseconds=50)
-    assert step(keys, "give", 149, cluster="b", url=URL)
-    record = decode_slot(keys.accounts[slot_record(SLOT)].value)
-    assert (record.state, record.cluster, record.url) == ("given", "b", URL)
+def test_slot_is_given_by_the_place_of_its_freeze_whatever_the_clock_says(keys):
+    freeze = begin(keys, "freeze", 100)
+    assert step(keys, "give", 10**15, cluster="b", url=URL, freeze=freeze)
+    given = record(keys)
+    assert (given.state, given.cluster, given.url) == ("given", "b", URL)
+    assert given.freeze == str(freeze)
 
 
-@pytest.mark.parametrize("now_ms", [150, 9000])
-def test_slot_is_not_given_when_writes_went_on(keys, now_ms):
-    step(keys, "freeze", 100, milliseconds=50)
-    assert not step(keys, "give", now_ms, cluster="b", url=URL)
+def test_slot_is_not_given_by_a_freeze_that_ended(keys):
+    """Its clock may have been set back since, and a write done between."""
+    freeze = begin(keys, "freeze", 100)
+    step(keys, "thaw", 200)
+    assert not give(keys, freeze)
+    begin(keys, "freeze", 0)
+    assert not give(keys, freeze)
     assert state(keys) == "moving"
 
 
+@pytest.mark.parametrize("tag", [OTHER_TAG, UNKNOWN_TAG])
+def test_slot_is_not_given_by_the_freeze_of_another_reign(keys, tag):
+    freeze = begin(keys, "freeze")
+    assert not give(keys, Place(freeze.offset, tag))
+    assert not give(keys, None)
+
+
 def test_slot_that_nobody_froze_is_not_given(keys):
-    assert not step(keys, "give", 1, cluster="b", url=URL)
-    assert not step(keys, "take", 1)
+    assert not give(keys, Place(101, TAG))
 
 
-def test_given_slot_is_frozen_and_taken_no_more(keys):
-    step(keys, "freeze", 1, milliseconds=50)
-    step(keys, "give", 2, cluster="b", url=URL)
-    assert [step(keys, each, 3) for each in ("freeze", "thaw", "take")] == [False] * 3
+def test_slot_is_given_again_to_the_same_cluster_alone(keys):
+    freeze = begin(keys, "freeze")
+    assert [give(keys, freeze), give(keys, freeze)] == [True, True]
+    assert not give(keys, freeze, "c")
+    assert not give(keys, Place(7, TAG))
+    assert [step(keys, each) for each in ("freeze", "thaw", "take")] == [False] * 3
 
 
-def test_slot_comes_and_is_taken_by_steps_that_may_be_said_again(keys):
-    assert [step(keys, each) for each in ("come", "come", "take", "take")] == [True] * 4
+def test_slot_is_taken_where_all_its_keys_are_here_up_to_the_freeze(keys):
+    freeze, came = Place(7, OTHER_TAG), begin(keys, "come")
+    assert not step(keys, "take", freeze=freeze)
+    assert step(keys, "fill", come=came, freeze=freeze)
+    assert not step(keys, "take", freeze=Place(8, OTHER_TAG))
+    assert not step(keys, "take")
+    steps = [("fill", came), ("take", None), ("take", None)]
+    assert [step(keys, name, come=place, freeze=freeze) for name, place in steps] == [True] * 3
     assert state(keys) == "taken"
     assert not step(keys, "drop")
 
 
+def test_slot_is_not_whole_where_it_came_anew_or_a_reign_has_begun_since(keys, monkeypatch):
+    freeze, came = Place(7, OTHER_TAG), begin(keys, "come")
+    again = begin(keys, "come")
+    assert not step(keys, "fill", come=came, freeze=freeze)
+    assert not step(keys, "fill", freeze=freeze)
+    written_at = again.offset
+    monkeypatch.setattr(keys, "tag_of", lambda at: TAG if at <= written_at else OTHER_TAG)
+    assert not step(keys, "fill", come=again, freeze=freeze)
+    assert not step(keys, "take", freeze=freeze)
+
+
 def test_slot_that_was_given_and_comes_back_in_vain_stays_given(keys):
-    step(keys, "freeze", 1, milliseconds=50)
-    step(keys, "give", 2, cluster="b", url=URL)
+    give(keys, begin(keys, "freeze"))
     assert step(keys, "come", 3)
     assert step(keys, "drop", 4)
     assert state(keys) == "given"
 
 
 def test_slot_that_was_taken_is_still_after_a_freeze(keys):
-    step(keys, "come")
-    step(keys, "take")
-    step(keys, "freeze", 5, milliseconds=50)
-    assert step(keys, "thaw", 6)
+    freeze, came = Place(7, OTHER_TAG), begin(keys, "come")
+    step(keys, "fill", come=came, freeze=freeze)
+    step(keys, "take", freeze=freeze)
+    begin(keys, "freeze")
+    assert [step(keys, "thaw"), step(keys, "thaw")] == [True, True]
     assert state(keys) == "taken"
 
 
@@ -81,3 +131,11 @@ def test_clear_removes_keys_of_a_slot_that_is_not_here_and_no_others(keys):
     assert keys.run(ClearSlot(SLOT, (b"k", b"other", b"k{k}"))) == 1
     assert keys.get(b"k") is None
     assert keys.get(b"other") is not None
+
+
+def test_given_slot_remembers_that_its_keys_were_removed(keys):
+    keys.put(b"k", b"1", 0)
+    give(keys, begin(keys, "freeze"))
+    assert not record(keys).is_cleared
+    keys.run(ClearSlot(SLOT, (b"k",)))
+    assert record(keys).is_cleared

@@ -13,20 +13,20 @@ from falcon.asgi import Response
 
 from synap.commands.commands import Command
 from synap.commands.records import check_keys
-from synap.commands.slots import ChangeSlot, ClearSlot, Step
+from synap.commands.slots import MAX_FREEZE_MS, ChangeSlot, ClearSlot, Step
 from synap.http.api import bodies
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
-from synap.request_errors import InvalidRequest
+from synap.place import Place, parse_place
+from synap.request_errors import FieldInvalid, InvalidRequest
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
 from synap.service.slot_table import SlotTable, Standing
 from synap.slots import ranges
 
 _SLOT = Annotated[int, msgspec.Meta(ge=0, lt=1024)]
-# Writes of a slot are away for a moment, not for a pause that somebody forgets.
-_MAX_FREEZE_MS = 10_000
 _MAX_KEYS = 10_000
+_POSITION = Annotated[str, msgspec.Meta(max_length=29)] | None
 
 
 class SlotStepBody(msgspec.Struct, gc=False):
@@ -34,9 +34,11 @@ class SlotStepBody(msgspec.Struct, gc=False):
 
     slot: _SLOT
     step: Step
-    milliseconds: Annotated[int, msgspec.Meta(ge=1, le=_MAX_FREEZE_MS)] = 5000
+    milliseconds: Annotated[int, msgspec.Meta(ge=1, le=MAX_FREEZE_MS)] = 5000
     cluster: Annotated[str, msgspec.Meta(max_length=64)] = ""
     url: Annotated[str, msgspec.Meta(max_length=300)] = ""
+    freeze: _POSITION = None
+    come: _POSITION = None
 
 
 class ClearSlotBody(msgspec.Struct, gc=False):
@@ -77,7 +79,10 @@ class Slots(Resource):
 
     async def on_post_step(self, req: Request, resp: Response) -> None:
         body = await self.read_body(req, _step_body)
-        command = ChangeSlot(body.slot, body.step, body.milliseconds, body.cluster, body.url)
+        command = ChangeSlot(
+            body.slot, body.step, body.milliseconds, body.cluster, body.url,
+            _place(body.freeze, "freeze"), _place(body.come, "come"),
+        )  # fmt: skip
         await self._take(req, resp, command, "done")
 
     async def on_post_clear(self, req: Request, resp: Response) -> None:
@@ -109,13 +114,28 @@ def _by_owner(standings: list[Standing]) -> list[dict[str, object]]:
     ]
 
 
+def _place(text: str | None, field: str) -> Place | None:
+    """Return the place that a field names.
+
+    Raises:
+        FieldInvalid: it names none.
+    """
+    try:
+        return None if text is None else parse_place(text)
+    except ValueError as error:
+        raise FieldInvalid(f"field '{field}' is {error}") from error
+
+
 def _moved(standing: Standing) -> dict[str, object]:
-    assert standing.record is not None
+    record = standing.record
+    assert record is not None
     return {
         "slot": standing.slot,
-        "state": standing.record.state,
+        "state": record.state,
         "is_own": standing.is_own,
-        "until_ms": standing.record.until_ms or None,
+        "until_ms": record.until_ms or None,
         "cluster": standing.owner.cluster,
         "url": standing.owner.url,
+        "freeze": record.freeze or None,
+        "is_cleared": record.is_cleared,
     }

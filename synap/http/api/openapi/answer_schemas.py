@@ -293,6 +293,8 @@ SCHEMAS: dict[str, Schema] = {
                 until_ms=or_null(NATURAL),
                 cluster=TEXT,
                 url=TEXT,
+                freeze=or_null(POSITION),
+                is_cleared=BOOLEAN,
             )
         ),
     ),
