@@ -120,6 +120,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     fields: tuple[tuple[int, bytes], ...] = ()
 
 
+Pair = tuple[bytes, bytes]
+"""Key and value of an entry that sets a user's key for good; most entries are such."""
+Effect = Entry | Pair
+
+
+def as_entry(effect: Effect) -> Entry:
+    """Return an effect as an entry."""
+    return Entry(SET, *effect) if isinstance(effect, tuple) else effect
+
+
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One decoded frame.
 
@@ -179,7 +189,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         if at != len(data):
             raise FrameCorrupt(f"{len(data) - at} bytes after the last entry")
 
-    def plain_pairs(self) -> list[tuple[bytes, bytes]] | None:
+    def plain_pairs(self) -> list[Pair] | None:
         """Return keys and values where all entries set users' keys for good; None for any others.
 
         None for malformed ones too: `entries` tells what is wrong.
@@ -228,17 +238,17 @@ def entry_at(data: bytes, at: int) -> tuple[Entry, int]:
 
 
 def encode_frame(
-    entries: Iterable[Entry],
+    effects: Iterable[Effect],
     *,
     previous: Position,
     epoch: int,
     time_ms: int,
     compress_over: int | None = None,
 ) -> Frame:
-    """Encode `entries` as the frame that follows `previous`.
+    """Encode `effects` as the frame that follows `previous`.
 
     Args:
-        entries: At least one, in order; the first gets the offset `previous.offset + 1`.
+        effects: At least one, in order; the first gets the offset `previous.offset + 1`.
         previous: Where the log stands.
         epoch: The reign that writes, not below `previous.epoch`.
         time_ms: Wall clock in ms.
@@ -250,13 +260,12 @@ def encode_frame(
     """
     parts: list[bytes] = []
     pack = ENTRY.pack
-    for entry in entries:
-        key, value, operation = entry.key, entry.value, entry.operation
-        header = pack(operation, entry.space, len(key), len(value), entry.expiry_ms or entry.cause)
-        if entry.fields:
-            header = bytes([operation | HAS_FIELDS]) + header[1:]
-            value += _encode_fields(entry.fields)
-        parts += header, key, value
+    for effect in effects:
+        if isinstance(effect, tuple):
+            key, value = effect
+            parts += pack(SET, KEYS, len(key), len(value), 0), key, value
+        else:
+            parts += _entry_parts(effect)
     count = len(parts) // 3
     payload = b"".join(parts)
     if count < 1 or len(payload) > MAX_PAYLOAD_BYTES:
@@ -275,6 +284,17 @@ def encode_frame(
     head = body + _ROLLING.pack(rolling)
     encoded = b"".join((head, _CRC.pack(crc32(head)), payload))
     return Frame(epoch, first_offset, count, time_ms, rolling, encoded)
+
+
+def _entry_parts(entry: Entry) -> tuple[bytes, bytes, bytes]:
+    """Return an entry's bytes: what stands before the key, the key, and the rest."""
+    key, value, operation = entry.key, entry.value, entry.operation
+    number = entry.expiry_ms or entry.cause
+    header = ENTRY.pack(operation, entry.space, len(key), len(value), number)
+    if entry.fields:
+        header = bytes([operation | HAS_FIELDS]) + header[1:]
+        value += _encode_fields(entry.fields)
+    return header, key, value
 
 
 def frame_bytes(buffer: bytes | memoryview, at: int = 0) -> int:

@@ -19,7 +19,7 @@ from synap.commands.commands import Command
 from synap.commands.keyspace import Keyspace, Limits
 from synap.eviction.access_table import AccessTable
 from synap.eviction.rules import Ceiling, Policy, Pool, grows
-from synap.frame import KEYS, SET, Entry
+from synap.frame import KEYS, SET, Effect, as_entry
 from synap.store import KeySize, Store, StoreSize
 
 # One turn removes at most so many keys: about ten milliseconds.
@@ -141,20 +141,21 @@ class Evictor:
                 self._refuse(size)
         return Removal(expired, evicted)
 
-    def after_turn(self, entries: Sequence[Entry], written_bytes: int) -> None:
+    def after_turn(self, effects: Sequence[Effect], written_bytes: int) -> None:
         """Note what a turn has committed.
 
         Args:
+            effects: What it did.
             written_bytes: Bytes of its values.
         """
         # Values have pages of their own above half a page: never more than double their bytes.
-        self._free_bytes -= len(entries) * _PAGES_PER_ENTRY_BYTES + 2 * written_bytes
+        self._free_bytes -= len(effects) * _PAGES_PER_ENTRY_BYTES + 2 * written_bytes
         self.is_tight = bool(self.limit_bytes) and (self._free_bytes <= 0 or self.is_refusing)
         access = self._access
         if access is not None:
             access.tick(self._clock_ns())
             wrote = access.wrote
-            for entry in entries:
+            for entry in map(as_entry, effects):
                 if entry.operation == SET and entry.space == KEYS:
                     wrote(entry.key)
 

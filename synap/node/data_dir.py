@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from synap.disk import DISK, NO_ROOM, Files
 from synap.errors import DiskFull, LogError, MemoryLimit, StaleEpoch, StoreUnusable
-from synap.frame import Frame, encode_frame
+from synap.frame import Frame, Pair, encode_frame
 from synap.node import resync_switch
 from synap.node.identity import Node, lock_file
 from synap.node.paths import NodePaths
@@ -181,7 +181,7 @@ class DataDir:
         """Log the effects that `transaction` collected, then show them to readers.
 
         Args:
-            transaction: Begun on this log's store, with at least one entry; ended in any case.
+            transaction: Begun on this log's store, with at least one effect; ended in any case.
             time_ms: Wall clock. The frame's stamp is at least that of the one before it: a clock
                 that was set back does not make what comes later look older.
 
@@ -192,7 +192,7 @@ class DataDir:
         reign = self.node.reign
         assert reign is not None, "a node without a reign has no writer"
         frame = encode_frame(
-            transaction.entries,
+            transaction.effects,
             previous=self.wal.position,
             epoch=reign.epoch,
             time_ms=max(time_ms, self.store.applied.time_ms),
@@ -440,8 +440,7 @@ class DataDir:
         transaction = self.store.begin()
         try:
             if sum(frame.count for frame in frames) < _BULK_ENTRIES:
-                for frame in frames:
-                    _apply(frame, transaction)
+                _apply(frames, transaction)
             else:
                 transaction.apply_many(Bulk(frames))
         except BaseException:
@@ -472,12 +471,22 @@ class DataDir:
             self._on_logged(frames)
 
 
-def _apply(frame: Frame, transaction: WriteTransaction) -> None:
-    pairs = frame.plain_pairs()
-    if pairs is None:
+def _apply(frames: Sequence[Frame], transaction: WriteTransaction) -> None:
+    """Carry out frames that follow each other; those that only set keys for good, together."""
+    run: list[Pair] = []
+    run_offset = 0
+    for frame in frames:
+        pairs = frame.plain_pairs()
+        if pairs is not None:
+            run_offset = run_offset or frame.first_offset
+            run += pairs
+            continue
+        if run:
+            transaction.apply_sets(run, run_offset)
+            run, run_offset = [], 0
         transaction.apply(frame.entries(), frame.first_offset)
-    else:
-        transaction.apply_sets(pairs, frame.first_offset)
+    if run:
+        transaction.apply_sets(run, run_offset)
 
 
 def reign_at_end(lineage: Lineage, end: Position, epoch: int) -> Reign:

@@ -22,12 +22,14 @@ position ends at 80 bytes; `synap.store.upgrade` makes the second of it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from zlib import crc32
 
 import msgspec
 
-from synap.commands.records import Record
+from synap.commands.records import NEVER, Record
 from synap.errors import StoreUnusable
+from synap.frame import Pair
 from synap.place import LogEnd
 from synap.position import NO_HISTORY, START, Position
 from synap.request_errors import RecordCorrupt
@@ -126,6 +128,24 @@ def encode_record(key: bytes, version: int, expiry_ms: int, value: bytes) -> byt
         return _pack_checksum(crc32(value, crc32(head, crc32(key)))) + head + value
     rest = head + value
     return _pack_checksum(crc32(rest, crc32(key))) + rest
+
+
+def lasting_records(pairs: Iterable[Pair], version: int) -> list[Pair]:
+    """Return keys, each with what is stored there for good.
+
+    Args:
+        pairs: Keys and values.
+        version: The first one's; the next ones follow.
+    """
+    records = []
+    pack = RECORD.pack
+    for place, (key, value) in enumerate(pairs, version):
+        if len(value) > _LONG_VALUE_BYTES:
+            records.append((key, encode_record(key, place, NEVER, value)))
+        else:
+            rest = pack(place, NEVER) + value
+            records.append((key, _pack_checksum(crc32(rest, crc32(key))) + rest))
+    return records
 
 
 def check_record(key: bytes, raw: bytes | memoryview) -> None:

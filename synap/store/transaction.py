@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import lmdb
 
 from synap.commands.records import NEVER, Record, is_live
-from synap.frame import ACCOUNTS, DEL, FLUSH, KEYS, MARK, REQUESTS, SET, Cause, Entry
+from synap.frame import (
+    ACCOUNTS,
+    DEL,
+    FLUSH,
+    KEYS,
+    MARK,
+    REQUESTS,
+    SET,
+    Cause,
+    Effect,
+    Entry,
+    Pair,
+    as_entry,
+)
 from synap.place import Reigns
 from synap.request_errors import RecordCorrupt
 from synap.store import walks
@@ -21,6 +35,7 @@ from synap.store.layout import (
     decode_record,
     encode_applied,
     encode_record,
+    lasting_records,
     stored_expiry,
 )
 from synap.store.scrubbing import database_of, is_right_deadline
@@ -36,13 +51,13 @@ class WriteTransaction:
 
     Attributes:
         changes_accounts: Whether accounts are among what it changes.
-        entries: The effects so far, in order; the first gets the offset after the store's.
+        effects: What was done so far, in order; the first gets the offset after the store's.
     """
 
     __slots__ = (
         "_accounts", "_applied", "_delete", "_environment", "_expiry", "_get", "_have_room",
         "_keys", "_known_expiry_ms", "_known_key", "_next_offset", "_on_applied", "_put",
-        "_reigns", "_transaction", "_translate", "changes_accounts", "entries",
+        "_reigns", "_transaction", "_translate", "changes_accounts", "effects",
     )  # fmt: skip
 
     def __init__(
@@ -59,9 +74,9 @@ class WriteTransaction:
             reigns: The lineage, with the reign that writes.
         """
         transaction = environment.begin_write()
-        # Entry n has the offset `_next_offset - len(entries) + n`, counted from 0, because a
+        # Entry n has the offset `_next_offset - len(effects) + n`, counted from 0, because a
         # transaction collects entries or applies them, and never does both.
-        self.entries: list[Entry] = []
+        self.effects: list[Effect] = []
         self.changes_accounts = False
         self._reigns = reigns
         self._on_applied = on_applied
@@ -88,6 +103,15 @@ class WriteTransaction:
         self._known_key: bytes | None = None
         self._known_expiry_ms = NEVER
 
+    @property
+    def entries(self) -> list[Entry]:
+        """The effects so far, as entries."""
+        return self.entries_since(0)
+
+    def entries_since(self, count: int) -> list[Entry]:
+        """Return the effects as entries, without the first `count`."""
+        return [as_entry(effect) for effect in self.effects[count:]]
+
     def get(self, key: bytes) -> Record | None:
         """Return what is stored, expired or not, with this transaction's own changes."""
         try:
@@ -113,11 +137,11 @@ class WriteTransaction:
             self._write(key, value, expiry_ms, version)
         except lmdb.Error as error:
             raise self._translate(error) from error
-        self.entries.append(Entry(SET, key, value, expiry_ms))
+        self.effects.append(Entry(SET, key, value, expiry_ms))
         self._next_offset = version + 1
         return version
 
-    def put_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+    def put_all(self, pairs: Sequence[Pair]) -> int:
         """Do what `put` does for keys that don't expire, in order, for much less than one by one.
 
         Args:
@@ -131,7 +155,7 @@ class WriteTransaction:
         """
         version = self._next_offset
         self._write_all(pairs, version)
-        self.entries += [Entry(SET, key, value) for key, value in pairs]
+        self.effects += pairs
         self._next_offset = version + len(pairs)
         return version
 
@@ -142,7 +166,7 @@ class WriteTransaction:
         except lmdb.Error as error:
             raise self._translate(error) from error
         if removed:
-            self.entries.append(Entry(DEL, key, cause=cause))
+            self.effects.append(Entry(DEL, key, cause=cause))
             self._next_offset += 1
 
     def remove_expired(self, key: bytes, now_ms: int) -> bool:
@@ -199,7 +223,7 @@ class WriteTransaction:
             self._erase_all()
         except lmdb.Error as error:
             raise self._translate(error) from error
-        self.entries.append(Entry(FLUSH))
+        self.effects.append(Entry(FLUSH))
         self._next_offset += 1
         return live
 
@@ -245,7 +269,7 @@ class WriteTransaction:
             self._put(key, record, True, True, False, self._environment.requests)
         except lmdb.Error as error:
             raise self._translate(error) from error
-        self.entries.append(Entry(SET, key, value, expiry_ms, REQUESTS))
+        self.effects.append(Entry(SET, key, value, expiry_ms, REQUESTS))
         self._next_offset = version + 1
         return version
 
@@ -287,7 +311,7 @@ class WriteTransaction:
             raise self._translate(error) from error
         self._next_offset = offset
 
-    def apply_sets(self, pairs: Sequence[tuple[bytes, bytes]], first_offset: int) -> None:
+    def apply_sets(self, pairs: Sequence[Pair], first_offset: int) -> None:
         """Do what `apply` does with entries that set keys for good, for much less.
 
         Args:
@@ -341,7 +365,7 @@ class WriteTransaction:
         """Drop everything; no effect after a commit, whether that succeeded or not."""
         self._transaction.abort()
 
-    def _write_all(self, pairs: Sequence[tuple[bytes, bytes]], version: int) -> None:
+    def _write_all(self, pairs: Sequence[Pair], version: int) -> None:
         """Write keys that don't expire; the first gets `version`, the next ones follow."""
         try:
             # A key's deadline has to be looked up before it is written, where there are deadlines.
@@ -349,11 +373,8 @@ class WriteTransaction:
                 for place, (key, value) in enumerate(pairs, version):
                     self._write(key, value, NEVER, place)
             else:
-                self._have_room(len(pairs), sum([len(key) + len(value) for key, value in pairs]))
-                self._transaction.cursor(self._keys).putmulti(
-                    [(key, encode_record(key, place, NEVER, value))
-                     for place, (key, value) in enumerate(pairs, version)]
-                )  # fmt: skip
+                self._have_room(len(pairs), sum(map(len, chain.from_iterable(pairs))))
+                self._transaction.cursor(self._keys).putmulti(lasting_records(pairs, version))
                 self._known_key = None
         except lmdb.Error as error:
             raise self._translate(error) from error
@@ -417,7 +438,7 @@ class WriteTransaction:
 
     def mark(self) -> None:
         """Collect an entry without effect, which shows that a reign has begun."""
-        self.entries.append(Entry(MARK))
+        self.effects.append(Entry(MARK))
         self._next_offset += 1
 
     def _collect_beside(self, entry: Entry) -> None:
@@ -425,7 +446,7 @@ class WriteTransaction:
             self._apply_beside(entry, self._next_offset)
         except lmdb.Error as error:
             raise self._translate(error) from error
-        self.entries.append(entry)
+        self.effects.append(entry)
         self._next_offset += 1
 
     def _apply_beside(self, entry: Entry, version: int) -> None:

@@ -106,7 +106,9 @@ class Pending:
         """Return up to `limit` requests of the first connection that reads; None without one."""
         parts = self._parts
         at: int | None = 0
-        if not parts or parts[0][0].is_full:
+        if not parts:
+            return None
+        if parts[0][0].is_full:
             ready = (at for at, (connection, _) in enumerate(parts) if not connection.is_full)
             at = next(ready, None)
         if at is None:
@@ -320,7 +322,7 @@ class TurnTaker:
         share: Share,
         transaction: WriteTransaction,
     ) -> None:
-        seen = len(transaction.entries)
+        seen = len(transaction.effects)
         version = transaction.put_all(pairs)
         first, count = requests[0].id, len(requests)
         if requests[-1].id - first == count - 1:
@@ -333,7 +335,7 @@ class TurnTaker:
                 for offset, request in enumerate(requests, version)
             ]
         if self._transactions.watchers:
-            self._transactions.note(transaction.entries[seen:])
+            self._transactions.note(transaction.entries_since(seen))
 
     def _evaluate_once(
         self,
@@ -357,7 +359,7 @@ class TurnTaker:
         except CommandError as error:
             if isinstance(error, RecordCorrupt):
                 self._on_damage(error.key)
-            offset = context.before + len(transaction.entries)
+            offset = context.before + len(transaction.effects)
             share.answers.append(failure(request.id, offset, error))
             return
         if stored is None or record is None:
@@ -387,8 +389,8 @@ class TurnTaker:
         stored: Record | None,
     ) -> None:
         """Do what `_evaluate` does with a plain Set, for less."""
-        transaction, entries = context.transaction, context.transaction.entries
-        seen = len(entries)
+        transaction, effects = context.transaction, context.transaction.effects
+        seen = len(effects)
         result = SetResult(True, transaction.put(command.key, command.value, NEVER))
         self._requests.remember(
             transaction, once, context.now_ms, old=stored, replicas=0,
@@ -396,8 +398,8 @@ class TurnTaker:
         )  # fmt: skip
         context.turn.value_bytes += len(command.value)
         if self._transactions.watchers:
-            self._transactions.note(entries[seen:])
-        share.answers.append(Answer(request.id, context.before + len(entries), result))
+            self._transactions.note(transaction.entries_since(seen))
+        share.answers.append(Answer(request.id, context.before + len(effects), result))
 
     def _evaluate(
         self,
@@ -415,8 +417,8 @@ class TurnTaker:
             stored: What is remembered at its key, and is out of time.
         """
         turn, transaction = context.turn, context.transaction
-        transactions, entries = self._transactions, transaction.entries
-        seen = len(entries)
+        transactions, effects = self._transactions, transaction.effects
+        seen = len(effects)
         writes = transactions.carried_out(command)
         wanted = max(request.min_replicas, self._min_replicas) if writes else 0
         error: SynapError | None
@@ -428,7 +430,7 @@ class TurnTaker:
             error = raised
             if isinstance(raised, RecordCorrupt):
                 self._on_damage(raised.key)
-        offset = context.before + len(entries)
+        offset = context.before + len(effects)
         if type(command) is ChangeSlot and error is None:
             record = transaction.get_account(slot_record(command.slot))
             self._slots.note(command.slot, record)
@@ -438,13 +440,13 @@ class TurnTaker:
         if once is not None and not once.fails(result):
             self._requests.remember(
                 transaction, once, context.now_ms, old=stored, replicas=wanted,
-                has_changed=len(entries) > seen, result=result,
+                has_changed=len(effects) > seen, result=result,
             )  # fmt: skip
-            offset = context.before + len(entries)
-        for entry in entries[seen:]:
-            turn.value_bytes += len(entry.value)
+            offset = context.before + len(effects)
+        entries = transaction.entries_since(seen)
+        turn.value_bytes += sum([len(entry.value) for entry in entries])
         if transactions.watchers:
-            transactions.note(entries[seen:])
+            transactions.note(entries)
         turn.answer_bytes += _told_bytes(result)
         answer = Answer(request.id, offset, result)
         if wanted and not self._is_held(command, wanted):

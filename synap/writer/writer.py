@@ -389,7 +389,7 @@ class Writer:
             self._count(EXPIRED, expired)
             self._count(EVICTED, evicted)
         if self._evictor is not None:
-            self._evictor.after_turn(transaction.entries, value_bytes)
+            self._evictor.after_turn(transaction.effects, value_bytes)
 
     def _forget_requests(self, now_ms: int) -> bool:
         """Remove the records of requests whose time is over; return whether to go on at once."""
@@ -431,15 +431,15 @@ class Writer:
         for key in removal.expired:
             if not transaction.remove_expired(key, now_ms):
                 self._on_damage(key)
-        before = len(transaction.entries)
+        before = len(transaction.effects)
         for key in removal.evicted:
             transaction.remove(key, Cause.EVICTED)
         if self.transactions.watchers:
             self.transactions.note(transaction.entries)
-        return before, len(transaction.entries) - before
+        return before, len(transaction.effects) - before
 
     def _end(self, transaction: WriteTransaction, now_ms: int) -> None:
-        if not transaction.entries:
+        if not transaction.effects:
             transaction.abort()
             return
         frame = self._data_dir.commit(transaction, now_ms)

@@ -23,8 +23,10 @@ from synap.frame import (
     REQUESTS,
     SET,
     Cause,
+    Effect,
     Entry,
     Frame,
+    as_entry,
     decode_frame,
     encode_frame,
     entry_at,
@@ -52,6 +54,17 @@ ENTRIES = st.lists(
 POSITIONS = st.builds(Position, st.integers(0, 2**63), st.integers(0, 2**63), U64)
 
 SMALL = (Entry(SET, b"k", b"value", 1_700_000_000_000), Entry(DEL, b"gone"))
+
+
+EFFECTS = st.lists(
+    st.one_of(
+        st.tuples(KEY, st.binary(max_size=200)),
+        st.builds(Entry, st.just(SET), KEY, st.binary(max_size=20), U64, SPACES, fields=FIELDS),
+        st.builds(Entry, st.just(DEL), KEY, cause=st.sampled_from(Cause)),
+    ),
+    min_size=1,
+    max_size=20,
+)
 
 
 def small_frame(previous: Position = START, epoch: int = 1) -> Frame:
@@ -89,6 +102,17 @@ def test_frame_compressed_holds_the_same_entries(entries: list[Entry]) -> None:
     assert len(frame.encoded) < len(plain.encoded)
     assert list(decode_frame(frame.encoded).entries()) == entries
     assert follows(frame, START)
+
+
+@given(effects=EFFECTS, previous=POSITIONS)
+def test_frame_of_pairs_is_that_of_the_entries_that_they_stand_for(
+    effects: list[Effect], previous: Position
+) -> None:
+    frames = [
+        encode_frame(each, previous=previous, epoch=7, time_ms=1)
+        for each in (effects, map(as_entry, effects))
+    ]
+    assert frames[0] == frames[1]
 
 
 def test_frame_that_compression_makes_no_smaller_is_written_as_it_is() -> None:

@@ -274,6 +274,26 @@ def test_a_replica_s_store_is_its_master_s_whatever_came_at_once(
     data_dir.close(clean=False)
 
 
+def test_plain_frames_are_applied_together_as_each_would_be(tmp_path: Path) -> None:
+    master, replica = Home(tmp_path / "master", "master"), Home(tmp_path / "replica", "replica")
+    data_dir, copy = master.open(), replica.open()
+    for number in range(12):
+        transaction = data_dir.store.begin()
+        transaction.put_all(
+            [(b"key %d" % (each % 7), b"%d" % number) for each in range(number, number + 20)]
+        )
+        if number % 6 == 5:
+            transaction.remove(b"key 3")
+            transaction.put(b"key 4", b"for a while", 2**41)
+        data_dir.commit(transaction, 1_700_000_000_000)
+    copy.adopt(data_dir.lineage)
+    copy.append_frames(list(data_dir.wal.frames_after(0)))
+    assert copy.position == data_dir.position
+    assert copy.store.reader().digest() == data_dir.store.reader().digest()
+    copy.close(clean=False)
+    data_dir.close(clean=False)
+
+
 def test_rebuild_from_snapshot_replays_what_is_behind_it(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
