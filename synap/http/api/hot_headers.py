@@ -50,7 +50,12 @@ class HotHeaders:
         assert name == CONTENT_TYPE
         return head_lines.JSON_TYPE if is_json(value.decode()) else head_lines.OTHER_TYPE
 
-    def secret_number(self, name: bytes, value: bytes) -> int:
+    def hidden(self, data: bytes) -> bytes:
+        """Return what stands for bytes with credentials in them; see `head_lines.Names`."""
+        assert self._credentials is not None
+        return self._credentials.digest(data)
+
+    def hidden_number(self, hidden: bytes) -> int:
         """Return what a line of credentials comes to; see `head_lines.Names`."""
         assert self._credentials is not None
-        return self._credentials.find(name + value)
+        return self._credentials.find(hidden)

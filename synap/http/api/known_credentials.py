@@ -79,7 +79,7 @@ class KnownCredentials:
             self._version = version
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
-        digest = self._digest(value)
+        digest = self.digest(value)
         if digest not in self._kept:
             known = caller.quiet()
             self._kept[digest] = (
@@ -87,8 +87,11 @@ class KnownCredentials:
                 expires_ms,
             )
 
-    def find(self, value: bytes) -> int:
+    def find(self, digest: bytes) -> int:
         """Find out whose credentials these are; see `keep` and `caller`.
+
+        Args:
+            digest: Of what `keep` was given.
 
         Returns:
             The number of their line in a head: `head_lines.CREDENTIALS`, or SPECIAL.
@@ -96,7 +99,7 @@ class KnownCredentials:
         version, node = self._version, self._node
         if version is None or version.number != node.accounts.cells[0]:
             return SPECIAL
-        found = self._kept.get(self._digest(value))
+        found = self._kept.get(digest)
         try:
             if found is None or node.reader() is not version.reader:
                 return SPECIAL
@@ -105,7 +108,8 @@ class KnownCredentials:
         self.caller, expires_ms = found
         return SPECIAL if expires_ms != NEVER_EXPIRES and expires_ms <= now_ms() else CREDENTIALS
 
-    def _digest(self, value: bytes) -> bytes:
+    def digest(self, value: bytes) -> bytes:
+        """Return the hash that stands for bytes with credentials in them."""
         keyed = self._hash.copy()
         keyed.update(value)
         return keyed.digest()

@@ -20,7 +20,8 @@ line and whatever else the parser might see another way makes a line special.
 
 The numbers of whole heads are kept too, without the lines that are not kept themselves: a pattern
 of the names that were met takes those out. Only whole lines of printable bytes are taken out, so
-that what is left has the lines that the head has besides.
+that what is left has the lines that the head has besides. A head whose only such line is a secret
+comes again as it is, and is known by a keyed hash.
 
 Lines come from clients: what is kept is bounded, by number and by size, and holds no credentials.
 """
@@ -84,7 +85,7 @@ class Rule(Enum):
         ASKED: Nothing to the number; its value is told with the head.
         LENGTH, CONNECTION: As HTTP has them.
         VALUED: The number that `Names.number` returns.
-        SECRET: The number that `Names.secret_number` returns, which is asked each time.
+        SECRET: The number that `Names.hidden_number` returns, which is asked each time.
         SPECIAL: Something special.
     """
 
@@ -119,8 +120,15 @@ class Names(Protocol):
     def number(self, name: bytes, value: bytes) -> int:
         """Return what a line comes to whose rule is VALUED."""
 
-    def secret_number(self, name: bytes, value: bytes) -> int:
-        """Return what a line comes to now whose rule is SECRET."""
+    def hidden(self, data: bytes) -> bytes:
+        """Return what stands for bytes that are a secret, or hold one; others have another."""
+
+    def hidden_number(self, hidden: bytes) -> int:
+        """Return what a line comes to now whose rule is SECRET.
+
+        Args:
+            hidden: What stands for its name in lower case and its value.
+        """
 
 
 class HeadLines(dict[bytes, int]):
@@ -136,6 +144,11 @@ class HeadLines(dict[bytes, int]):
         self.asked: Mapping[bytes, bytes] = _NOTHING
         self.by_tail: dict[bytes, Head] = {}
         self._app = names
+        # Of heads with one line that varies, a secret: by what stands for such a head, what is
+        # known of the rest of it, and what stands for the secret.
+        self._by_hidden: dict[bytes, tuple[Head, bytes]] = {}
+        # Whether the last head was one of these: the next one mostly is, too.
+        self._has_one_secret = False
         # By the name as it was sent, with the name in lower case.
         self._rules: dict[bytes, tuple[Rule, bytes]] = {}
         self._lines_of: dict[bytes, int] = {}
@@ -154,17 +167,59 @@ class HeadLines(dict[bytes, int]):
             tail: It without its method and target: from VERSION to the end of the blank line. Any
                 other bytes are something special.
         """
+        hidden = b""
+        if self._has_one_secret and len(tail) <= MAX_KEPT_HEAD_BYTES:
+            hidden = self._app.hidden(tail)
+            found = self._by_hidden.get(hidden)
+            if found is not None:
+                self.asked = _NOTHING
+                (kind, body_bytes), secret = found
+                return kind + (self._app.hidden_number(secret) >> BODY_BITS), body_bytes
         if len(tail) > MAX_HEAD_BYTES or tail.count(b"\r\n") > MAX_LINES + 2:
             return _SPECIAL_HEAD
         self.asked = _NOTHING
+        self._has_one_secret = False
         if not self._tells:
             # A third less than to see what the lines say.
             head = self.by_tail.get(self._passed.sub(b"", tail))
             if head is not None:
                 return head
         parts = self._varying.split(tail)
-        head = self.by_tail.get(b"".join(parts[::3]))
-        return self._read_lines(tail) if head is None else self._add_told(head, parts)
+        if len(parts) == 4:
+            head = self.by_tail.get(parts[0] + parts[3])
+            if head is not None:
+                return self._add_one(head, parts[1], parts[2], tail, hidden)
+        else:
+            head = self.by_tail.get(b"".join(parts[::3]))
+            if head is not None:
+                return self._add_told(head, parts)
+        return self._read_lines(tail)
+
+    def _add_one(
+        self, head: Head, sent_name: bytes | None, value: bytes, tail: bytes, hidden: bytes
+    ) -> Head:
+        """Return what `head` says with the one line that was taken out of `tail`.
+
+        Args:
+            sent_name: The line's name; None for one that is PASSED.
+            value: Its value.
+            hidden: What stands for `tail`; b"" where nobody has asked yet.
+        """
+        self._tells = sent_name is not None
+        if sent_name is None:
+            return head
+        rule, name = self._rules[sent_name]
+        if rule is not _SECRET:
+            self.asked = {name: value}
+            return head
+        secret = self._app.hidden(name + value)
+        number = self._app.hidden_number(secret)
+        if number < SPECIAL and len(tail) <= MAX_KEPT_HEAD_BYTES:
+            if len(self._by_hidden) >= MAX_KEPT_HEADS:
+                self._by_hidden.clear()
+            self._by_hidden[hidden or self._app.hidden(tail)] = head, secret
+            self._has_one_secret = True
+        return head[0] + (number >> BODY_BITS), head[1]
 
     def _add_told(self, head: Head, parts: list[Any]) -> Head:
         """Return what `head` says with the lines that were taken out of it.
@@ -180,7 +235,7 @@ class HeadLines(dict[bytes, int]):
                 continue
             rule, name = self._rules[sent_name]
             if rule is _SECRET:
-                number += self._app.secret_number(name, parts[at + 1])
+                number += self._app.hidden_number(self._app.hidden(name + parts[at + 1]))
             elif name in asked:
                 number += SPECIAL
             else:
@@ -234,7 +289,7 @@ class HeadLines(dict[bytes, int]):
             self._asked[name] = value
             return 0
         if rule is _SECRET:
-            return self._app.secret_number(name, value)
+            return self._app.hidden_number(self._app.hidden(name + value))
         self._has_new = True
         return self._look(line, rule, name, value)
 
@@ -270,6 +325,7 @@ class HeadLines(dict[bytes, int]):
         """Know no line any more."""
         self.clear()
         self.by_tail.clear()
+        self._by_hidden.clear()
         self._rules.clear()
         self._lines_of.clear()
         self._make_pattern()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import product
 
 import pytest
@@ -41,8 +42,15 @@ class Names:
     def number(self, name: bytes, value: bytes) -> int:
         return HOST if name == b"host" else JSON_TYPE
 
-    def secret_number(self, name: bytes, value: bytes) -> int:
-        return CREDENTIALS if value == b"yes" else SPECIAL
+    def __init__(self) -> None:
+        self.known = {b"yes"}
+
+    def hidden(self, data: bytes) -> bytes:
+        return sha256(data).digest()
+
+    def hidden_number(self, hidden: bytes) -> int:
+        is_known = any(hidden == self.hidden(b"key" + value) for value in self.known)
+        return CREDENTIALS if is_known else SPECIAL
 
 
 def tail(*lines: str) -> bytes:
@@ -144,6 +152,41 @@ def test_lines_that_are_taken_out_say_what_they_say_one_by_one(lines: list[str])
         read(primed, *known)
     assert read(primed, *lines) == read(fresh, *lines)
     assert primed.asked == fresh.asked
+
+
+def test_secret_that_is_known_no_more_makes_the_same_head_special() -> None:
+    names = Names()
+    heads = HeadLines(names)
+    for _ in range(4):
+        kind = read(heads, "Host: h", "Key: yes")[0]
+    assert kind == HOST + CREDENTIALS
+    names.known.clear()
+    assert read(heads, "Host: h", "Key: yes")[0] >= SPECIAL
+    names.known.add(b"yes")
+    assert read(heads, "Host: h", "Key: yes")[0] == HOST + CREDENTIALS
+
+
+def test_heads_with_secrets_are_kept_by_what_stands_for_them_alone() -> None:
+    names = Names()
+    heads = HeadLines(names)
+    for number in range(2 * MAX_KEPT_HEADS):
+        names.known = {b"%d" % number}
+        for _ in range(2):
+            heads.read(tail("Host: h", f"Key: {number}"))
+    assert 0 < len(heads._by_hidden) <= MAX_KEPT_HEADS
+    secrets = (secret for _, secret in heads._by_hidden.values())
+    assert not any(b"ey:" in each for each in (*heads, *heads.by_tail, *heads._by_hidden, *secrets))
+
+
+@pytest.mark.parametrize("other", ["Trace: 1", "X-Id: 7", "Accept: x", "Aside: 1", "Key: yes"])
+def test_head_with_a_secret_and_more_is_another_one_than_without(other: str) -> None:
+    primed, fresh = HeadLines(Names()), HeadLines(Names())
+    for _ in range(4):
+        read(primed, "Host: h", "Key: yes")
+    for lines in (["Host: h", "Key: yes", other], ["Host: h"], ["Host: h", "Key: no"]):
+        assert read(primed, *lines) == read(fresh, *lines)
+        assert primed.asked == fresh.asked
+        read(primed, "Host: h", "Key: yes")
 
 
 def test_names_that_are_met_again_after_too_many_of_them_are_known_again() -> None:
