@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -37,14 +38,26 @@ class UnexpectedAnswer(Exception):
 class Client:
     """One connection to the node at `url`, opened by the first request and after a failure."""
 
-    def __init__(self, url: str, timeout_seconds: float = 30) -> None:
+    def __init__(self, url: str, timeout_seconds: float = 30, ca_file: str = "") -> None:
+        """
+        Args:
+            ca_file: Whose certificates are believed; empty for http:// alone.
+        """
         self.url = url.rstrip("/")
         address = urlsplit(self.url)
-        if address.scheme != "http" or not address.hostname:
-            raise ValueError(f"{url} is not of the form http://host:port")
-        self._connection = http.client.HTTPConnection(
-            address.hostname, address.port or 80, timeout=timeout_seconds
-        )
+        scheme = "https" if ca_file else "http"
+        if address.scheme != scheme or not address.hostname:
+            raise ValueError(f"{url} is not of the form {scheme}://host:port")
+        self._connection: http.client.HTTPConnection
+        if ca_file:
+            self._connection = http.client.HTTPSConnection(
+                address.hostname, address.port or 443, timeout=timeout_seconds,
+                context=ssl.create_default_context(cafile=ca_file),
+            )  # fmt: skip
+        else:
+            self._connection = http.client.HTTPConnection(
+                address.hostname, address.port or 80, timeout=timeout_seconds
+            )
 
     def __enter__(self) -> Client:
         return self

@@ -90,11 +90,13 @@ class SynapNode:
         self._environment = environment or {}
         self._cleanup = ExitStack()
         self.url = ""
+        self._ca_file = ""
         self.ports: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         self.ports = port, pub_port, sync_port = tuple(free_ports(3))
-        self.url = f"http://127.0.0.1:{port}"
+        self._ca_file = str(self._settings.get("server.tls.cert_path", ""))
+        self.url = f"{'https' if self._ca_file else 'http'}://127.0.0.1:{port}"
         settings = {
             "data_dir": self.data_dir,
             "server.host": "127.0.0.1",
@@ -117,7 +119,7 @@ class SynapNode:
             log = self._folder / "node.log"
             server = stack.enter_context(ServerProcess(command, log, self._environment))
             server.wait_until(self._is_healthy, self.name, START_DEADLINE_SECONDS)
-            self._client = stack.enter_context(Client(self.url))
+            self._client = stack.enter_context(Client(self.url, ca_file=self._ca_file))
             self._server = server
             self._cleanup = stack.pop_all()
         return self
@@ -158,7 +160,7 @@ class SynapNode:
 
     def _is_healthy(self) -> bool:
         try:
-            with Client(self.url, timeout_seconds=2) as client:
+            with Client(self.url, timeout_seconds=2, ca_file=self._ca_file) as client:
                 return client.request("GET", "/health").status == 200
         except OSError:
             return False
