@@ -21,6 +21,8 @@ _CHANGE_BYTES = 200
 # From so many changes on it is looked up by key which of them somebody wants.
 _MANY = 16
 _encode = msgspec.json.Encoder().encode
+# The numbers of all changes of a frame that has few.
+_NUMBERS = tuple(tuple(range(count)) for count in range(65))
 _CAUSES = {cause.value: cause.name.lower() for cause in Cause}
 
 
@@ -73,13 +75,14 @@ class Batch:
         time_ms: The master's wall clock when it was written.
         token: The printed place of its end.
         count: Changes of users' keys; none for a frame about other things.
+        all: Their numbers; `select` returns this where it takes all of them.
         size: About what it takes up, in bytes.
         told: Its events, by the numbers of the changes in them and by how they are told; for
             `forms`.
     """
 
     __slots__ = (
-        "_bodies", "_by_key", "_changes", "_made", "_pairs", "_reigns", "_selected", "count",
+        "_bodies", "_by_key", "_changes", "_made", "_pairs", "_reigns", "_selected", "all", "count",
         "first_offset", "last_offset", "size", "time_ms", "token", "told",
     )  # fmt: skip
 
@@ -100,6 +103,8 @@ class Batch:
         self._changes = None if self._pairs is not None else _changes_of(frame)
         self.count = len(self._pairs or self._changes or ())
         self.size = 2 * len(frame.encoded) + _CHANGE_BYTES * self.count
+        few = self.count < len(_NUMBERS)
+        self.all = _NUMBERS[self.count] if few else tuple(range(self.count))
         self._reigns = reigns
         # By selector the numbers of the changes that it takes; by these, the bytes.
         self._selected: dict[Selector, tuple[int, ...]] = {}
@@ -125,11 +130,11 @@ class Batch:
 
     def select(self, selector: Selector) -> tuple[int, ...]:
         """Return the numbers of the changes that watchers get; a FLUSH is for everybody."""
+        if selector.is_all:
+            return self.all
         found = self._selected.get(selector)
         if found is None:
-            if selector.is_all:
-                found = tuple(range(self.count))
-            elif self.count < _MANY:
+            if self.count < _MANY:
                 accepts = selector.accepts
                 found = tuple(
                     number
@@ -162,7 +167,7 @@ class Batch:
         """Return the fields of an event about some of the changes, as JSON without its braces."""
         found = self._bodies.get((numbers, values))
         if found is None:
-            made = self._plain(values) if len(numbers) == self.count else None
+            made = self._plain(values) if numbers == self.all else None
             if made is None:
                 made = b",".join([self._change(number, values) for number in numbers])
             found = b'"time_ms":%d,"changes":[%b]' % (self.time_ms, made)
@@ -171,15 +176,20 @@ class Batch:
 
     def _plain(self, values: Values) -> bytes | None:
         """Return all changes, made at once; None where one of them is not told plainly."""
-        pairs, token, longest = self._pairs, self._reigns.token, values.max_bytes
+        pairs, first = self._pairs, self.first_offset
         if pairs is None or not values.is_inline:
             return None
-        told = []
+        if self.size > values.max_bytes and any(
+            len(value) > values.max_bytes for _, value in pairs
+        ):
+            return None
+        # One reign wrote the whole frame.
+        suffix = self.token[self.token.index("-") :]
         try:
-            for offset, (key, value) in enumerate(pairs, self.first_offset):
-                if len(value) > longest:
-                    return None
-                told.append(_Told(key.decode(), value.decode(), token(offset)))
+            told = [
+                _Told(key.decode(), value.decode(), f"{offset}{suffix}")
+                for offset, (key, value) in enumerate(pairs, first)
+            ]
         except UnicodeDecodeError:
             return None
         return _encode(told)[1:-1]

@@ -75,9 +75,10 @@ class Selector:
 
     Attributes:
         filter: What is wanted.
+        is_all: Whether it takes every key.
     """
 
-    __slots__ = ("__weakref__", "_is_wanted", "_may_read", "_spans", "filter")
+    __slots__ = ("__weakref__", "_is_wanted", "_may_read", "_spans", "filter", "is_all")
 
     def __init__(self, filter: Filter, may_read: Callable[[bytes], bool] | None = None) -> None:
         """
@@ -85,6 +86,7 @@ class Selector:
             may_read: Tells which keys the caller may read; None for all.
         """
         self.filter = filter
+        self.is_all = may_read is None and filter.is_all
         self._is_wanted = filter.test()
         self._may_read = may_read
         self._spans: tuple[KeySpan, ...] | None = None
@@ -95,11 +97,6 @@ class Selector:
         if self._spans is None:
             self._spans = self.filter.spans()
         return self._spans
-
-    @property
-    def is_all(self) -> bool:
-        """Whether it takes every key."""
-        return self._may_read is None and self.filter.is_all
 
     def accepts(self, key: bytes) -> bool:
         """Say whether the watchers get what happens to `key`."""

@@ -27,6 +27,8 @@ UNANSWERED, HEAD_HELD, STREAMING, COMPLETE = range(4)
 
 # Bodies up to this are copied after their head into one buffer; longer ones go beside it.
 JOINED_BODY_BYTES = 16 * 1024
+# Of all feeds of the process: what one is told, others are in the same turn.
+_chunks = framing.Chunks()
 
 
 class ClientDisconnected(ConnectionError):
@@ -288,9 +290,7 @@ class Exchange:
         """Write a part of a feed; return whether the client reads fast enough for more."""
         if self.is_disconnected:
             return False
-        if self._is_chunked:
-            part = b"%x\r\n%b\r\n" % (len(part), part)
-        self._output.transport.write(part)
+        self._output.transport.write(_chunks.of(part) if self._is_chunked else part)
         return not self._output.flow.is_writing_paused
 
     def end(self) -> None:

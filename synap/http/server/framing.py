@@ -122,6 +122,21 @@ def head(status: int, headers: Headers, *lines: bytes) -> bytes:
     return rendered
 
 
+class Chunks:
+    """Parts of bodies as chunks. Of one that many clients are sent in a row there is one chunk."""
+
+    def __init__(self) -> None:
+        # An empty part is no chunk: that would end the body.
+        self._part = self._chunk = b""
+
+    def of(self, part: bytes) -> bytes:
+        """Return a part as a chunk."""
+        if part is not self._part:
+            self._chunk = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+            self._part = part
+        return self._chunk
+
+
 def is_header_value(text: str) -> bool:
     """Return whether a text may be a header's value: ASCII without control characters."""
     return text.isascii() and text.isprintable()

@@ -34,20 +34,13 @@ from synap.watch.changes import Batch, Values
 from synap.watch.filters import Filter, Selector
 from synap.watch.forms import Form, Manner
 from synap.watch.lane import Lane
+from synap.watch.pace import LOOK_SECONDS, Pace
 
 logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind", bound=Watch)
 
-# A look costs some microseconds, the wake for it some dozens. Where nothing has happened for a
-# while there are fewer: of the time of ten thousand idle watchers they were half.
-LOOK_SECONDS = 0.002
-_IDLE_LOOKS = ((5.0, 0.02), (0.5, 0.008))
-# Telling what a look found has such a part of the worker's time, as far as that makes nobody wait
-# longer than the other figure: each look costs a write for each watcher, however little it found.
-_PART = 0.03
-_LONGEST_LOOK_SECONDS = 0.02
 # Each watcher has a beat in 10 s; those of all are spread over so many buckets.
 BEAT_SECONDS = 10.0
 _BUCKETS = 100
@@ -102,8 +95,10 @@ class Watching:
         self._count = 0
         self._is_draining = False
         self._timer: asyncio.TimerHandle | None = None
-        # What telling took since the last look, and when something came last, in s.
-        self._spent = self._moved_at = 0.0
+        # Who was told since the last look; when that was, and when something came last, in s.
+        self._tellings = 0
+        self._looked_at = self._moved_at = 0.0
+        self._pace = Pace()
         self._next_beat = 0.0
 
     def start(self) -> None:
@@ -221,9 +216,10 @@ class Watching:
             asyncio.get_running_loop().call_soon(self._step)
 
     def _step(self) -> None:
-        began = time.monotonic()
         ready = self._ready
-        for _ in range(min(_STEPS_IN_TURN, len(ready))):
+        count = min(_STEPS_IN_TURN, len(ready))
+        self._tellings += count
+        for _ in range(count):
             watch = ready.popleft()
             try:
                 watch.step()
@@ -233,7 +229,6 @@ class Watching:
         self._is_stepping = bool(ready)
         if self._is_stepping:
             asyncio.get_running_loop().call_soon(self._step)
-        self._spent += time.monotonic() - began
 
     async def in_thread(self, call: Callable[[], Found]) -> Found:
         """Return `call()`, called beside the event loop."""
@@ -274,7 +269,7 @@ class Watching:
             ReadRefused: nothing can be read for now.
         """
         self.log.begin()
-        self._next_beat = self._moved_at = time.monotonic()
+        self._next_beat = self._looked_at = self._moved_at = time.monotonic()
         self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._on_timer)
 
     def _end(self) -> None:
@@ -288,13 +283,14 @@ class Watching:
         self._lane = Lane(0)
 
     def _on_timer(self) -> None:
-        began = time.monotonic()
-        spent, self._spent = self._spent, 0.0
+        now = time.monotonic()
+        elapsed, self._looked_at = now - self._looked_at, now
+        tellings, self._tellings = self._tellings, 0
         try:
-            self._look(began)
+            self._look(now)
         finally:
             if self._count:
-                pause = _pause(spent, began - self._moved_at)
+                pause = self._pace.pause(tellings, elapsed, now - self._moved_at)
                 self._timer = asyncio.get_running_loop().call_later(pause, self._on_timer)
 
     def _look(self, now: float) -> None:
@@ -358,16 +354,3 @@ class Watching:
 def _close(watch: Watch, why: str) -> None:
     watch.closing = watch.closing or why
     watch.wake()
-
-
-def _pause(spent: float, idle: float) -> float:
-    """Return when to look again, in s.
-
-    Args:
-        spent: What telling took since the last look.
-        idle: For how long nothing has happened.
-    """
-    for after, pause in _IDLE_LOOKS:
-        if idle > after:
-            return pause
-    return min(max(LOOK_SECONDS, spent / _PART), _LONGEST_LOOK_SECONDS)

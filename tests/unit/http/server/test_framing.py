@@ -29,3 +29,11 @@ def test_plain_headers_are_framed_by_every_way() -> None:
     assert line in (framing.plain_answer(421, headers, b"", DATE) or b"")
     assert line in framing.head(421, headers, DATE)
     assert framing.header_lines([("X-Synap-Master", "http://a:1")]).encode() == line[2:]
+
+
+def test_part_that_many_are_sent_is_one_chunk() -> None:
+    chunks, part = framing.Chunks(), b"v" * 20
+    assert chunks.of(part) == b"14\r\n" + part + b"\r\n"
+    assert chunks.of(part) is chunks.of(part)
+    assert chunks.of(b"w") == b"1\r\nw\r\n"
+    assert chunks.of(b"") == b""
