@@ -122,6 +122,11 @@ class Reigns:
         at = bisect_right(self._firsts, offset) - 1
         return self._tags[at] if at >= 0 else UNKNOWN_TAG
 
+    def epoch_of(self, offset: int) -> int:
+        """Return the epoch of the reign that wrote, or will write, the entry `offset`; or 0."""
+        at = bisect_right(self._firsts, offset) - 1
+        return self.lineage[at].epoch if at >= 0 else 0
+
     def place(self, offset: int) -> Place:
         """Return the place of the entry `offset`."""
         return Place(offset, self.tag_of(offset))

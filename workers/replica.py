@@ -210,6 +210,7 @@ async def build_engine(parts: OwnerParts) -> ReplicaEngine:
             data_dir, parts.paths.snapshots_dir, partial(_paused, snapshots, relay)
         ),
         records=parts.records,
+        snapshot_ms=lambda: snapshots.facts().last_ms,
     )
     if relay is not None:
         relay.above = subscriber.ancestry

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from synap import __version__
 from synap.commands.keyspace import Limits
 from synap.errors import (
     DataDirLost,
@@ -48,9 +49,10 @@ from synap.replication.publishing.peer_check import find_rival
 from synap.replication.publishing.predecessor_notice import PredecessorNotice
 from synap.replication.publishing.publisher import Publisher, PublisherHooks
 from synap.replication.publishing.rival_watch import RivalWatch, load_peers
+from synap.replication.rules.messages import AboutMaster
 from synap.replication.transport.curve import load_keys
 from synap.replication.transport.reach import leads_to
-from synap.shared.board import BoardView
+from synap.shared.board import BoardView, lease_left_ms, unacknowledged
 from synap.shared.node_clock import ClockWord
 from synap.store.scrubbing import Suspect
 from synap.writer.lease import FOR_EVER_NS, Lease
@@ -266,6 +268,7 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
             count=parts.count,
             clock_ms=clock.now_ms,
             records=parts.records,
+            about=partial(_about, parts),
         )
     writer = _build_writer(parts, publisher, _evictor(config, parts.paths, data_dir), clock)
     notice = _predecessor_notice(config, data_dir)
@@ -274,6 +277,17 @@ async def build_engine(parts: OwnerParts) -> WriterEngine:
         parts.paths, writer, publisher, notice, watch, clock, parts.fail,
         data_dir=data_dir, quorum=config.replication.min_replicas_to_write,
     )  # fmt: skip
+
+
+def _about(parts: OwnerParts) -> AboutMaster:
+    """Return what heartbeats tell people: what this process shows on its own board."""
+    view = parts.board.view()
+    return AboutMaster(
+        __version__,
+        parts.snapshots.facts().last_ms,
+        view.read_only or unacknowledged(view),
+        lease_left_ms(view),
+    )
 
 
 def _build_writer(

@@ -9,6 +9,7 @@ known_lineages      whose the entries of the log are
 exports             keys as lines of JSON
 feed/               the change feed on one worker
 node_facts          what a node tells of itself
+cluster_facts       what it tells of its cluster
 node_processes      its processes, by what they are
 rates               how often things happen
 account_directory   users and keys as this node has them now

@@ -8,41 +8,30 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import time
-
-import msgspec
 
 from synap import __version__
 from synap.auth.permissions import Caller
-from synap.errors import Recovering
 from synap.node.procfs import TcpConnection, connections_on, process_facts
 from synap.place import LogEnd
-from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
 from synap.request_errors import InvalidRequest
+from synap.service.cluster_facts import Facts, cluster_facts, replication_facts, store_note
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi, not_found
 from synap.service.node_processes import named_pids, supervisor, uptime_seconds, worker_pids
 from synap.service.wide_reads import KeyStats
 from synap.shared.board import (
-    BoardView,
-    ReplicaFacts,
     SnapshotFacts,
     StoreHealth,
-    owner_silence_ms,
-    silent_owner,
-    unacknowledged,
 )
 from synap.shared.counters import Counter
 from synap.shared.series import (
     CATCH_UPS,
     EVICTED,
     EXPIRED,
-    FAILED_HANDSHAKES,
     FULL_RESYNCS,
     PUT_ASIDE,
     REQUESTS,
-    VIOLATIONS,
     Sums,
     read_series,
     sum_of,
@@ -51,10 +40,6 @@ from synap.shared.slow_log import reset_slow_log, slow_entries
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "keyspace")
 DEFAULT_SLOW_ENTRIES = 128
-
-_UNHEARD = frozenset({"", LinkState.CONNECTING, LinkState.DISCONNECTED})
-
-Facts = dict[str, object]
 
 
 class NodeFacts:
@@ -95,7 +80,7 @@ class NodeFacts:
                 "read_only": view.read_only or None,
                 "verification": _verification(details.store_health),
             },
-            "replication": _replication_facts(self._node, sums),
+            "replication": replication_facts(self._node, sums),
         }
         return facts, stats.end
 
@@ -190,11 +175,11 @@ class NodeFacts:
 
     async def replication(self) -> Facts:
         """Return the content of `/health/replication`, which is open to all."""
-        return _replication_facts(self._node, await self._sums())
+        return replication_facts(self._node, await self._sums())
 
     async def cluster(self) -> Facts:
         """Return the content of `/cluster`."""
-        return _cluster_facts(self._node, sum_of(await self._sums(), PUT_ASIDE))
+        return cluster_facts(self._node, sum_of(await self._sums(), PUT_ASIDE))
 
     async def _sums(self) -> Sums:
         return await asyncio.to_thread(read_series, self._node.paths.run_dir)
@@ -352,75 +337,6 @@ def _last_snapshot(facts: SnapshotFacts) -> Facts | None:
     }
 
 
-def replication_is_open(node: LocalNode) -> bool:
-    """Whether this node serves, or as a master would serve, whoever reaches its ports."""
-    return node.role != "standalone" and node.config.replication.is_open
-
-
-def _replication_facts(node: LocalNode, sums: Sums) -> Facts:
-    """Return the form of `/health/replication`, by role."""
-    view, details = node.view, node.details
-    offset = node.applied_offset()
-    facts: Facts = {
-        "role": node.role,
-        "node_id": node.config.server.node_id,
-        "url": node.config.server.own_url,
-        "replica_listen_address": node.config.replication.replica_listen_address,
-        "sync_listen_address": node.config.replication.sync_listen_address,
-        "history": view.history.hex(),
-        "epoch": view.epoch,
-        "read_only": view.read_only or None,
-        "acknowledges_no_writes": unacknowledged(view) or None,
-        "encrypted": node.config.replication.proves_membership,
-        "open": replication_is_open(node),
-        "handshakes_failed_total": sum_of(sums, FAILED_HANDSHAKES),
-    }
-    facts["put_aside_total"] = sum_of(sums, PUT_ASIDE)
-    facts["rank"] = details.rank
-    facts["sealed_epoch"] = details.sealed_epoch
-    facts["sealed_for"] = details.sealed_for or None
-    facts["min_replicas_to_write"] = node.config.replication.min_replicas_to_write
-    damage = details.store_health.damage
-    facts["damaged_records"] = damage.records
-    facts["store_note"] = _store_note(details.store_health)
-    if node.role == "replica":
-        return facts | {
-            "master_address": details.master_address or node.config.replication.master_address,
-            "master_url": node.master_url,
-            "voters": details.voters,
-            "hops": view.hops or None,
-            "upstream_address": details.upstream or details.master_address or None,
-            "path": details.path,
-            "replicas": msgspec.to_builtins(details.replicas),
-            "master_offset": view.master_offset,
-            "last_contact_ms": _ms_since(view.last_contact_ns),
-            "local_offset": offset,
-            "lag_entries": lag_entries(view.master_offset, offset),
-            "lag_ms": node.lag_ms(),
-            "status": "disconnected" if silent_owner(view) else view.status or "connecting",
-            "last_sync": details.last_sync_ms or None,
-            "note": _silence_note(view) or details.link_note or None,
-        }
-    facts["current_offset"] = offset
-    if node.role == "master":
-        facts["violations_total"] = sum_of(sums, VIOLATIONS)
-        facts["waiting_for"] = msgspec.to_builtins(details.awaited)
-        facts["replicas"] = msgspec.to_builtins(details.replicas)
-    return facts
-
-
-def _own_state(view: BoardView, *, is_replica: bool) -> str:
-    return (view.status or "connecting") if is_replica else _master_state(view)
-
-
-def _silence_note(view: BoardView) -> str:
-    """Say that what the board shows is old, where it is; else nothing."""
-    silence_ms = owner_silence_ms(view)
-    if not silence_ms:
-        return ""
-    return f"the process that owns the log has shown no life for {silence_ms // 1000} s"
-
-
 def _verification(health: StoreHealth) -> Facts:
     """Return what is known of the live store's records."""
     scrub, damage = health.scrub, health.damage
@@ -434,123 +350,5 @@ def _verification(health: StoreHealth) -> Facts:
         "error": scrub.error or None,
         "damaged_records": damage.records,
         "damaged_keys": damage.keys,
-        "note": _store_note(health),
+        "note": store_note(health),
     }
-
-
-def _store_note(health: StoreHealth) -> str | None:
-    """Return what an operator should know of the store, without keys; None for nothing."""
-    damage = health.damage
-    notes = [health.note] if health.note else []
-    if damage.records:
-        notes.append(
-            f"{damage.records} records are damaged and answer record_corrupt: "
-            f"{damage.note or 'they are being mended'}"
-        )
-    return "; ".join(notes) or None
-
-
-def _own_note(node: LocalNode, put_aside: int) -> str | None:
-    """Return what an operator should know of this node; None for nothing."""
-    silence = _silence_note(node.view)
-    notes = [silence] if silence else []
-    if node.view.read_only == Recovering.reason:
-        awaited = ", ".join(each.id for each in node.details.awaited)
-        notes.append(f"waits for {awaited or 'its replicas'}")
-    store_note = _store_note(node.details.store_health)
-    if store_note:
-        notes.append(store_note)
-    if put_aside:
-        notes.append(f"has put {put_aside} entries aside that its master's log lacked")
-    return "; ".join(notes) or None
-
-
-def _master_state(view: BoardView) -> str:
-    return view.read_only or unacknowledged(view) or "writable"
-
-
-def _cluster_facts(node: LocalNode, put_aside: int) -> Facts:
-    """Return the form of `/cluster`: every member that this node knows, itself first.
-
-    Args:
-        put_aside: Entries of its own log that this node put aside for a master's, ever.
-
-    It asks nobody: a master has its roster, a replica what its master told it.
-    """
-    view, config, details = node.view, node.config, node.details
-    is_replica = node.role == "replica"
-    offset = node.applied_offset()
-    others: list[Facts] = []
-    own = _member(config.server.node_id, config.server.own_url, node.role) | {
-        "state": silent_owner(view) or _own_state(view, is_replica=is_replica),
-        "epoch": view.epoch,
-        "offset": offset,
-        "open": replication_is_open(node),
-        "note": _own_note(node, put_aside),
-        **_own_facts(node),
-    }
-    if is_replica:
-        contact_ms = _ms_since(view.last_contact_ns)
-        own |= {
-            "lag_entries": lag_entries(view.master_offset, offset),
-            "lag_ms": node.lag_ms(),
-            "contact_ms": contact_ms,
-            "hops": view.hops or None,
-            "upstream": details.path[-1] if details.path else None,
-        }
-        master = _member(None, node.master_url, "master") | {
-            "state": "disconnected" if view.status in _UNHEARD else "heard",
-            "epoch": view.epoch,
-            "offset": view.master_offset,
-            "contact_ms": _ms_since(view.fresh_ns) if view.hops > 1 else contact_ms,
-        }
-        others = [master]
-    followers = {"hops": view.hops + 1, "upstream": config.server.node_id}
-    others += [_known_replica(facts) | followers for facts in details.replicas]
-    agent = node.failover()
-    return {
-        "node_id": config.server.node_id,
-        "role": node.role,
-        "members": [own, *others],
-        **({} if agent is None else {"failover": agent}),
-        "unknown": "other replicas of the master, which knows them" if is_replica else None,
-    }
-
-
-def _own_facts(node: LocalNode) -> Facts:
-    """Return what a node tells of itself alone."""
-    end = node.applied_end()
-    until_ns = node.view.lease_until_ns
-    left_ns = until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return {
-        "version": __version__,
-        "position": node.reigns(end.history).token(end.offset),
-        "snapshot_at_ms": node.details.snapshots.last_ms or None,
-        "lease_ms": max(0, left_ns // 1_000_000) if until_ns else None,
-    }
-
-
-def _member(node_id: str | None, url: str | None, role: str) -> Facts:
-    empty = dict.fromkeys(
-        (
-            "epoch", "offset", "lag_entries", "lag_ms", "contact_ms", "open", "note",
-            "hops", "upstream",
-            "version", "position", "snapshot_at_ms", "lease_ms",
-        )
-    )  # fmt: skip
-    return {"node_id": node_id, "url": url or None, "role": role, "state": "", **empty}
-
-
-def _known_replica(facts: ReplicaFacts) -> Facts:
-    # A replica does not tell which reign it is in.
-    return _member(facts.id, facts.url, "replica") | {
-        "state": facts.status,
-        "offset": facts.offset,
-        "lag_entries": facts.lag_entries,
-        "lag_ms": facts.lag_ms,
-        "contact_ms": max(0, time.time_ns() // 1_000_000 - facts.last_ack),
-    }
-
-
-def _ms_since(at_ns: int) -> int | None:
-    return (time.monotonic_ns() - at_ns) // 1_000_000 if at_ns else None

@@ -132,6 +132,14 @@ def unacknowledged(view: BoardView) -> str:
     return "" if view.has_quorum else "no_quorum"
 
 
+def lease_left_ms(view: BoardView) -> int | None:
+    """Return how long a master's lease still lasts; None where it has no end."""
+    if not view.lease_until_ns:
+        return None
+    left_ns = view.lease_until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return max(0, left_ns // 1_000_000)
+
+
 # The log's owner shows a sign of life ten times a second and is restarted within two seconds.
 # Longer silence than this means that it is gone or stuck.
 _SILENT_OWNER_NS = 5_000_000_000
@@ -153,7 +161,8 @@ def silent_owner(view: BoardView) -> str:
 class ReplicaFacts(msgspec.Struct, frozen=True):
     """One replica as its master sees it; the fields of `/health/replication`.
 
-    `note` is what the operator should know of it; empty for nothing.
+    `note` is what the operator should know of it; empty for nothing. `epoch` is that of the entry
+    at its offset; 0, and an empty version, are what it did not tell.
     """
 
     id: str
@@ -165,6 +174,27 @@ class ReplicaFacts(msgspec.Struct, frozen=True):
     last_ack: int
     url: str = ""
     note: str = ""
+    epoch: int = 0
+    version: str = ""
+    snapshot_at_ms: int = 0
+
+
+class MasterFacts(msgspec.Struct, frozen=True):
+    """A master as its replica hears it.
+
+    Attributes:
+        id: Its `server.node_id`; empty until the replica was welcome somewhere.
+        version: Of its program; empty where it did not tell.
+        snapshot_at_ms: Its wall clock when its newest snapshot was taken; 0 for none, or untold.
+        read_only: Why it takes or acknowledges no writes; empty where it does, or did not tell.
+        lease_until_ns: When (CLOCK_MONOTONIC) its lease ends; None for never.
+    """
+
+    id: str = ""
+    version: str = ""
+    snapshot_at_ms: int = 0
+    read_only: str = ""
+    lease_until_ns: int | None = None
 
 
 class AwaitedFacts(msgspec.Struct, frozen=True):
@@ -259,6 +289,7 @@ class NodeDetails(msgspec.Struct, frozen=True):
         replicas: On a master or a relay, every replica that was heard since its start.
         upstream: On a replica, the PUB address of whom it follows, a relay or the master.
         path: On a replica, the names of the relays between, from the master on.
+        master: On a replica, what its master told of itself.
         used_bytes: The store's used pages when the owner last measured them; 0 without a limit.
         limit_bytes: What kv_store.max_memory_mb allows them; 0 without a limit.
         rank: What the node's data is worth beside another's, the larger one being ahead: the newest
@@ -299,6 +330,7 @@ class NodeDetails(msgspec.Struct, frozen=True):
     voters: tuple[str, ...] = ()
     upstream: str = ""
     path: tuple[str, ...] = ()
+    master: MasterFacts = MasterFacts()
 
 
 Content = TypeVar("Content", BoardView, NodeDetails)

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from synap import __version__
 from tests.browser import Watched, chromium, grave_findings
 from tests.command_line import synap_here
+from tests.console_page import PASSWORD, focus_on, log_in, show
 from tests.integration.http.api.test_auth import As, basic, bearer
 from tests.support import HOST, Answer, Cluster
 
-PASSWORD = "correct horse"
 ROOMS = ("cluster", "charts", "keys", "changes", "operations")
 # What a room has when its answers are there.
 CONTENT = "main .card, main .chart, main .rows, main .changes, main .empty, main .box"
@@ -64,21 +65,18 @@ def watched(cluster: Cluster) -> Iterator[Watched]:
 
 @pytest.fixture
 def page(watched: Watched) -> Page:
+    # What is drawn of a tab behind others comes late.
+    watched.page.bring_to_front()
     return watched.page
 
 
-def log_in(page: Page) -> None:
-    page.get_by_label("User", exact=True).fill("root")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("navigation", name="Rooms")).to_be_visible()
-
-
-def show(page: Page, room: str) -> None:
-    """Go to a room as a person does, which keeps what the page knows."""
-    page.evaluate("hash => { location.hash = hash; }", f"#{room}")
-    title = room.partition("/")[0].capitalize()
-    expect(page.get_by_role("heading", level=1, name=title)).to_be_visible()
+@pytest.fixture(scope="module")
+def replica_page(cluster: Cluster, watched: Watched) -> Page:
+    """Return a page of the replica's."""
+    page = watched.page.context.new_page()
+    page.goto(f"http://{HOST}:{cluster.replicas[0].port}/console")
+    log_in(page)
+    return page
 
 
 def scans_of(watched: Watched) -> list[str]:
@@ -126,6 +124,10 @@ def test_cards_show_every_member_and_whether_the_master_may_die(page: Page, root
     expect(master).to_contain_text("this node")
     expect(master).to_contain_text("takes writes")
     expect(replica).to_contain_text("keeps up with its master")
+    place = root.get("/kv/get/some").headers["x-synap-position"]
+    for card in (master, replica):
+        for fact in (f"Version{__version__}", f"Position{place}", "Newest snapshot"):
+            expect(card).to_contain_text(fact)
     loss = page.get_by_label("May the master die now?")
     expect(loss).to_contain_text("Yes")
     expect(loss.get_by_role("row", name=re.compile("1 replica"))).to_contain_text("none")
@@ -254,20 +256,54 @@ def test_operations_tell_what_they_did_and_no_secret(
     expect(page.get_by_label("Command")).to_contain_text("--to=replica1")
 
 
-def test_loss_of_a_change_of_role_is_the_nodes_own_list(page: Page, cluster: Cluster) -> None:
-    replica, other = cluster.replicas[0], page.context.new_page()
-    other.goto(f"http://{HOST}:{replica.port}/console#operations")
-    log_in(other)
-    other.get_by_role("button", name="Promote").click()
-    alert = other.get_by_label("Promote").get_by_role("alert")
+def test_replica_shows_what_its_master_tells(replica_page: Page, root: As) -> None:
+    assert root.post("/snapshot", {}).status == 200
+    show(replica_page, "cluster")
+    card = replica_page.get_by_label("master", exact=True)
+    expect(card).to_contain_text("is heard by this replica")
+    expect(card).to_contain_text(f"Version{__version__}")
+    expect(card).to_contain_text(re.compile("Newest snapshot[0-9.]+ .*ago"))
+    assert root.post("/replication/pause", {"seconds": 60}).status == 200
+    expect(card).to_contain_text("holds writes back for a switchover")
+    assert root.post("/replication/resume").status == 200
+    expect(card).not_to_contain_text("holds writes back")
+
+
+def test_lies_of_a_node_are_shown_as_text_and_end_no_page(page: Page) -> None:
+    long, huge = HOSTILE + "x" * 10_000, HOSTILE + "x" * 1_000_000
+    named = {"node_id": long, "url": f"javascript:{long}", "state": long}
+    of_master = {**named, "role": "master", "note": huge, "offset": long, "version": [1]}
+    members: Any = [of_master, {**named, "role": "replica"}, {"role": "replica"}]
+    told: dict[str, Any] = {"node_id": "master", "role": "master", "members": members}
+    liar = Watched(page.context.new_page())
+    liar.page.route("**/settings.json", lambda route: route.fulfill(json={"login": False}))
+    liar.page.route("**/replication", lambda route: route.fulfill(json={"node_id": "master"}))
+    liar.page.route("**/cluster", lambda route: route.fulfill(json=told))
+    liar.page.goto(f"{page.url.partition('#')[0]}#cluster")
+    expect(liar.page.get_by_role("article")).to_have_count(3)
+    assert len(liar.page.locator("main").inner_text()) < 10_000
+    assert liar.page.evaluate("document.documentElement.scrollWidth") == 1200
+    told["members"] = 7
+    expect(liar.page.get_by_role("alert")).to_contain_text("this page can't show")
+    show(liar.page, "charts")
+    assert liar.dialogs == []
+    assert liar.page.locator("main img, main a[href^=javascript]").count() == 0
+    liar.page.close()
+
+
+def test_loss_of_a_change_of_role_is_the_nodes_own_list(
+    replica_page: Page, cluster: Cluster
+) -> None:
+    show(replica_page, "operations")
+    replica_page.get_by_role("button", name="Promote").click()
+    alert = replica_page.get_by_label("Promote").get_by_role("alert")
     expect(alert).to_contain_text("would lose something")
     expect(alert.get_by_role("listitem").first).to_be_visible()
     button = alert.get_by_role("button", name="Promote, and lose it")
     expect(button).to_be_disabled()
     alert.get_by_role("textbox").fill("replica1")
     expect(button).to_be_enabled()
-    assert replica.request("GET", "/health").json()["role"] == "replica"
-    other.close()
+    assert cluster.replicas[0].request("GET", "/health").json()["role"] == "replica"
 
 
 def test_key_that_is_revoked_ends_at_the_login(page: Page, cluster: Cluster, root: As) -> None:
@@ -353,23 +389,12 @@ def test_key_is_found_and_read_by_the_keyboard_alone(page: Page, root: As) -> No
     expect(page.get_by_role("navigation", name="Rooms")).to_be_visible()
     focus_on(page, "Keys")
     page.keyboard.press("Enter")
+    expect(page.locator(".rows")).to_be_visible()
     focus_on(page, "board:")
     page.keyboard.press("Enter")
     expect(page.get_by_role("list").get_by_role("button", name="1")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Value")).to_have_text("by keys")
-
-
-def focus_on(page: Page, text: str) -> None:
-    """Walk by Tab, and through a list by the arrow, until what has this text has the focus."""
-    for _ in range(40):
-        found = page.evaluate(
-            "[document.activeElement.innerText, !!document.activeElement.closest('.rows')]"
-        )
-        if found[0] == text:
-            return
-        page.keyboard.press("ArrowDown" if found[1] else "Tab")
-    raise AssertionError(f"no way by the keyboard to {text!r}")
 
 
 def test_page_asked_its_own_node_alone_and_broke_no_rule(

@@ -54,6 +54,12 @@ def test_text_that_is_no_place_is_refused_with_the_form(text: str) -> None:
         parse_place(text)
 
 
+def test_epoch_of_an_entry_is_that_of_the_reign_that_wrote_it() -> None:
+    reigns = lineage(5, 9)
+    assert [reigns.epoch_of(offset) for offset in (4, 5, 8, 9)] == [0, 1, 1, 2]
+    assert NO_REIGNS.epoch_of(1) == 0
+
+
 def test_tag_is_of_the_random_part_of_the_history() -> None:
     assert tag_of(bytes(range(1, 17))) == "01020304"
     assert tag_of(UNASKED + bytes(range(5, 17))) == "05060708"

@@ -249,14 +249,15 @@ def _row_of(asked_url: str, member: _Member) -> NodeStatus:
 def _merged(told: Sequence[_Told]) -> list[NodeStatus]:
     """Return each node once, as itself tells if it does."""
     found = {answer.own.node: answer.own for answer in told}
-    for row in (row for answer in told for row in answer.others if row.node):
+    others = [row for answer in told for row in answer.others]
+    for row in (row for row in others if row.role == "replica" and row.node):
         own = found.setdefault(row.node, row)
         if own is not row:
             found[row.node] = _worse(own, row)
     rows = list(found.values())
-    # A replica does not know its master's name.
+    # What a replica says may be of a master that is gone, so it counts for want of another.
     if not any(row.role != "replica" for row in rows):
-        rows += [row for answer in told for row in answer.others if not row.node][:1]
+        rows += [row for row in others if row.role != "replica" and row.node not in found][:1]
     return rows
 
 

@@ -15,6 +15,7 @@ from synap.replication.rules.reigns import rank
 from synap.shared.board import (
     Board,
     BoardView,
+    MasterFacts,
     NodeDetails,
     ReplicaFacts,
     SnapshotFacts,
@@ -130,8 +131,16 @@ class ReplicaBoard:
                 replicas=self._replicas(),
                 upstream=self._upstream(),
                 path=status.path,
+                master=_master_of(status),
             )
         )
+
+
+def _master_of(status: FollowerStatus) -> MasterFacts:
+    about = status.about
+    return MasterFacts(
+        status.master, about.version, about.snapshot_ms, about.read_only, status.lease_until_ns
+    )
 
 
 def _skew_note(seconds: float) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from synap import __version__
 from synap.errors import (
     DiskFull,
     MemoryLimit,
@@ -111,6 +112,7 @@ class Subscriber:
         on_peers: Callable[[tuple[str, ...]], None] | None = None,
         on_beat: Callable[[], None] | None = None,
         records: Records | None = None,
+        snapshot_ms: Callable[[], int] = int,
     ) -> None:
         """
         Args:
@@ -125,6 +127,7 @@ class Subscriber:
             on_beat: Called after a heartbeat was heard, and what came before it was appended.
             installer: Does the disk's part of a full resync; without it there is none.
             records: The live store, for the master; None where it gets nothing of it.
+            snapshot_ms: Tells when this node's newest snapshot was taken; 0 for none.
 
         Raises:
             ConfigInvalid: The file of the secret key can't be used.
@@ -156,11 +159,13 @@ class Subscriber:
                 sync_address="" if replication.upstream else replication.sync_listen_address,
                 votes=not replication.upstream,
                 patience_ms=_patience_ms(replication.replica_timeout_secs, self._upstreams),
+                version=__version__,
             ),
             applied_time_ms,
             fresh_ns,
             records,
         )
+        self._snapshot_ms = snapshot_ms
         self._asking = RecordAsking(self.name, self._ask_record)
         self._tick_seconds = min(
             replication.heartbeat_interval_ms / 1000 / _TICKS_PER_HEARTBEAT, _LONGEST_TICK_SECONDS
@@ -362,6 +367,7 @@ class Subscriber:
                     return ""
                 if self._fatal is not None:
                     raise self._fatal
+                self._follower.snapshot_ms = self._snapshot_ms()
                 link.tick()
                 self._submit()
         except (ReplicationError, DiskFull, MemoryLimit) as error:

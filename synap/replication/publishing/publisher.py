@@ -42,6 +42,7 @@ from synap.replication.rules.line_limit import LineLimit
 from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.mending import Damage
 from synap.replication.rules.messages import (
+    AboutMaster,
     Answer,
     Hello,
     Published,
@@ -148,9 +149,11 @@ class Publisher:
         clock_ms: Callable[[], int] | None = None,
         records: Records | None = None,
         above: Callable[[], Ancestry | None] | None = None,
+        about: Callable[[], AboutMaster] = AboutMaster,
     ) -> None:
         """
         Args:
+            about: Tells what heartbeats say of this master to people.
             above: On a relay, tells of the nodes above it; None on a master.
             records: The live store, for replicas; None where they get nothing of it.
             clock_ms: The clock that deadlines go by, which replicas are told; None for the
@@ -196,6 +199,7 @@ class Publisher:
             is_known=self._is_known,
             on_loan=self._hear_loan,
             records=records,
+            about=about,
         )
         self._relay = None if above is None else RelayMaster(log, self._options, hooks, above)
         self._master = self._relay or Master(log, self._options, hooks, self._restart(known or {}))

@@ -25,6 +25,9 @@ def facts_of(replica: ReplicaProgress) -> ReplicaFacts:
         last_ack=replica.last_ack_ms,
         url=reachable_url(replica.url, replica.address),
         note=replica.note,
+        epoch=replica.epoch,
+        version=replica.version,
+        snapshot_at_ms=replica.snapshot_ms,
     )
 
 

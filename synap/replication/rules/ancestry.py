@@ -15,7 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from synap.errors import LinkLost
-from synap.replication.rules.messages import MAX_HOPS, Heartbeat
+from synap.replication.rules.messages import MAX_HOPS, AboutMaster, Heartbeat
 from synap.replication.rules.progress import NS_PER_MS
 
 
@@ -33,6 +33,7 @@ class Ancestry(msgspec.Struct, frozen=True):
         known_offset: Last offset that the master is known to have.
         lag_ms: Age of the oldest entry that is known of and not applied here.
         held: What replicas hold of the master's log, as in `Heartbeat`.
+        about: The master, as it was heard last.
     """
 
     path: tuple[str, ...]
@@ -45,6 +46,7 @@ class Ancestry(msgspec.Struct, frozen=True):
     known_offset: int
     lag_ms: int
     held: tuple[int, ...] | None = None
+    about: AboutMaster = AboutMaster()
 
 
 class Way:
@@ -53,6 +55,8 @@ class Way:
     Attributes:
         path: Names of the relays that they come by; empty where the master itself is heard.
         hops: How many links there are to the master; 0 before anything was heard.
+        heard_ns: When the master was heard by this node, or by the relay that tells of it, by this
+            node's clock; 0 for never.
     """
 
     def __init__(self, name: str, patience_ns: int) -> None:
@@ -65,8 +69,7 @@ class Way:
         self.hops = 0
         self._name = name
         self._patience_ns = patience_ns
-        # When the master that the relay tells of was heard by it, by this node's clock.
-        self._master_heard_ns = 0
+        self.heard_ns = 0
 
     @property
     def is_relayed(self) -> bool:
@@ -89,12 +92,12 @@ class Way:
             raise LinkLost(f"the master is more than {MAX_HOPS} hops away; follow a nearer node")
         self.path = beat.path
         self.hops = len(beat.path) + 1
-        self._master_heard_ns = max(1, now_ns - beat.age_ms * NS_PER_MS)
+        self.heard_ns = max(1, now_ns - beat.age_ms * NS_PER_MS)
 
     def fresh_ns(self, now_ns: int) -> int:
         """Return when the master was last heard, given that something is heard now."""
-        return self._master_heard_ns if self.path else now_ns
+        return self.heard_ns if self.path else now_ns
 
     def is_orphaned(self, now_ns: int) -> bool:
         """Say whether the relay that is heard has been without a master for too long."""
-        return bool(self.path) and now_ns - self._master_heard_ns > self._patience_ns
+        return bool(self.path) and now_ns - self.heard_ns > self._patience_ns

@@ -33,6 +33,7 @@ from synap.replication.rules.follower_stage import Stage, Transfer
 from synap.replication.rules.lag import Lag, lag_ms
 from synap.replication.rules.master_clock import MasterClock
 from synap.replication.rules.messages import (
+    AboutMaster,
     Ack,
     Answer,
     Chunk,
@@ -91,6 +92,7 @@ class Follower:
         pieces: What the master answered to `ask_record` and `ask_digest`; the caller takes it out.
         beats: Heartbeats heard, and welcomes; a relay sends one of its own for each.
         gaps: Times that the stream showed a hole; the caller counts them, and sets it back.
+        snapshot_ms: When this node's newest snapshot was taken, for acks; the caller sets it.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Follower:
         self.gaps = 0
         self.beats = 0
         self.peers: tuple[str, ...] = ()
+        self.snapshot_ms = 0
         self._records = records
         self._master_mends = False
         self._log = log
@@ -141,6 +144,7 @@ class Follower:
         # Its name, and by whom it is heard. Kept over links, for those that follow this node; empty
         # until this node was welcome somewhere.
         self._master = ""
+        self._about = AboutMaster()
         self._way = Way(options.replica, options.patience_ms * NS_PER_MS)
         # Whether a relay may be without a master for as long as it likes.
         self._is_patient = not options.patience_ms
@@ -369,6 +373,9 @@ class Follower:
             held=self._held,
             hops=self._way.hops,
             path=self._way.path,
+            master=self._master,
+            about=self._about,
+            lease_until_ns=self._lease_until_ns(),
         )
 
     def ancestry(self, now_ns: int) -> Ancestry | None:
@@ -391,7 +398,12 @@ class Follower:
             known_offset=max(self._lag.known_offset, self._log.position.offset),
             lag_ms=max(0, now_ns - since_ns) // NS_PER_MS if since_ns else 0,
             held=self._held,
+            about=self._about,
         )
+
+    def _lease_until_ns(self) -> int | None:
+        lease_ms = self._about.lease_ms
+        return None if lease_ms is None else self._way.heard_ns + lease_ms * NS_PER_MS
 
     # Transitions: each forgets what its stage must not keep, and nothing else sets the stage.
 
@@ -503,6 +515,7 @@ class Follower:
 
     def _hear_heartbeat(self, beat: Heartbeat, now_ns: int) -> None:
         self._way.hear(beat, now_ns)
+        self._about = beat.about
         self.beats += 1
         self._note_contact(now_ns)
         own_ns = self._options.heartbeat_interval_ms * NS_PER_MS
@@ -576,7 +589,7 @@ class Follower:
         hello = Hello(
             own.replica, position, lineage, own.url,
             sync_address=own.sync_address, format=VERSION, lends=True,
-            mends=self._records is not None, votes=own.votes,
+            mends=self._records is not None, votes=own.votes, version=own.version,
         )  # fmt: skip
         self.outbox.append(hello)
 
@@ -760,4 +773,5 @@ class Follower:
     def _acknowledge(self, now_ns: int) -> None:
         position = self._log.position
         self._acked_offset = position.offset
-        self.outbox.append(Ack(position.offset, position.epoch, self._state(now_ns)))
+        state = self._state(now_ns)
+        self.outbox.append(Ack(position.offset, position.epoch, state, self.snapshot_ms))

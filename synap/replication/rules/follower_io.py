@@ -12,6 +12,7 @@ import msgspec
 
 from synap.frame import Frame
 from synap.position import Lineage, Position
+from synap.replication.rules.messages import AboutMaster
 from synap.replication.rules.progress import LinkState
 
 
@@ -68,6 +69,7 @@ class FollowerOptions(msgspec.Struct, frozen=True):
         votes: Whether its acks may count for a quorum.
         patience_ms: How long a relay that it follows may be without a master before it is left; 0
             for ever.
+        version: Of its program, which its master is told.
     """
 
     replica: str
@@ -79,6 +81,7 @@ class FollowerOptions(msgspec.Struct, frozen=True):
     sync_address: str = ""
     votes: bool = True
     patience_ms: int = 0
+    version: str = ""
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):
@@ -104,6 +107,9 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         has_synced: Whether its data was ever a whole state of its master.
         held: What replicas hold of this log, see `Heartbeat`; empty while that is not known, None
             where the master does not tell.
+        master: The master's `server.node_id`; empty until this node was welcome somewhere.
+        about: The master, as its newest heartbeat tells it.
+        lease_until_ns: When (monotonic) the lease ends that it tells; None for never.
     """
 
     state: LinkState
@@ -124,3 +130,6 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     held: tuple[int, ...] | None = ()
     hops: int = 0
     path: tuple[str, ...] = ()
+    master: str = ""
+    about: AboutMaster = AboutMaster()
+    lease_until_ns: int | None = None

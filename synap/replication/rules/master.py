@@ -26,6 +26,7 @@ from synap.replication.rules.messages import (
     HELLO_WANTED,
     MAX_REIGNS,
     NEEDS_FULL_RESYNC,
+    AboutMaster,
     Ack,
     Answer,
     Credit,
@@ -58,6 +59,10 @@ _ELSEWHERE = (LinkState.DIVERGED, LinkState.SYNCING)
 
 def _let_pass(loan: RecordLoan) -> None:
     """Nobody asked for it."""
+
+
+def _nothing_told() -> AboutMaster:
+    return AboutMaster()
 
 
 class MasterLog(Protocol):
@@ -150,6 +155,7 @@ class MasterHooks:
         is_known: Whether a replica's name is durably among those that a restart asks.
         on_loan: Takes what a replica has of a record.
         records: The live store; None where replicas get nothing of it.
+        about: Tells what heartbeats say of this master to people.
     """
 
     send: Callable[[bytes, Answer], bool]
@@ -161,6 +167,7 @@ class MasterHooks:
     is_known: Callable[[str], bool]
     on_loan: Callable[[RecordLoan], None] = _let_pass
     records: Records | None = None
+    about: Callable[[], AboutMaster] = _nothing_told
 
 
 class Master:
@@ -221,6 +228,7 @@ class Master:
             reign.history, reign.epoch, self._log.position.offset, wall_ms,
             self._options.heartbeat_interval_ms,
             self._roster.held_offsets(messages.MAX_PEERS, self._log.lineage, self._hooks.is_known),
+            about=self._hooks.about(),
         )  # fmt: skip
 
     def awaited(self) -> tuple[Awaited, ...]:

@@ -85,6 +85,26 @@ ABSENT = "absent"
 DAMAGED = "damaged"
 
 
+class AboutMaster(msgspec.Struct, frozen=True, array_like=True):
+    """What a master tells people of itself; no node decides anything by it.
+
+    Attributes:
+        version: Of its program; empty where it does not say.
+        snapshot_ms: Its wall clock when its newest snapshot was taken; 0 for none.
+        read_only: Why it takes or acknowledges no writes; empty where it does.
+        lease_ms: How long its lease still lasts; None where that has no end.
+    """
+
+    version: Word = ""
+    snapshot_ms: Milliseconds = 0
+    read_only: Word = ""
+    lease_ms: Milliseconds | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.version)
+        check_name(self.read_only)
+
+
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A replica names itself and says where its log stands.
 
@@ -100,6 +120,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
         lends: It answers Recall.
         mends: It answers RecallRecord.
         votes: Its acks may count for a quorum; not where it is configured to follow a relay.
+        version: Of its program, for people; empty where it does not say.
     """
 
     replica: Name
@@ -112,9 +133,11 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     lends: bool = False
     mends: bool = False
     votes: bool = True
+    version: Word = ""
 
     def __post_init__(self) -> None:
         check_name(self.replica)
+        check_name(self.version)
         check_url(self.url)
         check_address(self.sync_address)
         _check_position(self.position)
@@ -151,11 +174,14 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=4):
         offset: Last offset in its WAL and live store.
         epoch: Epoch of the entry there; 0 before the first.
         state: How its link stands, in the words of `progress.LinkState`.
+        snapshot_ms: The replica's wall clock when its newest snapshot was taken, for people; 0 for
+            none.
     """
 
     offset: Offset
     epoch: Offset
     state: Word
+    snapshot_ms: Milliseconds = 0
 
 
 class FetchSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -475,6 +501,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
         age_ms: From a relay, how long ago a master that serves it was heard.
         known_offset: From a relay, the last offset that the master is known to have.
         lag_ms: From a relay, the age of the oldest entry that it knows of and lacks.
+        about: The master; a relay sends on what it heard last.
     """
 
     history: History
@@ -487,6 +514,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=65):
     age_ms: Milliseconds = 0
     known_offset: Offset = 0
     lag_ms: Milliseconds = 0
+    about: AboutMaster = AboutMaster()
 
     def __post_init__(self) -> None:
         for name in self.path:

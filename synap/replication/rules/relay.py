@@ -78,6 +78,7 @@ class RelayMaster(Master):
             age_ms=above.age_ms,
             known_offset=above.known_offset,
             lag_ms=above.lag_ms,
+            about=above.about,
         )
 
     def receive(

@@ -44,6 +44,9 @@ class ReplicaProgress(msgspec.Struct, frozen=True):
         status: In the words of the HTTP contract.
         last_ack_ms: Wall clock at which it was last heard.
         note: What the operator should know of it; empty for nothing.
+        epoch: Of the entry at its offset, that it told; 0 for none.
+        version: Of its program, that it told; empty for none.
+        snapshot_ms: Its wall clock when its newest snapshot was taken; 0 for none, or untold.
     """
 
     id: str
@@ -55,6 +58,9 @@ class ReplicaProgress(msgspec.Struct, frozen=True):
     status: LinkState
     last_ack_ms: int
     note: str = ""
+    epoch: int = 0
+    version: str = ""
+    snapshot_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -70,6 +76,8 @@ class _Replica:
     is_connected: bool = True
     mends: bool = False
     votes: bool = True
+    version: str = ""
+    snapshot_ms: int = 0
     # The connection that this one replaced while it was alive, and where that came from. A replica
     # that reconnects never uses the old one again; another replica of the same name does.
     replaced: bytes = b""
@@ -147,9 +155,12 @@ class Roster:
         replica = _Replica(
             peer, address, hello.url, hello.position.offset, hello.position.epoch,
             _state_of(answer), now_ns, wall_ms, mends=hello.mends, votes=hello.votes,
+            version=hello.version,
         )  # fmt: skip
         if before is not None:
             _look_for_twin(replica, before, is_replaced=gone is not None)
+            # Until its first ack, which is the next that comes.
+            replica.snapshot_ms = before.snapshot_ms
         self._by_id[hello.replica] = replica
         self._ids[peer] = hello.replica
         return gone
@@ -171,6 +182,7 @@ class Roster:
         replica = self._by_id[name]
         replica.offset = ack.offset
         replica.epoch = ack.epoch
+        replica.snapshot_ms = ack.snapshot_ms
         replica.heard_ns = now_ns
         replica.heard_wall_ms = wall_ms
         if ack.state in _STATES:
@@ -294,6 +306,9 @@ class Roster:
             status=status,
             last_ack_ms=replica.heard_wall_ms,
             note=_UNHEARD if replica.is_unheard else self.twin_note(name, now_ns),
+            epoch=replica.epoch,
+            version=replica.version,
+            snapshot_ms=replica.snapshot_ms,
         )
 
     def _forget_name_of(self, peer: bytes) -> None:

@@ -39,9 +39,9 @@ from synap.http.api.resource import Resource
 from synap.node.procfs import process_facts
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
+from synap.service.cluster_facts import replication_is_open
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
-from synap.service.node_facts import replication_is_open
 from synap.service.node_processes import named_pids
 from synap.shared.board import BoardView, NodeDetails, ReplicaFacts
 from synap.shared.counters import Counter

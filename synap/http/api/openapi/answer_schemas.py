@@ -83,6 +83,7 @@ _MEMBER = made_of(
     lag_ms=or_null(NATURAL),
     contact_ms=or_null(NATURAL),
     open=or_null(BOOLEAN),
+    read_only=_OR_TEXT,
     note=_OR_TEXT,
     hops=or_null(NATURAL),
     upstream=_OR_TEXT,

@@ -16,9 +16,11 @@ from synap.position import Reign
 from synap.replication.rules import follower
 from synap.replication.rules.lag import lag_ms
 from synap.replication.rules.messages import (
+    AboutMaster,
     Ack,
     Credit,
     Fetch,
+    Heartbeat,
     Hello,
     Published,
     Refusal,
@@ -300,6 +302,23 @@ def test_replica_that_can_not_keep_up_is_lagging():
         bench.beat(6)
     assert bench.state is LinkState.LAGGING
     assert bench.follower.status(bench.now_ns).lag_since_ns == bench.now_ns - 11 * SECOND_NS
+
+
+def test_status_has_what_the_master_tells_of_itself_and_the_end_of_its_lease():
+    bench = Bench(held=3)
+    about = AboutMaster("0.1.0", 5, "disk_full", lease_ms=3000)
+    bench.follower.hear(Heartbeat(HISTORY, 1, 3, 1000, 1000, about=about), b"", bench.now_ns)
+    status = bench.follower.status(bench.now_ns + SECOND_NS)
+    assert status.about == about
+    assert status.lease_until_ns == bench.now_ns + 3 * SECOND_NS
+
+
+def test_ack_tells_when_the_newest_snapshot_was_taken():
+    bench = Bench(held=3)
+    bench.follower.snapshot_ms = 1234
+    bench.beat(3)
+    bench.welcome(3)
+    assert bench.settle()[-1] == Ack(3, 1, "in_sync", 1234)
 
 
 def test_heartbeat_never_moves_the_applied_offset():

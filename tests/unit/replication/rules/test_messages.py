@@ -14,6 +14,7 @@ from synap.replication.rules import messages
 from synap.replication.rules.messages import (
     MAX_HEAD_BYTES,
     MAX_REIGNS,
+    AboutMaster,
     Ack,
     Chunk,
     Codec,
@@ -36,6 +37,7 @@ HISTORY = bytes(range(16))
 LINEAGE = (Reign(1, HISTORY, 1), Reign(3, HISTORY[::-1], 500))
 POSITION = Position(3, 612, 0xDEADBEEF)
 OFFER = SnapshotOffer(8, LINEAGE, POSITION, 1, 2, 3, 9000, bytes(32), "zstd", 4096)
+ABOUT = AboutMaster("0.1.0", 1_700_000_000_000, "disk_full", 3000)
 EVERY_KIND = [
     (
         messages.requests,
@@ -45,7 +47,7 @@ EVERY_KIND = [
     (messages.requests, Fetch(7, 100, 200, 4), b""),
     (messages.requests, Inquiry("master"), b""),
     (messages.requests, Credit(7, 1), b""),
-    (messages.requests, Ack(612, 3, "in_sync"), b""),
+    (messages.requests, Ack(612, 3, "in_sync", 1_700_000_000_000), b""),
     (messages.answers, Welcome("master", POSITION, LINEAGE, "http://m:15500"), b""),
     (messages.answers, Refusal("diverged", "other history", 0, 12), b""),
     (messages.answers, Chunk(7, 2, False), b"frames"),
@@ -54,6 +56,7 @@ EVERY_KIND = [
     (messages.answers, SnapshotChunk(8, 4096, 77), b"image"),
     (messages.stream, Heartbeat(HISTORY, 3, 612, 1_700_000_000_000, 1000), b""),
     (messages.stream, Heartbeat(HISTORY, 3, 612, 1_700_000_000_000, 1000, (612, 9)), b""),
+    (messages.stream, Heartbeat(HISTORY, 3, 612, 1_700_000_000_000, 1000, about=ABOUT), b""),
     (messages.stream, Published(HISTORY), b"frame"),
 ]
 CODECS = [messages.requests, messages.answers, messages.stream]
@@ -160,8 +163,25 @@ def test_message_with_bulk_that_its_kind_has_not_is_refused():
 
 def test_appended_field_of_a_later_program_is_skipped():
     """Cites M4."""
-    head = head_of([4, 5, 1, "in_sync", "news"])
-    assert messages.requests.decode([head]) == (Ack(5, 1, "in_sync"), b"")
+    message, _ = messages.requests.decode([head_of([4, 5, 1, "in_sync", 0, "news"])])
+    assert message == Ack(5, 1, "in_sync")
+
+
+def test_message_of_an_earlier_program_tells_nothing_of_versions_and_snapshots():
+    """Cites M4."""
+    ack, _ = messages.requests.decode([head_of([4, 5, 1, "in_sync"])])
+    assert ack == Ack(5, 1, "in_sync", 0)
+    beat, _ = messages.stream.decode([head_of([65, HISTORY, 3, 612, 7, 1000])])
+    assert beat == Heartbeat(HISTORY, 3, 612, 7, 1000, about=AboutMaster())
+
+
+@pytest.mark.parametrize(
+    "about", [["1\n"], ["v" * 65], ["", -1], ["", 0, "x\u202ey"], ["", 0, "", -1], "text"]
+)
+def test_heartbeat_that_lies_about_its_master_is_refused(about):
+    """Cites M5."""
+    with pytest.raises(ProtocolViolation):
+        messages.stream.decode([head_of([65, HISTORY, 3, 6, 7, 1000, None, [], 0, 0, 0, about])])
 
 
 def test_lineage_of_the_most_reigns_fits():

@@ -9,6 +9,7 @@ from synap.replication.rules.master import MasterHooks, MasterOptions
 from synap.replication.rules.messages import (
     BUSY,
     MAX_HOPS,
+    AboutMaster,
     Ack,
     Heartbeat,
     Hello,
@@ -36,6 +37,7 @@ ABOVE = Ancestry(
     age_ms=300,
     known_offset=9,
     lag_ms=40,
+    about=AboutMaster("0.1.0", 5, "disk_full"),
 )
 
 
@@ -93,8 +95,9 @@ def test_heartbeat_of_a_relay_tells_of_those_above_it():
     """Cites V1 and V3."""
     told = Bench(5).relay.heartbeat(1)
     assert told == Heartbeat(
-        HISTORY, 1, 5, 77_000, 2000, path=("top", "one"), age_ms=300, known_offset=9, lag_ms=40
-    )
+        HISTORY, 1, 5, 77_000, 2000, path=("top", "one"), age_ms=300, known_offset=9, lag_ms=40,
+        about=ABOVE.about,
+    )  # fmt: skip
 
 
 def test_relay_that_heard_no_master_since_its_start_is_silent_and_welcomes_nobody():

@@ -82,6 +82,16 @@ def test_ack_with_an_unknown_state_moves_the_offset_alone():
     assert (replica.offset, replica.status) == (9, LinkState.CATCHING_UP)
 
 
+def test_replica_is_listed_with_the_version_and_the_snapshot_that_it_told():
+    """Cites A2."""
+    known = roster()
+    hello = Hello("r1", Position(1, 0, 0), version="0.1.0")
+    known.greet(b"a", "10.0.0.1", hello, CatchUp(0), SECOND_NS, 5)
+    known.acknowledge(b"a", Ack(9, 1, "in_sync", 1234), 2 * SECOND_NS, 77)
+    (replica,) = listed(known)
+    assert (replica.version, replica.snapshot_ms, replica.epoch) == ("0.1.0", 1234, 1)
+
+
 def test_ack_of_a_connection_without_hello_is_refused():
     """Cites H2."""
     assert not roster().acknowledge(b"a", Ack(9, 1, "in_sync"), SECOND_NS, 1)

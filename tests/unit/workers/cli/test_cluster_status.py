@@ -24,6 +24,15 @@ def test_replica_whose_master_misses_it_is_shown_as_the_master_knows_it() -> Non
     assert row.note == "says in_sync, and its master disconnected"
 
 
+def test_masters_that_replicas_tell_count_for_want_of_another_alone() -> None:
+    gone = NodeStatus("old", "http://old:1", "master", "disconnected")
+    told = _Told(replica("in_sync"), [gone], "others")
+    assert [row.node for row in _merged([told])] == ["r", "old"]
+    assert [row.node for row in _merged([told, _Told(MASTER, [], "")])] == ["r", "m"]
+    itself = _Told(NodeStatus("old", "http://old:1", "replica", "in_sync"), [], "others")
+    assert [row.node for row in _merged([told, itself])] == ["r", "old"]
+
+
 @pytest.mark.parametrize("own", ["replica_silent", "diverged"])
 def test_replica_that_is_unwell_is_shown_as_itself_tells(own: str) -> None:
     assert merged(replica(own, 50_000), replica("in_sync", 3)).state == own

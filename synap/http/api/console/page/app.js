@@ -1,9 +1,10 @@
 // The page: who asks, which room is shown, and the frame around it.
 
-import { html, render, useEffect, useState } from "./vendor/preact.js";
+import { html, render, useEffect, useErrorBoundary, useState } from "./vendor/preact.js";
 import { useHistory } from "./charts/history.js";
 import { forget, onRefused, settingsOfPage } from "./client.js";
 import { Login } from "./login.js";
+import { cut } from "./format.js";
 import { ROOMS } from "./rooms.js";
 import { Trouble } from "./parts.js";
 
@@ -16,14 +17,16 @@ function placeOf(hash) {
   } catch {
     argument = "";
   }
-  return { room: ROOMS.some(({ name }) => name === room) ? room : ROOMS[0].name, argument };
+  return { hash, room: ROOMS.some(({ name }) => name === room) ? room : ROOMS[0].name, argument };
 }
 
 function usePlace() {
   const [place, setPlace] = useState(placeOf(location.hash));
   useEffect(() => {
-    const look = () => setPlace(placeOf(location.hash));
+    const look = () => setPlace((old) => (old.hash === location.hash ? old : placeOf(location.hash)));
     addEventListener("hashchange", look);
+    // Who is quick has gone on before the page listens.
+    look();
     return () => removeEventListener("hashchange", look);
   }, []);
   return place;
@@ -51,8 +54,19 @@ function Frame({ settings, user, onOut }) {
     </header>
     <main id="main" tabindex="-1">
       <h1>${title}</h1>
-      <${Room} settings=${settings} argument=${argument} history=${history} />
+      <${Whole} key=${room}><${Room} settings=${settings} argument=${argument} history=${history} /></${Whole}>
     </main>`;
+}
+
+/** A room, or why it can't be shown: an answer that is none of this program's must not end the page. */
+function Whole({ children }) {
+  const [error, again] = useErrorBoundary();
+  if (!error) return children;
+  const failure = { message: "The node answered something that this page can't show.", facts: {}, reason: "", status: 0 };
+  return html`<${Trouble} failure=${failure}>
+    <p class="soft">The node and this page may be of different versions: load the page anew. (${cut(String(error), 200)})</p>
+    <button onClick=${again}>Try again</button>
+  </${Trouble}>`;
 }
 
 /** Move the focus without a change of the address, which names the room. */

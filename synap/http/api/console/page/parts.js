@@ -1,13 +1,17 @@
 // Small parts that all rooms use.
 
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { cut } from "./format.js";
+
+/** A message may hold what another node said. */
+const MESSAGE_CHARACTERS = 1000;
 
 /** What went wrong, with what may help. */
 export function Trouble({ failure, children }) {
   if (!failure) return null;
   return html`<div class="trouble" role="alert">
-    <p>${failure.message}</p>
-    ${failure.facts?.master && html`<p>Writes go to its master: ${failure.facts.master}</p>`}
+    <p>${cut(String(failure.message), MESSAGE_CHARACTERS)}</p>
+    ${failure.facts?.master && html`<p>Writes go to its master: ${cut(String(failure.facts.master), MESSAGE_CHARACTERS)}</p>`}
     ${hintOf(failure) && html`<p class="soft">${hintOf(failure)}</p>`}
     ${children}
   </div>`;

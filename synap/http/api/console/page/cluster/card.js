@@ -7,15 +7,16 @@ import { kindOf, meaningOf } from "./members.js";
 
 /** @param {{member: import("./members.js").Member}} props */
 export function Card({ member }) {
-  const { name, role, state, isOwn, note, url } = member;
+  const { name, role, state, isOwn, note, url, read_only } = member;
   return html`<article class="card ${kindOf(state)}" aria-label=${name}>
     <header>
       <h2>${name}</h2>
       <span>${role}${isOwn ? ", this node" : ""}</span>
     </header>
     <p><${Badge} kind=${kindOf(state)}>${state}</${Badge}> ${meaningOf(state)}</p>
+    ${read_only && read_only !== state && html`<p><${Badge} kind=${kindOf(read_only)}>${read_only}</${Badge}> ${meaningOf(read_only)}</p>`}
     ${note && html`<p class="note">${note}</p>`}
-    <${Facts} rows=${[...common(member), ...(isOwn ? own(member) : [])]} />
+    <${Facts} rows=${factsOf(member)} />
     ${!isOwn && url && html`<p class="soft">Its own console: <${ConsoleLink} url=${url} /></p>`}
   </article>`;
 }
@@ -26,23 +27,21 @@ function ConsoleLink({ url }) {
   return html`<a href=${`${url.replace(/\/+$/, "")}/console`} target="_blank" rel="noopener noreferrer">${url}</a>`;
 }
 
-function common({ role, epoch, offset, lag_entries, lag_ms, contact_ms, open, upstream }) {
+/** What is known of a node; others tell these once they are heard, and programs of before not at all. */
+function factsOf(member) {
+  const { role, epoch, offset, lag_entries, lag_ms, contact_ms, open, upstream, version, position, snapshot_at_ms, lease_ms } = member;
+  const lag = lag_entries === null ? "unknown" : `${counted(lag_entries, "entry", "entries")}, ${span(lag_ms)}`;
   return [
     upstream && ["Follows", upstream],
     epoch !== null && ["Epoch", number(epoch)],
     ["Offset", number(offset)],
-    role === "replica" && ["Lag", lag_entries === null ? "unknown" : `${counted(lag_entries, "entry", "entries")}, ${span(lag_ms)}`],
+    role === "replica" && ["Lag", lag],
     contact_ms !== null && ["Last contact", `${span(contact_ms)} ago`],
-    open === true && ["Replication", "open to whoever reaches its ports"],
-  ];
-}
-
-function own({ version, position, snapshot_at_ms, lease_ms }) {
-  return [
-    ["Position", position],
-    ["Newest snapshot", snapshot_at_ms ? ago(snapshot_at_ms) : "none"],
+    position && ["Position", position],
+    ["Newest snapshot", snapshot_at_ms ? ago(snapshot_at_ms) : version ? "none" : "unknown"],
     lease_ms !== null && ["Lease", `${span(lease_ms)} left`],
-    ["Version", version],
+    ["Version", version || "unknown"],
+    open === true && ["Replication", "open to whoever reaches its ports"],
   ];
 }
 

@@ -1,5 +1,7 @@
 // The members of a cluster from what one node tells. Pure.
 
+import { cut } from "../format.js";
+
 /**
  * @typedef {object} Member
  * @property {string} key Unique among them.
@@ -7,20 +9,31 @@
  * @property {boolean} isOwn Whether it serves this page.
  * @property {string} role
  * @property {string} state
- * @property {string | null} url
+ * @property {string} url Empty where that is unknown, as the other texts.
  * @property {string} note
+ * @property {string} read_only Why a master takes no writes.
  * @property {number | null} epoch
  * @property {number | null} offset
  * @property {number | null} lag_entries
  * @property {number | null} lag_ms
  * @property {number | null} contact_ms
- * @property {boolean | null} open
- * @property {string | null} upstream Whom a replica follows, where that is not the master.
- * @property {string | null} version
- * @property {string | null} position
+ * @property {boolean} open
+ * @property {string} upstream Whom a replica follows, where that is not the master.
+ * @property {string} version
+ * @property {string} position
  * @property {number | null} snapshot_at_ms
  * @property {number | null} lease_ms
  */
+
+/** Others say how they are called and what is wrong; no card is longer for that. */
+const NAME_CHARACTERS = 128;
+const NOTE_CHARACTERS = 600;
+
+/** Return a text that a node told, and "" for what is none. @param {any} value @param {number} [length] */
+const text = (value, length = NAME_CHARACTERS) => (typeof value === "string" ? cut(value, length) : "");
+
+/** Return a number that a node told, and null for what is none. @param {any} value */
+const count = (value) => (Number.isFinite(value) ? value : null);
 
 /**
  * Return masters (one, mostly) and replicas.
@@ -30,18 +43,38 @@
  */
 export function membersOf(cluster, replication) {
   const told = new Map((replication.replicas ?? []).map((each) => [each.id, each.note]));
-  const members = cluster.members.map((each, at) => ({
-    ...each,
-    key: each.node_id ?? each.url ?? `member ${at}`,
-    name: each.node_id ?? (each.role === "master" ? "its master" : "unnamed"),
-    isOwn: at === 0,
-    note: each.note || told.get(each.node_id) || "",
-  }));
+  const members = cluster.members.map((each, at) => memberOf(each, at, told.get(each.node_id)));
   const own = members[0];
-  if (own.isOwn && own.role === "replica") own.note = own.note || replication.note || "";
+  if (own?.role === "replica") own.note ||= text(replication.note, NOTE_CHARACTERS);
   return {
     masters: members.filter(({ role }) => role !== "replica"),
     replicas: members.filter(({ role }) => role === "replica"),
+  };
+}
+
+/** @param {any} each @param {number} at @param {any} note What its master says of it. @returns {Member} */
+function memberOf(each, at, note) {
+  const name = text(each.node_id);
+  return {
+    key: `${at ? each.role : "own"} ${name || text(each.url) || at}`,
+    name: name || (each.role === "master" ? "its master" : "unnamed"),
+    isOwn: at === 0,
+    role: text(each.role),
+    state: text(each.state),
+    url: text(each.url, NOTE_CHARACTERS),
+    note: text(each.note, NOTE_CHARACTERS) || text(note, NOTE_CHARACTERS),
+    read_only: text(each.read_only),
+    epoch: count(each.epoch),
+    offset: count(each.offset),
+    lag_entries: count(each.lag_entries),
+    lag_ms: count(each.lag_ms),
+    contact_ms: count(each.contact_ms),
+    open: each.open === true,
+    upstream: text(each.upstream),
+    version: text(each.version),
+    position: text(each.position),
+    snapshot_at_ms: count(each.snapshot_at_ms),
+    lease_ms: count(each.lease_ms),
   };
 }
 
