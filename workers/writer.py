@@ -71,6 +71,8 @@ logger = logging.getLogger(__name__)
 # A node that was promoted answers within milliseconds; one that can't be reached delays the start
 # by this, and writes with it.
 _INQUIRY_SECONDS = 1.0
+# Where an engine says who is the master, nothing is answered without its lease.
+_GUARDED_INQUIRY_SECONDS = 0.2
 
 
 def serve(config: Config) -> int:
@@ -341,7 +343,9 @@ async def _check_peers(config: Config, paths: NodePaths, data_dir: DataDir) -> N
         return
     name, lineage = config.server.node_id, data_dir.lineage
     keys = load_keys(config)
-    epoch, _ = await find_rival(name, lineage, addresses, _INQUIRY_SECONDS, keys)
+    is_guarded = config.failover.engine != "none"
+    seconds = _GUARDED_INQUIRY_SECONDS if is_guarded else _INQUIRY_SECONDS
+    epoch, _ = await find_rival(name, lineage, addresses, seconds, keys)
     if epoch:
         data_dir.node.end_reign(epoch)
         logger.error(

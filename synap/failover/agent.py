@@ -22,13 +22,25 @@ from synap.failover.home import Home
 from synap.failover.office import Office
 from synap.failover.pace import Pace
 from synap.failover.records import Keys, encoded, view_of
-from synap.failover.rules import Leader, Member, Settings, Terms, Vacancy, View, why_wait
+from synap.failover.rules import (
+    Leader,
+    Member,
+    Settings,
+    Terms,
+    Vacancy,
+    View,
+    is_changing,
+    why_wait,
+)
 from synap.node.identity import NodeIdentity
 
 logger = logging.getLogger(__name__)
 
 # How often a node looks that waits for the key.
 _WATCH_SECONDS = 0.4
+# The same while a change is under way, for as many lease times as it may take.
+_HURRY_SECONDS = 0.1
+_HURRY_LEASES = 3
 # How often a leader looks whether its owner is another process by now, without the engine.
 _GLANCE_SECONDS = 0.1
 
@@ -67,6 +79,8 @@ class Agent:
         self._had_leader = False
         self._last_leader: Leader | None = None
         self._stand_back_until = 0.0
+        # Since when another master is due; 0 where none is.
+        self._changing_since = 0.0
         self._note = ""
         self._state = AgentState()
 
@@ -82,9 +96,16 @@ class Agent:
                 self._step()
             except (EngineFailed, SynapError) as error:
                 self._say(str(error))
-            seconds = self._options.loop_seconds if self._hold.epoch else _WATCH_SECONDS
-            self._rest(began + min(seconds, self._options.loop_seconds))
+            self._rest(began + min(self._seconds_to_look(), self._options.loop_seconds))
         self._leave()
+
+    def _seconds_to_look(self) -> float:
+        if self._hold.epoch:
+            return self._options.loop_seconds
+        since = self._changing_since
+        longest = _HURRY_LEASES * self._options.ttl_seconds
+        is_hurried = since and self._pace.monotonic() - since < longest
+        return _HURRY_SECONDS if is_hurried else _WATCH_SECONDS
 
     def _rest(self, until: float) -> None:
         while not self._pace.rest(min(until - self._pace.monotonic(), _GLANCE_SECONDS)):
@@ -128,6 +149,10 @@ class Agent:
             self._last_leader = view.leader or self._last_leader
         elif not self._vacant_since:
             self._vacant_since = self._pace.monotonic()
+        if not is_changing(view, hears_master=self._home.hears_master()):
+            self._changing_since = 0.0
+        elif not self._changing_since:
+            self._changing_since = self._pace.monotonic()
 
     def _put_member(self, view: View, own: Member) -> None:
         if view.members.get(own.id) != own:
@@ -149,8 +174,12 @@ class Agent:
         self._office.settle(view)
         self._office.tell_offset(view, own, leader)
         if view.wanted:
-            self._engine.change([], [Delete(self._keys.wanted)])
             self._hand_over(view, own, view.wanted)
+            self._forget_wish()
+
+    def _forget_wish(self) -> None:
+        """Have nobody hand over again, whatever came of it."""
+        self._engine.change([], [Delete(self._keys.wanted)])
 
     def _hand_over(self, view: View, own: Member, name: str) -> bool:
         """Step down for another node; say whether this one did."""
@@ -290,10 +319,30 @@ class Agent:
                 return
             own = self._home.member(known, view.leader)
             heir = best_heir(view, own)
-            if heir is None or not self._hand_over(view, own, heir.id):
+            if heir is None or not self._leave_to(view, own, heir):
                 self._office.give_up(view)
+            self._forget_wish()
         except (EngineFailed, SynapError, OSError) as error:
-            logger.warning("nobody was handed over to: %s", error, extra={"action": "handover"})
+            logger.warning("not handed over in order: %s", error, extra={"action": "handover"})
+
+    def _leave_to(self, view: View, own: Member, heir: Member) -> bool:
+        """Hand over, and follow the heir; say whether this node stepped down.
+
+        Whoever has seen beforehand that it will looks often, so that writes are away for a shorter
+        time; those that waited here are told where the heir is when this node follows it.
+        """
+        self._office.announce(heir.id)
+        self._pace.sleep(_WATCH_SECONDS)
+        if not self._hand_over(view, own, heir.id):
+            return False
+        deadline = self._pace.monotonic() + self._options.ttl_seconds
+        while self._pace.monotonic() < deadline:
+            leader = view_of(self._engine.read(*self._keys.state), self._keys).leader
+            if leader is not None and leader.is_reigning and leader.id != own.id:
+                self._home.follow(leader)
+                break
+            self._pace.sleep(_GLANCE_SECONDS)
+        return True
 
     def _say(self, note: str) -> None:
         if note != self._note:

@@ -9,7 +9,7 @@ from synap.failover.engine import Delete, Engine, Put, Unchanged
 from synap.failover.hold import Hold
 from synap.failover.home import Home
 from synap.failover.pace import Pace
-from synap.failover.records import Keys, encoded, view_of
+from synap.failover.records import Keys, Wanted, encoded, view_of
 from synap.failover.rules import Handover, Leader, Member, Settings, View
 
 
@@ -109,6 +109,15 @@ class Office:
 
     def _leads_in(self, view: View) -> bool:
         return view.leader is not None and view.leader.id == self._home.id
+
+    def announce(self, name: str) -> None:
+        """Say that this node hands over soon.
+
+        Raises:
+            EngineFailed: the engine does not answer.
+        """
+        wanted = Put(self._keys.wanted, encoded(Wanted(name)), self._hold.lease)
+        self._engine.change([], [wanted])
 
     def hand_over(self, view: View, own: Member, name: str) -> None:
         """Step down for a member that holds everything.

@@ -290,6 +290,17 @@ def _why_wait_for_others(
     return ""
 
 
+def is_changing(view: View, *, hears_master: bool) -> bool:
+    """Say whether another master is due, so that a node does well to look often.
+
+    Args:
+        hears_master: The node is a replica that does, or is the master.
+    """
+    leader = view.leader
+    is_settled = leader is not None and leader.is_reigning and hears_master
+    return not is_settled or view.handover is not None or bool(view.wanted)
+
+
 def heir_of(
     members: Mapping[str, Member], settings: Settings, leader: Leader | None
 ) -> Member | None:

@@ -304,6 +304,44 @@ def test_voter_that_leaves_counts_at_once_no_more_and_is_one_until_it_is_not_nee
         eventually(lambda: (now := bench.view().settings) and now.voters == ("a", "b"))
 
 
+class Leaving(Node):
+    """A master that can step down; `wanted` is what others could see before it paused."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(is_master=True)
+        self._bench = bench
+        self.wanted = ""
+        self.stepped_down = False
+
+    def pause(self, seconds: float) -> int:
+        self.wanted = self._bench.view().wanted
+        return 10
+
+    def step_down(self, offset: int, heir_url: str) -> None:
+        self.stepped_down = True
+
+
+def test_leader_that_ends_says_so_before_its_writes_wait_and_follows_its_heir(
+    bench: Bench,
+) -> None:
+    """So that whoever takes over looks often by then, and what waited here is told where it is."""
+    node = Leaving(bench)
+
+    def take_over() -> None:
+        eventually(lambda: node.stepped_down and not bench.view().is_taken)
+        bench.put(bench.keys.leader, Leader("b", "b" * 16, 2, True, "b:1", "b:2", "http://b:1"))
+
+    heir = threading.Thread(target=take_over)
+    with bench.agent(node, Voters()):
+        bench.put(bench.keys.member("b"), worse(is_joined=True))
+        eventually(lambda: node.grants and node.grants[-1][1] == ("a", "b"))
+        heir.start()
+    heir.join()
+    assert (node.wanted, node.followed_url) == ("b", "http://b:1")
+    # It is done, and nobody is to do it again.
+    assert bench.view().wanted == ""
+
+
 def test_agent_takes_the_place_of_a_leader_whose_lease_nobody_renews_in_kubernetes(
     tmp_path: Path,
 ) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from synap.failover.rules import (
     Handover,
+    Leader,
     Member,
     Settings,
     Terms,
     Vacancy,
     View,
+    is_changing,
     seals_for,
     why_wait,
 )
@@ -131,6 +133,27 @@ def test_handover_is_for_the_one_that_it_names_and_needs_one_seal() -> None:
     assert waits(gone, member("c")) == ""
     # One that lacks an entry is no heir.
     assert seals_for(SETTINGS, handover, member("b", 49)) == 2
+
+
+LEADER = Leader("a", "a" * 16, 2, True, "a:1", "a:2", "http://a:1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_due"),
+    [
+        ({}, False),
+        ({"leader": None}, True),
+        ({"leader": msgspec.structs.replace(LEADER, is_reigning=False)}, True),
+        ({"handover": Handover("b", Rank(2, 2, 50), "a")}, True),
+        ({"wanted": "b"}, True),
+    ],
+)
+def test_node_looks_often_where_another_master_is_due(
+    changes: dict[str, Any], is_due: bool
+) -> None:
+    view = view_of(OWN, **{"leader": LEADER, **changes})
+    assert is_changing(view, hears_master=True) is is_due
+    assert is_changing(view, hears_master=False)
 
 
 def test_new_cluster_begins_with_whoever_has_data() -> None:
