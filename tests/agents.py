@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 from synap_client import Client, Options
 
 from tests.command_line import synap_here
 from tests.etcd import EtcdCluster
-from tests.support import HOST, Node, Startable, descendants_of, eventually
+from tests.haproxy import Proxy
+from tests.support import HERE, HOST, Answer, Node, Place, Startable, descendants_of, eventually
 
 _CALL_SECONDS = 2.0
 _READ_SECONDS = 5.0
@@ -29,14 +32,29 @@ class Guarded(Startable):
     Attributes:
         etcd: The engine.
         nodes: The first one began as master.
+        quorum: How many replicas each write waits for.
     """
 
     def __init__(
         self, folder: Path, count: int, quorum: int, ttl: int = 2, members: int = 1,
         credentials: Mapping[str, str] | None = None, engine: dict[str, object] | None = None,
-        **settings: object,
+        places: Mapping[str, Place] | None = None, **settings: object,
     ) -> None:  # fmt: skip
-        self.etcd = EtcdCluster(folder / "etcd", members)
+        """
+        Args:
+            folder: For the files of all.
+            count: Of the nodes, which are n0, n1 and so on.
+            quorum: How many replicas each write waits for.
+            ttl: Seconds of a lease.
+            members: Of etcd.
+            credentials: Headers for the nodes.
+            engine: Settings of another engine than etcd.
+            places: Of a node, and of `etcd`, where that is another than this machine.
+            settings: Of the nodes.
+        """
+        places = places or {}
+        self.quorum = quorum
+        self.etcd = EtcdCluster(folder / "etcd", members, place=places.get("etcd", HERE))
         self._engine: dict[str, object] = engine or {
             "failover__engine": "etcd", "failover__endpoints": self.etcd.urls,
         }  # fmt: skip
@@ -52,15 +70,16 @@ class Guarded(Startable):
             "replication__reconnect_delay_ms": 200,
             **settings,
         }
-        self.nodes = [
-            Node(
-                folder / f"n{at}", f"n{at}",
-                {**common, "replication__role": "replica" if at else "master"},
-            )
-            for at in range(count)
-        ]  # fmt: skip
-        for node in self.nodes:
+        self.nodes = []
+        for at in range(count):
+            name, role = f"n{at}", "replica" if at else "master"
+            place = places.get(name, HERE)
+            node = Node(
+                folder / name, name, {**common, "replication__role": role}, host=place.host,
+                bind=place.host, launcher=place.launcher,
+            )  # fmt: skip
             node.credentials = credentials or {}
+            self.nodes.append(node)
 
     def start(self) -> None:
         """Start all, and wait until every node votes."""
@@ -131,21 +150,30 @@ def send_to_all(node: Node, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def balancer(folder: Path, cluster: Guarded) -> Proxy:
+    """Return a HAProxy before a cluster that has a quorum, not started yet."""
+    servers = ("master", "replica1", "replica2", "replica3")
+    return Proxy(folder, dict(zip(servers, cluster.nodes, strict=False)), rise=2)
+
+
 class Load:
     """Clients that write new keys to whoever takes them, until `stop`.
 
     Attributes:
         acknowledged: When each key was acknowledged (monotonic).
         answered: The nodes that answered 200, by the reign that the answer names.
+        reigns: Of each, when its first write was acknowledged, and when its last one was sent.
     """
 
-    def __init__(self, nodes: list[Node], clients: int = 2) -> None:
+    def __init__(self, nodes: Sequence[Node | Proxy], clients: int = 2) -> None:
         self._nodes = nodes
         self._stopping = threading.Event()
         # No other one has written the same keys.
         self._name = time.monotonic_ns()
         self.acknowledged: dict[str, float] = {}
         self.answered: dict[str, set[str]] = defaultdict(set)
+        self.reigns: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._write, args=(number,)) for number in range(clients)
         ]
@@ -185,13 +213,20 @@ class Load:
             values = master.request("POST", "/kv/mget", {"keys": part}).json()["values"]
             lost = [key for key, value in zip(part, values, strict=True) if value is None]
             assert not lost, f"acknowledged and gone: {lost[:5]} of {len(lost)}"
+        self.check_reigns()
+
+    def check_reigns(self) -> None:
+        """See that each reign was one node's, and over when the next one's first ack came."""
         assert {len(nodes) for nodes in self.answered.values()} == {1}, self.answered
+        spans = sorted(self.reigns.values())
+        assert all(old[1] <= new[0] for old, new in pairwise(spans)), self.reigns
 
     def _write(self, client: int) -> None:
         nodes, at, number = self._nodes, client, 0
         while not self._stopping.is_set():
             key = f"{self._name}-{client}-{number}"
             node = nodes[at % len(nodes)]
+            sent = time.monotonic()
             try:
                 answer = node.request(
                     "POST", "/kv/set", {"key": key, "value": "1"}, timeout_seconds=_CALL_SECONDS
@@ -201,14 +236,92 @@ class Load:
                 time.sleep(0.02)
                 continue
             if answer.status == 200:
-                self.acknowledged[key] = time.monotonic()
-                self.answered[answer.headers["x-synap-position"].partition("-")[2]].add(
-                    str(node.settings["server.node_id"])
-                )
+                self._note(key, sent, answer, str(node.settings["server.node_id"]))
             else:
                 at += 1
                 time.sleep(0.02)
             number += 1
+
+    def _note(self, key: str, sent: float, answer: Answer, name: str) -> None:
+        reign = answer.headers["x-synap-position"].partition("-")[2]
+        with self._lock:
+            now = self.acknowledged[key] = time.monotonic()
+            self.answered[reign].add(name)
+            first, last = self.reigns.get(reign, (now, sent))
+            self.reigns[reign] = first, max(last, sent)
+
+
+class Register:
+    """Clients of one key: one sets it to ever higher numbers, others read it, strongly.
+
+    Attributes:
+        count: Reads that were answered.
+        went_back: What was read below what was seen before: both, and the node.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
+        self._name = f"register {time.monotonic_ns()}"
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._newest = 0
+        self.count = 0
+        self.went_back: list[tuple[int, int, str]] = []
+        self._threads = [
+            threading.Thread(target=each) for each in (self._write, self._read, self._read)
+        ]
+
+    def __enter__(self) -> Register:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self) -> None:
+        at = number = 0
+        while not self._stopping.wait(0.01):
+            number += 1
+            node, body = self._nodes[at], {"key": self._name, "value": str(number)}
+            if _status(node, "POST", "/kv/set", body)[0] == 200:
+                with self._lock:
+                    self._newest = max(self._newest, number)
+            else:
+                at = (at + 1) % len(self._nodes)
+
+    def _read(self) -> None:
+        at = 0
+        while not self._stopping.wait(0.01):
+            node, seen = self._nodes[at], self._newest
+            status, body = _status(node, "GET", f"/kv/get/{quote(self._name)}")
+            if status == 200:
+                self._look(seen, int(json.loads(body)), str(node.settings["server.node_id"]))
+            elif status == 404:
+                self._look(seen, 0, str(node.settings["server.node_id"]))
+            else:
+                at = (at + 1) % len(self._nodes)
+
+    def _look(self, seen: int, read: int, node: str) -> None:
+        with self._lock:
+            self.count += 1
+            self._newest = max(self._newest, read)
+            if read < seen:
+                self.went_back.append((seen, read, node))
+
+
+def _status(node: Node, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    """Return status and body of an answer that tells all that was acknowledged; 0 for none."""
+    try:
+        answer = node.request(
+            method, path, body, {"X-Synap-Consistency": "strong"} if method == "GET" else None,
+            timeout_seconds=_CALL_SECONDS,
+        )  # fmt: skip
+    except (OSError, HTTPException):
+        return 0, b""
+    return answer.status, answer.body
 
 
 class Readers:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import HOST, Startable, eventually, free_ports
+from tests.support import HERE, Place, Startable, eventually, free_ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,16 @@ class EtcdMember(Startable):
     """
 
     def __init__(
-        self, folder: Path, name: str, client_port: int, peer_port: int, tls: EtcdTls | None = None
-    ) -> None:
+        self, folder: Path, name: str, client_port: int, peer_port: int,
+        tls: EtcdTls | None = None, place: Place = HERE,
+    ) -> None:  # fmt: skip
         self._folder = folder
         self._name = name
         self._tls = tls
-        self._address = f"{HOST}:{client_port}"
-        self.url = f"http{'s' if tls else ''}://{HOST}:{client_port}"
-        self.peer_url = f"http://{HOST}:{peer_port}"
+        self._launcher = place.launcher
+        self._address = f"{place.host}:{client_port}"
+        self.url = f"http{'s' if tls else ''}://{self._address}"
+        self.peer_url = f"http://{place.host}:{peer_port}"
         self.cluster = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -60,7 +62,8 @@ class EtcdMember(Startable):
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    "etcd", "--name", self._name, "--data-dir", str(self._folder / "data"),
+                    *self._launcher, "etcd",
+                    "--name", self._name, "--data-dir", str(self._folder / "data"),
                     "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
                     "--listen-peer-urls", self.peer_url,
                     "--initial-advertise-peer-urls", self.peer_url,
@@ -108,10 +111,12 @@ class EtcdMember(Startable):
 class EtcdCluster(Startable):
     """`count` members."""
 
-    def __init__(self, folder: Path, count: int = 1, tls: EtcdTls | None = None) -> None:
+    def __init__(
+        self, folder: Path, count: int = 1, tls: EtcdTls | None = None, place: Place = HERE
+    ) -> None:
         ports = free_ports(2 * count)
         self.members = [
-            EtcdMember(folder / f"e{at}", f"e{at}", ports[2 * at], ports[2 * at + 1], tls)
+            EtcdMember(folder / f"e{at}", f"e{at}", ports[2 * at], ports[2 * at + 1], tls, place)
             for at in range(count)
         ]
         cluster = ",".join(f"e{at}={each.peer_url}" for at, each in enumerate(self.members))

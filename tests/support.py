@@ -195,6 +195,23 @@ class Background(threading.Thread):
         assert not self.is_alive(), "it has not ended"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where processes run.
+
+    Attributes:
+        host: Where they listen, and this process reaches them.
+        launcher: A command that runs theirs, as `ip netns exec`; it must become that process.
+    """
+
+    host: str = HOST
+    launcher: Sequence[str] = ()
+
+
+HERE = Place()
+"""This machine."""
+
+
 class Node(Startable):
     """A `synap serve` process on free ports of this machine.
 

@@ -50,9 +50,9 @@ class Network:
         self.outside_cut, self.inside_cut = str(first + 5), str(first + 6)
 
     def __enter__(self) -> Network:
-        _ip("netns", "add", self._name)
+        ip("netns", "add", self._name)
         try:
-            _ip("-n", self._name, "link", "set", "lo", "up")
+            ip("-n", self._name, "link", "set", "lo", "up")
             self._join(self._links[0], f"{self._outside}/30", f"{self.inside}/30")
             self._join(self._links[1], f"{self.outside_cut}/30", f"{self.inside_cut}/30")
         except BaseException:
@@ -65,11 +65,11 @@ class Network:
 
     def cut(self) -> None:
         """Lose every packet on the second link, in silence."""
-        _ip("-n", self._name, "link", "set", f"{self._links[1]}p", "down")
+        ip("-n", self._name, "link", "set", f"{self._links[1]}p", "down")
 
     def mend(self) -> None:
         """Carry packets again."""
-        _ip("-n", self._name, "link", "set", f"{self._links[1]}p", "up")
+        ip("-n", self._name, "link", "set", f"{self._links[1]}p", "up")
 
     def delay(self, milliseconds: int) -> bool:
         """Have packets of the second link be late, each way; return False where that can't be."""
@@ -83,11 +83,11 @@ class Network:
 
     def _join(self, link: str, outside: str, inside: str) -> None:
         peer = f"{link}p"
-        _ip("link", "add", "name", link, "type", "veth", "peer", "name", peer, "netns", self._name)
-        _ip("addr", "add", outside, "dev", link)
-        _ip("link", "set", link, "up")
-        _ip("-n", self._name, "addr", "add", inside, "dev", peer)
-        _ip("-n", self._name, "link", "set", peer, "up")
+        ip("link", "add", "name", link, "type", "veth", "peer", "name", peer, "netns", self._name)
+        ip("addr", "add", outside, "dev", link)
+        ip("link", "set", link, "up")
+        ip("-n", self._name, "addr", "add", inside, "dev", peer)
+        ip("-n", self._name, "link", "set", peer, "up")
 
     def _remove(self) -> None:
         # The links go with the namespace, once nothing runs in it.
@@ -96,5 +96,6 @@ class Network:
         subprocess.run(["ip", "netns", "del", self._name], capture_output=True, check=False)
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
+    """Run `ip`; raise CalledProcessError where it fails."""
     subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import shutil
 import subprocess
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
@@ -25,17 +23,14 @@ import pytest
 import yaml
 
 from synap.http.api.endpoints.agent_metrics import AgentCollector
+from tests.haproxy import HAPROXY, Proxy
 from tests.support import HOST, Cluster, Node, eventually, free_ports
 
 OPS = Path(__file__).parents[2] / "ops"
 KEYS = 20
-PASSWORD = "correct horse"
-CREDENTIALS = b64encode(f"synap:{PASSWORD}".encode()).decode()
 # Checks of a new master, and one promotion on a busy machine.
 FAIL_OVER_SECONDS = 15
 
-# Debian keeps it where users' PATH does not lead.
-HAPROXY = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
 PROMETHEUS = shutil.which("prometheus")
 
 pytestmark = [
@@ -43,69 +38,6 @@ pytestmark = [
     pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed"),
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
 ]
-
-
-class Proxy:
-    """HAProxy with the real file, its names and ports replaced.
-
-    Attributes:
-        port: Where it takes requests.
-    """
-
-    def __init__(self, folder: Path, nodes: list[Node]) -> None:
-        self.port, statistics = free_ports(2)
-        self._statistics = statistics
-        text = (OPS / "haproxy.cfg").read_text()
-        for node in nodes:
-            name = f"synap-{node.settings['server.node_id']}:15500"
-            assert name in text
-            text = text.replace(name, f"{HOST}:{node.port}")
-        text = re.sub(r"^ +server .* synap-.*\n", "", text, flags=re.MULTILINE)
-        # A short life of the replicas' freshness, for the reads while there is no master.
-        text = text.replace("max_lag_ms=5000", "max_lag_ms=1000")
-        text = text.replace("bind :15600", f"bind {HOST}:{self.port}")
-        text = text.replace("bind :15601", f"bind {HOST}:{statistics}")
-        path = folder / "haproxy.cfg"
-        path.write_text(text)
-        with (folder / "haproxy.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(HAPROXY), "-db", "-f", path],
-                env={**os.environ, "SYNAP_STATISTICS_PASSWORD": PASSWORD},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Return status and body; status 0 where there was no answer."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
-        try:
-            sent = None if body is None else json.dumps(body)
-            connection.request(method, path, sent, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
-            return 0, b""
-        finally:
-            connection.close()
-
-    def up(self, backend: str) -> set[str]:
-        """Return the names of the servers of a backend that pass their checks."""
-        connection = http.client.HTTPConnection(HOST, self._statistics, timeout=10)
-        try:
-            connection.request("GET", "/;csv", headers={"Authorization": f"Basic {CREDENTIALS}"})
-            lines = connection.getresponse().read().decode().splitlines()
-        except OSError:
-            return set()
-        finally:
-            connection.close()
-        rows = [line.split(",") for line in lines]
-        return {row[1] for row in rows if row[0] == backend and row[17] == "UP"} - {"BACKEND"}
-
-    def stop(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.wait()
 
 
 class Load:
@@ -136,7 +68,7 @@ class Load:
         while not self._should_stop.wait(0.005):
             self.reads += 1
             number = self.reads % KEYS
-            answer = self._proxy.request("GET", f"/kv/get/fixed:{number}")
+            answer = self._ask("GET", f"/kv/get/fixed:{number}")
             if answer != (200, json.dumps(str(number)).encode()):
                 self.failed_reads.append(answer)
 
@@ -145,8 +77,16 @@ class Load:
         while not self._should_stop.wait(0.01):
             number += 1
             key = f"written:{number}"
-            if self._proxy.request("POST", "/kv/set", {"key": key, "value": "x"})[0] == 200:
+            if self._ask("POST", "/kv/set", {"key": key, "value": "x"})[0] == 200:
                 self.acknowledged[key] = time.monotonic()
+
+    def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Return status and body; status 0 where there was no answer."""
+        try:
+            answer = self._proxy.request(method, path, body)
+            return answer.status, answer.body
+        except (OSError, http.client.HTTPException):
+            return 0, b""
 
     def written_since(self, moment: float) -> float | None:
         """Return the moment of the first acknowledged write behind `moment`."""
@@ -230,13 +170,11 @@ def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def proxy(tmp_path: Path, cluster: Cluster) -> Iterator[Proxy]:
-    proxy = Proxy(tmp_path, cluster.nodes)
-    try:
+    nodes = {str(node.settings["server.node_id"]): node for node in cluster.nodes}
+    with Proxy(tmp_path, nodes) as proxy:
         eventually(lambda: proxy.up("primary") == {"master"})
         eventually(lambda: proxy.up("reads") == {"replica1", "replica2"})
         yield proxy
-    finally:
-        proxy.stop()
 
 
 @pytest.fixture
