@@ -21,7 +21,8 @@ class AgentState(msgspec.Struct, frozen=True):
         would_lose: Entries of the leader's that this one lacks, as far as is known.
         missing: Voters that are not there.
         seals_needed: How many of the voters that are left must be there for a lost master's place.
-        can_replace: They are, and one of them is fit for it.
+        seals_ready: How many of these are there.
+        can_replace: They are enough, and one of them is fit for it.
         note: What the agent waits for, or what is wrong; empty for nothing.
         at_ms: Wall clock when the engine answered last.
         lease_until_ms: Wall clock at which this node's own lease ends; 0 where it has no key.
@@ -37,6 +38,7 @@ class AgentState(msgspec.Struct, frozen=True):
     would_lose: int = 0
     missing: tuple[str, ...] = ()
     seals_needed: int = 0
+    seals_ready: int = 0
     can_replace: bool = False
     note: str = ""
     at_ms: int = 0
@@ -65,6 +67,7 @@ def state_of(view: View, own: Member, *, is_own: bool, note: str) -> AgentState:
         would_lose=max(0, leader.offset - heir.rank.offset) if leader and heir else 0,
         missing=tuple(each for each in settings.voters if each not in members),
         seals_needed=needed,
+        seals_ready=len(left),
         can_replace=heir is not None and len(left) >= needed and not settings.is_paused,
         note=note,
     )

@@ -21,6 +21,7 @@ def test_state_names_the_next_and_what_it_lacks() -> None:
     state = state_of(view_with(OWN, member("c", 58)), OWN, is_own=False, note="")
     assert (state.leader, state.epoch, state.next, state.would_lose) == ("a", 2, "c", 2)
     assert (state.missing, state.seals_needed, state.can_replace) == ((), 2, True)
+    assert state.seals_ready == 2
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,14 @@ class AgentCollector(Collector):
             "voters_missing", "Of these, the ones that are not there.", _count(state.get("missing"))
         )
         yield _gauge(
+            "seals_needed", "Voters whose promise a lost master's place needs.",
+            _number(state.get("seals_needed")),
+        )  # fmt: skip
+        yield _gauge(
+            "seals_ready", "Voters besides the master that are there to give one.",
+            _number(state.get("seals_ready")),
+        )  # fmt: skip
+        yield _gauge(
             "can_replace", "1 where a lost master would be replaced now.",
             bool(state.get("can_replace")),
         )  # fmt: skip
