@@ -15,7 +15,7 @@ from tests.support import HOST, Node, eventually
 
 ADDRESSES = ("10.0.0.2", "10.0.0.3", "10.0.0.4")
 CHECK = "synap status --check --url 10.0.0.4:15500"
-PORTS = {15500: "port", 15501: "pub_port"}
+PORTS = {15500: "port"}
 
 
 def cluster(folder: Path) -> list[Node]:
@@ -56,10 +56,6 @@ def translated(text: str, nodes: list[Node], *, back: bool = False) -> str:
 def run(command: str, nodes: list[Node]) -> list[str]:
     """Return what a command of the page prints, as the page has it."""
     words = shlex.split(translated(command, nodes))[1:]
-    # The page's nodes have this port behind the other; here it is any.
-    for node in nodes if words[0] == "follow" else ():
-        if words[1] == f"{HOST}:{node.pub_port}":
-            words.append(f"--sync-address={HOST}:{node.sync_port}")
     ended = synap_here(*words)
     code = [f"exit code {ended.returncode}"] if ended.returncode else []
     return translated(ended.stdout + ended.stderr, nodes, back=True).splitlines() + code

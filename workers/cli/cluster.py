@@ -14,7 +14,7 @@ from workers.cli.failover import Failover, FailoverFailed, Promoted
 from workers.cli.http_call import post
 from workers.cli.members import Members, state_folder
 from workers.cli.options import DEFAULT_URL, Hosts, NodeUrl, Urls, named_urls, node_url
-from workers.cli.switchover import Switchover, SwitchoverFailed
+from workers.cli.switchover import Switchover, SwitchoverFailed, sockets_seen_from
 from workers.process import EXIT_FAILED
 
 Force = Annotated[bool, typer.Option("--force", help="Also where that loses something.")]
@@ -141,12 +141,17 @@ def _tell_promoted(promoted: Promoted) -> None:
     )
     for name, why in promoted.strays.items():
         typer.echo(f"{name} does not follow {promoted.master.id}: {why}", err=True)
+    for url in promoted.silent:
+        typer.echo(f"when {url} is there again: `synap follow {promoted.master.url} --url {url}`")
     if promoted.strays:
         raise typer.Exit(EXIT_FAILED)
 
 
 def follow_command(
-    master: Annotated[str, typer.Argument(metavar="MASTER", help="Its PUB socket, host:port.")],
+    master: Annotated[
+        str,
+        typer.Argument(metavar="MASTER", help="Its URL, or its PUB socket as host:port."),
+    ],
     url: NodeUrl = DEFAULT_URL,
     sync_address: Annotated[
         str | None,
@@ -159,10 +164,10 @@ def follow_command(
 ) -> None:
     """Make the node at URL a replica of MASTER; its data stays until it has joined.
 
-    Nothing is changed where no master is heard at MASTER, unless --force is given. Waits until the
+    A MASTER with http:// or https:// before it is asked where its replication listens. Nothing is changed where no master is heard at MASTER, unless --force is given. Waits until the
     link stands; exit code 1 where it does not within the time, with the reason.
     """
-    body: dict[str, Any] = {"master_address": master, "force": force}
+    body: dict[str, Any] = {"force": force, **_sockets_of(master)}
     if sync_address is not None:
         body["master_sync_address"] = sync_address
     _tell(post(url, "/replication/follow", body))
@@ -170,6 +175,14 @@ def follow_command(
     if why_not:
         typer.echo(f"synap: the link to {master} does not stand: {why_not}", err=True)
         raise typer.Exit(EXIT_FAILED)
+
+
+def _sockets_of(master: str) -> dict[str, str]:
+    """Return a master's sockets, as itself tells them where it is named by its URL."""
+    if "://" not in master:
+        return {"master_address": master}
+    url = node_url(master)
+    return sockets_seen_from(url, http_call.get(url, "/health/replication", _ANSWER_SECONDS))
 
 
 def _await_link(url: str, timeout_seconds: float) -> str:

@@ -132,14 +132,16 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     Raises:
         CallFailed: none of them answers.
     """
-    answers = _ask_all(urls)
+    members = Members(state_folder())
+    gone = {} if has_credentials() else members.left(urls)
+    answers = _ask_all([*urls, *gone.values()])
+    answers, returned = answers[: len(urls)], _masters_in(gone, answers[len(urls) :])
     told = [answer for answer in answers if isinstance(answer, _Told)]
     failed = {
         url: answer
         for url, answer in zip(urls, answers, strict=True)
         if isinstance(answer, CallFailed)
     }
-    members = Members(state_folder())
     before = {} if has_credentials() or _is_whole(told) else members.of(urls)
     told += _told_by(before, [answer.own.node for answer in told])
     if not told:
@@ -147,6 +149,7 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     found = _merged(told)
     if not has_credentials():
         found, told = _found_by_asking(found, told, failed)
+    found += [row for row in returned if row.node not in {each.node for each in found}]
     silent = [NodeStatus("", url, "", UNREACHABLE) for url in failed]
     found, silent = _with_names(before, found, silent)
     if _is_whole(told):
@@ -155,6 +158,15 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     rows = _in_order([*found, *silent, *_lost(before, [*found, *silent])])
     unknown = "nodes that have joined since the last look from here" if before else ""
     return ClusterStatus(rows, unknown or told[0].unknown)
+
+
+def _masters_in(gone: Mapping[str, str], answers: Sequence[_Told | CallFailed]) -> list[NodeStatus]:
+    """Return the nodes that have left the cluster and run as masters, beside the one it has now."""
+    return [
+        answer.own
+        for name, answer in zip(gone, answers, strict=True)
+        if isinstance(answer, _Told) and answer.own.node == name and answer.own.role == _MASTER
+    ]
 
 
 def _in_order(rows: list[NodeStatus]) -> list[NodeStatus]:
@@ -249,16 +261,25 @@ def _row_of(asked_url: str, member: _Member) -> NodeStatus:
 def _merged(told: Sequence[_Told]) -> list[NodeStatus]:
     """Return each node once, as itself tells if it does."""
     found = {answer.own.node: answer.own for answer in told}
-    others = [row for answer in told for row in answer.others]
-    for row in (row for row in others if row.role == "replica" and row.node):
+    # What a master says whose reign is over comes last: others have its replicas by now.
+    tellers = sorted(told, key=lambda answer: _is_over(answer.own))
+    others = [(answer.own, row) for answer in tellers for row in answer.others]
+    for teller, row in others:
+        if row.role != "replica" or not row.node:
+            continue
         own = found.setdefault(row.node, row)
-        if own is not row:
+        if own is not row and not _is_over(teller):
             found[row.node] = _worse(own, row)
     rows = list(found.values())
     # What a replica says may be of a master that is gone, so it counts for want of another.
     if not any(row.role != "replica" for row in rows):
-        rows += [row for row in others if row.role != "replica" and row.node not in found][:1]
+        masters = (row for _, row in others if row.role != "replica" and row.node not in found)
+        rows += list(masters)[:1]
     return rows
+
+
+def _is_over(row: NodeStatus) -> bool:
+    return row.state == "stale_epoch"
 
 
 def _worse(own: NodeStatus, told: NodeStatus) -> NodeStatus:

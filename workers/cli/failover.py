@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synap.failover.rules import Standing, ahead_of, best, needed_seals, sealing_epoch
@@ -72,6 +72,7 @@ class Promoted:
         offset: Where its log ended.
         lost: What was given up, a sentence each.
         strays: Those that do not follow it, each with the reason.
+        silent: URLs of those that did not answer, among them the old master's.
     """
 
     master: Member
@@ -79,6 +80,7 @@ class Promoted:
     offset: int
     lost: tuple[str, ...]
     strays: dict[str, str]
+    silent: tuple[str, ...]
 
 
 class Failover:
@@ -94,6 +96,7 @@ class Failover:
         self._http = http
         self._switchover = switchover
         self._tell = tell
+        self._silent: dict[str, str] = {}
 
     def run(self, urls: Sequence[str], *, force: bool, address: str | None = None) -> Promoted:
         """Promote the best of the replicas at `urls`, and have the others follow it.
@@ -124,7 +127,7 @@ class Failover:
         promoted = self._promote(candidate, replicas, force=force)
         others = [each.member for each in replicas if each is not candidate]
         strays = self._switchover.repoint(candidate.member, others, address, promoted.epoch)
-        return Promoted(promoted.master, promoted.epoch, promoted.offset, promoted.lost, strays)
+        return replace(promoted, strays=strays)
 
     def force(self, url: str, others: Sequence[str]) -> dict[str, Any]:
         """Promote the node at `url` whatever that loses, above all epochs that are known.
@@ -187,7 +190,9 @@ class Failover:
         if not is_enough:
             lost.insert(0, _too_few(candidate, replicas, voters, quorum, needed, len(sealed)))
         self._tell(f"{candidate.member.id} is the master, epoch {epoch}")
-        return Promoted(candidate.member, epoch, int(taken["offset"]), tuple(lost), {})
+        return Promoted(
+            candidate.member, epoch, int(taken["offset"]), tuple(lost), {}, tuple(self._silent)
+        )
 
     def _replicas(self, urls: Sequence[str]) -> list[Replica]:
         """Return the replicas at `urls` that answer, each once.
@@ -201,6 +206,7 @@ class Failover:
                 facts = self._http.get(url, "/health/replication", _STATUS_SECONDS)
                 return Replica(Member(str(facts["node_id"]), url), facts)
             except CallFailed as error:
+                self._silent[url] = str(error)
                 return str(error)
 
         found: dict[str, Replica] = {}

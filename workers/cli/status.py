@@ -72,7 +72,7 @@ def status_command(
         typer.echo(json.dumps([node.shown() for node in found.nodes]))
     else:
         _wide_console().print(_shown(found, [] if check else findings))
-    if found.unknown and not check:
+    if found.unknown and output == "json" and not check:
         typer.echo(f"not known here: {found.unknown}", err=True)
     if check and findings:
         for each in findings:

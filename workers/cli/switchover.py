@@ -16,7 +16,7 @@ Source: docs/protocol.md, "Switchover".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -306,12 +306,7 @@ class Switchover:
             address: The new master's PUB socket, where it does not listen on its URL's host.
             epoch: Number of its reign.
         """
-        facts = self._status(new.url)
-        host = host_of_url(new.url)
-        body = {
-            "master_address": reachable_address(facts["replica_listen_address"], host),
-            "master_sync_address": reachable_address(facts["sync_listen_address"], host),
-        }
+        body = sockets_seen_from(new.url, self._status(new.url))
         if address is not None:
             body = {"master_address": address, "master_sync_address": following_port(address)}
         with ThreadPoolExecutor(_THREADS) as threads:
@@ -347,6 +342,25 @@ class Switchover:
         if not member.url:
             raise CallFailed(f"the URL of {member.id} is not known; set its server.advertise_url")
         return self._http.post(member.url, f"/replication/{action}", body, seconds)
+
+
+def sockets_seen_from(url: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the node at `url` is followed, as `/replication/follow` takes it.
+
+    Args:
+        facts: What it tells by `/health/replication`.
+
+    Raises:
+        CallFailed: these are no addresses.
+    """
+    host = host_of_url(url)
+    try:
+        return {
+            "master_address": reachable_address(str(facts["replica_listen_address"]), host),
+            "master_sync_address": reachable_address(str(facts["sync_listen_address"]), host),
+        }
+    except ValueError as error:
+        raise CallFailed(f"{url} says that its replication is at no address: {error}") from error
 
 
 def _named_in(members: Sequence[Member], name: str) -> Member | None:

@@ -49,6 +49,7 @@ class Replication(msgspec.Struct, frozen=True):
     replicas: list[_Row] = []
     waiting_for: list[_Awaited] | None = None
     store_note: str | None = None
+    read_only: str | None = None
 
 
 class _Persistence(msgspec.Struct, frozen=True):
@@ -146,7 +147,7 @@ def quorum_findings(told: Sequence[Replication]) -> Iterator[Finding]:
             "give all nodes the same: it changes with the master otherwise",
         )  # fmt: skip
     for each in told:
-        if each.role == "master":
+        if each.role == "master" and each.read_only != "stale_epoch":
             yield from _quorum_of_master(each)
 
 

@@ -10,7 +10,8 @@ from workers.cli.doctor.findings import Finding, fault, warning
 _REMEDIES = {
     UNREACHABLE: "look whether it runs, and what its log ends with (`synap health` on its machine)",
     "stale_epoch": (
-        "another node has taken its place: `synap follow NEW:15501 --url {url}` makes it a replica"
+        "another node has taken its place: `synap follow {new} --url {url}` makes it a replica, and "
+        "puts aside what only it holds"
     ),
     "disk_full": (
         "make room in the file system of its data_dir; writes go on by themselves within a second"
@@ -51,13 +52,19 @@ _OWN_REASONS = (
 _PASSING = ("catching_up", "syncing")
 _TWO = (
     "keep clients from the one that was not promoted last, and make that one a replica: "
-    "`synap follow NEW:15501 --url OLD`"
+    "`synap follow URL_OF_THE_OTHER --url URL_OF_THAT_ONE`"
 )
 
 
-def remedy_for(row: NodeStatus) -> str:
-    """Return what to do about a node that is not well."""
-    return _REMEDIES.get(row.state, _ANY).format(url=row.url or "URL")
+def remedy_for(row: NodeStatus, master_url: str = "") -> str:
+    """Return what to do about a node that is not well.
+
+    Args:
+        row: The node.
+        master_url: Where the one node is that takes writes; empty where there is none, or more.
+    """
+    new = master_url or "URL_OF_THE_MASTER"
+    return _REMEDIES.get(row.state, _ANY).format(url=row.url or "URL", new=new)
 
 
 def cluster_findings(found: ClusterStatus) -> list[Finding]:
@@ -73,11 +80,12 @@ def _findings(found: ClusterStatus) -> Iterator[Finding]:
         yield fault("", f"{len(writable)} nodes take writes: {names}; there must be one", _TWO)
     elif not writable:
         yield fault("", "no node that answers takes writes", _remedy_without_master(rows))
+    master_url = writable[0].url if len(writable) == 1 else ""
     for row in rows:
         name = row.node or row.url or "a node"
         if not row.is_well:
             kind = warning if row.state in _PASSING else fault
-            yield kind(name, f"is {row.state or 'unknown'}", remedy_for(row))
+            yield kind(name, f"is {row.state or 'unknown'}", remedy_for(row, master_url))
         elif (row.lag_ms or 0) > MOST_LAG_MS:
             yield fault(name, f"is {row.lag_ms} ms behind", _REMEDIES["lagging"])
     if found.unknown:
@@ -91,8 +99,8 @@ def _remedy_without_master(rows: Sequence[NodeStatus]) -> str:
     refusing = [row for row in rows if row.role != "replica" and row.state in _OWN_REASONS]
     if refusing:
         return remedy_for(refusing[0])
-    urls = " ".join(f"--url {row.url}" for row in rows if row.role == "replica" and row.url)
+    urls = " ".join(f"--url {row.url}" for row in rows if row.url)
     return (
-        "start the old master where it can be had; else the best replica is promoted by `synap "
-        f"failover {urls or '--url A --url B'}`, with every node named"
+        "start the old master where it can be had; else this promotes the best replica, where every "
+        f"node is named: `synap failover {urls or '--url A --url B'}`"
     )

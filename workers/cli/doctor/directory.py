@@ -98,7 +98,7 @@ def role_findings(data_dir: Path, identity: NodeIdentity) -> Iterator[Finding]:
     if identity.ended_by_epoch:
         yield fault(
             str(data_dir), f"was a master's, and epoch {identity.ended_by_epoch} took its place",
-            "`synap follow NEW:15501` at the node makes it a replica",
+            "`synap follow URL_OF_THE_MASTER` at the node makes it a replica",
         )  # fmt: skip
     if identity.is_recovering:
         yield fault(

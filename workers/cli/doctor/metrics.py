@@ -207,7 +207,11 @@ def metric_findings(node: str, samples: Samples, now: float) -> Iterator[Finding
         samples: Its metrics.
         now: Seconds since 1970.
     """
+    # Where another node has taken its place, its replicas are that one's.
+    is_over = bool(samples.value("synap_read_only", reason="stale_epoch"))
     for rule in _RULES:
+        if is_over and rule.alert == "SynapReplicaMissing":
+            continue
         for each in samples.of(rule.metric, **(rule.labels or {})):
             if rule.is_bad(each.value):
                 what = rule.what.format_map(_Words(each.labels, value=each.value))

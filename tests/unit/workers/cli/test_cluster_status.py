@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from workers.cli.cluster_status import NodeStatus, _lost, _merged, _Told, _with_names
+from workers.cli.cluster_status import (
+    NodeStatus,
+    _lost,
+    _masters_in,
+    _merged,
+    _Told,
+    _with_names,
+)
+from workers.cli.http_call import CallFailed
 
 MASTER = NodeStatus("m", "http://m:1", "master", "writable", 1, 9)
 
@@ -33,10 +41,27 @@ def test_masters_that_replicas_tell_count_for_want_of_another_alone() -> None:
     assert [row.node for row in _merged([told, itself])] == ["r", "old"]
 
 
+def test_master_whose_reign_is_over_says_nothing_of_replicas_that_others_have() -> None:
+    over = NodeStatus("o", "http://o:1", "master", "stale_epoch", 1, 5)
+    lost = replica("disconnected", 40_000, 7)
+    rows = _merged([_Told(over, [lost], ""), _Told(replica("in_sync"), [], "")])
+    assert next(row for row in rows if row.node == "r") == replica("in_sync")
+    rows = _merged([_Told(over, [lost], ""), _Told(MASTER, [replica("in_sync", 3)], "")])
+    assert next(row for row in rows if row.node == "r") == replica("in_sync", 3)
+
+
 @pytest.mark.parametrize("own", ["replica_silent", "diverged"])
 def test_replica_that_is_unwell_is_shown_as_itself_tells(own: str) -> None:
     assert merged(replica(own, 50_000), replica("in_sync", 3)).state == own
     assert merged(replica(own, 50_000), replica("in_sync", 3)).lag_ms == 50_000
+
+
+def test_master_that_has_left_the_cluster_and_runs_again_has_a_row() -> None:
+    gone = {"m": "http://m:1", "r": "http://r:1", "x": "http://x:1"}
+    other = NodeStatus("y", "http://x:1", "master", "writable", 1, 9)
+    told = [_Told(each, [], "") for each in (MASTER, replica("in_sync"), other)]
+    assert _masters_in(gone, told) == [MASTER]
+    assert _masters_in(gone, [CallFailed("no")] * 3) == []
 
 
 def test_silent_node_gets_the_name_that_its_address_had_before() -> None:

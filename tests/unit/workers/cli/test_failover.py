@@ -87,7 +87,9 @@ def test_best_replica_is_promoted_and_the_others_follow() -> None:
 def test_with_two_copies_of_each_write_one_replica_may_be_lost_too() -> None:
     nodes = Nodes(2, a=10, b=12, c=11)
     nodes.gone = {"b"}
-    assert fail_over(nodes).master.id == "c"
+    promoted = fail_over(nodes)
+    assert promoted.master.id == "c"
+    assert len(promoted.silent) == 1
 
 
 def test_missing_replica_that_may_hold_the_only_copy_keeps_all_as_it_was() -> None:

@@ -33,6 +33,20 @@ def test_newer_look_replaces_the_one_that_shares_an_address(tmp_path: Path) -> N
     assert members.of(["http://m:1"]) == {}
 
 
+def test_node_that_is_in_the_list_no_more_is_remembered_for_a_day(tmp_path: Path) -> None:
+    clock = Clock()
+    members = Members(tmp_path, clock)
+    members.keep(NODES)
+    members.keep({"r": "http://r:1"})
+    members.keep({"r": "http://r:1", "s": "http://s:1"})
+    assert members.left(["http://s:1"]) == {"m": "http://m:1"}
+    assert members.left(["http://x:1"]) == {}
+    members.keep(NODES)
+    assert members.left(["http://m:1"]) == {"s": "http://s:1"}
+    clock.now += DAY
+    assert members.left(["http://m:1"]) == {}
+
+
 def test_cluster_that_was_not_seen_for_long_is_forgotten(tmp_path: Path) -> None:
     clock = Clock()
     members = Members(tmp_path, clock)

@@ -58,6 +58,11 @@ def test_master_with_replicas_and_no_quorum_is_a_note() -> None:
     assert not list(quorum_findings([master(0), master(1, "in_sync")][:1]))
 
 
+def test_master_whose_reign_is_over_waits_for_nobody() -> None:
+    over = msgspec.structs.replace(master(2, "disconnected"), read_only="stale_epoch")
+    assert not list(quorum_findings([over]))
+
+
 def test_quorums_that_differ_are_named() -> None:
     replica = Replication("replica", "r")
     (told,) = quorum_findings([master(1, "in_sync"), replica])

@@ -35,7 +35,7 @@ def test_sound_cluster_has_no_findings() -> None:
         ),
         (
             [MASTER, NodeStatus("o", "http://o:1", "master", "stale_epoch")], "",
-            "o is stale_epoch", "synap follow NEW:15501 --url http://o:1",
+            "o is stale_epoch", "synap follow http://m:1 --url http://o:1",
         ),
         (
             [MASTER, NodeStatus("", "http://x:1", "", "unreachable")], "",

@@ -31,6 +31,12 @@ def test_every_alert_is_looked_at_or_needs_history() -> None:
     assert not ALERTS & ELSEWHERE
 
 
+def test_replicas_that_another_master_has_now_are_not_missed() -> None:
+    missing = 'synap_replication_replicas{status="disconnected"} 2\n'
+    assert findings(missing + 'synap_read_only{reason="stale_epoch"} 1') == []
+    assert len(findings(missing + 'synap_read_only{reason="stale_epoch"} 0')) == 1
+
+
 def test_metrics_of_a_sound_node_show_nothing() -> None:
     assert findings('synap_replication_replicas{status="in_sync"} 3\n# HELP x y\nrubbish') == []
 
