@@ -29,7 +29,7 @@ $(DOCS_STAMP): $(RUN_STAMP)
 setup: $(STAMP) ## make .venv with the pinned dependencies and the project
 
 run: ## start 1 master and 3 replicas in the foreground, data under ./data
-	@ops/check-ports.sh 15500 15501 15502 15510 15520 15530
+	@ops/check-ports.sh 15500 15501 15502 15510 15511 15512 15520 15521 15522 15530 15531 15532
 	@$(MAKE) --no-print-directory $(RUN_STAMP)
 	@$(VENV)/bin/synap cluster
 

@@ -33,8 +33,8 @@ from ops.packages import NoPackages, Package, available_packages, package_key
 from ops.processes import ServerProcess, StartFailed, free_base_port
 
 REPLICAS = 3
-# Ports of `synap cluster`, from its base port on: the master's three, then HTTP of each replica.
-CLUSTER_PORTS = (0, 1, 2, *(10 * number for number in range(1, REPLICAS + 1)))
+# Ports of `synap cluster`, from its base port on: three of each node.
+CLUSTER_PORTS = tuple(10 * number + port for number in range(REPLICAS + 1) for port in range(3))
 START_DEADLINE_SECONDS = 60
 CATCH_UP_DEADLINE_SECONDS = 60
 LAG_INTERVAL_SECONDS = 0.1

@@ -1,6 +1,6 @@
 """A whole cluster on this machine, in the foreground: one master and its replicas.
 
-Each node is a `synap serve` of its own, under the same supervisor that a node uses for its
+The nodes are `node1`, `node2`, …, for any of them may become the master. Each node is a `synap serve` of its own, under the same supervisor that a node uses for its
 processes. For trying Synap out and for tests; in production each machine runs its own node.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ _PORTS_PER_NODE = 10
 # With what its supervisor needs to end, everything is gone within ten seconds of a Ctrl-C.
 _NODE_STOP_SECONDS = 8.0
 _HEALTH_SECONDS = 0.5
+# Between two nodes that are asked for their role while all run.
+_LOOK_SECONDS = 0.5
+_MASTER = "master"
 # In the cluster's data folder, unless the configuration says how members are known.
 _SECRET_NAME = "replication.secret"
 
@@ -41,8 +45,8 @@ class ClusterPlan:
 
     Attributes:
         replicas: Number of replicas.
-        data_dir: Folder of the nodes' data directories: `master`, `replica1`, …
-        base_port: The master's HTTP; PUB and ROUTER follow it. Replica i has ten times i more.
+        data_dir: Folder of the nodes' data directories: `node1`, `node2`, …
+        base_port: The first node's HTTP; PUB and ROUTER follow it. Each further one has ten more.
         workers: Gunicorn workers of each node.
         log_level: Least severe record that the nodes write.
     """
@@ -64,7 +68,7 @@ class PlannedNode:
 
 
 def planned_nodes(plan: ClusterPlan) -> list[PlannedNode]:
-    """Return the master and then the replicas.
+    """Return the nodes; the first one is the master where nobody was promoted since.
 
     Raises:
         ConfigInvalid: The ports don't fit below 65536.
@@ -74,7 +78,8 @@ def planned_nodes(plan: ClusterPlan) -> list[PlannedNode]:
         raise ConfigInvalid(
             [f"--base-port = {plan.base_port}: ports up to {last_port} must fit into 1 to 65535"]
         )
-    return [_planned_node(plan, number) for number in range(plan.replicas + 1)]
+    names = _names(plan)
+    return [_planned_node(plan, number, names[number]) for number in range(plan.replicas + 1)]
 
 
 def run_cluster(plan: ClusterPlan, console: Console) -> int:
@@ -97,7 +102,7 @@ def run_cluster(plan: ClusterPlan, console: Console) -> int:
         environ = {**os.environ, variable: str(_own_secret(plan.data_dir.absolute()))}
     with queued_logging(config, "supervisor"):
         supervisor = Supervisor(
-            [_child_of(node, environ) for node in nodes], on_look=Announcement(nodes, console)
+            [_child_of(node, environ) for node in nodes], on_look=Announcement(nodes, console, _role_where_healthy)
         )
         code = supervisor.run()
     console.print("Stopped.")
@@ -105,24 +110,58 @@ def run_cluster(plan: ClusterPlan, console: Console) -> int:
 
 
 class Announcement:
-    """Says once where the nodes listen, when all of them are healthy; called at every look."""
+    """Says where the nodes listen, and which one is the master; called at every look.
 
-    def __init__(self, nodes: list[PlannedNode], console: Console) -> None:
+    The first words come when all of them are healthy, others whenever the master changes.
+    """
+
+    def __init__(
+        self,
+        nodes: list[PlannedNode],
+        console: Console,
+        role_of: Callable[[int], str],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            nodes: Those that run.
+            console: Where the words go.
+            role_of: Tells the role of the node at a port; empty where it is not healthy.
+            now: Monotonic clock in seconds.
+        """
         self._nodes = nodes
         self._waiting = list(nodes)
         self._roles: dict[str, str] = {}
         self._console = console
+        self._role_of = role_of
+        self._now = now
+        self._next_look = 0.0
+        self._next_node = 0
 
     def __call__(self) -> None:
         if not self._waiting:
+            self._look_for_a_change()
             return
         for node in self._waiting:
-            if role := _role_where_healthy(node.port):
+            if role := self._role_of(node.port):
                 self._roles[node.name] = role
         self._waiting = [node for node in self._waiting if node.name not in self._roles]
         if not self._waiting:
             words = _welcome(self._nodes, self._roles)
             self._console.print(words, soft_wrap=True, highlight=False)
+
+    def _look_for_a_change(self) -> None:
+        """Ask one node, now and then: the supervisor waits for the answer."""
+        if self._now() < self._next_look:
+            return
+        self._next_look = self._now() + _LOOK_SECONDS
+        node = self._nodes[self._next_node]
+        self._next_node = (self._next_node + 1) % len(self._nodes)
+        role = self._role_of(node.port) or self._roles[node.name]
+        if role != self._roles[node.name] and role == _MASTER:
+            words = f"{node.name} is the master now; write to {_url_of(node)}"
+            self._console.print(words, soft_wrap=True, highlight=False)
+        self._roles[node.name] = role
 
 
 def _role_where_healthy(port: int) -> str:
@@ -141,16 +180,16 @@ def _role_where_healthy(port: int) -> str:
 
 def _welcome(nodes: list[PlannedNode], roles: Mapping[str, str]) -> str:
     """Return where the nodes are, each by what it is now: a promotion outlives a restart."""
-    master = next((node for node in nodes if roles.get(node.name) != "replica"), nodes[0])
+    master = next((node for node in nodes if roles.get(node.name) == _MASTER), nodes[0])
     reader = next((node for node in reversed(nodes) if node is not master), master)
     lines = [
         *(_line_of(node, roles.get(node.name, "")) for node in nodes),
         "",
         "Write to the master, read from any node:",
         "",
-        f"  curl -X POST http://{HOST}:{master.port}/kv/set -H 'Content-Type: application/json' \\",
+        f"  curl -X POST {_url_of(master)}/kv/set -H 'Content-Type: application/json' \\",
         """    -d '{"key": "user:100", "value": "Alice", "ttl": 3600}'""",
-        f"  curl http://{HOST}:{reader.port}/kv/get/user:100",
+        f"  curl {_url_of(reader)}/kv/get/user:100",
         "",
         "Ctrl-C stops everything.",
     ]
@@ -158,18 +197,28 @@ def _welcome(nodes: list[PlannedNode], roles: Mapping[str, str]) -> str:
 
 
 def _line_of(node: PlannedNode, role: str) -> str:
-    what = "read-only"
-    if role != "replica":
-        what = f"replication on {node.port + 1} and {node.port + 2}"
-    is_named_otherwise = bool(role) and not node.name.startswith(role)
-    return f"{node.name:10} http://{HOST}:{node.port}   {what}" + (
-        f"   it is the {role} now" if is_named_otherwise else ""
-    )
+    return f"{node.name:10} {role:8} {_url_of(node)}"
 
 
-def _planned_node(plan: ClusterPlan, number: int) -> PlannedNode:
+def _url_of(node: PlannedNode) -> str:
+    return f"http://{HOST}:{node.port}"
+
+
+def _names(plan: ClusterPlan) -> list[str]:
+    """Return the nodes' names, which are those of their folders, too.
+
+    A cluster of before, whose nodes were named by what they began as, keeps its names: nodes know
+    each other by them.
+    """
+    numbers = range(plan.replicas + 1)
+    before = [f"replica{number}" if number else "master" for number in numbers]
+    names = [f"node{number + 1}" for number in numbers]
+    has_both = [any((plan.data_dir / name).is_dir() for name in each) for each in (before, names)]
+    return before if has_both == [True, False] else names
+
+
+def _planned_node(plan: ClusterPlan, number: int, name: str) -> PlannedNode:
     port = plan.base_port + _PORTS_PER_NODE * number
-    name = f"replica{number}" if number else "master"
     overrides: dict[str, Any] = {
         "data_dir": plan.data_dir.absolute() / name,
         "server.host": HOST,
@@ -212,9 +261,13 @@ def _child_of(node: PlannedNode, environ: Mapping[str, str]) -> ChildSpec:
 
 
 def _addresses(nodes: list[PlannedNode]) -> dict[str, str]:
-    master = nodes[0]
+    """Return what the nodes listen on: any of them may be the master, now or later."""
     return {
-        **{f"HTTP of {node.name}": f"{HOST}:{node.port}" for node in nodes},
-        "PUB of master": master.overrides["replication.replica_listen_address"],
-        "ROUTER of master": master.overrides["replication.sync_listen_address"],
+        f"{what} of {node.name}": address
+        for node in nodes
+        for what, address in (
+            ("HTTP", f"{HOST}:{node.port}"),
+            ("PUB", node.overrides["replication.replica_listen_address"]),
+            ("ROUTER", node.overrides["replication.sync_listen_address"]),
+        )
     }

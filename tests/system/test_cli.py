@@ -124,7 +124,7 @@ def test_cluster_with_a_port_in_use_starts_nothing(tmp_path: Path) -> None:
             "cluster", "--base-port", str(base_port), "--data-dir", str(tmp_path / "data")
         )
     assert ended.returncode == 3
-    assert f"{HOST}:{base_port + 10} (HTTP of replica1) can't be listened on" in ended.stderr
+    assert f"{HOST}:{base_port + 10} (HTTP of node2) can't be listened on" in ended.stderr
     assert "choose another --base-port" in ended.stderr
     assert not (tmp_path / "data").exists()
 

@@ -87,14 +87,21 @@ def cluster_command(
     replicas: Annotated[int, typer.Option(min=0, max=50, help="Number of replicas.")] = 3,
     data_dir: Annotated[Path, typer.Option(help="Folder for the nodes' data.")] = Path("data"),
     base_port: Annotated[
-        int, typer.Option(help="The master's HTTP port; replica i has ten times i more.")
+        int,
+        typer.Option(
+            help="HTTP port of node1, its replication at the two behind it; each other has ten more."
+        ),
     ] = 15500,
     workers: Annotated[
         int | None, typer.Option(min=1, help="HTTP workers of each node; else by the CPUs.")
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug to critical.")] = "warning",
 ) -> None:
-    """Run a master and its replicas on this machine, in the foreground."""
+    """Run a master and its replicas on this machine, in the foreground.
+
+    The nodes are node1, node2, …, each with its data in a folder of that name below --data-dir. In
+    a new folder node1 is the master; what `synap switchover` and `synap failover` change, stays.
+    """
     workers = workers or max(1, usable_cpus() // (replicas + 1))
     plan = ClusterPlan(replicas, data_dir, base_port, workers, log_level)
     raise typer.Exit(run_cluster(plan, Console()))
