@@ -136,13 +136,20 @@ def has_room(directory: Path, count: int) -> bool:
     return True
 
 
+def bytes_left(*folders: Path) -> str:
+    """Return how much room the folder has that has least, in words; empty where none tells."""
+    found: list[tuple[int, Path]] = []
+    for folder in folders:
+        with suppress(OSError):
+            found.append((shutil.disk_usage(folder).free, folder))
+    return "{} bytes are left for {}".format(*min(found)) if found else ""
+
+
 def no_room(folder: Path) -> DiskFull:
     """Return the error of a write that found no room, with what there is, and what may go."""
-    left = ""
-    with suppress(OSError):
-        left = f": {shutil.disk_usage(folder).free} bytes are left for {folder}"
+    left = bytes_left(folder)
     return DiskFull(
-        f"The disk is full{left}; reads go on, and writes do when there is room. What is in "
+        f"The disk is full{f': {left}' if left else ''}; reads go on, and writes do when there is room. What is in "
         "foreign/ and diverged/ of the data directory may go, and what others keep on the disk"
     )
 

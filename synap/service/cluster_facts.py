@@ -11,7 +11,8 @@ import time
 import msgspec
 
 from synap import __version__
-from synap.errors import Recovering
+from synap.disk import bytes_left
+from synap.errors import DiskFull, Recovering
 from synap.place import Reigns
 from synap.replication.rules.lag import lag_entries
 from synap.replication.rules.progress import LinkState
@@ -123,12 +124,14 @@ def _own_note(node: LocalNode, put_aside: int) -> str | None:
     if node.view.read_only == Recovering.reason:
         awaited = ", ".join(each.id for each in node.details.awaited)
         notes.append(f"waits for {awaited or 'its replicas'}")
+    if node.view.read_only == DiskFull.reason:
+        notes.append(bytes_left(node.paths.wal_dir, node.paths.store_dir))
     damage = store_note(node.details.store_health)
     if damage:
         notes.append(damage)
     if put_aside:
         notes.append(f"has put {put_aside} entries aside that its master's log lacked")
-    return "; ".join(notes) or None
+    return "; ".join(filter(None, notes)) or None
 
 
 def _master_state(view: BoardView) -> str:
