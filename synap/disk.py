@@ -149,8 +149,9 @@ def no_room(folder: Path) -> DiskFull:
     """Return the error of a write that found no room, with what there is, and what may go."""
     left = bytes_left(folder)
     return DiskFull(
-        f"The disk is full{f': {left}' if left else ''}; reads go on, and writes do when there is room. What is in "
-        "foreign/ and diverged/ of the data directory may go, and what others keep on the disk"
+        f"The disk is full{': ' if left else ''}{left}; reads go on, and writes do when there is "
+        "room. What is in foreign/ and diverged/ of the data directory may go, and what others "
+        "keep on the disk"
     )
 
 

@@ -1,7 +1,8 @@
 """A whole cluster on this machine, in the foreground: one master and its replicas.
 
-The nodes are `node1`, `node2`, …, for any of them may become the master. Each node is a `synap serve` of its own, under the same supervisor that a node uses for its
-processes. For trying Synap out and for tests; in production each machine runs its own node.
+The nodes are `node1`, `node2`, …, for any of them may become the master. Each is a `synap serve` of
+its own, under the same supervisor that a node uses for its processes. For trying Synap out and for
+tests; in production each machine runs its own node.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def run_cluster(plan: ClusterPlan, console: Console) -> int:
         environ = {**os.environ, variable: str(_own_secret(plan.data_dir.absolute()))}
     with queued_logging(config, "supervisor"):
         supervisor = Supervisor(
-            [_child_of(node, environ) for node in nodes], on_look=Announcement(nodes, console, _role_where_healthy)
+            [_child_of(node, environ) for node in nodes],
+            on_look=Announcement(nodes, console, _role_where_healthy),
         )
         code = supervisor.run()
     console.print("Stopped.")

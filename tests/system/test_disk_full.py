@@ -53,7 +53,7 @@ def read_only(node: Node) -> str:
     return str(node.request("GET", "/health").json().get("read_only", ""))
 
 
-def note(node: Node) -> str:
+def row_note(node: Node) -> str:
     """Return what the node's row of `synap status` says below the table."""
     return str(node.request("GET", "/cluster").json()["members"][0]["note"])
 
@@ -96,7 +96,7 @@ def test_full_disk_under_load_refuses_writes_and_loses_nothing(node: Node, disk:
 
 def test_refusal_ends_by_itself_when_there_is_room(node: Node, disk: Path) -> None:
     ballast = fill_until_refused(node, disk)
-    assert f" bytes are left for {node.data_dir}/" in note(node)
+    assert f" bytes are left for {node.data_dir}/" in row_note(node)
     ballast.unlink()
     freed = time.monotonic()
     eventually(lambda: not read_only(node), GOES_ON_SECONDS)

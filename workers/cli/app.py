@@ -89,7 +89,7 @@ def cluster_command(
     base_port: Annotated[
         int,
         typer.Option(
-            help="HTTP port of node1, its replication at the two behind it; each other has ten more."
+            help="HTTP of node1, its replication at the two behind it; each other has ten more."
         ),
     ] = 15500,
     workers: Annotated[

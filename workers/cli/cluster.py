@@ -164,8 +164,9 @@ def follow_command(
 ) -> None:
     """Make the node at URL a replica of MASTER; its data stays until it has joined.
 
-    A MASTER with http:// or https:// before it is asked where its replication listens. Nothing is changed where no master is heard at MASTER, unless --force is given. Waits until the
-    link stands; exit code 1 where it does not within the time, with the reason.
+    A MASTER with http:// or https:// before it is asked where its replication listens. Nothing is
+    changed where no master is heard there, unless --force is given. Waits until the link stands;
+    exit code 1 where it does not within the time, with the reason.
     """
     body: dict[str, Any] = {"force": force, **_sockets_of(master)}
     if sync_address is not None:

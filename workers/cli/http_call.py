@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from synap.config.variables import CLIENT_CERTIFICATE_VARIABLE, SECRET_FILE_SUFFIX
 from synap.login_environment import API_KEY, HINT, PASSWORD, USER, login_headers
 from synap.tls import client_context
+from workers.cli.silence import distrust_in, sentence
 from workers.printable import printable
 
 # A node answers when the work is done, which takes minutes where the store is large.
@@ -47,6 +48,10 @@ T = TypeVar("T")
 
 class CallFailed(OSError):
     """The node could not be reached, or refused; the message says which and why."""
+
+
+class NodeDistrusted(CallFailed):
+    """The node was not asked, for its certificate is refused."""
 
 
 class CallRefused(CallFailed):
@@ -209,9 +214,7 @@ def stream(
         words = str(error) or type(error).__name__
         raise CallFailed(printable(f"{request.full_url} gave no whole answer: {words}")) from error
     except urllib.error.URLError as error:
-        raise CallFailed(
-            printable(f"{request.full_url} does not answer: {_reason_of(error)}")
-        ) from error
+        raise _no_answer(request, error) from error
 
 
 def get(
@@ -288,8 +291,13 @@ def _exchange(
     except urllib.error.HTTPError as error:
         raise _refusal(request, error) from error
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
-        why = f"not within {timeout_seconds:g} s" if watch.is_over else _reason_of(error)
-        raise CallFailed(printable(f"{request.full_url} does not answer: {why}")) from error
+        over = TimeoutError(f"not within {timeout_seconds:g} s")
+        raise _no_answer(request, over if watch.is_over else error) from error
+
+
+def _no_answer(request: urllib.request.Request, error: Exception) -> CallFailed:
+    kind = CallFailed if distrust_in(error) is None else NodeDistrusted
+    return kind(printable(sentence(request.full_url, error)))
 
 
 def _reply_in(answer: http.client.HTTPResponse) -> Reply:
@@ -307,14 +315,6 @@ def _reply_in(answer: http.client.HTTPResponse) -> Reply:
         # A read of so many bytes at most takes the connection's end for the answer's.
         raise ValueError("it was cut before its end")
     return Reply(body, (answer.headers.get("ETag") or "").strip('"'))
-
-
-def _reason_of(error: Exception) -> str:
-    """Return what went wrong, without the words that urllib and errno put around it."""
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.strerror:
-        return cause.strerror
-    return str(cause)
 
 
 class _Watch:

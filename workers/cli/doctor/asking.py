@@ -17,7 +17,7 @@ from synap.tls import expiry_in
 from workers.cli import http_call
 from workers.cli.doctor.findings import Finding, fault, note, warning
 from workers.cli.doctor.metrics import Samples, expiry_findings, metric_findings
-from workers.cli.http_call import CallFailed, CallRefused
+from workers.cli.http_call import CallFailed, CallRefused, NodeDistrusted
 
 _ANSWER_SECONDS = 5.0
 _THREADS = 16
@@ -179,6 +179,8 @@ def _ask(url: str) -> Seen:
             look(seen)
     except CallRefused as error:
         seen.findings.append(_refused(seen, error))
+    except NodeDistrusted as error:
+        seen.findings.append(fault(seen.node, "was not looked at", str(error)))
     except CallFailed as error:
         seen.findings.append(fault(seen.node, "does not answer", _words_for_silence(error)))
     return seen
@@ -280,6 +282,10 @@ def _told(url: str, path: str, kind: type[Told]) -> Told:
 def _look_at_metrics(seen: Seen) -> None:
     with http_call.stream(seen.url, "/metrics", _ANSWER_SECONDS) as answer:
         text = answer.read(_MOST_METRICS_BYTES).decode(errors="replace")
-    for each in metric_findings(seen.node, Samples(text), time.time()):
+    found = list(metric_findings(seen.node, Samples(text), time.time()))
+    # What was seen of its certificate from outside, once.
+    said = {each.what for each in found}
+    seen.findings = [each for each in seen.findings if each.what not in said]
+    for each in found:
         remedy = each.remedy.replace("--url URL", f"--url {seen.url}")
         seen.findings.append(replace(each, remedy=remedy))

@@ -10,8 +10,8 @@ from workers.cli.doctor.findings import Finding, fault, warning
 _REMEDIES = {
     UNREACHABLE: "look whether it runs, and what its log ends with (`synap health` on its machine)",
     "stale_epoch": (
-        "another node has taken its place: `synap follow {new} --url {url}` makes it a replica, and "
-        "puts aside what only it holds"
+        "another node has taken its place: `synap follow {new} --url {url}` makes it a replica; "
+        "what only it holds is put aside"
     ),
     "disk_full": (
         "make room in the file system of its data_dir; writes go on by themselves within a second"
@@ -101,6 +101,6 @@ def _remedy_without_master(rows: Sequence[NodeStatus]) -> str:
         return remedy_for(refusing[0])
     urls = " ".join(f"--url {row.url}" for row in rows if row.url)
     return (
-        "start the old master where it can be had; else this promotes the best replica, where every "
-        f"node is named: `synap failover {urls or '--url A --url B'}`"
+        "start the old master where it can be had; else this promotes the best replica, with every "
+        f"node named: `synap failover {urls or '--url A --url B'}`"
     )
