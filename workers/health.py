@@ -81,7 +81,7 @@ def check(url: str, own: Path | None = None) -> tuple[bool, str]:
         told += f", takes no writes: {refuses}" if refuses else ""
         words = f"{facts.get('role', 'node')} at {url}: {told}"
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-        why = str(isinstance(error, OSError) and error.strerror or error)
+        why = str((isinstance(error, OSError) and error.strerror) or error)
         return False, printable(f"{url} does not answer: {why}")
     except (AttributeError, TypeError):
         return False, printable(f"{url} does not answer as a Synap node does")
