@@ -133,9 +133,7 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
         CallFailed: none of them answers.
     """
     members = Members(state_folder())
-    gone = {} if has_credentials() else members.left(urls)
-    answers = _ask_all([*urls, *gone.values()])
-    answers, returned = answers[: len(urls)], _masters_in(gone, answers[len(urls) :])
+    answers = _ask_all(urls)
     told = [answer for answer in answers if isinstance(answer, _Told)]
     failed = {
         url: answer
@@ -149,7 +147,9 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     found = _merged(told)
     if not has_credentials():
         found, told = _found_by_asking(found, told, failed)
-    found += [row for row in returned if row.node not in {each.node for each in found}]
+        if _is_whole(told):
+            known = {row.node for row in found}
+            found += _masters_beside(members.left(urls) | members.of(urls), known)
     silent = [NodeStatus("", url, "", UNREACHABLE) for url in failed]
     found, silent = _with_names(before, found, silent)
     if _is_whole(told):
@@ -160,13 +160,14 @@ def cluster_status(urls: Sequence[str]) -> ClusterStatus:
     return ClusterStatus(rows, unknown or told[0].unknown)
 
 
-def _masters_in(gone: Mapping[str, str], answers: Sequence[_Told | CallFailed]) -> list[NodeStatus]:
-    """Return the nodes that have left the cluster and run as masters, beside the one it has now."""
-    return [
-        answer.own
-        for name, answer in zip(gone, answers, strict=True)
-        if isinstance(answer, _Told) and answer.own.node == name and answer.own.role == _MASTER
-    ]
+def _masters_beside(before: Mapping[str, str], known: Collection[str]) -> list[NodeStatus]:
+    """Return the masters that run and that nobody tells of; they were in this cluster before.
+
+    Args:
+        before: Where each node was, by its name.
+        known: Names of the nodes that are found.
+    """
+    return [told.own for told in _told_by(before, known) if told.own.role == _MASTER]
 
 
 def _in_order(rows: list[NodeStatus]) -> list[NodeStatus]:

@@ -130,7 +130,7 @@ _RULES = (
     ),
     _Rule(
         "SynapClockSkew", "synap_replication_clock_skew_seconds", lambda value: abs(value) >= 1,
-        Level.WARNING, "finds its master's clock {value:+.1f} s ahead of its own",
+        Level.WARNING, "has a clock that is not its master's, which is {value:+.1f} s from it",
         "look whether NTP runs on both machines",
     ),
     _Rule(
@@ -147,7 +147,7 @@ _RULES = (
     ),
     _Rule(
         "SynapHandshakesFailed", "synap_replication_handshakes_failed_total", _is_on, Level.NOTE,
-        "has seen {value:.0f} connections of replication fail since its machine was started",
+        "has seen connections of replication fail, {value:.0f} since its machine was started",
         "its log names the reason: another secret or key, none, a stranger, or a node that hung",
     ),
     _Rule(

@@ -7,7 +7,7 @@ import pytest
 from workers.cli.cluster_status import (
     NodeStatus,
     _lost,
-    _masters_in,
+    _masters_beside,
     _merged,
     _Told,
     _with_names,
@@ -56,12 +56,20 @@ def test_replica_that_is_unwell_is_shown_as_itself_tells(own: str) -> None:
     assert merged(replica(own, 50_000), replica("in_sync", 3)).lag_ms == 50_000
 
 
-def test_master_that_has_left_the_cluster_and_runs_again_has_a_row() -> None:
-    gone = {"m": "http://m:1", "r": "http://r:1", "x": "http://x:1"}
-    other = NodeStatus("y", "http://x:1", "master", "writable", 1, 9)
-    told = [_Told(each, [], "") for each in (MASTER, replica("in_sync"), other)]
-    assert _masters_in(gone, told) == [MASTER]
-    assert _masters_in(gone, [CallFailed("no")] * 3) == []
+def test_master_that_has_left_the_cluster_and_runs_again_has_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = {
+        "http://m:1": _Told(MASTER, [replica("disconnected")], ""),
+        "http://r:1": _Told(replica("in_sync"), [], ""),
+        "http://x:1": _Told(NodeStatus("y", "http://x:1", "master", "writable", 1, 9), [], ""),
+    }
+    monkeypatch.setattr(
+        "workers.cli.cluster_status._ask", lambda url: runs.get(url) or CallFailed("no answer")
+    )
+    before = {"m": "http://m:1", "r": "http://r:1", "x": "http://x:1", "gone": "http://gone:1"}
+    assert _masters_beside(before, ["other"]) == [MASTER]
+    assert _masters_beside(before, ["m"]) == []
 
 
 def test_silent_node_gets_the_name_that_its_address_had_before() -> None:

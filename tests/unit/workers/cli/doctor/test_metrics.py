@@ -49,7 +49,7 @@ def test_metrics_of_a_sound_node_show_nothing() -> None:
         ("synap_failover_paused 1", Level.WARNING, "maintenance"),
         ("synap_replication_entries_put_aside_total 7", Level.WARNING, "put 7 entries aside"),
         ("synap_clock_held_seconds -3.5", Level.FAULT, "jump by -3.5 s"),
-        ("synap_replication_clock_skew_seconds -2", Level.WARNING, "-2.0 s ahead"),
+        ("synap_replication_clock_skew_seconds -2", Level.WARNING, "which is -2.0 s from it"),
         ('synap_replication_replicas{status="diverged"} 1', Level.FAULT, "another history"),
         ('synap_replication_replicas{status="disconnected"} 2', Level.WARNING, "2 of its"),
         ("synap_replication_open 1", Level.WARNING, "whoever reaches"),
