@@ -18,7 +18,8 @@ from tests.pages import page
 from tests.support import HOST, Node
 
 # What asks for a second node, or would end this one's role; tests/system/test_roles.py has them.
-ELSEWHERE = ("/replication/", "SYNAP=http")
+ROLES = ("promote", "seal", "follow", "pause", "resume", "accept")
+ELSEWHERE = ("SYNAP=http", *(f"/replication/{role}" for role in ROLES))
 # A stream ends by curl's own deadline.
 TIMED_OUT = 28
 QUIET = 'curl() { command curl -sS "$@"; }\n'

@@ -138,6 +138,7 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "POST /verify": (None, {}, (("admin", "node:verify"),)),
     # Bodies that whoever is let in is refused for, so that the roles of the nodes stay.
     "POST /replication/promote": ({"force": "?"}, {}, (("admin", "node:promote"),)),
+    "GET /replication/history": (None, {}, (("admin", "node:history"),)),
     "POST /replication/seal": ({"epoch": 0, "candidate": "r"}, {}, (("admin", "node:seal"),)),
     "POST /replication/follow": ({}, {}, (("admin", "node:follow"),)),
     "POST /replication/pause": ({"seconds": -1}, {}, (("admin", "node:pause"),)),

@@ -1,4 +1,4 @@
-"""`POST /replication/…`: the node's role, and what an operator decides about a replica.
+"""`/replication/…`: the node's role and past, and what an operator decides about a replica.
 
 `promote` and `follow`: the log's owner decides and is replaced by the owner of the new role; the
 answer comes when that one is master. `pause`, `resume` and `step-down` are what a switchover
@@ -16,7 +16,7 @@ import orjson
 from falcon.asgi import Response
 
 from synap.addresses import following_port, split_address
-from synap.errors import AgentRuns
+from synap.errors import AgentRuns, DataDirLost
 from synap.http.api import bodies
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
@@ -39,6 +39,7 @@ from synap.ipc.admin_messages import (
     SealKept,
     StepDown,
 )
+from synap.node.past import read_past
 from synap.request_errors import FieldInvalid
 from synap.service.local_node import LocalNode
 from synap.service.node_api import NodeApi
@@ -128,6 +129,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi) -> None:
     app.add_route("/replication/promote", roles, suffix="promote")
     app.add_route("/replication/follow", roles, suffix="follow")
     app.add_route("/replication/seal", Sealing(node, api))
+    app.add_route("/replication/history", History(node, api))
     writes = Writes(node, api)
     app.add_route("/replication/pause", writes, suffix="pause")
     app.add_route("/replication/resume", writes, suffix="resume")
@@ -178,6 +180,17 @@ class ReplicationEndpoints(Resource):
                 return True
             await asyncio.sleep(_LOOK_SECONDS)
         return False
+
+
+class History(Resource):
+    """The reigns of the node's log."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        try:
+            past = await asyncio.to_thread(read_past, self._node.paths)
+        except OSError as error:
+            raise DataDirLost from error
+        resp.data = orjson.dumps({"reigns": msgspec.to_builtins(past)})
 
 
 class Writes(Resource):

@@ -362,6 +362,18 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "PauseState": made_of(success=TRUE, offset=NATURAL, epoch=NATURAL, seconds=NUMBER),
     "ClockJump": made_of(success=TRUE, seconds=NUMBER),
+    "Reigns": made_of(
+        reigns=list_of(
+            made_of(
+                epoch=NATURAL,
+                first_offset=NATURAL,
+                entries=_OR_INTEGER,
+                began_ms=_OR_INTEGER,
+                cause=TEXT,
+                history=TEXT,
+            )
+        )
+    ),
     "Forgotten": made_of(success=TRUE, replica=TEXT),
     "Acceptance": made_of(success=TRUE, directory=TEXT),
     "User": with_optional(_USER, permissions=list_of(ref("Permission"))),

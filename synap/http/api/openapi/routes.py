@@ -174,6 +174,10 @@ ROUTES: dict[str, tuple[Route, ...]] = {
             "/replication/promote", "Make the node a master", "RoleTaken", kind="node",
             body=replication.PromoteBody, is_body_optional=True, statuses=(409, 503),
         ),
+        get(
+            "/replication/history", "See the reigns of the node's log", "Reigns", kind="node",
+            statuses=(503,),
+        ),
         post(
             "/replication/seal", "Have the node promise an epoch to a candidate", "Sealed",
             kind="node", body=replication.SealBody, statuses=(409, 503),

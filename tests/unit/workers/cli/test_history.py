@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from synap.node.past import past_of
 from synap.position import UNASKED, Reign
 from synap.wal.segment import SegmentHeader
-from workers.cli.history import _line, past_of
+from workers.cli.history import _line
 
 FIRST, CRASH, LAST = bytes([1]) * 16, UNASKED + bytes([2]) * 12, bytes([3]) * 16
 LINEAGE = (Reign(1, FIRST, 1), Reign(2, CRASH, 8), Reign(4, LAST, 8))
