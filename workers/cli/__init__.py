@@ -24,5 +24,6 @@ slots            which cluster has which keys
 slot_move        moving a slot between clusters
 watch            the changes of keys as they happen
 http_call        calling a running node
+silence          why it gave no answer
 owner_call       calling the log's owner of a node on this machine
 """
