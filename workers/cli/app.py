@@ -99,8 +99,9 @@ def cluster_command(
 ) -> None:
     """Run a master and its replicas on this machine, in the foreground.
 
-    The nodes are node1, node2, …, each with its data in a folder of that name below --data-dir. In
-    a new folder node1 is the master; what `synap switchover` and `synap failover` change, stays.
+    The nodes are node1, node2 and so on, each with its data in a folder of that name below
+    --data-dir. In a new folder node1 is the master; what `synap switchover` and `synap failover`
+    change, stays.
     """
     workers = workers or max(1, usable_cpus() // (replicas + 1))
     plan = ClusterPlan(replicas, data_dir, base_port, workers, log_level)
