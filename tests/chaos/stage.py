@@ -23,7 +23,7 @@ class Stage:
     def lose_node(self) -> None:
         self.master.kill()
         self.master.start()
-        self._await_level()
+        self.await_level()
 
     def switch_over(self) -> None:
         name = str(self.replica.settings["server.node_id"])
@@ -32,21 +32,24 @@ class Stage:
         url = f"http://{HOST}:{self.replica.port}"
         done = synap("switchover", "--to", name, "--url", url)
         assert done.returncode == 0, done.stderr
-        self._swap()
+        self.swap()
 
     def lose_master(self) -> None:
         self.master.kill()
         await_silence(self.replica)
         promote(self.replica, force=True)
-        self._swap()
+        self.swap()
         self.replica.start()
         follow(self.replica, self.master, force=True)
-        self._await_level()
+        self.await_level()
 
-    def _swap(self) -> None:
+    def swap(self) -> None:
+        """Have the replica be the master."""
         self.master, self.replica = self.replica, self.master
 
-    def _await_level(self) -> None:
+    def await_level(self) -> None:
+        """Wait until the replica has all of its master's log."""
+
         def is_following() -> bool:
             with suppress(OSError, http.client.HTTPException, KeyError):
                 return self.replica.is_healthy() and "in_sync" in str(

@@ -158,8 +158,8 @@ class BalancedStage(Stage):
         self._balancer.kill()
         self._balancer.start()
 
-    def _swap(self) -> None:
-        super()._swap()
+    def swap(self) -> None:
+        super().swap()
         self._balancer.lead_to(self.master)
 
 

@@ -1,4 +1,8 @@
-"""A mirror kept by the change feed is the node's store, whatever is killed meanwhile."""
+"""A mirror kept by the change feed is the node's store, whatever is killed meanwhile.
+
+Short: kills of one node's processes, a switchover, a promotion that loses something. Long: many
+rounds of any of these, with a comparison at both nodes after each.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,13 @@ from tests.chaos.stage import Stage
 from tests.conftest import StartNode
 from tests.mirror import Mirror
 from tests.support import Cluster, Node, children_of, eventually
-from tests.system.test_roles import HEARTBEAT, await_silence, promote
+from tests.system.test_roles import HEARTBEAT, await_silence, follow, promote
 
 pytestmark = pytest.mark.timeout(120 + 20 * ROUNDS)
 # Each kill is followed by a second of writes or so.
 KILLS = ROUNDS if IS_LONG else 3
 SWITCHOVERS = max(1, ROUNDS // 4) if IS_LONG else 1
+FAULTS = max(4, ROUNDS // 4)
 SETTINGS = {"server__workers": 2, "persistence__wal__max_size_mb": 16}
 
 
@@ -160,3 +165,48 @@ def lose_some(replica: Node, master: Node, mirror: Mirror) -> None:
     promote(replica)
     for number in range(9):
         replica.request("POST", "/kv/set", {"key": f"kept:{number}", "value": "2"})
+
+
+def lose_the_last(stage: Stage, mirror: Mirror) -> None:
+    """Promote a replica that lacks something, and have the old master follow it."""
+    lose_some(stage.replica, stage.master, mirror)
+    mirror.await_level(stage.replica)
+    stage.swap()
+    stage.replica.start()
+    follow(stage.replica, stage.master, force=True)
+    stage.await_level()
+
+
+def run_round(stage: Stage, mirror: Mirror, fault: str, seed: int) -> None:
+    """Write beside a fault, and compare at both nodes."""
+    with Load(stage.master, seed) as load:
+        load.await_more()
+        match fault:
+            case "writer":
+                stage.lose_writer()
+            case "node":
+                stage.lose_node()
+            case "switchover":
+                switch_over(stage, load)
+        load.await_more()
+    end_expiry(stage.master)
+    if fault == "loss":
+        lose_the_last(stage, mirror)
+    for node in random.Random(seed).sample((stage.master, stage.replica), 2):
+        mirror.target = node
+        mirror.cut()
+        mirror.await_level(node)
+
+
+@pytest.mark.skipif(not IS_LONG, reason="`make chaos` goes through all faults many times")
+def test_mirror_is_the_store_after_each_of_many_faults(tmp_path: Path) -> None:
+    faults = [("writer", "node", "switchover", "loss")[number % 4] for number in range(FAULTS)]
+    random.Random(3).shuffle(faults)
+    with Cluster(tmp_path, 1, **HEARTBEAT) as cluster:
+        stage = Stage(cluster)
+        with Mirror(stage.master) as mirror:
+            for number, fault in enumerate(faults):
+                run_round(stage, mirror, fault, number)
+                print(number, fault, mirror.digest()[0], "keys", mirror.connections, "connections")
+            assert mirror.resets == ["diverged"] * faults.count("loss")
+            assert mirror.faults == []

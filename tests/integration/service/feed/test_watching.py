@@ -20,6 +20,7 @@ import pytest
 from synap.auth.permissions import TRUSTED
 from synap.commands.key_spans import ALL_KEYS
 from synap.errors import FeedCompacted, FeedDiverged, ReadOnlyReplica, WatchersFull
+from synap.frame import SET, Entry, encode_frame
 from synap.http.api.feed_stream import FeedStream
 from synap.place import Place, Reigns, parse_place
 from synap.request_errors import ShareTaken
@@ -216,6 +217,25 @@ async def test_position_of_before_a_restart_of_the_feed_goes_on(
         assert seen == places
         # What does not fit into a part is read again, and is little.
         assert len(places) <= sum(sizes) < 2 * len(places)
+
+
+@on_loop
+async def test_frame_that_is_logged_and_not_applied_is_told_nobody(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    written = Written(tmp_path)
+    async with written.feed():
+        watch, wal = written.join(), written.data_dir.wal
+        first = written.write("a")
+        before = wal.position
+        # As where the store has no room for it, and the log takes it back.
+        frame = encode_frame([Entry(SET, b"lost", b"v")], previous=before, epoch=1, time_ms=1)
+        wal.append([frame], is_own=True)
+        assert [event["position"] for event in await told(watch)] == [first]
+        assert await told(watch, 0.05) == []
+        wal.retract(before)
+        second = written.write("b")
+        assert [event["position"] for event in await told(watch)] == [second]
 
 
 @on_loop
