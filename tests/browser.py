@@ -21,12 +21,12 @@ _GRAVE = ("serious", "critical")
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run a browser."""
-    assert CHROMIUM is not None, "these tests need Debian's chromium; .ci/run installs it"
+def chromium(program: str | None = CHROMIUM) -> Iterator[Browser]:
+    """Run a browser: Debian's, or a program that starts that."""
+    assert program is not None, "these tests need Debian's chromium; .ci/run installs it"
     with sync_playwright() as playwright:
         expect.set_options(timeout=_DEADLINE_MS)
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=program, args=_FLAGS)
         try:
             yield browser
         finally:

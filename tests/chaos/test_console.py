@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from synap_client import Client
 
 from tests.agents import Guarded
-from tests.browser import Watched, chromium
+from tests.browser import CHROMIUM, Watched, chromium
 from tests.chaos.length import IS_LONG
 from tests.conftest import StartNode
 from tests.disks import small_disk
@@ -25,6 +25,8 @@ STEP = 10_000
 PAINT_MS = 1000
 TURNS = 5
 TURN_SECONDS = 4.0
+# After the first of the looks that a page takes each second and every 5 s.
+SETTLED_MS = 1500
 
 pytestmark = [
     pytest.mark.skipif(not IS_LONG, reason="takes minutes; `make chaos` runs it"),
@@ -143,10 +145,18 @@ def p99_ms(node: Node, seconds: float) -> float:
     return sorted(times)[int(len(times) * 0.99)] * 1000
 
 
-def test_reads_are_as_quick_while_the_console_is_open(
-    start_node: StartNode, watched: Watched
-) -> None:
-    node, page = start_node(), watched.page
+@pytest.fixture
+def distant(tmp_path: Path) -> Iterator[Page]:
+    """A page in a browser that takes no time from the node, as one on another machine."""
+    program = tmp_path / "chromium"
+    program.write_text(f'#!/bin/sh\nexec nice -n 19 {CHROMIUM} "$@"\n')
+    program.chmod(0o755)
+    with chromium(str(program)) as browser:
+        yield browser.new_page()
+
+
+def test_reads_are_as_quick_while_the_console_is_open(start_node: StartNode, distant: Page) -> None:
+    node, page = start_node(), distant
     node.request("POST", "/kv/set", {"key": "user:0000001:name", "value": "1"})
     open_ms, closed_ms = [], []
     for _ in range(TURNS):
@@ -154,6 +164,7 @@ def test_reads_are_as_quick_while_the_console_is_open(
         closed_ms.append(p99_ms(node, TURN_SECONDS))
         page.goto(f"http://{HOST}:{node.port}/console")
         expect(page.get_by_role("article")).to_be_visible()
+        page.wait_for_timeout(SETTLED_MS)
         open_ms.append(p99_ms(node, TURN_SECONDS))
     print(f"p99 of GET with the console open {shown(open_ms)}, closed {shown(closed_ms)} ms")
     assert median(open_ms) < 1.5 * median(closed_ms)
