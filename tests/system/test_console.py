@@ -276,19 +276,37 @@ def test_lies_of_a_node_are_shown_as_text_and_end_no_page(page: Page) -> None:
     members: Any = [of_master, {**named, "role": "replica"}, {"role": "replica"}]
     told: dict[str, Any] = {"node_id": "master", "role": "master", "members": members}
     liar = Watched(page.context.new_page())
-    liar.page.route("**/settings.json", lambda route: route.fulfill(json={"login": False}))
-    liar.page.route("**/replication", lambda route: route.fulfill(json={"node_id": "master"}))
-    liar.page.route("**/cluster", lambda route: route.fulfill(json=told))
+    replica = {"id": long, "status": "in_sync", "offset": long}
+    answers = {
+        "**/settings.json": {"login": False, "write": True},
+        "**/replication": {"node_id": "m", "role": "master", "replicas": [replica]},
+        "**/cluster": told,
+    }
+    for path, answer in answers.items():
+        liar.page.route(path, lambda route, _, answer=answer: route.fulfill(json=answer))
     liar.page.goto(f"{page.url.partition('#')[0]}#cluster")
     expect(liar.page.get_by_role("article")).to_have_count(3)
     assert len(liar.page.locator("main").inner_text()) < 10_000
-    assert liar.page.evaluate("document.documentElement.scrollWidth") == 1200
     told["members"] = 7
     expect(liar.page.get_by_role("alert")).to_contain_text("this page can't show")
-    show(liar.page, "charts")
+    show(liar.page, "operations")
+    expect(liar.page.get_by_label("Command")).to_contain_text("synap switchover")
+    assert liar.page.evaluate("document.documentElement.scrollWidth") == 1200
     assert liar.dialogs == []
     assert liar.page.locator("main img, main a[href^=javascript]").count() == 0
     liar.page.close()
+
+
+def test_room_of_keys_whose_node_is_away_says_so_and_asks_again(page: Page, root: As) -> None:
+    put(root, "some", "value")
+    show(page, "cluster")
+    page.route("**/kv/scan?*", lambda route: route.abort())
+    show(page, "keys")
+    expect(page.get_by_role("alert")).to_contain_text("The node does not answer")
+    expect(page.locator("main .empty, main .rows")).to_have_count(0)
+    page.unroute("**/kv/scan?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("main .rows")).to_be_visible()
 
 
 def test_loss_of_a_change_of_role_is_the_nodes_own_list(

@@ -63,9 +63,8 @@ function Whole({ children }) {
   const [error, again] = useErrorBoundary();
   if (!error) return children;
   const failure = { message: "The node answered something that this page can't show.", facts: {}, reason: "", status: 0 };
-  return html`<${Trouble} failure=${failure}>
+  return html`<${Trouble} failure=${failure} again=${again}>
     <p class="soft">The node and this page may be of different versions: load the page anew. (${cut(String(error), 200)})</p>
-    <button onClick=${again}>Try again</button>
   </${Trouble}>`;
 }
 
@@ -92,7 +91,7 @@ function App() {
     setRefused(false);
     setUser("");
   };
-  if (failure) return html`<div class="alone"><${Trouble} failure=${failure} /></div>`;
+  if (failure) return html`<div class="alone"><${Trouble} failure=${failure} again=${() => location.reload()} /></div>`;
   if (!settings) return html`<p class="alone">Loading …</p>`;
   if (settings.login && !user) return html`<${Login} onIn=${setUser} refused=${refused} />`;
   return html`<${Frame} settings=${settings} user=${user} onOut=${leave} />`;

@@ -2,9 +2,12 @@
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
+/** Whether a node told a number; null and undefined are what it does not know. @returns {value is number} */
+const isNumber = (value) => Number.isFinite(value);
+
 /** @param {number | null | undefined} count */
 export function bytes(count) {
-  if (count === null || count === undefined) return "unknown";
+  if (!isNumber(count)) return "unknown";
   let unit = 0;
   while (count >= 1024 && unit < UNITS.length - 1) {
     count /= 1024;
@@ -15,7 +18,7 @@ export function bytes(count) {
 
 /** @param {number | null | undefined} value */
 export function number(value) {
-  return value === null || value === undefined ? "unknown" : value.toLocaleString("en-US");
+  return isNumber(value) ? value.toLocaleString("en-US") : "unknown";
 }
 
 /** Return "1 entry" or "2 entries". @param {number} count @param {string} one @param {string} [many] */
@@ -25,7 +28,7 @@ export function counted(count, one, many = `${one}s`) {
 
 /** Return a span of time. @param {number | null | undefined} ms */
 export function span(ms) {
-  if (ms === null || ms === undefined) return "unknown";
+  if (!isNumber(ms)) return "unknown";
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -37,7 +40,7 @@ export function span(ms) {
 
 /** Return how long ago a moment was. @param {number | null | undefined} ms Since 1970. */
 export function ago(ms) {
-  return ms ? `${span(Math.max(0, Date.now() - ms))} ago` : "never";
+  return isNumber(ms) && ms ? `${span(Math.max(0, Date.now() - ms))} ago` : "never";
 }
 
 /** Return the time of day with milliseconds. @param {number} ms Since 1970. */

@@ -6,13 +6,14 @@ import { cut } from "./format.js";
 /** A message may hold what another node said. */
 const MESSAGE_CHARACTERS = 1000;
 
-/** What went wrong, with what may help. */
-export function Trouble({ failure, children }) {
+/** What went wrong, with what may help; `again` asks anew where the page does not by itself. */
+export function Trouble({ failure, again, children }) {
   if (!failure) return null;
   return html`<div class="trouble" role="alert">
     <p>${cut(String(failure.message), MESSAGE_CHARACTERS)}</p>
     ${failure.facts?.master && html`<p>Writes go to its master: ${cut(String(failure.facts.master), MESSAGE_CHARACTERS)}</p>`}
     ${hintOf(failure) && html`<p class="soft">${hintOf(failure)}</p>`}
+    ${again && html`<p><button type="button" onClick=${again}>Try again</button></p>`}
     ${children}
   </div>`;
 }
@@ -20,7 +21,7 @@ export function Trouble({ failure, children }) {
 const HINTS = {
   disk_full: "The node's disk is full. Reads go on; writes work again by themselves when there is room.",
   memory_limit: "The store is at kv_store.max_memory_mb. Delete keys, or raise the limit.",
-  no_answer: "It may be starting again, or the way to it is cut. The page goes on by itself.",
+  no_answer: "It may be starting again, or the way to it is cut.",
   forbidden: "Log in as somebody who may, or ask for the permission that the message names.",
   writes_paused: "A switchover is under way: try again in a few seconds.",
   no_lease: "The cluster has no master at the moment; one is elected by itself.",

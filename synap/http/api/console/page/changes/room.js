@@ -108,7 +108,7 @@ export function ChangesRoom() {
       <span class="soft">${counted(count, "change")}${count > rows.length ? `, the newest ${rows.length} shown` : ""}</span>
     </p>
     <${Trouble} failure=${state.failure} />
-    ${rows.length ? html`<${Table} rows=${rows} />` : html`<${Empty}>${isOn ? "Nothing has changed since this page began to follow." : "Paused. When it goes on, what happened meanwhile comes too."}</${Empty}>`}`;
+    ${rows.length ? html`<${Table} rows=${rows} />` : !state.failure && html`<${Empty}>${isOn ? "Nothing has changed since this page began to follow." : "Paused. When it goes on, what happened meanwhile comes too."}</${Empty}>`}`;
 }
 
 const KINDS = { live: "good", waiting: "warn", over: "bad", paused: "plain", off: "plain" };

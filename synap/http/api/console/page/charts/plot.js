@@ -14,7 +14,8 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 export function Plot({ title, times, series, shown, steps, empty }) {
   const place = useRef(null);
   const chart = useRef(null);
-  const hasValues = series.some(({ values }) => values.some((value) => value !== null));
+  // Of one value no line can be drawn.
+  const hasValues = times.length > 1 && series.some(({ values }) => values.some((value) => value !== null));
   const names = series.map(({ name }) => name).join("\n");
   useEffect(() => {
     if (!hasValues) return undefined;

@@ -25,7 +25,7 @@ const CHARTS = [
 /** @param {{history: {samples: import("./metrics.js").Sample[], failure: any}}} props */
 export function ChartsRoom({ history: { samples, failure } }) {
   const { times, charts } = useMemo(() => chartsOf(samples), [samples]);
-  const waits = samples.length < 2 ? `The first values come within ${2 * EVERY_SECONDS} seconds.` : "";
+  const waits = samples.length < 3 ? `The first values come within ${2 * EVERY_SECONDS} seconds.` : "";
   return html`
     <${Trouble} failure=${failure} />
     <p class="soft">Kept by this page since it was opened, for ten minutes. Of this node alone, the page's own requests included.</p>

@@ -48,6 +48,10 @@ export function answer(cluster, replication) {
 }
 
 function ofReplica(cluster, { lag_entries: lag, status }) {
+  if (status === "disconnected" || status === "connecting") {
+    const held = lag ? `it lacks ${counted(lag, "entry", "entries")} that it heard of` : "it has all that it heard of";
+    return { kind: "bad", word: "This node can't tell", why: `It does not hear its master (${status}): ${held}, and can't know what came since. Before you promote it, have synap status show what the others hold.` };
+  }
   const own = status === "in_sync" && lag === 0;
   return {
     kind: own ? "good" : "warn",

@@ -25,7 +25,7 @@ export function ClusterRoom() {
   const isMixed = cluster.node_id !== first.current || replication.node_id !== first.current;
   const { masters, replicas } = membersOf(cluster, replication);
   return html`<div class=${failure ? "stale" : ""}>
-    <${Trouble} failure=${failure}><p>What is shown is as it was ${ago(at)}.</p></${Trouble}>
+    <${Trouble} failure=${failure}><p>What is shown is as it was ${ago(at)}. The page goes on by itself.</p></${Trouble}>
     ${isMixed && html`<p class="note" role="alert">Answers come from more than one node, as through a balancer: this page shows now one, now another. Open the console at a node's own address.</p>`}
     <${MasterLoss} cluster=${cluster} replication=${replication} />
     <${Agent} failover=${cluster.failover} />

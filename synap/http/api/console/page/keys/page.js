@@ -36,7 +36,7 @@ export function usePage(prefix, delimiter) {
       ({ folders = [], keys, cursor }) => setShown({
         rows: inOrder(folders, keys), under: place.prefix, cursor, busy: false, failure: null,
       }),
-      (failure) => ending.signal.aborted || setShown((old) => ({ ...old, rows: old.rows ?? [], busy: false, failure })),
+      (failure) => ending.signal.aborted || setShown((old) => ({ ...old, busy: false, failure })),
     );
     return () => ending.abort();
   }, [place]);

@@ -30,7 +30,7 @@ export function KeyPanel({ name, canWrite, onGone }) {
       <h2 class="name">${shownKey(name)}</h2>
       <a class="button quiet" href="#keys" aria-label="Close">✕</a>
     </header>
-    <${Trouble} failure=${task.failure} />
+    <${Trouble} failure=${task.failure} again=${() => load()} />
     ${found === undefined && !task.failure && html`<p>Loading …</p>`}
     ${found === null && html`<p class="empty">This key does not exist${canWrite ? "" : " any more"}.</p>`}
     ${found && html`<${Known} found=${found} />`}

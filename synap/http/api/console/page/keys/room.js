@@ -35,7 +35,7 @@ export function KeysRoom({ settings, argument }) {
           <button class="danger" disabled=${!prefix} onClick=${() => setWindow("removal")}
             title=${prefix ? "" : "Open a folder first"}>Delete all of this …</button>
         </p>`}
-        <${Trouble} failure=${page.failure} />
+        <${Trouble} failure=${page.failure} again=${page.again} />
         <${Tree} page=${page} chosen=${argument} onFolder=${setPrefix} onKey=${choose} />
       </section>
       ${argument && html`<${KeyPanel} key=${argument} name=${argument} canWrite=${settings.write}

@@ -18,7 +18,7 @@ export function Tree({ page, chosen, onFolder, onKey }) {
     if (goesOn.current) list.current?.querySelector("button")?.focus();
     goesOn.current = false;
   }, [rows]);
-  if (!rows) return html`<p>Loading …</p>`;
+  if (!rows) return page.failure ? null : html`<p>Loading …</p>`;
   if (!rows.length && !page.hasMore) {
     return html`<${Empty}>${under ? "No key that you may read begins like this." : "There are no keys that you may read."}</${Empty}>`;
   }
