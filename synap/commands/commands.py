@@ -15,7 +15,7 @@ from __future__ import annotations
 from synap.commands.accounts import ChangeAccounts
 from synap.commands.confirm import Confirm
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
-from synap.commands.slots import ChangeSlot, ClearSlot
+from synap.commands.slots import BringRequests, ChangeSlot, ClearSlot
 from synap.commands.strings import (
     Append,
     GetSet,
@@ -30,6 +30,6 @@ from synap.commands.txn import Txn, TxnResult
 Command = (
     Set | Delete | Increment | IncrementFloat | Append | SetRange | GetSet
     | Expire | Persist | SetMany | Rename | Copy | Flush | ChangeAccounts
-    | Confirm | Txn | ChangeSlot | ClearSlot
+    | Confirm | Txn | ChangeSlot | ClearSlot | BringRequests
 )  # fmt: skip
 Result = SetResult | TxnResult | int | bool | bytes | None

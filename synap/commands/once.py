@@ -22,6 +22,7 @@ from synap.commands.commands import Command, Result
 from synap.commands.keys import CONDITION_FAILED
 from synap.commands.keyspace import COMMAND_BYTES
 from synap.commands.records import Record, is_live
+from synap.commands.request_records import FORM, NO_SLOT, RequestRecord, decode_record
 from synap.commands.strings import SetResult
 from synap.commands.transactions import Exec, Executed
 from synap.request_errors import IdempotencyKeyReused
@@ -32,7 +33,6 @@ FINGERPRINT_BYTES = 16
 MAX_KEY_BYTES = 128
 # A result of more bytes is not kept: whoever sends the request again learns that it was done.
 MAX_RESULT_BYTES = 64 * 1024
-_FORM = 1
 # Between the client's key, which has no such byte, and the number of a batch's write.
 _PART = b"\0"
 
@@ -106,38 +106,7 @@ class WithoutResult(msgspec.Struct, frozen=True, gc=False):
     """Stands for a result that was too large to be kept."""
 
 
-class RequestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is stored of a request. Its version is the place of the whole in the log.
-
-    Attributes:
-        form: Of this record.
-        fingerprint: See Once.
-        holder: For whom it counts.
-        replicas: How many replicas its answer waited for.
-        has_changed: Whether it changed anything.
-        result: As MessagePack; empty where it was too large.
-    """
-
-    form: int
-    fingerprint: bytes
-    holder: Holder
-    replicas: int
-    has_changed: bool
-    result: bytes
-
-    def replayed(self) -> Replayed:
-        """Return what whoever asks again is told."""
-        if not self.result:
-            return Replayed(is_whole=False)
-        try:
-            return Replayed(_decode_result(self.result))
-        except msgspec.DecodeError:
-            # Another version's: it was done, and that much is known.
-            return Replayed(is_whole=False)
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode_record = msgspec.msgpack.Decoder(RequestRecord).decode
 _decode_result = msgspec.msgpack.Decoder(Told).decode
 
 
@@ -183,18 +152,34 @@ def encode_result(result: object) -> bytes:
     return told if len(told) <= MAX_RESULT_BYTES else b""
 
 
-def encode_record(once: Once, replicas: int, has_changed: bool, told: bytes) -> bytes:
+def encode_record(
+    once: Once, replicas: int, has_changed: bool, told: bytes, slot: int = NO_SLOT
+) -> bytes:
     """Return what is stored of a request; `told` is what `encode_result` made of its result."""
-    return _encode(RequestRecord(_FORM, once.fingerprint, once.holder, replicas, has_changed, told))
+    record = RequestRecord(
+        FORM, once.fingerprint, once.holder, replicas, has_changed, told, slot
+    )  # fmt: skip
+    return record.encoded()
 
 
-def decode_record(value: bytes | memoryview) -> RequestRecord | None:
-    """Return what is stored of a request; None where it is none that this program knows."""
+def replayed(record: RequestRecord, version: int) -> Replayed:
+    """Return what whoever asks again is told.
+
+    Args:
+        record: What is stored of the request.
+        version: Of that record.
+    """
+    if not record.result:
+        return Replayed(is_whole=False)
     try:
-        record = _decode_record(value)
+        told = _decode_result(record.result)
     except msgspec.DecodeError:
-        return None
-    return record if record.form == _FORM else None
+        # Another version's: it was done, and that much is known.
+        return Replayed(is_whole=False)
+    if record.was_brought and isinstance(told, SetResult) and told.version:
+        # That of the cluster where it was done means nothing here; this is no key's.
+        told = msgspec.structs.replace(told, version=version)
+    return Replayed(told)
 
 
 def record_of(stored: Record | None, once: Once, now_ms: int) -> RequestRecord | None:

@@ -34,7 +34,8 @@ from synap.commands.keyspace import (
     Need,
     has_version,
 )
-from synap.commands.records import Record
+from synap.commands.records import Record, is_live
+from synap.commands.request_records import decode_record
 from synap.place import Place
 from synap.slots import slot_of
 
@@ -96,7 +97,8 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
         url: Where that is.
         freeze: Of `give`, the place of the freeze that it ends; of `fill` and `take`, the same
             place, in the old cluster's log.
-        come: Of `fill`, the place of the `come` since which the keys were written here.
+        come: Of `fill`, the place of the `come` since which the keys were written here; of `take`,
+            that of the `fill` since which the records of requests were, which come last.
     """
 
     slot: int
@@ -117,8 +119,8 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
         after = self._after(before, now_ms)
         if after is None:
             keyspace.remove_account(key)
-        # What begins anew has a place of its own, by which nobody goes on who began before.
-        elif after != before or self.step in ("freeze", "come"):
+        # What is said anew has a place of its own, by which nobody goes on who began before.
+        elif after != before or self.step in ("freeze", "come", "fill"):
             keyspace.put_account(key, _encode_slot(after))
         return True
 
@@ -137,7 +139,9 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
             is_whole = state == "coming" and self._names(known_freeze)
             return is_whole or (state == "coming" and self._has_all(keyspace, stored))
         if self.step == "take":
-            return state in ("coming", "taken") and self._names(known_freeze)
+            if state == "taken":
+                return self._names(known_freeze)
+            return state == "coming" and self._names(known_freeze) and self._is_same_reign(keyspace)
         return state in ((None, "coming", "given") if self.step == "come" else (None, "coming"))
 
     def _names(self, freeze: str) -> bool:
@@ -151,10 +155,12 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
 
         A reign that has begun since may lack some of it.
         """
-        came, freeze = self.come, self.freeze
-        if came is None or freeze is None or keyspace.tag_of(_NEXT_OFFSET) != came.tag:
+        if self.freeze is None or not self._is_same_reign(keyspace):
             return False
-        return _stands(keyspace, stored, came)
+        return _stands(keyspace, stored, self.come)
+
+    def _is_same_reign(self, keyspace: Keyspace) -> bool:
+        return self.come is not None and keyspace.tag_of(_NEXT_OFFSET) == self.come.tag
 
     def _after(self, before: SlotRecord | None, now_ms: int) -> SlotRecord | None:
         was = before or SlotRecord(state="coming")
@@ -191,6 +197,49 @@ class ChangeSlot(BaseCommand, frozen=True, tag=36):
 def _stands(keyspace: Keyspace, stored: Record | None, wanted: Place | None) -> bool:
     """Say whether a record is the one that was written at a place."""
     return stored is not None and wanted is not None and has_version(keyspace, stored, wanted)
+
+
+class BringRequests(BaseCommand, frozen=True, tag=38):
+    """Remember requests that were done where the slot was before; the result is their number.
+
+    Where a request of the same name is remembered here, that stays: either it is the same one, or
+    the other is refused when it comes again, as one whose name another has.
+
+    Attributes:
+        slot: Its number. It is COMING; else nothing is done.
+        records: Keys, values and deadlines, as they were there; those of other slots are left out.
+    """
+
+    slot: int
+    records: tuple[tuple[bytes, bytes, int], ...]
+
+    def evaluate(self, keyspace: Keyspace, now_ms: int, limits: Limits) -> int:
+        """Carry it out; see BaseCommand."""
+        stored = keyspace.get_account(slot_record(self.slot))
+        if stored is None or decode_slot(stored.value).state != "coming":
+            return 0
+        brought = 0
+        for key, value, expiry_ms in self.records:
+            record = decode_record(value)
+            if record is None or record.slot != self.slot or now_ms >= expiry_ms:
+                continue
+            if is_live(keyspace.get_request(key), now_ms):
+                continue
+            told = msgspec.structs.replace(record, was_brought=True).encoded()
+            if not brought:
+                # Twice: what a request's answer takes for its effect is the entry before its
+                # record, and that must not be an entry of a key.
+                keyspace.put_request(key, told, expiry_ms)
+            keyspace.put_request(key, told, expiry_ms)
+            brought += 1
+        return brought
+
+    def needs(self) -> Iterable[Need]:
+        return (("admin", b"node:slots"),)
+
+    @property
+    def size(self) -> int:
+        return COMMAND_BYTES + sum(len(key) + len(value) for key, value, _ in self.records)
 
 
 class ClearSlot(BaseCommand, frozen=True, tag=37):

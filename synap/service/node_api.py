@@ -24,9 +24,7 @@ from synap.commands.once import (
     Once,
     Replayed,
     RequestKey,
-    RequestRecord,
     WithoutResult,
-    decode_record,
     record_key,
 )
 from synap.commands.records import (
@@ -37,6 +35,7 @@ from synap.commands.records import (
     is_live,
     ttl_seconds,
 )
+from synap.commands.request_records import RequestRecord, decode_record
 from synap.commands.strings import Increment, Set, SetResult
 from synap.commands.transactions import (
     Discard,

@@ -15,7 +15,7 @@ from synap.errors import StoreDamaged, StoreUnusable
 from synap.place import NO_REIGNS, Reigns
 from synap.store import generations, walks
 from synap.store.environment import Environment, Writemap
-from synap.store.layout import RECORD_BYTES, Applied, StoreFacts, stored_expiry
+from synap.store.layout import Applied, StoreFacts
 from synap.store.reader import StoreReader
 from synap.store.room import Room
 from synap.store.transaction import WriteTransaction
@@ -172,15 +172,7 @@ class Store:
         """
         with self._environment.reading(buffers=True) as transaction:
             cursor = transaction.cursor(self._environment.requests)
-            found = cursor.set_range(after + b"\0") if after else cursor.first()
-            key: bytes | None = None
-            while found and limit:
-                key = bytes(cursor.key())
-                raw = memoryview(cursor.value())
-                visit(key, stored_expiry(raw), raw[RECORD_BYTES:])
-                limit -= 1
-                found = cursor.next()
-            return key if found else None
+            return walks.look_at_requests(cursor, after, limit, visit)
 
     def facts(self) -> StoreFacts:
         """Return what the store takes up."""

@@ -15,6 +15,7 @@ import lmdb
 from synap.commands.key_spans import ALL_KEYS, KeySpan
 from synap.commands.once import is_of_request
 from synap.commands.records import NEVER, Record, is_live
+from synap.commands.request_records import decode_record as decode_request
 from synap.frame import ACCOUNTS, KEYS, REQUESTS
 from synap.place import LogEnd
 from synap.position import NO_HISTORY
@@ -182,6 +183,31 @@ class StoreReader:
                         break
                     found.append(decode_record(each, raw))
         return found, end
+
+    def requests_of_slot(
+        self, slot: int, after: bytes, limit: int
+    ) -> tuple[list[tuple[bytes, bytes, int]], bytes | None, LogEnd]:
+        """Return the records of requests that changed keys of a slot, and the applied end.
+
+        Args:
+            slot: Its number.
+            after: Only those with keys after this one.
+            limit: Look at so many at most, of whatever slots.
+
+        Returns:
+            Keys, values and deadlines; where to go on, None where all were looked at; the end.
+        """
+        found: list[tuple[bytes, bytes, int]] = []
+
+        def visit(key: bytes, expiry_ms: int, value: memoryview) -> None:
+            record = decode_request(value)
+            if record is not None and record.slot == slot:
+                found.append((key, bytes(value), expiry_ms))
+
+        with self._environment.reading(buffers=True) as transaction:
+            end = self._end_in(transaction)
+            cursor = transaction.cursor(self._environment.requests)
+            return found, walks.look_at_requests(cursor, after, limit, visit), end
 
     def list_accounts(self, prefix: bytes) -> tuple[list[tuple[bytes, Record]], LogEnd]:
         """Return the accounts' records whose keys begin with `prefix`, in order, and the end."""

@@ -22,6 +22,7 @@ from synap.store.layout import (
     CHECKSUM_BYTES,
     DEADLINE,
     DEADLINE_BYTES,
+    RECORD_BYTES,
     check_record,
     stored_expiry,
 )
@@ -270,3 +271,31 @@ def _branches(cursor: Cursor[bytes], shared: bytes) -> list[bytes]:
         else:
             probe = shared + bytes([branch[end] + 1])
     return found
+
+
+def look_at_requests(
+    cursor: Cursor[Any],
+    after: bytes,
+    limit: int,
+    visit: Callable[[bytes, int, memoryview], object],
+) -> bytes | None:
+    """Show the records of requests in the order of their keys.
+
+    Args:
+        cursor: On them, of a transaction with buffers.
+        after: Only those with keys after this one.
+        limit: At most so many, at least 1.
+        visit: Given each one's key, expiry and value; the value is gone when it returns.
+
+    Returns:
+        The last key; None where no more follow.
+    """
+    found = cursor.set_range(after + b"\0") if after else cursor.first()
+    key: bytes | None = None
+    while found and limit:
+        key = bytes(cursor.key())
+        raw = memoryview(cursor.value())
+        visit(key, stored_expiry(raw), raw[RECORD_BYTES:])
+        limit -= 1
+        found = cursor.next()
+    return key if found else None

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import msgspec
 
-from synap.commands.once import Once, decode_record, encode_record, encode_result
+from synap.commands.once import Once, encode_record, encode_result
 from synap.commands.records import Record
+from synap.commands.request_records import NO_SLOT, decode_record
 from synap.request_errors import IdempotencyFull, ShareTaken
 from synap.shares import Holder, Shares
 from synap.store import Store, WriteTransaction
@@ -106,6 +107,7 @@ class RequestTable:
         replicas: int,
         has_changed: bool,
         result: object,
+        slot: int = NO_SLOT,
     ) -> None:
         """Put the record of a request that has just taken effect into its transaction.
 
@@ -114,19 +116,31 @@ class RequestTable:
         Args:
             old: What stood at the request's key, whose time was over.
             replicas: How many replicas the answer waits for.
+            slot: Of its keys.
 
         Raises:
             MemoryLimit: the map is full; the transaction is of no more use but to be aborted.
         """
-        value = encode_record(once, replicas, has_changed, encode_result(result))
+        value = encode_record(once, replicas, has_changed, encode_result(result), slot)
         is_long = len(value) > _LEAST_VALUE_BYTES
         if is_long and not self._bytes.has_room(once.holder, _size_of(once.key, len(value))):
-            value = encode_record(once, replicas, has_changed, b"")
-        if old is not None and self._counts(once.key):
-            self._change(-1, _holder_of(old.value), _size_of(once.key, len(old.value)))
+            value = encode_record(once, replicas, has_changed, b"", slot)
         transaction.put_request(once.key, value, now_ms + self._limits.ttl_ms)
-        if self._is_counted or self._counts(once.key):
-            self._change(1, once.holder, _size_of(once.key, len(value)))
+        self._replaced(once.key, None if old is None else old.value, once.holder, len(value))
+
+    def brought(self, key: bytes, old: bytes | None, value: bytes) -> None:
+        """Learn that a record of another cluster's was put, in place of an old one or of none.
+
+        It counts, and is taken beyond the limits too: that cluster has promised to remember it.
+        """
+        self._replaced(key, old, _holder_of(value), len(value))
+
+    def _replaced(self, key: bytes, old: bytes | None, holder: Holder, value_bytes: int) -> None:
+        if not self._counts(key):
+            return
+        if old is not None:
+            self._change(-1, _holder_of(old), _size_of(key, len(old)))
+        self._change(1, holder, _size_of(key, value_bytes))
 
     def begin_turn(self) -> None:
         """Learn that the turn before is committed."""

@@ -18,7 +18,15 @@ from synap.commands.commands import Command
 from synap.commands.keys import Flush
 from synap.commands.keyspace import Keyspace, Limits
 from synap.commands.records import Record
-from synap.commands.slots import RECORDS, ChangeSlot, ClearSlot, decode_slot, slot_record
+from synap.commands.request_records import NO_SLOT
+from synap.commands.slots import (
+    RECORDS,
+    BringRequests,
+    ChangeSlot,
+    ClearSlot,
+    decode_slot,
+    slot_record,
+)
 from synap.errors import SlotMoving
 from synap.slots import slot_of
 
@@ -35,11 +43,15 @@ class SlotGuard:
         closed: For each of them, when its time is over. Mostly empty; looked at for every write.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, *, has_slots: bool = False
+    ) -> None:
         """
         Args:
             now: Seconds, monotonic.
+            has_slots: Whether the cluster has some of the keys alone.
         """
+        self._has_slots = has_slots
         self.closed: dict[int, float] = {}
         self._moving: set[int] = set()
         self._now = now
@@ -67,7 +79,7 @@ class SlotGuard:
     def refusal(self, writes: Sequence[Command]) -> SlotMoving | None:
         """Return why these are not even tried; None where they are."""
         for command in writes:
-            if isinstance(command, ChangeSlot | ClearSlot):
+            if isinstance(command, ChangeSlot | ClearSlot | BringRequests):
                 continue
             if isinstance(command, Flush):
                 # Keys may be on their way that it would not reach here.
@@ -78,6 +90,15 @@ class SlotGuard:
                 if resource.startswith(_KEY) and slot_of(resource[len(_KEY) :]) in self.closed:
                     return SlotMoving()
         return None
+
+    def slot_of(self, writes: Sequence[Command]) -> int:
+        """Return the slot whose keys a request writes, all of which have one; else NO_SLOT."""
+        if self._has_slots:
+            for command in writes:
+                for _, resource in command.needs():
+                    if resource.startswith(_KEY):
+                        return slot_of(resource[len(_KEY) :])
+        return NO_SLOT
 
     def forget_old(self) -> None:
         """Forget those that were given long ago, so that the others' writes cost nothing more."""

@@ -17,9 +17,9 @@ from itertools import islice
 from synap.commands.commands import Command
 from synap.commands.confirm import Confirm
 from synap.commands.keyspace import Limits
-from synap.commands.once import Once, record_of
+from synap.commands.once import Once, record_of, replayed
 from synap.commands.records import NEVER, Record
-from synap.commands.slots import ChangeSlot, slot_record
+from synap.commands.slots import BringRequests, ChangeSlot, slot_record
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import TransactionCommand, Transactions
 from synap.commands.txn import TxnResult
@@ -289,6 +289,8 @@ class TurnTaker:
                 request = requests[at]
                 if isinstance(request.command, Once):
                     self._evaluate_once(request, request.command, share, context, has_plain)
+                elif isinstance(request.command, BringRequests):
+                    self._bring(request, request.command, share, context)
                 else:
                     self._evaluate(request, request.command, share, context)
 
@@ -370,7 +372,7 @@ class TurnTaker:
             else:
                 self._evaluate(request, command, share, context, once, stored)
             return
-        result = record.replayed()
+        result = replayed(record, stored.version)
         context.turn.answer_bytes += len(record.result)
         answer = Answer(request.id, stored.version, result)
         wanted = max(request.min_replicas, self._min_replicas, record.replicas)
@@ -394,7 +396,7 @@ class TurnTaker:
         result = SetResult(True, transaction.put(command.key, command.value, NEVER))
         self._requests.remember(
             transaction, once, context.now_ms, old=stored, replicas=0,
-            has_changed=True, result=result,
+            has_changed=True, result=result, slot=self._slots.slot_of((command,)),
         )  # fmt: skip
         context.turn.value_bytes += len(command.value)
         if self._transactions.watchers:
@@ -440,7 +442,7 @@ class TurnTaker:
         if once is not None and not once.fails(result):
             self._requests.remember(
                 transaction, once, context.now_ms, old=stored, replicas=wanted,
-                has_changed=len(effects) > seen, result=result,
+                has_changed=len(effects) > seen, result=result, slot=self._slots.slot_of(writes),
             )  # fmt: skip
             offset = context.before + len(effects)
         entries = transaction.entries_since(seen)
@@ -453,6 +455,24 @@ class TurnTaker:
             turn.held.append((share.connection, answer, wanted))
         else:
             share.answers.append(answer)
+
+    def _bring(
+        self, request: Request, command: BringRequests, share: Share, context: TurnContext
+    ) -> None:
+        """Carry out what remembers requests of another cluster's, and count them."""
+        transaction = context.transaction
+        seen = len(transaction.effects)
+        try:
+            found = [(key, transaction.get_request(key)) for key, _, _ in command.records]
+        except RecordCorrupt as error:
+            self._on_damage(error.key)
+            share.answers.append(failure(request.id, context.before + seen, error))
+            return
+        old = {key: stored.value for key, stored in found if stored is not None}
+        self._evaluate(request, command, share, context)
+        for entry in transaction.entries_since(seen):
+            self._requests.brought(entry.key, old.get(entry.key), entry.value)
+            old[entry.key] = entry.value
 
     def _is_held(self, command: Command | TransactionCommand, wanted: int) -> bool:
         """Say whether a command asks for what `wanted` replicas hold already."""

@@ -136,7 +136,7 @@ class Writer:
         self._on_damage = on_damage
         self.transactions = Transactions(options.transaction_timeout_seconds, time.monotonic)
         self.requests = RequestTable(options.requests)
-        self._slots = SlotGuard()
+        self._slots = SlotGuard(has_slots=options.has_slots)
         self._has_slots = options.has_slots
         self._read_slots()
         self._held = QuorumAnswers(options.quorum, publisher)

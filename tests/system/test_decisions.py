@@ -125,6 +125,8 @@ ALONE: dict[str, tuple[Any, dict[str, str], tuple[Need, ...]]] = {
     "GET /cluster/slots": (None, {}, (("admin", "node:slots"),)),
     "POST /cluster/slots/step": ({"slot": 1, "step": "thaw"}, {}, (("admin", "node:slots"),)),
     "POST /cluster/slots/clear": ({"slot": 1, "keys": []}, {}, (("admin", "node:slots"),)),
+    "GET /cluster/slots/requests": (None, {}, (("admin", "node:slots"),)),
+    "POST /cluster/slots/requests": ({"slot": 1, "records": []}, {}, (("admin", "node:slots"),)),
     "GET /digest": (None, {}, (("admin", "node:digest"),)),
     "GET /digest/range": (None, {}, (("admin", "node:digest"),)),
     "GET /openapi.json": (None, {}, (("read", "node:openapi.json"),)),

@@ -101,6 +101,28 @@ def test_slot_moves_under_load_with_nothing_lost_and_writes_away_for_a_moment(bo
     assert away_seconds < 2
 
 
+def test_request_that_is_sent_again_after_its_slot_has_moved_is_done_once(both: Shards):
+    tag = tag_in(0, 511, 27)
+    incr = json.dumps({"key": f"{{{tag}}}n"}).encode()
+    sets = body_of(f"{{{tag}}}s", value="v")
+
+    def send(number: int):
+        key = {"Idempotency-Key": f"n{number}"}
+        return both.proxy.request("POST", "/kv/incr", incr, **key)
+
+    first = [send(number).json()["value"] for number in range(3)]
+    both.proxy.request("POST", "/kv/set", sets, Idempotency_Key="s")
+    both.move(slot_of(tag.encode()), "a", "b").run()
+    again = [send(number) for number in range(3)]
+    assert [each.json()["value"] for each in again] == first == [1, 2, 3]
+    assert {each.headers["idempotent-replayed"] for each in again} == {"true"}
+    assert send(3).json()["value"] == 4
+    told = both.proxy.request("POST", "/kv/set", sets, Idempotency_Key="s")
+    assert told.headers["idempotent-replayed"] == "true"
+    stored = both.nodes["b"].request("GET", f"/raw/{quote(f'{{{tag}}}s')}")
+    assert stored.headers["etag"] not in told.body.decode()
+
+
 def test_mover_that_is_killed_anywhere_is_gone_on_with(both: Shards):
     tag = tag_in(0, 511, 9)
     slot = slot_of(tag.encode())

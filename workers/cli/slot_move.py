@@ -8,7 +8,8 @@
        cluster is told that name, and says whether it still has all that it was sent
     6  the old cluster gives the slot away, if that freeze has not ended: from here on there is no
        way back
-    7  the new cluster takes it, if it has the keys up to that name
+    7  what the old one remembers of the slot's requests (Idempotency-Key) is told the new one,
+       which takes the slot, if it has the keys up to that name
     8  the load balancers send its keys there
     9  the old cluster's copies go
 
@@ -42,6 +43,8 @@ _FREEZE_MS = 3000
 _EVENTS = 1000
 _PIECE_BYTES = 512 * 1024
 _PIECE_KEYS = 1000
+# Records of requests, whose results may have 64 KiB.
+_PIECE_REQUESTS = 100
 # So often writes are held back before somebody has to look why the rest does not come in time.
 _TRIES = 5
 
@@ -167,6 +170,31 @@ class Cluster:
 
         return self._tried(fetch)
 
+    def requests(self, after: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield what is remembered of the slot's requests, a piece at a time.
+
+        Args:
+            after: A position that must have been reached.
+        """
+        headers = self._headers | {"X-Synap-Min-Position": after}
+        query: dict[str, object] = {"slot": self._slot}
+
+        def ask(url: str) -> dict[str, Any]:
+            path = f"/cluster/slots/requests?{urlencode(query)}"
+            return self._http.get(url, path, headers, _ANSWER_SECONDS)
+
+        while True:
+            told = self._tried(ask)
+            for at in range(0, len(told["records"]), _PIECE_REQUESTS):
+                yield told["records"][at : at + _PIECE_REQUESTS]
+            if told["next"] is None:
+                return
+            query["after"] = told["next"]
+
+    def remember(self, records: list[dict[str, Any]]) -> None:
+        """Have the cluster remember requests of another one's."""
+        self._post("/cluster/slots/requests", {"slot": self._slot, "records": records})
+
     def changes(self, position: str) -> dict[str, Any]:
         """Return what happened after a position."""
         query = urlencode({"from": position, "wait": 0, "limit": _EVENTS})
@@ -282,8 +310,23 @@ class SlotMove:
             began, freeze = self._copy_and_give(name)
         else:
             freeze = self._given(name)
-        self._done(self._target.step("take", freeze=freeze), "the new cluster does not take it")
+        self._take(freeze)
         return self._now() - began
+
+    def _take(self, freeze: str) -> None:
+        """Have the new cluster take the slot, with what the old one remembers of requests.
+
+        That comes last: what the old one may still lose in a fail-over must not be remembered.
+        """
+        for _ in range(_TRIES):
+            filled = self._target.step("fill", freeze=freeze)
+            self._done(filled, "the new cluster has lost keys of the slot: run it again")
+            for records in self._source.requests(freeze):
+                self._target.remember(records)
+            if self._target.step("take", freeze=freeze, come=filled["position"])["done"]:
+                return
+            self._tell("a fail-over of the new cluster came between: telling the requests anew")
+        raise MoveFailed("the new cluster's master changes too often; run it again")
 
     def _copy_and_give(self, name: str) -> tuple[float, str]:
         """Copy the slot's keys and have the old cluster give it away.

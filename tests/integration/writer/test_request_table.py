@@ -23,7 +23,14 @@ from hypothesis.stateful import (
 from typer.testing import CliRunner
 
 from synap.commands.keyspace import Limits
-from synap.commands.once import Once, Replayed, fingerprint_of, record_key, record_of
+from synap.commands.once import (
+    Once,
+    Replayed,
+    fingerprint_of,
+    record_key,
+    record_of,
+    replayed,
+)
 from synap.commands.strings import Append, GetSet, Increment, Set, SetResult
 from synap.commands.transactions import Transactions
 from synap.errors import QuorumTimeout
@@ -194,7 +201,7 @@ def test_replicas_store_answers_what_the_master_did(tmp_path: Path) -> None:
             assert stored.version == first.offset
             record = record_of(stored, asked, 1)
             assert record is not None
-            assert record.replayed() == Replayed(1)
+            assert replayed(record, stored.version) == Replayed(1)
 
     uvloop.run(test())
 

@@ -23,7 +23,7 @@ from synap.commands.confirm import Confirm
 from synap.commands.key_spans import KeySpan
 from synap.commands.keys import Copy, Delete, Expire, Flush, Persist, Rename, SetMany
 from synap.commands.keyspace import ABSENT, BaseCommand
-from synap.commands.slots import ChangeSlot, ClearSlot
+from synap.commands.slots import BringRequests, ChangeSlot, ClearSlot
 from synap.commands.strings import Append, GetSet, Increment, IncrementFloat, Set, SetRange
 from synap.commands.txn import Condition, Get, Txn
 from synap.config.account_limits import OWN_ROLES
@@ -221,6 +221,7 @@ COMMANDS: list[tuple[Command, set[tuple[Action, bytes]]]] = [
     (ChangeAccounts(()), {("admin", b"auth:accounts")}),
     (ChangeSlot(1, "freeze"), {("admin", b"node:slots")}),
     (ClearSlot(1, (b"k",)), {("admin", b"node:slots")}),
+    (BringRequests(1, ()), {("admin", b"node:slots")}),
     (Confirm(1), {("admin", b"node:command")}),
 ]
 

@@ -55,6 +55,7 @@ class Keys:
     def __init__(self, **values: bytes) -> None:
         self.records: dict[bytes, Record] = {}
         self.accounts: dict[bytes, Record] = {}
+        self.requests: dict[bytes, Record] = {}
         self._versions: Iterator[int] = count(101)
         for name, value in values.items():
             self.put(name.encode(), value, NEVER)
@@ -87,6 +88,14 @@ class Keys:
 
     def remove_account(self, key: bytes) -> None:
         self.accounts.pop(key, None)
+
+    def get_request(self, key: bytes) -> Record | None:
+        return self.requests.get(key)
+
+    def put_request(self, key: bytes, value: bytes, expiry_ms: int) -> int:
+        version = next(self._versions)
+        self.requests[key] = Record(version, expiry_ms, value)
+        return version
 
     def tag_of(self, version: int) -> str:
         return TAG

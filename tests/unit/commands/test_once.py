@@ -10,15 +10,16 @@ from synap.commands.once import (
     MAX_RESULT_BYTES,
     Once,
     Replayed,
-    decode_record,
     encode_record,
     encode_result,
     fingerprint_of,
     record_key,
     record_of,
+    replayed,
     shown_key,
 )
 from synap.commands.records import Record
+from synap.commands.request_records import decode_record
 from synap.commands.strings import Set, SetResult
 from synap.commands.transactions import Executed
 from synap.request_errors import IdempotencyKeyReused
@@ -56,19 +57,19 @@ def test_result_is_told_again_as_it_was(result: object) -> None:
     record = record_of(stored(result), ONCE, 99)
     assert record is not None
     assert (record.replicas, record.has_changed) == (2, True)
-    assert record.replayed() == Replayed(result)
+    assert replayed(record, 7) == Replayed(result)
 
 
 def test_result_that_is_too_large_is_not_kept() -> None:
     record = record_of(stored(bytes(MAX_RESULT_BYTES)), ONCE, 99)
     assert record is not None
-    assert record.replayed() == Replayed(is_whole=False)
+    assert replayed(record, 7) == Replayed(is_whole=False)
 
 
 def test_result_of_another_version_is_not_told() -> None:
     record = decode_record(encode_record(ONCE, 0, True, msgspec.msgpack.encode({"new": 1})))
     assert record is not None
-    assert record.replayed() == Replayed(is_whole=False)
+    assert replayed(record, 7) == Replayed(is_whole=False)
 
 
 def test_record_whose_time_is_over_is_none() -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from synap.commands.slots import ChangeSlot, ClearSlot, SlotRecord, decode_slot, slot_record
+from synap.commands.once import encode_result, replayed
+from synap.commands.request_records import FORM, RequestRecord, decode_record
+from synap.commands.slots import (
+    BringRequests,
+    ChangeSlot,
+    ClearSlot,
+    SlotRecord,
+    decode_slot,
+    slot_record,
+)
+from synap.commands.strings import SetResult
 from synap.place import UNKNOWN_TAG, Place
 from synap.slots import slot_of
 from tests.unit.commands.test_commands import OTHER_TAG, TAG, Keys
@@ -90,7 +100,9 @@ def test_slot_is_taken_where_all_its_keys_are_here_up_to_the_freeze(keys):
     assert step(keys, "fill", come=came, freeze=freeze)
     assert not step(keys, "take", freeze=Place(8, OTHER_TAG))
     assert not step(keys, "take")
-    steps = [("fill", came), ("take", None), ("take", None)]
+    assert not step(keys, "take", freeze=freeze)
+    assert not step(keys, "take", freeze=freeze, come=Place(9, OTHER_TAG))
+    steps = [("fill", came), ("take", came), ("take", None)]
     assert [step(keys, name, come=place, freeze=freeze) for name, place in steps] == [True] * 3
     assert state(keys) == "taken"
     assert not step(keys, "drop")
@@ -104,7 +116,7 @@ def test_slot_is_not_whole_where_it_came_anew_or_a_reign_has_begun_since(keys, m
     written_at = again.offset
     monkeypatch.setattr(keys, "tag_of", lambda at: TAG if at <= written_at else OTHER_TAG)
     assert not step(keys, "fill", come=again, freeze=freeze)
-    assert not step(keys, "take", freeze=freeze)
+    assert not step(keys, "take", freeze=freeze, come=again)
 
 
 def test_slot_that_was_given_and_comes_back_in_vain_stays_given(keys):
@@ -117,7 +129,7 @@ def test_slot_that_was_given_and_comes_back_in_vain_stays_given(keys):
 def test_slot_that_was_taken_is_still_after_a_freeze(keys):
     freeze, came = Place(7, OTHER_TAG), begin(keys, "come")
     step(keys, "fill", come=came, freeze=freeze)
-    step(keys, "take", freeze=freeze)
+    step(keys, "take", freeze=freeze, come=came)
     begin(keys, "freeze")
     assert [step(keys, "thaw"), step(keys, "thaw")] == [True, True]
     assert state(keys) == "taken"
@@ -139,3 +151,35 @@ def test_given_slot_remembers_that_its_keys_were_removed(keys):
     assert not record(keys).is_cleared
     keys.run(ClearSlot(SLOT, (b"k",)))
     assert record(keys).is_cleared
+
+
+def request_record(slot: int = SLOT, result: object = None) -> bytes:
+    told = encode_result(SetResult(True, 7)) if result is None else encode_result(result)
+    return RequestRecord(FORM, b"f" * 16, "", 1, True, told, slot).encoded()
+
+
+def test_requests_of_a_slot_are_remembered_where_it_comes(keys):
+    bring = BringRequests(SLOT, ((b"r1", request_record(), 90), (b"r2", request_record(1), 90)))
+    assert keys.run(bring, 80) == 0
+    step(keys, "come")
+    assert [keys.run(bring, 80), keys.run(bring, 80)] == [1, 0]
+    assert keys.requests.keys() == {b"r1"}
+    stored = keys.requests[b"r1"]
+    told = replayed(decode_record(stored.value), stored.version)
+    assert (told.result, stored.expiry_ms) == (SetResult(True, stored.version), 90)
+
+
+def test_entry_before_a_remembered_request_is_no_key_s(keys):
+    """Its offset is told as the version that the request made."""
+    step(keys, "come")
+    version = keys.put(b"k", b"v", 0)
+    keys.run(BringRequests(SLOT, ((b"r1", request_record(), 90),)), 80)
+    assert keys.requests[b"r1"].version - 1 > version
+
+
+def test_requests_that_are_over_or_not_known_or_known_here_are_left_out(keys):
+    step(keys, "come")
+    keys.put_request(b"here", b"mine", 90)
+    records = ((b"over", request_record(), 80), (b"odd", b"?", 90), (b"here", request_record(), 90))
+    assert keys.run(BringRequests(SLOT, records), 80) == 0
+    assert keys.requests[b"here"].value == b"mine"

@@ -12,11 +12,12 @@ import orjson
 from falcon.asgi import Response
 
 from synap.commands.commands import Command
-from synap.commands.records import check_keys
-from synap.commands.slots import MAX_FREEZE_MS, ChangeSlot, ClearSlot, Step
+from synap.commands.once import SCOPE_BYTES
+from synap.commands.records import MAX_KEY_BYTES, check_keys
+from synap.commands.slots import MAX_FREEZE_MS, BringRequests, ChangeSlot, ClearSlot, Step
 from synap.http.api import bodies
 from synap.http.api.request import App, Request
-from synap.http.api.resource import Resource
+from synap.http.api.resource import Resource, integer_param, text_param
 from synap.place import Place, parse_place
 from synap.request_errors import FieldInvalid, InvalidRequest
 from synap.service.local_node import LocalNode
@@ -26,6 +27,8 @@ from synap.slots import ranges
 
 _SLOT = Annotated[int, msgspec.Meta(ge=0, lt=1024)]
 _MAX_KEYS = 10_000
+# In one answer: what a thread looks through in some 10 ms.
+_LOOKED_AT = 10_000
 _POSITION = Annotated[str, msgspec.Meta(max_length=29)] | None
 
 
@@ -48,6 +51,22 @@ class ClearSlotBody(msgspec.Struct, gc=False):
     keys: Annotated[list[str], msgspec.Meta(max_length=_MAX_KEYS)]
 
 
+class BroughtRequest(msgspec.Struct, gc=False):
+    """A record of a request, as `/cluster/slots/requests` tells it and takes it."""
+
+    key: str
+    value: str
+    expires_at_ms: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class BringRequestsBody(msgspec.Struct, gc=False):
+    """`/cluster/slots/requests`."""
+
+    slot: _SLOT
+    records: Annotated[list[BroughtRequest], msgspec.Meta(max_length=_MAX_KEYS)]
+
+
+_requests_body = bodies.decoder(BringRequestsBody)
 _step_body = bodies.decoder(SlotStepBody)
 _clear_body = bodies.decoder(ClearSlotBody)
 
@@ -58,6 +77,7 @@ def add_routes(app: App, node: LocalNode, api: NodeApi, table: SlotTable | None)
     app.add_route("/cluster/slots", slots)
     app.add_route("/cluster/slots/step", slots, suffix="step")
     app.add_route("/cluster/slots/clear", slots, suffix="clear")
+    app.add_route("/cluster/slots/requests", slots, suffix="requests")
 
 
 class Slots(Resource):
@@ -91,6 +111,30 @@ class Slots(Resource):
         check_keys(keys)
         await self._take(req, resp, ClearSlot(body.slot, keys), "removed")
 
+    async def on_get_requests(self, req: Request, resp: Response) -> None:
+        await self.await_applied(req)
+        slot = integer_param(req, "slot")
+        after = _from_hex(text_param(req, "after") or "", "parameter 'after'")
+        reader = self._node.reader()
+        found, last, end = await self._node.in_thread(
+            lambda: reader.requests_of_slot(slot, after, _LOOKED_AT)
+        )
+        await self.await_held(req, end.offset, end)
+        records = [
+            {"key": key.hex(), "value": value.hex(), "expires_at_ms": expiry_ms}
+            for key, value, expiry_ms in found
+        ]
+        next_key = None if last is None else last.hex()
+        self.answer_read(resp, end, {"records": records, "next": next_key})
+
+    async def on_post_requests(self, req: Request, resp: Response) -> None:
+        body = await self.read_body(req, _requests_body)
+        records = tuple(
+            (_request_key(each.key), _from_hex(each.value, "field 'value'"), each.expires_at_ms)
+            for each in body.records
+        )
+        await self._take(req, resp, BringRequests(body.slot, records), "remembered")
+
     async def _take(self, req: Request, resp: Response, command: Command, word: str) -> None:
         self._needed()
         done = await self.write(req, command)
@@ -112,6 +156,25 @@ def _by_owner(standings: list[Standing]) -> list[dict[str, object]]:
         {"cluster": cluster, "url": url, "count": len(slots), "slots": ranges(slots)}
         for (cluster, url), slots in held.items()
     ]
+
+
+def _from_hex(text: str, what: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise FieldInvalid(f"{what} is not in hex") from error
+
+
+def _request_key(text: str) -> bytes:
+    """Return where the record of a request stands.
+
+    Raises:
+        FieldInvalid: it could stand nowhere.
+    """
+    key = _from_hex(text, "field 'key'")
+    if not SCOPE_BYTES < len(key) <= MAX_KEY_BYTES:
+        raise FieldInvalid("field 'key' is none of a request's record")
+    return key
 
 
 def _place(text: str | None, field: str) -> Place | None:

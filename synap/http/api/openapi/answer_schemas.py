@@ -301,6 +301,11 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "SlotStep": made_of(done=BOOLEAN, position=POSITION),
     "SlotCleared": made_of(removed=NATURAL, position=POSITION),
+    "SlotRequests": made_of(
+        records=list_of(made_of(key=TEXT, value=TEXT, expires_at_ms=NATURAL)),
+        next=or_null(TEXT),
+    ),
+    "SlotRequestsTaken": made_of(remembered=NATURAL, position=POSITION),
     "Stats": made_of(
         server=OBJECT,
         memory=made_of(used_bytes=NATURAL, limit_bytes=NATURAL, policy=TEXT, evicted_total=NATURAL),

@@ -40,6 +40,10 @@ _RANGE = (
     Parameter("until", TEXT, "Only keys up to this one, in URL-safe base64"),
     Parameter("limit", NATURAL, "Records at most, up to 10,000"),
 )
+_SLOT_REQUESTS = (
+    Parameter("slot", NATURAL, "The slot, 0 to 1023", is_required=True),
+    Parameter("after", TEXT, "Only those after this one, as `next` of the answer before has it"),
+)
 _NAMES: Schema = {"type": "array", "items": TEXT}
 _WATCH = (
     Parameter("prefix", _NAMES, "Keys that begin with one of these; all keys where none is named"),
@@ -144,6 +148,14 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         post(
             "/cluster/slots/clear", "Remove keys of a slot that is not here", "SlotCleared",
             body=slots.ClearSlotBody,
+        ),
+        get(
+            "/cluster/slots/requests", "List what is remembered of a slot's requests",
+            "SlotRequests", parameters=_SLOT_REQUESTS, statuses=(400,),
+        ),
+        post(
+            "/cluster/slots/requests", "Remember requests of a slot that is coming",
+            "SlotRequestsTaken", body=slots.BringRequestsBody,
         ),
         *_routes_of(STATS, INFO),
         get(

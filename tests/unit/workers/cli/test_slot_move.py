@@ -111,6 +111,8 @@ class Server:
         parts = urlsplit(path)
         if parts.path == "/health/replication":
             return {"role": "master", "replicas": [{"status": "ok"}]}
+        if parts.path == "/cluster/slots/requests":
+            return {"records": [], "next": None}
         if parts.path == "/watch":
             return self._changes(parse_place(parse_qs(parts.query)["from"][0]))
         record, moved = self.record(), []

@@ -88,6 +88,7 @@ NEVER_SOUND = {
     # A node without slots has none to move.
     "POST /cluster/slots/step",
     "POST /cluster/slots/clear",
+    "POST /cluster/slots/requests",
 }
 
 
