@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from synap.slots import SLOTS, slot_of
+from synap.slots import SLOTS, ranges, slot_of
 from tests.support import HOST, Answer, Background, Node, eventually, free_ports
 from workers.cli.slot_move import Cluster, SlotMove
 from workers.cli.slots import HttpCalls, switch_map
@@ -94,19 +94,23 @@ def _at(ports: dict[str, int], name: str) -> str:
 
 
 class Shards:
-    """Two clusters of one node each, `a` with the lower half of the slots, `b` with the upper."""
+    """Clusters of one node each that have equal shares of the slots, the first one the lowest."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = ("a", "b")) -> None:
         self.nodes = {
-            name: Node(folder / name, name, {"sharding__cluster": name}) for name in ("a", "b")
+            name: Node(folder / name, name, {"sharding__cluster": name}) for name in names
         }
+        self.owners = [names[slot * len(names) // SLOTS] for slot in range(SLOTS)]
         for node in self.nodes.values():
             node.settings["sharding.slots"] = ",".join(
-                f"{slots} {name} {url_of(self.nodes[name])}"
-                for name, slots in (("a", "0-511"), ("b", "512-1023"))
+                f"{ranges(self.slots_of(name))} {name} {url_of(self.nodes[name])}" for name in names
             )
         ports = {name: node.port for name, node in self.nodes.items()}
-        self.proxy = Proxy(folder, ports, ["a"] * 512 + ["b"] * 512)
+        self.proxy = Proxy(folder, ports, self.owners)
+
+    def slots_of(self, name: str) -> list[int]:
+        """Return the slots that a cluster has by the configuration."""
+        return [slot for slot, owner in enumerate(self.owners) if owner == name]
 
     def start(self) -> None:
         for node in self.nodes.values():
@@ -142,9 +146,9 @@ class Shards:
 
 
 @contextmanager
-def shards(folder: Path) -> Iterator[Shards]:
-    """Run two clusters behind a proxy."""
-    made = Shards(folder)
+def shards(folder: Path, names: Sequence[str] = ("a", "b")) -> Iterator[Shards]:
+    """Run clusters behind a proxy."""
+    made = Shards(folder, names)
     try:
         made.start()
         yield made
