@@ -17,7 +17,7 @@ from synap.replication.publishing.catch_up import CatchUpService
 from synap.replication.publishing.snapshot_service import ImageCheck, SnapshotService
 from synap.replication.rules import messages
 from synap.replication.rules.follower import Follower
-from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus
+from synap.replication.rules.follower_io import FollowerOptions, FollowerStatus, ReplicaLog
 from synap.replication.rules.master import Master, MasterHooks, MasterOptions
 from synap.replication.rules.messages import (
     Answer,
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 HEARTBEAT_MS = 1000
-_REPLICA_TIMEOUT_NS = 10_000 * 1_000_000
+REPLICA_TIMEOUT_NS = 10_000 * 1_000_000
 _ACK_TIMEOUT_MS = 3000
 _RESTART_WAIT_NS = 500 * 1_000_000
-_RECONNECT_MS = 1000
+RECONNECT_MS = 1000
 _KNOCK_MS = 2000
 _TICK_MS = HEARTBEAT_MS / 4
 _SWEEP_MS = 500
@@ -79,6 +79,16 @@ class Process:
     def kill(self) -> None:
         self.is_alive = False
         self.disk.pins.clear()
+
+    def serve(self, peer: bytes, parts: list[bytes]) -> None:
+        """Take a request of another node's; who serves nobody lets it be."""
+
+    def hear_subscription(self) -> None:
+        """Learn that somebody listens."""
+
+    def send_bulk(self, peer: bytes, message: Answer, bulk: bytes | None) -> bool:
+        self.world.answer(self.name, peer, encode(message, bulk))
+        return True
 
     def make_up_for_damage(self) -> None:
         """Take a snapshot at once where the log is damaged, as the snapshotter does."""
@@ -128,10 +138,10 @@ class SharedImage:
 class Snapshots(SnapshotService):
     """The shipped service, with images from the fake disk."""
 
-    def __init__(self, process: MasterProcess, reader: SlowReader) -> None:
+    def __init__(self, process: Process, reader: SlowReader) -> None:
         super().__init__(
             process.disk, self, reader, process.send_bulk,
-            wait_ms=_RECONNECT_MS, draw=process.random.random,
+            wait_ms=RECONNECT_MS, draw=process.random.random,
         )  # fmt: skip
         self._process = process
         self._is_preparing = False
@@ -183,7 +193,7 @@ class MasterProcess(Process):
             disk,
             MasterOptions(
                 name=name, url="", heartbeat_interval_ms=HEARTBEAT_MS,
-                timeout_ns=_REPLICA_TIMEOUT_NS, max_lag_ms=5000, largest_streamed_bytes=1000,
+                timeout_ns=REPLICA_TIMEOUT_NS, max_lag_ms=5000, largest_streamed_bytes=1000,
             ),
             MasterHooks(
                 send=lambda peer, message: self.send_bulk(peer, message, None),
@@ -300,16 +310,12 @@ class MasterProcess(Process):
         self._mark()
         self.hear_subscription()
 
-    def receive(self, peer: bytes, parts: list[bytes]) -> None:
+    def serve(self, peer: bytes, parts: list[bytes]) -> None:
         request, _ = messages.requests.decode(parts)
         self._master.receive(peer, "", request, self.timeline.now_ns, self.now_ms())
 
     def hear_subscription(self) -> None:
         self._publish(self._master.heartbeat(self.now_ms()), None)
-
-    def send_bulk(self, peer: bytes, message: Answer, bulk: bytes | None) -> bool:
-        self.world.answer(self.name, peer, encode(message, bulk))
-        return True
 
     def _publish(self, message: messages.Streamed, bulk: bytes | None) -> None:
         self.world.stream(self.name, encode(message, bulk))
@@ -374,11 +380,7 @@ class ReplicaProcess(Process):
         self._is_settling = False
         self._jobs: list[Job] = []
         self._image: bytearray | None = None
-        self._follower = Follower(
-            disk,
-            FollowerOptions(name, "", HEARTBEAT_MS, 5000, _RECONNECT_MS, can_resync=True),
-            disk.applied_time_ms,
-        )
+        self._follower = Follower(self._followed(), self._options(), disk.applied_time_ms)
         clocks.follow(0)
         self.after(0, self._open)
         self.after(_TICK_MS, self._tick)
@@ -387,6 +389,13 @@ class ReplicaProcess(Process):
     def is_switching(self) -> bool:
         """Whether log and store are just being replaced: the process does not stop in between."""
         return bool(self._jobs) and isinstance(self._jobs[0], Install)
+
+    def _followed(self) -> ReplicaLog:
+        """Return what the follower appends to."""
+        return self.disk
+
+    def _options(self) -> FollowerOptions:
+        return FollowerOptions(self.name, "", HEARTBEAT_MS, 5000, RECONNECT_MS, can_resync=True)
 
     def status(self) -> FollowerStatus:
         return self._follower.status(self.timeline.now_ns)
@@ -430,7 +439,7 @@ class ReplicaProcess(Process):
         try:
             step()
         except (ReplicationError, DiskFull, MemoryLimit) as error:
-            self._lose(str(error))
+            self._lose(error)
             return
         if not self._is_settling:
             self._is_settling = True
@@ -448,7 +457,7 @@ class ReplicaProcess(Process):
         try:
             settle_all()
         except (ReplicationError, DiskFull, MemoryLimit) as error:
-            self._lose(str(error))
+            self._lose(error)
             return
         self._flush()
 
@@ -462,18 +471,25 @@ class ReplicaProcess(Process):
         try:
             self._follower.tick(self.timeline.now_ns)
         except ReplicationError as error:
-            self._lose(str(error))
+            self._lose(error)
             return
         self._flush()
 
-    def _lose(self, reason: str) -> None:
-        self.timeline.note(f"{self.name} loses its link: {reason}")
+    def _lose(self, error: Exception) -> None:
+        self.timeline.note(f"{self.name} loses its link: {error}")
         self.peer = b""
-        self._follower.disconnect(reason)
+        self._follower.disconnect(str(error))
         is_good = self.timeline.elapsed_ms - self._opened_ms > _GOOD_LINK_MS
         self._attempt = 0 if is_good else self._attempt + 1
-        delay_ms = retry_delay_ms(self._attempt, _RECONNECT_MS, self.random.random())
+        if self._has_another(error, is_good=is_good):
+            self.after(0, self._open)
+            return
+        delay_ms = retry_delay_ms(self._attempt, RECONNECT_MS, self.random.random())
         self.after(delay_ms, self._open)
+
+    def _has_another(self, error: Exception, *, is_good: bool) -> bool:
+        """Turn to another node to follow; return False where it is time to wait."""
+        return False
 
     def _flush(self) -> None:
         for request in self._follower.outbox:

@@ -104,7 +104,7 @@ class SimNode:
         else:
             is_new = False
             disk.drop_foreign_segments()
-            self.process = ReplicaProcess(self._world, self.name, disk, self.clocks)
+            self.process = self._world.new_replica(self.name, disk, self.clocks)
         begun = ", a new reign" if is_new else ""
         begun += ", its store rebuilt" if is_rebuilt else ""
         self._world.timeline.note(
@@ -174,6 +174,10 @@ class World:
         """Return the owner of a master's log, which begins."""
         return MasterProcess(self, name, disk, clocks)
 
+    def new_replica(self, name: str, disk: Disk, clocks: Clocks) -> ReplicaProcess:
+        """Return the owner of a replica's log, which begins."""
+        return ReplicaProcess(self, name, disk, clocks)
+
     def sleeps_ms(self, _: str) -> float:
         """Return for how long a node still does nothing."""
         return 0
@@ -223,7 +227,7 @@ class World:
 
         def subscribe() -> None:
             master = self.nodes[process.master].process
-            if isinstance(master, MasterProcess):
+            if master is not None:
                 master.hear_subscription()
 
         self.network.send(process.name, process.master, subscribe)
@@ -265,8 +269,8 @@ class World:
     def _request(self, name: str, peer: bytes, target: str, parts: list[bytes]) -> None:
         def receive() -> None:
             master = self.nodes[target].process
-            if isinstance(master, MasterProcess):
-                master.receive(peer, parts)
+            if master is not None:
+                master.serve(peer, parts)
 
         self.network.send(name, target, receive)
 
