@@ -42,6 +42,7 @@ class Export:
 
     Attributes:
         end: The applied end of the log that it shows.
+        is_done: Whether the last chunk was made.
     """
 
     def __init__(
@@ -71,18 +72,18 @@ class Export:
         self._on_close = on_close
         self._sum = hashlib.sha256()
         self._entries = 0
-        self._is_done = False
+        self.is_done = False
         self._head = _line({"position": self._token(self.end.offset), "prefix": prefix.decode()})
 
     def next_chunk(self) -> bytes:
-        """Return the next bytes; none after the last ones.
+        """Return the next bytes; none after the last ones, or where a piece had nothing to tell.
 
         Raises:
             ExportTooLong: its time is over.
             RecordCorrupt: a record is damaged.
             ValueError: it is closed.
         """
-        if self._is_done:
+        if self.is_done:
             return b""
         if self._lock is None:
             raise ValueError("the export is closed")
@@ -94,7 +95,7 @@ class Export:
         self._entries += len(records)
         self._sum.update(chunk)
         if self._walk.is_over:
-            self._is_done = True
+            self.is_done = True
             chunk += end_line(self._entries, self._sum.hexdigest())
         return chunk
 

@@ -58,6 +58,22 @@ def test_chunks_are_small_and_all_of_one_state(store: Store, tmp_path: Path) -> 
     assert len(closed) == 1
 
 
+def test_export_goes_on_behind_a_piece_that_has_nothing_to_tell(
+    store: Store, tmp_path: Path
+) -> None:
+    put(store, 2500)
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    walk = store.reader().walk_records(b"", 1, accepts=lambda key: key == b"k02499")
+    export = Export(walk, NO_REIGNS, b"", lock=lock, seconds=60.0, on_close=lambda: None)
+    chunks = [export.next_chunk()]
+    assert not export.is_done
+    while not export.is_done:
+        chunks.append(export.next_chunk())
+    assert b"k02499" in chunks[-1]
+    assert b"" in chunks
+    export.close()
+
+
 def test_export_ends_when_its_time_is_over(store: Store, tmp_path: Path) -> None:
     put(store, 1000)
     export, _ = begun(store, tmp_path, seconds=-1.0)

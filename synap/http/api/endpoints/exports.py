@@ -70,7 +70,10 @@ class ExportStream:
             ExportTooLong: the time for all of it is over.
         """
         self._alarm.cancel()
-        chunk = await self._node.in_thread(self._export.next_chunk)
+        chunk = b""
+        # Keys of other slots, or that this caller may not read, may fill many pieces.
+        while not chunk and not self._export.is_done:
+            chunk = await self._node.in_thread(self._export.next_chunk)
         if not chunk:
             raise StopAsyncIteration
         self._alarm = self._set_alarm()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from synap.slots import slot_of
 from tests.integration.http_support import Client, error_of, position_of
 from tests.support import HOST, Answer, Node, eventually
 
@@ -60,6 +61,17 @@ def test_export_has_what_is_below_a_prefix_and_import_takes_it(client: Client, k
 
 def test_export_of_nothing_has_its_first_and_last_line(client: Client) -> None:
     assert len(lines_of(client.get("/kv/export?prefix=no-such"))) == 1
+
+
+def test_export_of_a_slot_is_whole_where_a_thousand_keys_of_others_come_first(
+    client: Client, key: str
+) -> None:
+    pairs = [{"key": f"{{{key}}}{number:04}", "value": 1} for number in range(2100)]
+    last = f"{key}~"
+    assert client.post("/kv/mset", {"pairs": [*pairs, {"key": last, "value": 2}]}).status == 200
+    lines = lines_of(client.get(f"/kv/export?slot={slot_of(last.encode())}&prefix={{{key}}}"))
+    assert len(lines) == 1
+    assert last in [line.get("key") for line in lines_of(client.get(f"/kv/export?prefix={key}"))]
 
 
 def test_head_of_an_export_takes_no_place(client: Client) -> None:
