@@ -14,6 +14,7 @@ In the order to read them:
     commands       all of them in one type, and their results
     transactions   commands that clients queue, and keys that they watch
     once           requests that may be sent again
+    request_records what is stored of such a request
     glob           patterns for keys
     key_spans      keys that lie together
 """
