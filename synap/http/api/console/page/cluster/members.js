@@ -25,9 +25,10 @@ import { cut } from "../format.js";
  * @property {number | null} lease_ms
  */
 
-/** Others say how they are called and what is wrong; no card is longer for that. */
+/** As long as a node takes them from another: what is longer is cut, so that no card is longer for it. */
 const NAME_CHARACTERS = 128;
-const NOTE_CHARACTERS = 600;
+const NOTE_CHARACTERS = 2048;
+const URL_CHARACTERS = 300;
 
 /** Return a text that a node told, and "" for what is none. @param {any} value @param {number} [length] */
 const text = (value, length = NAME_CHARACTERS) => (typeof value === "string" ? cut(value, length) : "");
@@ -61,7 +62,7 @@ function memberOf(each, at, note) {
     isOwn: at === 0,
     role: text(each.role),
     state: text(each.state),
-    url: text(each.url, NOTE_CHARACTERS),
+    url: text(each.url, URL_CHARACTERS),
     note: text(each.note, NOTE_CHARACTERS) || text(note, NOTE_CHARACTERS),
     read_only: text(each.read_only),
     epoch: count(each.epoch),
