@@ -40,8 +40,14 @@ _THREADS = 16
 class HttpMembers:
     """The other nodes, by their HTTP API."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, seal_seconds: float) -> None:
+        """
+        Args:
+            seconds: Deadline of a call that reads.
+            seal_seconds: Deadline of a promise, which is on a disk before it is told.
+        """
         self._seconds = seconds
+        self._seal_seconds = seal_seconds
 
     def seals(self, voters: Sequence[Member], epoch: int, candidate: str) -> list[Standing]:
         """Have nodes promise an epoch, all at once; return what those hold that do."""
@@ -49,7 +55,7 @@ class HttpMembers:
 
         def ask(member: Member) -> Standing | None:
             try:
-                kept = http_call.post(member.url, "/replication/seal", body, self._seconds)
+                kept = http_call.post(member.url, "/replication/seal", body, self._seal_seconds)
                 return Standing(member.id, Rank(*kept["rank"]))
             except OSError as error:
                 logger.warning("%s", error, extra={"action": "not_sealed"})
@@ -116,7 +122,10 @@ def serve(config: Config) -> int:
         show(paths.failover_file, state)
 
     engine = engine_of(config, takes_part=True)
-    agent = Agent(engine, Home(config), HttpMembers(failover.retry_secs), options, tell)
+    # The other half of what counts of a lease is for the rest of a promotion.
+    half_seconds = (failover.ttl_secs - lease_margin(failover.ttl_secs)) / 2
+    members = HttpMembers(failover.retry_secs, max(failover.retry_secs, half_seconds))
+    agent = Agent(engine, Home(config), members, options, tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     agent.run()

@@ -41,6 +41,8 @@ _WATCH_SECONDS = 0.4
 # The same while a change is under way, for as many lease times as it may take.
 _HURRY_SECONDS = 0.1
 _HURRY_LEASES = 3
+# How long a node that ends waits for its heir; writes that wait are refused sooner.
+_HEIR_SECONDS = 5.0
 # How often a leader looks whether its owner is another process by now, without the engine.
 _GLANCE_SECONDS = 0.1
 
@@ -335,7 +337,7 @@ class Agent:
         self._pace.sleep(_WATCH_SECONDS)
         if not self._hand_over(view, own, heir.id):
             return False
-        deadline = self._pace.monotonic() + self._options.ttl_seconds
+        deadline = self._pace.monotonic() + _HEIR_SECONDS
         while self._pace.monotonic() < deadline:
             leader = view_of(self._engine.read(*self._keys.state), self._keys).leader
             if leader is not None and leader.is_reigning and leader.id != own.id:
