@@ -28,6 +28,7 @@ from synap.http.api.operations.table import BY_NAME
 from synap.http.api.request import App, Request
 from synap.http.api.resource import Resource
 from synap.http.server.head_lines import JSON_TYPE
+from synap.nearest import nearest_name
 from synap.request_errors import (
     AnswerTooLarge,
     CommandUnknown,
@@ -232,6 +233,8 @@ _BY_NAME: dict[str, tuple[bodies.Decode[Any], Operation[Any, Any]]] = {
     name: (bodies.decoder(operation.payload, "payload"), operation)
     for name, operation in BY_NAME.items()
 }
+# What commands are about: the first part of their names, or all of it.
+_KINDS = frozenset(name.partition(".")[0] for name in _BY_NAME if "." in name)
 
 
 def _decoded(one: OneCommand) -> tuple[Operation[Any, Any], Any, bytes]:
@@ -242,7 +245,7 @@ def _decoded(one: OneCommand) -> tuple[Operation[Any, Any], Any, bytes]:
         InvalidRequest, FieldInvalid: the payload is none for it.
     """
     if one.command not in _BY_NAME:
-        raise CommandUnknown(one.command)
+        raise CommandUnknown(_unknown(one.command))
     decode, operation = _BY_NAME[one.command]
     payload = _payload_of(one)
     try:
@@ -253,6 +256,18 @@ def _decoded(one: OneCommand) -> tuple[Operation[Any, Any], Any, bytes]:
         body = decode(payload, True)
     key = getattr(body, operation.key_field).encode() if operation.key_field else b""
     return operation, body, key
+
+
+def _unknown(name: str) -> str:
+    """Return a name that is no command's, and what its sender probably looks for.
+
+    The SDKs have commands for types of values that there are not here.
+    """
+    if name.partition(".")[0] not in _KINDS:
+        kinds = ", ".join(f"{kind}.*" for kind in sorted(_KINDS))
+        return f"{name}; this node holds one value a key and knows {kinds}: see /docs"
+    nearest = nearest_name(name, _BY_NAME)
+    return f"{name}; did you mean '{nearest}'?" if nearest else f"{name}; see /docs"
 
 
 async def _answer(context: Context, one: OneCommand) -> object:

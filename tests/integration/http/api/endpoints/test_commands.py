@@ -146,6 +146,10 @@ def test_command_answers_its_row_of_the_contract(
     assert session.ask(command, payload) == expected
 
 
+WHAT_THERE_IS = (
+    "this node holds one value a key and knows admin.*, client.*, key.*, kv.*, memory.*, "
+    "slowlog.*, transaction.*: see /docs"
+)
 FLUSH_IS_OFF = (
     "Forbidden: removing every key is turned off; kv_store.allow_flush_commands turns it on"
 )
@@ -184,7 +188,10 @@ REFUSALS: list[tuple[str, object, str]] = [
     ("kv.getrange", {"key": "{k}t"}, "Invalid request: Missing 'start' field"),
     ("kv.flushall", {}, FLUSH_IS_OFF),
     ("kv.flushdb", {}, FLUSH_IS_OFF),
-    ("hash.set", {"key": "{k}"}, "Unknown command: hash.set"),
+    ("hash.set", {"key": "{k}"}, f"Unknown command: hash.set; {WHAT_THERE_IS}"),
+    ("list.lpush", {"key": "{k}"}, f"Unknown command: list.lpush; {WHAT_THERE_IS}"),
+    ("kv.gett", {"key": "{k}"}, "Unknown command: kv.gett; did you mean 'kv.get'?"),
+    ("kv.zzzzzz", {"key": "{k}"}, "Unknown command: kv.zzzzzz; see /docs"),
     ("kv.get", [1], "Invalid request: the payload: expected an object, got an array"),
     ("transaction.exec", {"client_id": "{k}"}, "Invalid request: No transaction in progress"),
     ("transaction.discard", {"client_id": "{k}"}, "Invalid request: No transaction in progress"),
@@ -339,7 +346,7 @@ def test_batch_answers_each_command_in_order(session: Session) -> None:
         "6",
         {"length": 2},
         "Invalid value: the value is not a decimal integer of 64 bits",
-        "Unknown command: nothing",
+        f"Unknown command: nothing; {WHAT_THERE_IS}",
         "6x",
     ]
     assert all(
