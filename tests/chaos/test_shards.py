@@ -45,12 +45,16 @@ class Killed(Exception):
 
 
 class Bombed(HttpCalls):
-    """Calls of a mover that kills somebody at one of its steps, after it or before."""
+    """Calls of a mover that kills somebody at one of its steps, after it or before.
+
+    Attributes:
+        victim: Who is killed: `mover`, `proxy`, or a cluster.
+    """
 
     def __init__(self, all_: Shards, step: str, victim: str, *, is_after: bool) -> None:
         self._all = all_
         self._step = step
-        self._victim = victim
+        self.victim = victim
         self._is_after = is_after
 
     def get(self, *args):
@@ -77,14 +81,14 @@ class Bombed(HttpCalls):
         return answer
 
     def _kill(self) -> None:
-        if self._victim == "mover":
+        if self.victim == "mover":
             raise Killed
-        if self._victim == "proxy":
+        if self.victim == "proxy":
             self._all.proxy.kill()
             # As a supervisor would, with what the map's file has by then.
             self._all.proxy.start()
             return
-        node = self._all.nodes[self._victim]
+        node = self._all.nodes[self.victim]
         node.kill()
         node.start()
 
@@ -97,6 +101,9 @@ def move(all_: Shards, slot: int, way: tuple[str, str], bomb: Bombed) -> None:
         except (Killed, CallFailed, MoveFailed, OSError):
             continue
         all_.proxy.rewrite(slot, way[1])
+        if bomb.victim == "proxy":
+            # It may have read a map from before the switch, as an operator sees by `slots show`.
+            all_.move(slot, *way).run()
         return
     raise AssertionError("the move came to no end")
 
