@@ -88,7 +88,7 @@ def test_commands_log_in_and_say_how_where_they_did_not(cluster: Cluster, tmp_pa
     assert done.returncode == 0, done.stderr
     assert backup.stat().st_size
     alone = synap_here("status", "--url", url, SYNAP_API_KEY=key)
-    assert "not known here: other replicas" in alone.stderr
+    assert "not known here: other replicas" in alone.stdout
     master_url = f"http://{HOST}:{cluster.master.port}"
 
     def check() -> subprocess.CompletedProcess[str]:
