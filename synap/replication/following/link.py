@@ -142,24 +142,33 @@ class Link:
         self._follower.receive(*messages.answers.decode(parts), now_ns)
 
     def _settle_in_time(self) -> None:
-        """Settle now, or when enough was gathered; what the master waits for leaves at once."""
+        """Settle now, or when enough was gathered; what the master waits for leaves at once.
+
+        What the stream brings meanwhile is read when that time is over, all at once.
+        """
         wait_seconds = self._pace.wait_seconds(time.monotonic())
         if self._follower.outbox or not wait_seconds:
             self._settle()
         elif self._gathering is None:
             loop = asyncio.get_running_loop()
             self._gathering = loop.call_later(wait_seconds, self._settle)
+            self._stream.pause()
 
     def _settle(self) -> None:
-        self._stop_gathering()
+        if self._stop_gathering():
+            self._stream.read()
         began = time.monotonic()
         self._guard(self._settle_all)
         self._pace.appended(began, time.monotonic())
 
-    def _stop_gathering(self) -> None:
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+    def _stop_gathering(self) -> bool:
+        """Read what comes again; return whether it had to wait."""
+        if self._gathering is None:
+            return False
+        self._gathering.cancel()
+        self._gathering = None
+        self._stream.resume()
+        return True
 
     def _settle_all(self) -> None:
         if self._follower.settle(time.monotonic_ns()):

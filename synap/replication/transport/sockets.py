@@ -136,9 +136,23 @@ class Endpoint:
     def drain(self) -> None:
         """Read everything at hand, up to a bound after which it calls itself again."""
         self._is_drain_due = False
+        if self.read() and self._settle is not None:
+            self._settle()
+
+    def pause(self) -> None:
+        """Let what comes wait, until `resume`; `read` and `drain` read it as ever."""
+        self._loop.remove_reader(self._file)
+
+    def resume(self) -> None:
+        """Read again when something comes; `read` what came meanwhile."""
+        if not self._socket.closed:
+            self._loop.add_reader(self._file, self.drain)
+
+    def read(self) -> int:
+        """Read everything at hand as `drain` does, but settle nothing; return how much it was."""
         if self._socket.closed or not int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
             # Mostly so after a message that was sent, and cheaper to ask than to fail.
-            return
+            return 0
         count = 0
         while count < _WAKE_UP_MESSAGES and not self._socket.closed:
             try:
@@ -155,8 +169,7 @@ class Endpoint:
             self._drained()
         else:
             self._drain_soon()
-        if count and self._settle is not None:
-            self._settle()
+        return count
 
     def close(self) -> None:
         """Close at once; what is queued is lost."""
