@@ -8,11 +8,12 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 from synap_client import Client, Options
@@ -251,27 +252,14 @@ class Load:
             self.reigns[reign] = first, max(last, sent)
 
 
-class Register:
-    """Clients of one key: one sets it to ever higher numbers, others read it, strongly.
+class _Clients:
+    """Threads that work until the end of a block, or until `_stopping` is set."""
 
-    Attributes:
-        count: Reads that were answered.
-        went_back: What was read below what was seen before: both, and the node.
-    """
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self._nodes = nodes
-        self._name = f"register {time.monotonic_ns()}"
+    def __init__(self, *works: Callable[[], None]) -> None:
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._newest = 0
-        self.count = 0
-        self.went_back: list[tuple[int, int, str]] = []
-        self._threads = [
-            threading.Thread(target=each) for each in (self._write, self._read, self._read)
-        ]
+        self._threads = [threading.Thread(target=each) for each in works]
 
-    def __enter__(self) -> Register:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -280,6 +268,24 @@ class Register:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+
+
+class Register(_Clients):
+    """Clients of one key: one sets it to ever higher numbers, others read it, strongly.
+
+    Attributes:
+        count: Reads that were answered.
+        went_back: What was read below what was seen before: both, and the node.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(self._write, self._read, self._read)
+        self._nodes = nodes
+        self._name = f"register {time.monotonic_ns()}"
+        self._lock = threading.Lock()
+        self._newest = 0
+        self.count = 0
+        self.went_back: list[tuple[int, int, str]] = []
 
     def _write(self) -> None:
         at = number = 0
@@ -324,7 +330,7 @@ def _status(node: Node, method: str, path: str, body: object = None) -> tuple[in
     return answer.status, answer.body
 
 
-class Readers:
+class Readers(_Clients):
     """Clients that read a key from whichever node, until the end; see `failed`.
 
     Attributes:
@@ -334,24 +340,19 @@ class Readers:
     """
 
     def __init__(self, nodes: list[Node], clients: int = 2) -> None:
+        super().__init__(*[self._read] * clients)
         urls = [f"http://{HOST}:{node.port}" for node in nodes]
         self._client = Client(urls, Options(deadline_seconds=_READ_SECONDS))
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._read) for _ in range(clients)]
         self.count = 0
         self.longest = 0.0
         self.failed: list[Exception] = []
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> Self:
         self._client.set("read", "1")
-        for thread in self._threads:
-            thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         self._client.close()
 
     def _read(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support import HOST, Answer, Node, Startable, eventually, free_ports
+from tests.support import HOST, Answer, Node, Startable, eventually, exchanged, free_ports
 
 _FILE = Path(__file__).parents[1] / "ops/haproxy.cfg"
 _PASSWORD = "correct horse"
@@ -86,15 +85,7 @@ class Proxy(Startable):
             OSError, http.client.HTTPException: there was no answer.
         """
         connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_seconds)
-        try:
-            sent = None if body is None else json.dumps(body)
-            head = {"Content-Type": "application/json", **(headers or {})}
-            connection.request(method, path, sent, head)
-            answer = connection.getresponse()
-            received = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, received, answer.read())
-        finally:
-            connection.close()
+        return exchanged(connection, method, path, body, headers or {})
 
     def up(self, backend: str) -> set[str]:
         """Return the names of the servers of a backend that pass their checks."""

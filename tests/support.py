@@ -153,6 +153,28 @@ class Answer:
         return json.loads(self.body)
 
 
+def exchanged(
+    connection: http.client.HTTPConnection, method: str, path: str, body: object,
+    headers: Mapping[str, str],
+) -> Answer:  # fmt: skip
+    """Send one request and close the connection; a body that is not bytes is sent as JSON.
+
+    Raises:
+        OSError, http.client.HTTPException: there was no answer.
+    """
+    sent = dict(headers)
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body)
+        sent.setdefault("Content-Type", "application/json")
+    try:
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        received = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, received, answer.read())
+    finally:
+        connection.close()
+
+
 class Startable:
     """What `with` starts, and kills at its end or where it does not start."""
 
@@ -310,18 +332,8 @@ class Node(Startable):
         timeout_seconds: float = 10.0,
     ) -> Answer:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
-        connection = self.connect(timeout_seconds)
         sent = {**self.credentials, **(headers or {})}
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body)
-            sent.setdefault("Content-Type", "application/json")
-        try:
-            connection.request(method, path, body, sent)
-            answer = connection.getresponse()
-            received = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, received, answer.read())
-        finally:
-            connection.close()
+        return exchanged(self.connect(timeout_seconds), method, path, body, sent)
 
     def connect(self, timeout_seconds: float = 10.0) -> http.client.HTTPConnection:
         """Return a connection that is made with its first request."""
