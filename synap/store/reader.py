@@ -185,7 +185,7 @@ class StoreReader:
         return found, end
 
     def requests_of_slot(
-        self, slot: int, after: bytes, limit: int
+        self, slot: int, after: bytes, *, limit: int, max_bytes: int
     ) -> tuple[list[tuple[bytes, bytes, int]], bytes | None, LogEnd]:
         """Return the records of requests that changed keys of a slot, and the applied end.
 
@@ -193,16 +193,21 @@ class StoreReader:
             slot: Its number.
             after: Only those with keys after this one.
             limit: Look at so many at most, of whatever slots.
+            max_bytes: End with the one that reaches so many bytes.
 
         Returns:
             Keys, values and deadlines; where to go on, None where all were looked at; the end.
         """
         found: list[tuple[bytes, bytes, int]] = []
+        size = 0
 
-        def visit(key: bytes, expiry_ms: int, value: memoryview) -> None:
+        def visit(key: bytes, expiry_ms: int, value: memoryview) -> bool:
+            nonlocal size
             record = decode_request(value)
             if record is not None and record.slot == slot:
                 found.append((key, bytes(value), expiry_ms))
+                size += len(key) + len(value)
+            return size >= max_bytes
 
         with self._environment.reading(buffers=True) as transaction:
             end = self._end_in(transaction)

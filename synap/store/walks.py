@@ -285,17 +285,18 @@ def look_at_requests(
         cursor: On them, of a transaction with buffers.
         after: Only those with keys after this one.
         limit: At most so many, at least 1.
-        visit: Given each one's key, expiry and value; the value is gone when it returns.
+        visit: Given each one's key, expiry and value, which is gone when it returns; True ends it.
 
     Returns:
         The last key; None where no more follow.
     """
     found = cursor.set_range(after + b"\0") if after else cursor.first()
     key: bytes | None = None
-    while found and limit:
+    is_over = False
+    while found and limit and not is_over:
         key = bytes(cursor.key())
         raw = memoryview(cursor.value())
-        visit(key, stored_expiry(raw), raw[RECORD_BYTES:])
+        is_over = visit(key, stored_expiry(raw), raw[RECORD_BYTES:]) is True
         limit -= 1
         found = cursor.next()
     return key if found else None

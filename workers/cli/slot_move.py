@@ -43,8 +43,6 @@ _FREEZE_MS = 3000
 _EVENTS = 1000
 _PIECE_BYTES = 512 * 1024
 _PIECE_KEYS = 1000
-# Records of requests, whose results may have 64 KiB.
-_PIECE_REQUESTS = 100
 # So often writes are held back before somebody has to look why the rest does not come in time.
 _TRIES = 5
 
@@ -171,7 +169,7 @@ class Cluster:
         return self._tried(fetch)
 
     def requests(self, after: str) -> Iterator[list[dict[str, Any]]]:
-        """Yield what is remembered of the slot's requests, a piece at a time.
+        """Yield what is remembered of the slot's requests, as much at a time as a node tells.
 
         Args:
             after: A position that must have been reached.
@@ -185,8 +183,8 @@ class Cluster:
 
         while True:
             told = self._tried(ask)
-            for at in range(0, len(told["records"]), _PIECE_REQUESTS):
-                yield told["records"][at : at + _PIECE_REQUESTS]
+            if told["records"]:
+                yield told["records"]
             if told["next"] is None:
                 return
             query["after"] = told["next"]

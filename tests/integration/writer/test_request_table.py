@@ -37,6 +37,7 @@ from synap.errors import QuorumTimeout
 from synap.frame import DEL, KEYS, REQUESTS, SET
 from synap.ipc.messages import Answer, Request
 from synap.request_errors import IdempotencyFull, IdempotencyKeyReused, InvalidValue, ShareTaken
+from synap.slots import slot_of
 from synap.store import Store
 from synap.writer.quorum_answers import Quorum, QuorumAnswers
 from synap.writer.request_table import RequestLimits, RequestTable
@@ -412,3 +413,23 @@ def test_model_of_requests_tells_each_kind_of_answer(turns: Any) -> None:
         model.ask("a", amount, fails=False)
         model.wait(passed)
     assert model.met == ["first", "replayed", "reused", "again"]
+
+
+def test_requests_of_a_slot_are_told_in_pieces_of_so_many_bytes(tmp_path: Path) -> None:
+    async def test() -> None:
+        master = WritingMaster(tmp_path / "m", has_slots=True)
+        async with master.running() as client:
+            for number in range(4):
+                await client.execute(once(f"k{number}", GetSet(b"{t}n", bytes(1000))))
+            await client.execute(once("other", Set(b"o", b"1")))
+            reader = master.data_dir.store.reader()
+            found, after = [], b""
+            while after is not None:
+                piece, after, _ = reader.requests_of_slot(
+                    slot_of(b"t"), after or b"", limit=100, max_bytes=1000
+                )
+                assert len(piece) <= 2
+                found += piece
+            assert len(found) == 4
+
+    uvloop.run(test())

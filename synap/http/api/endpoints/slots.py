@@ -29,6 +29,8 @@ _SLOT = Annotated[int, msgspec.Meta(ge=0, lt=1024)]
 _MAX_KEYS = 10_000
 # In one answer: what a thread looks through in some 10 ms.
 _LOOKED_AT = 10_000
+# Of them and of one request: much less than a body may have, in hex.
+_REQUEST_BYTES = 256 * 1024
 _POSITION = Annotated[str, msgspec.Meta(max_length=29)] | None
 
 
@@ -117,7 +119,7 @@ class Slots(Resource):
         after = _from_hex(text_param(req, "after") or "", "parameter 'after'")
         reader = self._node.reader()
         found, last, end = await self._node.in_thread(
-            lambda: reader.requests_of_slot(slot, after, _LOOKED_AT)
+            lambda: reader.requests_of_slot(slot, after, limit=_LOOKED_AT, max_bytes=_REQUEST_BYTES)
         )
         await self.await_held(req, end.offset, end)
         records = [
