@@ -82,3 +82,17 @@ def test_number_that_is_none_is_told(url: str) -> None:
     ended = run(url, "incr", "word")
     assert ended.returncode == 3
     assert "not a decimal integer" in ended.stderr
+
+
+def test_slots_of_a_node_that_has_all_keys_are_told_in_words(url: str) -> None:
+    shown = run(url, "slots", "show")
+    assert (shown.returncode, shown.stdout) == (
+        0,
+        f"{url} has all keys: sharding.slots is not set\n",
+    )
+    planned = run(url, "slots", "plan", "a,b")
+    assert (planned.returncode, planned.stderr[:40]) == (
+        1,
+        "synap: nobody says whose slots 0-1023 ar",
+    )
+    assert run(url, "slots", "plan", ",").returncode == 2

@@ -17,6 +17,7 @@ from workers.cli.slot_move import Cluster, MoveFailed, SlotMove
 
 EXIT_FAILED = 1
 _RUNTIME_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
 
 slots_app = typer.Typer(
     help="Keys on several clusters, by slots (docs/scaling.md).", no_args_is_help=True
@@ -52,17 +53,20 @@ def show_command(
     url: NodeUrl = DEFAULT_URL,
 ) -> None:
     """Show which cluster has which slots, as one of them knows it."""
-    told = _told(url)
+    told = http_call.get(url, "/cluster/slots", _ANSWER_SECONDS)
+    if not told["slots"]:
+        typer.echo(f"{url} has all keys: sharding.slots is not set")
+        return
     if as_map:
         for slot, cluster in enumerate(_owners(told)):
             typer.echo(f"{slot} {cluster}")
         return
     for each in told["slots"]:
         own = "  (this one)" if each["cluster"] == told["cluster"] else ""
-        typer.echo(f"{each['cluster']}  {each['count']} slots at {each['url']}{own}")
+        typer.echo(f"{each['cluster']}  {_count(each['count'])} at {each['url']}{own}")
         typer.echo(f"  {each['slots']}")
     for each in told["moved"]:
-        typer.echo(f"slot {each['slot']} is {each['state']}")
+        typer.echo(f"slot {each['slot']} is {each['state']}, with {each['cluster']}")
 
 
 @slots_app.command("plan")
@@ -73,11 +77,14 @@ def plan_command(
     url: NodeUrl = DEFAULT_URL,
 ) -> None:
     """Say which slots to move so that each cluster has as many; the fewest that it takes."""
-    owners = _owners(_told(url))
-    found = moves(owners, [name.strip() for name in clusters.split(",") if name.strip()])
+    names = [name.strip() for name in clusters.split(",") if name.strip()]
+    if not names:
+        raise typer.BadParameter("no cluster is named", param_hint="CLUSTERS")
+    owners = _owners(http_call.get(url, "/cluster/slots", _ANSWER_SECONDS))
+    found = moves(owners, names)
     for slot, cluster in found:
         typer.echo(f"{slot} {owners[slot]} {cluster}")
-    typer.echo(f"{len(found)} of {SLOTS} slots move", err=True)
+    typer.echo(f"{_count(len(found))} of {SLOTS} to move", err=True)
 
 
 @slots_app.command("move")
@@ -121,7 +128,7 @@ def move_command(
         else:
             typer.echo(f"writes of the slot were away for {move.run():.2f} s")
     except (MoveFailed, CallFailed, OSError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"synap: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
 
 
@@ -150,19 +157,15 @@ def switch_map(proxy: str, map_name: str, slot: int, cluster: str) -> None:
         )
 
 
-def _told(url: str) -> dict[str, Any]:
-    try:
-        return http_call.get(url, "/cluster/slots")
-    except CallFailed as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_FAILED) from error
+def _count(slots: int) -> str:
+    return "1 slot" if slots == 1 else f"{slots} slots"
 
 
 def _owners(told: dict[str, Any]) -> list[str]:
     """Return the cluster of each slot.
 
     Raises:
-        typer.Exit: some have none, as no node says.
+        CallFailed: some have none, as no node says.
     """
     owners = [""] * SLOTS
     for each in told["slots"]:
@@ -172,6 +175,5 @@ def _owners(told: dict[str, Any]) -> list[str]:
                 owners[slot] = each["cluster"]
     missing = [slot for slot, owner in enumerate(owners) if not owner]
     if missing:
-        typer.echo(f"nobody says whose slots {ranges(missing)} are", err=True)
-        raise typer.Exit(EXIT_FAILED)
+        raise CallFailed(f"nobody says whose slots {ranges(missing)} are: see sharding.slots")
     return owners
