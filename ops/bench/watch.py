@@ -64,7 +64,7 @@ def run(settings: Settings) -> Section:
         "prefix, beside writes at that rate, in the measuring process; that of many watchers is "
         "from before the write, beside 8 MB of values a second that one watcher asked for and "
         f"leaves unread. The cost is that of {_WATCHERS_A_WORKER} watchers of all keys a worker, "
-        "which read as fast as they can on "
+        "which take what comes as it comes and look at none of it, on "
         f"the same cores, to SETs by wrk with 1 thread and {settings.connections} connections; "
         f"medians of {settings.rounds} rounds of {settings.seconds} s in turns. CPU time is that "
         "of all of the node's processes."

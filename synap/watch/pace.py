@@ -16,6 +16,10 @@ _TELLING_SECONDS = 0.002
 LONGEST_SECONDS = 0.02
 # So many come without any wait, where few came before them.
 _AT_ONCE = 20
+# Nothing is waited for where the longest pause would bring two events or fewer: 100 a second. They
+# are counted over about this long.
+_SECONDS_COUNTED = 0.2
+_FEW = 100 * _SECONDS_COUNTED
 
 
 class Pace:
@@ -24,19 +28,24 @@ class Pace:
     def __init__(self) -> None:
         # Tellings beyond those that the time since has paid for; below 0 where there is time left.
         self._owed = 0.0
+        self._lately = 0.0
 
-    def pause(self, tellings: int, elapsed: float, idle: float) -> float:
+    def pause(self, tellings: int, events: int, elapsed: float, idle: float) -> float:
         """Return after how many seconds to look again.
 
         Args:
             tellings: Watchers that were told something since the last look.
+            events: What was found since then.
             elapsed: Seconds since that.
             idle: Seconds since something happened.
         """
         owed = max(self._owed + tellings - elapsed / _TELLING_SECONDS, -_AT_ONCE)
         # What the longest pause does not pay for is nobody's debt.
         self._owed = min(owed, LONGEST_SECONDS / _TELLING_SECONDS)
+        self._lately = self._lately * max(0.0, 1 - elapsed / _SECONDS_COUNTED) + events
         for after, pause in _IDLE_LOOKS:
             if idle > after:
                 return pause
+        if self._lately <= _FEW:
+            return LOOK_SECONDS
         return max(LOOK_SECONDS, self._owed * _TELLING_SECONDS)

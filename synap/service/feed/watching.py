@@ -95,8 +95,9 @@ class Watching:
         self._count = 0
         self._is_draining = False
         self._timer: asyncio.TimerHandle | None = None
-        # Who was told since the last look; when that was, and when something came last, in s.
-        self._tellings = 0
+        # Who was told since the last look, and of how much; when that was, and when something came
+        # last, in s.
+        self._tellings = self._events = 0
         self._looked_at = self._moved_at = 0.0
         self._pace = Pace()
         self._next_beat = 0.0
@@ -285,12 +286,13 @@ class Watching:
     def _on_timer(self) -> None:
         now = time.monotonic()
         elapsed, self._looked_at = now - self._looked_at, now
-        tellings, self._tellings = self._tellings, 0
+        tellings, self._tellings, self._events = self._tellings, 0, 0
         try:
             self._look(now)
         finally:
             if self._count:
-                pause = self._pace.pause(tellings, elapsed, now - self._moved_at)
+                idle = now - self._moved_at
+                pause = self._pace.pause(tellings, self._events, elapsed, idle)
                 self._timer = asyncio.get_running_loop().call_later(pause, self._on_timer)
 
     def _look(self, now: float) -> None:
@@ -334,6 +336,7 @@ class Watching:
 
     def log_moves(self, batches: Sequence[Batch]) -> None:
         """Wake those that want something of what came."""
+        self._events += len(batches)
         self._lane.advance(batches, self.log.ring.head)
 
     def log_breaks(self) -> None:
