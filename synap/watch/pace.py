@@ -10,8 +10,8 @@ from __future__ import annotations
 LOOK_SECONDS = 0.002
 # Where nothing has happened for a while there are fewer: (for so long, after so long).
 _IDLE_LOOKS = ((5.0, 0.02), (0.5, 0.008))
-# A telling takes 30 to 40 us, most of it the kernel's: in the long run there is one in so many
-# seconds, 2 % of a worker's time, as far as that makes nobody wait longer than the other figure.
+# A telling takes 4 us in Python, and more in the loop and the kernel: in the long run there is one
+# in so many seconds, as far as that makes nobody wait longer than the other figure.
 _TELLING_SECONDS = 0.002
 LONGEST_SECONDS = 0.02
 # So many come without any wait, where few came before them.
