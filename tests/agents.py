@@ -166,8 +166,17 @@ class Load:
         reigns: Of each, when its first write was acknowledged, and when its last one was sent.
     """
 
-    def __init__(self, nodes: Sequence[Node | Proxy], clients: int = 2) -> None:
+    def __init__(
+        self, nodes: Sequence[Node | Proxy], clients: int = 2, *, roams: bool = False
+    ) -> None:
+        """
+        Args:
+            nodes: Who is written to.
+            clients: How many write.
+            roams: They go to another node after each write, so that no second master is unseen.
+        """
         self._nodes = nodes
+        self._roams = roams
         self._stopping = threading.Event()
         # No other one has written the same keys.
         self._name = time.monotonic_ns()
@@ -238,6 +247,7 @@ class Load:
                 continue
             if answer.status == 200:
                 self._note(key, sent, answer, str(node.settings["server.node_id"]))
+                at += self._roams
             else:
                 at += 1
                 time.sleep(0.02)
@@ -307,8 +317,8 @@ class Register(_Clients):
                 self._look(seen, int(json.loads(body)), str(node.settings["server.node_id"]))
             elif status == 404:
                 self._look(seen, 0, str(node.settings["server.node_id"]))
-            else:
-                at = (at + 1) % len(self._nodes)
+            # Whoever else takes itself for the master is to be asked, too.
+            at = (at + 1) % len(self._nodes)
 
     def _look(self, seen: int, read: int, node: str) -> None:
         with self._lock:

@@ -64,7 +64,7 @@ def cut_apart(cluster: Guarded, hub: Hub, pairs: tuple[str, ...]) -> float:
     """Cut pairs for longer than a lease, mend, and check; return how long writes were away."""
     cluster.await_whole()
     names = names_by_letter(cluster)
-    with Load(cluster.nodes) as load, Register(cluster.nodes) as register:
+    with Load(cluster.nodes, 3, roams=True) as load, Register(cluster.nodes) as register:
         # From then on the master has a lease, too.
         eventually(lambda: register.count)
         at = time.monotonic()
