@@ -168,6 +168,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("DELETE", "/slowlog"): None,
     ("POST", "/cluster/slots/step"): {"slot": 1, "step": "thaw"},
     ("POST", "/cluster/slots/clear"): {"slot": 1, "keys": []},
+    ("POST", "/cluster/slots/requests"): {"slot": 1, "records": []},
     ("POST", "/kv/set"): {"key": "guarded", "value": 1},
     ("POST", "/kv/txn"): {"then": [{"set": {"key": "guarded", "value": 1}}]},
     ("POST", "/kv/import"): {"key": "guarded", "value": "1"},
