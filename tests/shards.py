@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synap.slots import SLOTS, ranges, slot_of
-from tests.support import HOST, Answer, Background, Node, eventually, free_ports
+from tests.support import HOST, Answer, Background, Node, eventually, exchanged, free_ports
 from workers.cli.slot_move import Cluster, SlotMove
 from workers.cli.slots import HttpCalls, switch_map
 
@@ -74,13 +74,7 @@ class Proxy:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             sent.setdefault("Content-Type", "application/json")
-        try:
-            connection.request(method, path, body, sent)
-            answer = connection.getresponse()
-            received = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, received, answer.read())
-        finally:
-            connection.close()
+        return exchanged(connection, method, path, body, sent)
 
     def _is_up(self) -> bool:
         try:
